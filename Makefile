@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The commands of the project; "make help" lists them. Meson does the building (meson.build).
+# Results: build/viv-vm, build/guest/.
+
+B := build
+PREFIX ?= /usr/local
+
+.PHONY: build run guest test check asan bench fuzz fuzz-cpu install clean distclean help
+
+build: ## compile build/viv-vm
+	@scripts/setup.sh build
+	@scripts/build.sh $(B)/meson program
+	@ln -sfn meson/viv-vm $(B)/viv-vm
+
+run: build guest ## boot Debian in viv-vm on this terminal
+	@scripts/run.sh
+
+guest: ## make the guest disk, its kernel and the tiny initramfs in build/guest
+	@scripts/setup.sh guest
+	@scripts/guest.sh
+
+test: ## every test: unit, sanitizers, fuzz (bounded), guests; T=pattern selects
+	@scripts/setup.sh build test guest
+	@scripts/build.sh $(B)/meson tests
+	@ln -sfn meson/viv-vm $(B)/viv-vm
+	@scripts/build.sh $(B)/asan sanitize
+	@scripts/guest.sh
+	@tests/run $(T)
+
+check: ## layout, static analysis, include direction, licence lines
+	@scripts/setup.sh build test check
+	@scripts/build.sh $(B)/meson tests
+	@scripts/check.sh
+
+asan: ## the unit tests under AddressSanitizer and UBSan; T=pattern selects
+	@scripts/setup.sh build test
+	@scripts/build.sh $(B)/asan sanitize
+	@tests/run --only asan $(T)
+
+bench: build guest ## ratios against QEMU's software CPU, measured in one run
+	@scripts/setup.sh bench
+	@bench/run
+
+fuzz: ## run the fuzz target T=name for SECONDS=60 (all of them without T)
+	@scripts/setup.sh build test
+	@scripts/build.sh $(B)/asan sanitize
+	@tests/run --only fuzz --seconds $(or $(SECONDS),60) $(T)
+
+fuzz-cpu: ## N=cases of random instructions against the host's CPU; SEED=number repeats a run
+	@scripts/setup.sh build test
+	@scripts/build.sh $(B)/meson tests
+	@scripts/fuzz-cpu.sh "$(N)" "$(SEED)"
+
+install: build ## copy viv-vm to $(DESTDIR)$(PREFIX)/bin
+	install -D -m 755 $(B)/meson/viv-vm $(DESTDIR)$(PREFIX)/bin/viv-vm
+
+clean: ## remove what was compiled; the guest's disk stays
+	rm -rf $(B)/meson $(B)/asan $(B)/viv-vm
+
+distclean: ## remove build/ with the guest's disk
+	rm -rf $(B)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1@\2/p' Makefile | while IFS=@ read -r c t; do \
+		printf '%-16s %s\n' "$$c" "$$t"; done

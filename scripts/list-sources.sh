@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Prints the files of one kind, sorted, relative to the root: what meson.build uses as wildcards.
+# usage: list-sources.sh core|soft|program|trace|stats|test|fuzz|support|all
+set -eu
+export LC_ALL=C
+cd "$(dirname "$0")/.."
+
+files() { # files DIR FIND-EXPRESSION...
+    dir=$1
+    shift
+    if [ -d "$dir" ]; then find "$dir" -type f "$@" | sort; fi
+}
+
+case $1 in
+    core) files src -name '*.c' ! -name 'main*.c' ! -path 'src/cpu/soft/*' ;;
+    soft) files src/cpu/soft -name '*.c' ! -name 'main*.c' ;;
+    program) files src/vm -name 'main.c' ;;
+    trace) files src -name 'trace.def' ;;
+    stats) files src -name 'stats.def' ;;
+    opcodes) files src/cpu/soft -name 'opcodes.tab' ;;
+    test) files tests -name 'test_*.c' ;;
+    fuzz) files tests/fuzz -name 'fuzz_*.c' ;;
+    support) files tests -name '*.c' ! -name 'test_*' ! -name 'fuzz_*' ! -path 'tests/guest/*' ;;
+    all) for kind in core soft program trace stats opcodes test fuzz support; do "$0" "$kind"; done ;;
+    *) echo "list-sources.sh: unknown kind '$1'" >&2; exit 2 ;;
+esac
