@@ -1,0 +1,321 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Makes the demo guest in build/guest from Debian's packages:
+#   debian12.raw          ext4 in a raw, sparse image of 2 GiB, label "root"; Debian 12 with systemd,
+#                         udev, sshd, networkd (DHCP) and the unmodified cloud kernel
+#   vmlinuz, initrd.img   that guest's own kernel and initramfs, copied out for direct boot
+#   tiny.cpio.gz          a busybox initramfs for the same kernel
+#   id_ed25519[.pub]      the key that the Debian guest's root accepts
+#
+# The Debian guest's root has the password "vivarium" and may log in over ssh. That is right for a
+# local demonstration that only this host can reach, and for nothing else.
+#
+# The tiny guest prints BOOTED on its console and starts a shell there. It reads from the kernel's
+# command line:
+#   viv.run=WORD          run WORD with sh (printf %b escapes: \040 is a blank), print the line
+#                         "EXIT n" with its exit status, power off
+#   viv.run64=BASE64      the same for any command line, encoded with base64 -w0
+#   viv.modules=A,B       modprobe these first; the initramfs holds virtio_pci, virtio_blk,
+#                         virtio_net, virtio_console, virtio-rng and what they depend on
+#   viv.net=ADDRESS/BITS  set that address on eth0 and the default route through .2 of its network
+# Without viv.run the end of the shell powers the machine off. More files can be brought in by
+# appending another cpio archive to the initramfs.
+#
+# usage: guest.sh [--force]     (VIV_MIRROR=URL takes the packages from there)
+# Nothing is done when the result is there already for this script. A new one replaces the old only
+# when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
+set -eu
+cd "$(dirname "$0")/.."
+self=scripts/guest.sh
+out=build/guest
+size=2G
+suite=bookworm
+packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,ca-certificates,python3-minimal
+packages+=,linux-image-cloud-amd64,login,passwd,kmod,initramfs-tools,zstd,e2fsprogs,procps
+
+die() {
+    printf 'guest: %s\n' "$*" >&2
+    exit 1
+}
+
+# ---- step run by mmdebstrap on the finished tree, as (namespace) root -----------------------------
+configure() {
+    local root=$1 key=$2
+    echo vivarium >"$root/etc/hostname"
+    printf '127.0.0.1 localhost\n127.0.1.1 vivarium\n::1 localhost ip6-localhost\n' >"$root/etc/hosts"
+    echo 'LABEL=root / ext4 errors=remount-ro 0 1' >"$root/etc/fstab"
+    # The address at which user-mode NAT answers DNS.
+    rm -f "$root/etc/resolv.conf"
+    echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
+    cat >"$root/etc/systemd/network/80-dhcp.network" <<-END
+	[Match]
+	Name=en* eth*
+	[Network]
+	DHCP=yes
+	[DHCPv4]
+	UseDNS=no
+	END
+    printf '%s\n' 'Debian GNU/Linux 12 \n \l' '' \
+        'A guest of Vivarium: log in as root, password vivarium.' '' >"$root/etc/issue"
+    install -d -m 700 "$root/root/.ssh"
+    install -m 600 "$key" "$root/root/.ssh/authorized_keys"
+    printf 'PermitRootLogin yes\nUseDNS no\n' >"$root/etc/ssh/sshd_config.d/vivarium.conf"
+    echo 'root:vivarium' | chroot "$root" chpasswd
+    # An id of its own; without one the first boot would ask questions on the console.
+    rm -f "$root/etc/machine-id"
+    chroot "$root" systemd-machine-id-setup >/dev/null
+    chroot "$root" systemctl -q enable systemd-networkd.service ssh.service serial-getty@ttyS0.service
+    # Nobody upgrades a demonstration; the timers would only fetch indexes at every first boot.
+    chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer
+    # Settings of the host that mmdebstrap leaves for apt do not belong into the guest.
+    rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
+    rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log
+}
+
+# ---- step run as (namespace) root: from the tar file to the image -------------------------------
+pack() {
+    local tar=$1 dir=$2
+    mkdir -p "$dir/root"
+    echo "stage: unpacking the tree"
+    # Device nodes cannot be made in a user namespace, and the kernel's devtmpfs brings them anyway.
+    tar -C "$dir/root" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xf "$tar"
+    echo "stage: writing the disk image"
+    truncate -s "$size" "$dir/debian12.raw"
+    # The file is all zeros, so that there is nothing to clear, now or by the guest later.
+    mkfs.ext4 -q -F -L root -E assume_storage_prezeroed=1,root_owner=0:0 -d "$dir/root" "$dir/debian12.raw"
+    cp "$dir"/root/boot/vmlinuz-* "$dir/vmlinuz"
+    cp "$dir"/root/boot/initrd.img-* "$dir/initrd.img"
+    echo "stage: packing the tiny initramfs"
+    tiny "$dir/root" "$dir"
+    chmod 644 "$dir/debian12.raw" "$dir/vmlinuz" "$dir/initrd.img" "$dir/tiny.cpio.gz"
+    rm -rf "$dir/root"
+}
+
+tiny() {
+    local root=$1 dir=$2 t=$2/tiny version modules
+    mkdir -p "$t"/{bin,dev,etc,proc,root,sys,tmp,lib/modules}
+    cp "$(command -v busybox)" "$t/bin/busybox"
+    local applet
+    for applet in $("$t/bin/busybox" --list); do
+        [ "$applet" = busybox ] || ln -sf busybox "$t/bin/$applet"
+    done
+    version=$(basename "$root"/lib/modules/*)
+    modules=lib/modules/$version
+    # A module and everything that modules.dep says it needs.
+    mkdir -p "$t/$modules"
+    awk -v wanted='virtio_pci virtio_blk virtio_net virtio_console virtio-rng' '
+        { file = $1; sub(/:$/, "", file); base = file; sub(/.*\//, "", base); sub(/\.ko.*/, "", base)
+          line[file] = $0; path[base] = file }
+        function need(file,  part, i, n) {
+            if (file in done || !(file in line)) return
+            done[file] = 1; print line[file]
+            n = split(line[file], part, /:? +/); for (i = 2; i <= n; i++) need(part[i]) }
+        END { n = split(wanted, w, " "); for (i = 1; i <= n; i++) if (w[i] in path) need(path[w[i]]) }
+    ' "$root/$modules/modules.dep" >"$t/$modules/modules.dep"
+    [ -s "$t/$modules/modules.dep" ] || die "the kernel $version has no virtio modules (modules.dep)"
+    local file
+    while IFS=: read -r file _; do
+        mkdir -p "$t/$modules/$(dirname "$file")"
+        cp "$root/$modules/$file" "$t/$modules/$file"
+    done <"$t/$modules/modules.dep"
+    cat >"$t/init" <<-'END'
+	#!/bin/sh
+	# The first process of the tiny guest; guest.sh in the sources describes its command line.
+	export PATH=/bin HOME=/root TERM=vt100
+	mount -t proc proc /proc
+	mount -t sysfs sys /sys
+	mount -t devtmpfs dev /dev
+	mount -t tmpfs tmp /tmp
+	mkdir -p /dev/pts /dev/shm
+	mount -t devpts pts /dev/pts
+	hostname tiny
+	ip link set lo up
+	run=
+	net=
+	set -f
+	for word in $(cat /proc/cmdline); do
+	    case $word in
+	        viv.run=*) run=$(printf '%b' "${word#viv.run=}") ;;
+	        viv.run64=*) run=$(printf '%s' "${word#viv.run64=}" | base64 -d) ;;
+	        viv.modules=*) for m in $(echo "${word#viv.modules=}" | tr , ' '); do modprobe "$m"; done ;;
+	        viv.net=*) net=${word#viv.net=} ;;
+	    esac
+	done
+	set +f
+	if [ -n "$net" ]; then
+	    ip addr add "$net" dev eth0 && ip link set eth0 up
+	    host=${net%/*}
+	    ip route add default via "${host%.*}.2"
+	fi
+	echo BOOTED
+	if [ -n "$run" ]; then
+	    sh -c "$run"
+	    echo "EXIT $?"
+	else
+	    setsid cttyhack sh -l
+	fi
+	sync
+	poweroff -f
+	END
+    chmod 755 "$t/init"
+    (cd "$t" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) | gzip -9n >"$dir/tiny.cpio.gz"
+    rm -rf "$t"
+}
+
+case ${1:-} in
+    configure)
+        configure "$2" "$3"
+        exit
+        ;;
+    pack)
+        pack "$2" "$3"
+        exit
+        ;;
+esac
+
+# ---- the host's side ----------------------------------------------------------------------------
+stamp=$({ cat "$self"; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
+results="debian12.raw vmlinuz initrd.img tiny.cpio.gz id_ed25519 id_ed25519.pub"
+complete() {
+    local f
+    [ "$(cat $out/stamp 2>/dev/null)" = "$stamp" ] || return 1
+    for f in $results; do [ -s "$out/$f" ] || return 1; done
+}
+if [ "${1:-}" != --force ] && complete; then exit 0; fi
+
+mkdir -p "$out"
+exec 9>"$out/lock"
+flock -n 9 || { echo "guest: another make is building the guest; waiting for it" && flock 9; }
+if [ "${1:-}" != --force ] && complete; then exit 0; fi
+
+if [ "$(id -u)" -ne 0 ]; then
+    if ! grep -q "^$(id -un):" /etc/subuid 2>/dev/null || ! unshare --map-root-user --map-auto true 2>/dev/null; then
+        die "this user cannot make user namespaces with subordinate ids. Build the guest as root with
+this line, then go on as before:    sudo $self"
+    fi
+fi
+
+free=$(df --output=avail -k "$out" | tail -n 1)
+[ "$free" -ge 2500000 ] ||
+    die "$PWD/$out has $((free / 1024)) MiB free, 2500 MiB are needed while the guest is made"
+
+# The same place the host takes its packages from, so that a local mirror or proxy is honoured; when
+# apt has no such index (it was cleaned), mmdebstrap's default.
+mirrors=()
+if [ -n "${VIV_MIRROR:-}" ]; then
+    mirrors=("$VIV_MIRROR")
+else
+    while read -r uri release; do
+        case $uri in http://* | https://* | file:///*) mirrors+=("deb $uri $release main") ;; esac
+    done < <(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' \
+        'Created-By: Packages' 2>/dev/null |
+        awk -v s="$suite" '$3 == "main" && $4 == "Debian" && ($2 == s || $2 == s "-updates" || $2 == s "-security") { print $1, $2 }' |
+        sort -u)
+    # An update suite alone cannot make a system.
+    [[ " ${mirrors[*]} " == *" $suite main "* ]] || mirrors=()
+fi
+proxy=()
+for kind in http https; do
+    value=$(apt-config dump --format '%v' "Acquire::$kind::Proxy" 2>/dev/null || true)
+    if [ -n "$value" ]; then proxy+=("--aptopt=Acquire::$kind::Proxy \"$value\";"); fi
+done
+
+work=$(mktemp -d "$out/new.XXXXXX")
+log=$out/guest.log
+start=$SECONDS
+worker=
+finish() {
+    if [ -n "$worker" ]; then
+        kill -TERM -- "-$worker" 2>/dev/null || true
+        wait "$worker" 2>/dev/null || true
+    fi
+    rm -rf "$work" 2>/dev/null || unshare --map-root-user --map-auto rm -rf "$work" || true
+    if [ -t 1 ]; then printf '\r\033[K'; fi
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if [ ! -s $out/id_ed25519 ] || [ ! -s $out/id_ed25519.pub ]; then
+    rm -f $out/id_ed25519 $out/id_ed25519.pub
+    ssh-keygen -q -t ed25519 -N '' -C vivarium-guest -f $out/id_ed25519
+fi
+
+if [ "$(id -u)" -eq 0 ]; then as_root=(); else as_root=(unshare --map-root-user --map-auto); fi
+
+make_guest() {
+    echo "stage: starting mmdebstrap"
+    # Downloads go through a user of their own, who may not look into a home directory.
+    TMPDIR=${VIV_TMPDIR:-${TMPDIR:-/var/tmp}} mmdebstrap --verbose --variant=minbase \
+        --include="$packages" --aptopt='APT::Install-Recommends "false";' "${proxy[@]}" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --customize-hook="$(printf '%q configure "$1" %q' "$PWD/$self" "$PWD/$out/id_ed25519.pub")" \
+        "$suite" "$work/tree.tar" "${mirrors[@]}" </dev/null
+    "${as_root[@]}" "$self" pack "$work/tree.tar" "$work"
+    rm -f "$work/tree.tar"
+}
+
+# The stage is what the log said last, the share is counted in its lines: a package is fetched,
+# unpacked and set up, and the packing of the results is the last tenth.
+look() {
+    awk '
+        /^I: running --customize-hook/ { stage = "configuring" }
+        /^I: (downloading|extracting|installing|cleaning|creating|running apt)/ {
+            stage = substr($0, 4); sub(/\.\.\.$/, "", stage) }
+        /^stage: / { stage = substr($0, 8); packed++ }
+        /^[0-9]+ upgraded, [0-9]+ newly installed/ { if ($3 > total) total = $3 }
+        /^Get:[0-9]+ .* amd64 |^Get:[0-9]+ .* all / { n++ }
+        /^Unpacking /  { n += 2 }
+        /^Setting up / { n += 3 }
+        END {
+            share = total ? 90 * n / (6 * total + 150) : 0
+            if (share > 90) share = 90
+            if (packed > 1) share = 88 + 3 * (packed - 1)
+            printf "%d %s\n", share, stage ? stage : "starting"
+        }' "$log"
+}
+
+echo "guest: making Debian 12 from its packages in $out (2 to 4 minutes; log: $log)"
+: >"$log"
+set -m # a process group of its own, so that an interrupted make leaves nothing behind
+(set -e; make_guest) >"$log" 2>&1 9>&- &
+worker=$!
+set +m
+shown=
+turn=0
+while kill -0 "$worker" 2>/dev/null; do
+    read -r share stage < <(look) || true
+    if [ -t 1 ]; then
+        turn=$(((turn + 1) % 4))
+        filled=$((share * 30 / 100))
+        printf '\r\033[K%s [%-30s] %3d%%  %3d s  %.60s' "$(printf '|/-\\' | cut -c$((turn + 1)))" \
+            "$(printf '%*s' "$filled" '' | tr ' ' '#')" "$share" $((SECONDS - start)) "$stage"
+        sleep 0.5
+    else
+        if [ "$stage" != "$shown" ]; then
+            printf 'guest: %3d s  %3d%%  %s\n' $((SECONDS - start)) "$share" "$stage"
+            shown=$stage
+        fi
+        sleep 1
+    fi
+done
+status=0
+wait "$worker" || status=$?
+worker=
+if [ -t 1 ]; then printf '\r\033[K'; fi
+if [ "$status" -ne 0 ]; then
+    tail -n 25 "$log" >&2
+    die "making the guest failed (its last words stand above, all of them in $log).
+If packages could not be fetched, check the network; VIV_MIRROR=URL names another mirror."
+fi
+
+rm -f $out/stamp
+for f in debian12.raw vmlinuz initrd.img tiny.cpio.gz; do mv -f "$work/$f" "$out/$f"; done
+# The disk that "make run" wrote to holds the modules of the old kernel.
+if [ -e $out/run.raw ]; then
+    mv -f $out/run.raw $out/run.old.raw
+    echo "guest: the disk of earlier runs is kept as $out/run.old.raw; the next run begins afresh"
+fi
+echo "$stamp" >$out/stamp
+echo "guest: ready after $((SECONDS - start)) s: $out/debian12.raw ($(du -h $out/debian12.raw | cut -f1) used of $size)"
