@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The virtual clock of a machine, in nanoseconds since it was made, and timers on it.
+ *
+ * Contract: clock_now from any thread; the rest with the machine lock held. Timers fire on the event
+ * loop's thread under the machine lock, never early, in order of their deadlines. A paused clock stands
+ * still and fires nothing. A stepped clock (tests) moves only by clock_step.
+ */
+#ifndef BUS_CLOCK_H
+#define BUS_CLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct clock;
+struct loop;
+
+struct clock_timer { /* embedded in devices; never saved (save the deadline that the chip defines) */
+    struct clock *clock;
+    void (*fn)(void *opaque);
+    void *opaque;
+    uint64_t deadline;
+    uint64_t order;      /* among equal deadlines the one armed first fires first */
+    unsigned heap_index; /* 0 = not armed */
+};
+
+struct clock *clock_new(struct loop *loop, struct error *err); /* starts paused at 0 */
+struct clock *clock_new_stepped(void);
+void clock_free(struct clock *clock); /* accepts NULL; after everything that has timers on it */
+
+uint64_t clock_now(const struct clock *clock);
+void clock_start(struct clock *clock);
+void clock_pause(struct clock *clock);
+void clock_set(struct clock *clock, uint64_t now); /* restore; only while paused */
+void clock_step(struct clock *clock, uint64_t ns); /* stepped clocks only: fires what falls due on the way */
+
+/* Guest TSC frequency in Hz, and the guest TSC now: in step with clock_now to within the host's own error. */
+uint64_t clock_tsc_hz(const struct clock *clock);
+uint64_t clock_tsc(const struct clock *clock);
+/* True if guest TSC = host RDTSC + offset while running (then offset is given): CPUs use it to skip calls. */
+bool clock_tsc_offset(const struct clock *clock, uint64_t *ret_offset);
+
+void clock_timer_init(struct clock_timer *t, struct clock *clock, void (*fn)(void *), void *opaque);
+void clock_timer_arm(struct clock_timer *t, uint64_t deadline); /* absolute; re-arms if armed */
+void clock_timer_disarm(struct clock_timer *t);
+bool clock_timer_armed(const struct clock_timer *t);
+
+#endif

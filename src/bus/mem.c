@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Guest physical memory: ranges of one memfd, and copies that check their range before they touch
+ * anything. A shared file lets other processes (vhost-user, a fork of the machine) map the same
+ * memory.
+ */
+#include "bus/mem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_PAGE     (2ull << 20)
+#define ADDRESS_LIMIT (1ull << 52) /* the architecture's widest physical address */
+
+int mem_init(struct mem *m, struct error *err) {
+    *m = (struct mem){.fd = -1};
+    m->fd = memfd_create("guest-memory", MFD_CLOEXEC);
+    if (m->fd < 0)
+        return error_set(err, -errno, "guest memory: no memory file from the host: %s",
+                         strerror(errno));
+    return 0;
+}
+
+void mem_done(struct mem *m) {
+    for (unsigned i = 0; i < m->count; i++) {
+        munmap(m->range[i].host, m->range[i].size);
+        munmap(m->range[i].page_flags, m->range[i].size >> MEM_PAGE_SHIFT);
+    }
+    if (m->fd >= 0)
+        close(m->fd);
+    *m = (struct mem){.fd = -1};
+}
+
+/* ------------------------------------------------------------------ building the map */
+
+/* Maps the file at an address with the same position in a huge page, else the host cannot use huge
+ * pages. */
+static uint8_t *map_file(int fd, uint64_t offset, uint64_t size) {
+    uint64_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
+    uint8_t *area, *start, *end;
+
+    area = mmap(NULL, size + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED)
+        return NULL;
+    end = area + size + slack;
+    start = slack ? (uint8_t *)(((uintptr_t)area + slack - 1) & ~(slack - 1)) : area;
+    if (start > area)
+        munmap(area, (size_t)(start - area));
+    if (end > start + size)
+        munmap(start + size, (size_t)(end - (start + size)));
+    if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd,
+             (off_t)offset) == MAP_FAILED) {
+        munmap(start, size);
+        return NULL;
+    }
+    madvise(start, size, MADV_HUGEPAGE);
+    madvise(start, size, MADV_DONTDUMP); /* a core file of ours need not hold the guest's secrets */
+    return start;
+}
+
+static int check_range(const struct mem *m, gpa base, uint64_t size, struct error *err) {
+    if (size == 0 || base % MEM_PAGE_SIZE || size % MEM_PAGE_SIZE || base >= ADDRESS_LIMIT ||
+        size > ADDRESS_LIMIT - base)
+        return error_set(err, -EINVAL,
+                         "guest memory at 0x%" PRIx64 ", size 0x%" PRIx64
+                         ": both must be multiples of 4096 and end below 2^52",
+                         base, size);
+    if (m->count == MEM_MAX_RANGES)
+        return error_set(err, -ENOSPC, "guest memory: more than %d ranges", MEM_MAX_RANGES);
+    for (unsigned i = 0; i < m->count; i++)
+        if (base < m->range[i].base + m->range[i].size && m->range[i].base < base + size)
+            return error_set(err, -EEXIST,
+                             "guest memory at 0x%" PRIx64 " overlaps the range at 0x%" PRIx64, base,
+                             m->range[i].base);
+    return 0;
+}
+
+static void insert(struct mem *m, const struct mem_range *r) {
+    unsigned i = m->count++;
+
+    for (; i > 0 && m->range[i - 1].base > r->base; i--)
+        m->range[i] = m->range[i - 1];
+    m->range[i] = *r;
+    m->big[0] = m->big[1] = 0;
+    for (i = 1; i < m->count; i++) {
+        if (m->range[i].size > m->range[m->big[0]].size) {
+            m->big[1] = m->big[0];
+            m->big[0] = i;
+        } else if (m->big[1] == m->big[0] || m->range[i].size > m->range[m->big[1]].size) {
+            m->big[1] = i;
+        }
+    }
+}
+
+int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
+    struct mem_range r = {.base = base, .size = size, .readonly = readonly};
+    uint64_t offset = m->file_size;
+    int code = check_range(m, base, size, err);
+
+    if (code < 0)
+        return code;
+    if (size >= HUGE_PAGE)
+        offset = (offset + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    if (ftruncate(m->fd, (off_t)(offset + size)) < 0)
+        goto no_memory;
+    r.host = map_file(m->fd, offset, size);
+    if (!r.host)
+        goto no_memory;
+    r.page_flags = mmap(NULL, size >> MEM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (r.page_flags == MAP_FAILED) {
+        munmap(r.host, size);
+        goto no_memory;
+    }
+    m->file_size = offset + size;
+    if (!readonly)
+        m->ram_size += size;
+    insert(m, &r);
+    return 0;
+
+no_memory:
+    return error_set(err, -ENOMEM,
+                     "guest memory of %" PRIu64
+                     " MiB: the host refuses it (%s); give the machine less "
+                     "memory",
+                     size >> 20, strerror(errno));
+}
+
+/* ------------------------------------------------------------------ access */
+
+static bool holds(const struct mem_range *r, gpa addr) { return addr - r->base < r->size; }
+
+const struct mem_range *mem_find(const struct mem *m, gpa addr) {
+    if (m->count == 0)
+        return NULL;
+    for (unsigned i = 0; i < 2; i++)
+        if (holds(&m->range[m->big[i]], addr))
+            return &m->range[m->big[i]];
+    for (unsigned i = 0; i < m->count; i++)
+        if (holds(&m->range[i], addr))
+            return &m->range[i];
+    return NULL;
+}
+
+void *mem_ptr(const struct mem *m, gpa addr, uint64_t len, bool write) {
+    const struct mem_range *r = mem_find(m, addr);
+
+    if (!r || len > r->size - (addr - r->base) || (write && r->readonly))
+        return NULL;
+    return r->host + (addr - r->base);
+}
+
+void mem_written(struct mem *m, gpa addr, uint64_t len) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* see the contract */
+    while (len) {
+        const struct mem_range *r = mem_find(m, addr);
+        uint64_t page, last, part;
+
+        if (!r)
+            return;
+        part = r->size - (addr - r->base);
+        if (part > len)
+            part = len;
+        last = (addr - r->base + part - 1) >> MEM_PAGE_SHIFT;
+        for (page = (addr - r->base) >> MEM_PAGE_SHIFT; page <= last; page++)
+            if ((__atomic_load_n(&r->page_flags[page], __ATOMIC_RELAXED) & MEM_PAGE_CODE) &&
+                m->code_written)
+                m->code_written(m->code_opaque, r->base + (page << MEM_PAGE_SHIFT));
+        addr += part;
+        len -= part;
+    }
+}
+
+/*
+ * Copies naturally aligned words in one access: rings and descriptors are shared with a guest that
+ * is running, and a torn index would be read as garbage.
+ */
+static void copy_once(void *to, const void *from, uint64_t len) {
+    uintptr_t both = (uintptr_t)to | (uintptr_t)from;
+
+    if (len == 2 && both % 2 == 0)
+        __atomic_store_n((uint16_t *)to, __atomic_load_n((const uint16_t *)from, __ATOMIC_RELAXED),
+                         __ATOMIC_RELAXED);
+    else if (len == 4 && both % 4 == 0)
+        __atomic_store_n((uint32_t *)to, __atomic_load_n((const uint32_t *)from, __ATOMIC_RELAXED),
+                         __ATOMIC_RELAXED);
+    else if (len == 8 && both % 8 == 0)
+        __atomic_store_n((uint64_t *)to, __atomic_load_n((const uint64_t *)from, __ATOMIC_RELAXED),
+                         __ATOMIC_RELAXED);
+    else
+        memcpy(to, from, len);
+}
+
+/* True if every byte is in some range (ranges may touch each other). */
+static bool is_backed(const struct mem *m, gpa addr, uint64_t len) {
+    while (len) {
+        const struct mem_range *r = mem_find(m, addr);
+        uint64_t part;
+
+        if (!r)
+            return false;
+        part = r->size - (addr - r->base);
+        if (part >= len)
+            return true;
+        addr += part;
+        len -= part;
+    }
+    return true;
+}
+
+enum direction { FROM_GUEST, TO_RAM, TO_RAM_AND_ROM };
+
+static int copy(const struct mem *m, gpa addr, uint8_t *ours, uint64_t len, enum direction dir) {
+    if (!is_backed(m, addr, len))
+        return -EFAULT;
+    while (len) {
+        const struct mem_range *r = mem_find(m, addr);
+        uint8_t *host = r->host + (addr - r->base);
+        uint64_t part = r->size - (addr - r->base);
+
+        if (part > len)
+            part = len;
+        if (dir == FROM_GUEST)
+            copy_once(ours, host, part);
+        else if (dir == TO_RAM_AND_ROM || !r->readonly)
+            copy_once(host, ours, part);
+        addr += part;
+        ours += part;
+        len -= part;
+    }
+    return 0;
+}
+
+int mem_read(const struct mem *m, gpa addr, void *buf, uint64_t len) {
+    return copy(m, addr, buf, len, FROM_GUEST);
+}
+
+int mem_write(struct mem *m, gpa addr, const void *buf, uint64_t len) {
+    int code = copy(m, addr, (uint8_t *)buf, len, TO_RAM);
+
+    if (code == 0)
+        mem_written(m, addr, len);
+    return code;
+}
+
+int mem_load(struct mem *m, gpa addr, const void *buf, uint64_t len) {
+    int code = copy(m, addr, (uint8_t *)buf, len, TO_RAM_AND_ROM);
+
+    if (code == 0)
+        mem_written(m, addr, len);
+    return code;
+}
