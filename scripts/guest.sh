@@ -264,14 +264,16 @@ look() {
         /^I: (downloading|extracting|installing|cleaning|creating|running apt)/ {
             stage = substr($0, 4); sub(/\.\.\.$/, "", stage) }
         /^stage: / { stage = substr($0, 8); packed++ }
-        /^[0-9]+ upgraded, [0-9]+ newly installed/ { if ($3 > total) total = $3 }
+        /^[0-9]+ upgraded, [0-9]+ newly installed/ { total += $3; parts++ }
         /^Get:[0-9]+ .* amd64 |^Get:[0-9]+ .* all / { n++ }
         /^Unpacking /  { n += 2 }
         /^Setting up / { n += 3 }
         END {
-            share = total ? 90 * n / (6 * total + 150) : 0
-            if (share > 90) share = 90
-            if (packed > 1) share = 88 + 3 * (packed - 1)
+            # mmdebstrap installs the essential packages first and then the others, some 90.
+            if (parts < 2) total += 90
+            share = 85 * n / (6 * total)
+            if (share > 85) share = 85
+            if (packed > 1) share = 86 + 4 * (packed - 1)
             printf "%d %s\n", share, stage ? stage : "starting"
         }' "$log"
 }
