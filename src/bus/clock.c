@@ -21,6 +21,7 @@
 #include <x86intrin.h>
 
 #include "base/loop.h"
+#include "base/trace.h"
 #include "bus/clock_tsc.h"
 
 /* After this many timers in a row other descriptors and the vCPU get their turn. */
@@ -181,6 +182,7 @@ static void fire_first(struct clock *c) {
     struct clock_timer *t = c->heap[1];
 
     heap_delete(c, t);
+    stat_inc(clock_fired);
     t->fn(t->opaque);
 }
 
@@ -203,6 +205,7 @@ static void program(struct clock *c) {
     its.it_value.tv_nsec = (long)(host % NS_PER_SEC);
     if (timerfd_settime(c->timerfd, TFD_TIMER_ABSTIME, &its, NULL) < 0)
         abort(); /* cannot fail for a valid time */
+    stat_inc(clock_programmed);
 }
 
 static void timerfd_ready(void *opaque, int fd, uint32_t events) {
@@ -213,6 +216,8 @@ static void timerfd_ready(void *opaque, int fd, uint32_t events) {
         return;        /* was set anew meanwhile */
     c->programmed = 0; /* what callbacks arm needs no system call: program() below sees it */
     now = clock_now(c);
+    if (c->running && c->count && c->heap[1]->deadline > now)
+        stat_inc(clock_early);
     for (unsigned i = 0; i < TIMERS_PER_ROUND && c->running; i++) {
         if (!c->count || c->heap[1]->deadline > now)
             break;

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
+
 void io_space_done(struct io_space *s) {
     free(s->region);
     *s = (struct io_space){0};
@@ -136,6 +138,7 @@ uint64_t io_read(struct io_space *s, uint64_t addr, unsigned size) {
             return low | ones(half) << (8 * half);
         return low | io_read(s, addr + half, half) << (8 * half);
     default:
+        trace(io_read_nobody, addr, size);
         return ones(size);
     }
 }
@@ -156,6 +159,7 @@ void io_write(struct io_space *s, uint64_t addr, unsigned size, uint64_t value) 
             io_write(s, addr + half, half, value >> (8 * half));
         break;
     default:
+        trace(io_write_nobody, addr, size, value & ones(size));
         break;
     }
 }
