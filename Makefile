@@ -5,7 +5,7 @@
 B := build
 PREFIX ?= /usr/local
 
-.PHONY: build run guest test check asan bench fuzz fuzz-cpu install clean distclean help
+.PHONY: build run guest test check asan format bench fuzz fuzz-cpu install clean distclean help
 
 build: ## compile build/viv-vm
 	@scripts/setup.sh build
@@ -31,6 +31,10 @@ check: ## layout, static analysis, include direction, licence lines
 	@scripts/setup.sh build test check
 	@scripts/build.sh $(B)/meson tests
 	@scripts/check.sh
+
+format: ## lay out all C sources by .clang-format
+	@scripts/setup.sh check
+	@find src tests bench -name '*.[ch]' 2>/dev/null | xargs -r clang-format -i
 
 asan: ## the unit tests under AddressSanitizer and UBSan; T=pattern selects
 	@scripts/setup.sh build test
