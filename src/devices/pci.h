@@ -12,7 +12,7 @@
 
 #include "devices/device.h"
 
-enum { PCI_CONFIG_SIZE = 4096, PCI_BARS = 6, PCI_MAX_VECTORS = 32, PCI_MAX_DEVFN = 256 };
+enum { PCI_CONFIG_SIZE = 4096, PCI_HEADER_SIZE = 256, PCI_BARS = 6, PCI_MAX_VECTORS = 32, PCI_MAX_DEVFN = 256 };
 
 enum { /* offsets in the configuration header (PCI 3.0 6.1) */
     PCI_VENDOR = 0x00, PCI_DEVICE = 0x02, PCI_COMMAND = 0x04, PCI_STATUS = 0x06, PCI_CLASS_REV = 0x08,
@@ -46,8 +46,8 @@ struct pci_device {
     uint8_t config[PCI_CONFIG_SIZE];
     uint8_t wmask[PCI_CONFIG_SIZE];  /* writable bits */
     uint8_t w1cmask[PCI_CONFIG_SIZE]; /* write-one-to-clear bits */
-    uint8_t fixed[PCI_CONFIG_SIZE]; /* content at the end of init: what read-only bits must hold in a snapshot */
-    bool sealed;                    /* fixed[] is taken */
+    uint8_t fixed[PCI_HEADER_SIZE], fixed_mask[PCI_HEADER_SIZE]; /* read-only bits, as they were after init */
+    bool sealed;                                                 /* these two are taken */
     struct pci_bar bar[PCI_BARS];
     uint16_t cap_end;                /* next free offset for capabilities */
     uint16_t msix_cap;               /* offset, 0 = none */
@@ -60,6 +60,7 @@ struct pci_device {
     bool intx_driven;                /* what it drives now: not while INTX_OFF or MSI-X is set */
     void (*config_written)(struct pci_device *d, unsigned offset, unsigned size); /* optional hook */
     void (*config_reading)(struct pci_device *d, unsigned offset, unsigned size); /* optional: before a read */
+    void (*attached)(struct pci_device *d, bool yes); /* optional: after attaching, before detaching */
 };
 
 extern const struct state_desc pci_device_state; /* for STATE_SUB in the tables of functions */
@@ -101,7 +102,6 @@ void pci_config_write(struct pci_bus *bus, unsigned bdf, unsigned offset, unsign
  * boot has none). A machine reset takes both away: the board calls it again. */
 int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, uint16_t io_base, struct error *err);
 
-/* Host bridge 8086:29c0 (class pci_host: config ports as regions, PCIEXBAR maps ECAM) and LPC 8086:2918 (class lpc)
- * are devices of their own in pci_host.c and lpc.c. */
+/* Host bridge 8086:29c0 (class pci_host, pci_host.h) and LPC 8086:2918 (class lpc, lpc.h) are devices of their own. */
 
 #endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The root bus: functions by devfn, configuration cycles, shared INTx wires, address assignment.
+ * Source: PCI Local Bus Specification 3.0, 3.2.2.3 (configuration cycles), 2.2.6 (INTx wiring);
+ * PCI-to-PCI Bridge 1.2, 9.1 (swizzle).
+ */
+#include "devices/pci.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/trace.h"
+#include "devices/pci_internal.h"
+
+enum { HEADER_MULTI_FUNCTION = 0x80, ASSIGN_ALIGN_MIN = 4096 };
+
+struct pci_bus *pci_bus_new(struct io_space *pio, struct io_space *mmio)
+{
+    struct pci_bus *bus = calloc(1, sizeof(*bus));
+
+    if (bus) {
+        bus->pio = pio;
+        bus->mmio = mmio;
+    }
+    return bus;
+}
+
+void pci_bus_free(struct pci_bus *bus)
+{
+    if (!bus)
+        return;
+    for (unsigned i = 0; i < PCI_MAX_DEVFN; i++)
+        if (bus->fn[i])
+            pci_bus_detach(bus->fn[i]);
+    free(bus);
+}
+
+void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4])
+{
+    for (unsigned i = 0; i < 4; i++) {
+        bus->wire[i] = wires[i];
+        if (bus->wire_users[i])
+            irq_raise(&bus->wire[i]);
+    }
+}
+
+struct io_space *pci_bus_mmio(struct pci_bus *bus)
+{
+    return bus->mmio;
+}
+
+void pci_bus_drive(struct pci_device *d, bool level)
+{
+    unsigned pin = d->fixed[PCI_INT_PIN], n;
+    unsigned *users;
+
+    if (!pin)
+        return;
+    n = ((unsigned)(d->devfn >> 3) + pin - 1) % 4;
+    users = &d->bus->wire_users[n];
+    *users += level ? 1 : -1u;
+    if (*users == (level ? 1 : 0))
+        irq_set(&d->bus->wire[n], level);
+}
+
+void pci_bus_retry(struct pci_bus *bus)
+{
+    for (unsigned i = 0; i < PCI_MAX_DEVFN && bus->refused; i++) {
+        struct pci_device *d = bus->fn[i];
+
+        for (unsigned j = 0; d && j < PCI_BARS; j++)
+            if (d->bar[j].refused) {
+                pci_update_bars(d);
+                break;
+            }
+    }
+}
+
+/* Software looks at functions 1-7 of a slot only if function 0 says that there are some. */
+static void mark_multi_function(struct pci_bus *bus, unsigned slot)
+{
+    struct pci_device *first = bus->fn[slot * 8];
+    bool more = false;
+
+    for (unsigned i = 1; i < 8; i++)
+        more |= bus->fn[slot * 8 + i] != NULL;
+    if (!first || !more)
+        return;
+    first->config[PCI_HEADER_TYPE] |= HEADER_MULTI_FUNCTION;
+    first->fixed[PCI_HEADER_TYPE] |= HEADER_MULTI_FUNCTION;
+}
+
+int pci_bus_attach(struct pci_bus *bus, struct pci_device *d, unsigned devfn, struct error *err)
+{
+    if (devfn >= PCI_MAX_DEVFN)
+        return error_set(err, -EINVAL, "device '%s': PCI has no slot %u; choose one from 0 to 31",
+                         d->dev.name, devfn / 8);
+    if (bus->fn[devfn])
+        return error_set(err, -EBUSY,
+                         "device '%s': PCI slot %u function %u is taken by '%s'; choose another one",
+                         d->dev.name, devfn / 8, devfn % 8, bus->fn[devfn]->dev.name);
+    bus->fn[devfn] = d;
+    d->bus = bus;
+    d->devfn = (uint8_t)devfn;
+    mark_multi_function(bus, devfn / 8);
+    pci_update_bars(d);
+    pci_update_intx(d);
+    if (d->attached)
+        d->attached(d, true);
+    return 0;
+}
+
+void pci_bus_detach(struct pci_device *d)
+{
+    struct pci_bus *bus = d->bus;
+
+    if (!bus)
+        return;
+    if (d->attached)
+        d->attached(d, false);
+    pci_unmap_bars(d);
+    if (d->intx_driven)
+        pci_bus_drive(d, false);
+    d->intx_driven = false;
+    bus->fn[d->devfn] = NULL;
+    d->bus = NULL;
+    pci_bus_retry(bus);
+}
+
+struct pci_device *pci_bus_find(struct pci_bus *bus, unsigned devfn)
+{
+    return devfn < PCI_MAX_DEVFN ? bus->fn[devfn] : NULL;
+}
+
+uint32_t pci_config_read(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size)
+{
+    struct pci_device *d = pci_bus_find(bus, bdf);
+
+    if (!d) /* a master abort: Linux asks for 8192 functions that are not there */
+        return size >= 4 ? ~0u : (1u << (8 * size)) - 1;
+    return pci_function_read(d, offset, size);
+}
+
+void pci_config_write(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size, uint32_t value)
+{
+    struct pci_device *d = pci_bus_find(bus, bdf);
+
+    if (d)
+        pci_function_write(d, offset, size, value);
+}
+
+struct windows {
+    uint64_t mmio, mmio_end, io;
+};
+
+static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struct error *err)
+{
+    const struct pci_bar *b = &d->bar[i];
+    uint64_t *next = b->io ? &w->io : &w->mmio;
+    uint64_t end = b->io ? 0x10000 : w->mmio_end;
+    /* Whole pages, so that a guest can give a BAR to user space without its neighbour. */
+    uint64_t align = b->io || b->size > ASSIGN_ALIGN_MIN ? b->size : ASSIGN_ALIGN_MIN;
+    uint64_t base = (*next + align - 1) & ~(align - 1);
+
+    if (base + align > end)
+        return error_set(err, -ENOSPC,
+                         "device '%s': the PCI %s window has no room for a BAR of %u bytes; use fewer devices",
+                         d->dev.name, b->io ? "port" : "memory", b->size);
+    *next = base + align;
+    pci_function_write(d, PCI_BAR0 + 4 * i, 4, (uint32_t)base);
+    if (b->is64)
+        pci_function_write(d, PCI_BAR0 + 4 * i + 4, 4, (uint32_t)(base >> 32));
+    return 0;
+}
+
+int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, uint16_t io_base, struct error *err)
+{
+    struct windows w = {mmio_base, mmio_end, io_base};
+
+    for (unsigned devfn = 0; devfn < PCI_MAX_DEVFN; devfn++) {
+        struct pci_device *d = bus->fn[devfn];
+        uint16_t decode = 0;
+
+        for (unsigned i = 0; d && i < PCI_BARS; i++) {
+            if (!d->bar[i].size)
+                continue;
+            if (assign_bar(d, i, &w, err) < 0)
+                return -ENOSPC;
+            decode |= d->bar[i].io ? PCI_COMMAND_IO : PCI_COMMAND_MEM;
+        }
+        if (decode)
+            pci_function_write(d, PCI_COMMAND, 2, load_le16(d->config + PCI_COMMAND) | decode);
+    }
+    return 0;
+}
