@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The block engine: opens images by format, checks requests, and brings completions from any thread
+ * to the loop.
+ *
+ * Theory of operation: a format finishes a request by block_complete, which pushes it to a
+ * lock-free stack; whoever finds the stack empty writes the eventfd. The loop (or a drain) takes
+ * the whole stack, turns it round, and calls `done` of each, then the batch function once. The list
+ * of taken requests belongs to the image, not to the call, so that a drain inside a callback goes
+ * on with it.
+ */
+#include "block/block.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/trace.h"
+#include "block/block_internal.h"
+
+static const struct block_ops *const formats[] = {&block_raw_ops};
+
+static const char *const op_names[] = {
+    [BLOCK_READ] = "read",
+    [BLOCK_WRITE] = "write",
+    [BLOCK_FLUSH] = "flush",
+    [BLOCK_DISCARD] = "discard",
+    [BLOCK_WRITE_ZEROES] = "write of zeroes",
+};
+
+void block_complete(struct block_request *req, int result) {
+    struct block *b = req->block;
+    struct block_request *head = __atomic_load_n(&b->finished, __ATOMIC_RELAXED);
+    uint64_t one = 1;
+
+    req->result = result;
+    do
+        req->next = head;
+    while (!__atomic_compare_exchange_n(&b->finished, &head, req, true, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED));
+    if (head)
+        return; /* whoever pushed onto the empty stack wakes the loop */
+    if (write(b->event_fd, &one, sizeof(one)) < 0)
+        assert(errno == EAGAIN); /* the counter is full: awake anyway */
+}
+
+static void take_finished(struct block *b) {
+    struct block_request *list = __atomic_exchange_n(&b->finished, NULL, __ATOMIC_ACQUIRE);
+    struct block_request *in_order = NULL, **end = &b->ready;
+
+    while (list) {
+        struct block_request *next = list->next;
+
+        list->next = in_order;
+        in_order = list;
+        list = next;
+    }
+    while (*end)
+        end = &(*end)->next;
+    *end = in_order;
+}
+
+static void report(struct block *b, enum block_op op, int code) {
+    struct error e = {0};
+    const char *remedy = code == -ENOSPC || code == -EDQUOT
+                             ? "make room on the filesystem that holds it"
+                             : "check the storage that holds it";
+
+    for (unsigned i = 0; i < b->reported_count; i++)
+        if (b->reported[i].op == op && b->reported[i].code == code)
+            return;
+    if (b->reported_count == BLOCK_ERROR_KINDS)
+        return;
+    b->reported[b->reported_count].op = op;
+    b->reported[b->reported_count++].code = code;
+    error_set(&e, code, "disk image '%s': a %s failed: %s; the guest got the error, %s", b->path,
+              op_names[op], strerror(-code), remedy);
+    if (b->error_fn)
+        b->error_fn(b->error_opaque, &e);
+}
+
+static void count_failure(struct block *b, const struct block_request *req, int result) {
+    if (result >= 0)
+        return;
+    stat_inc(block_errors);
+    trace(block_error, b->path, op_names[req->op], req->offset, req->length, strerror(-result));
+    /* A request that is out of bounds is the guest's mistake, not a failure of the storage. */
+    if (result != -EINVAL && result != -EROFS)
+        report(b, req->op, result);
+}
+
+static bool run_finished(struct block *b) {
+    struct block_request *req;
+    bool ran = false;
+
+    take_finished(b);
+    while ((req = b->ready)) {
+        int result = req->result;
+
+        b->ready = req->next;
+        b->inflight--;
+        count_failure(b, req, result);
+        req->done(req, result); /* may free req */
+        ran = true;
+    }
+    if (ran && b->batch_fn)
+        b->batch_fn(b->batch_opaque);
+    return ran;
+}
+
+static void event_ready(void *opaque, int fd, uint32_t events) {
+    uint64_t count;
+
+    /* Emptied before the stack is: a push in between wakes the loop again. */
+    if (read(fd, &count, sizeof(count)) < 0)
+        assert(errno == EAGAIN); /* a drain has been here */
+    run_finished(opaque);
+}
+
+void block_drain(struct block *b) {
+    struct pollfd p = {.fd = b->event_fd, .events = POLLIN};
+    uint64_t count;
+
+    while (b->inflight) {
+        if (run_finished(b))
+            continue;
+        if (poll(&p, 1, -1) == 1 && read(b->event_fd, &count, sizeof(count)) < 0)
+            assert(errno == EAGAIN);
+    }
+}
+
+static int check(const struct block *b, const struct block_request *req) {
+    uint64_t sum = 0;
+
+    if (req->op == BLOCK_FLUSH)
+        return 0;
+    if ((req->offset | req->length) % BLOCK_SECTOR || req->offset > b->info.size ||
+        req->length > b->info.size - req->offset)
+        return -EINVAL;
+    if (req->op != BLOCK_READ && b->info.readonly)
+        return -EROFS;
+    if (req->op != BLOCK_READ && req->op != BLOCK_WRITE)
+        return 0;
+    for (unsigned i = 0; i < req->iov_count; i++)
+        if (__builtin_add_overflow(sum, req->iov[i].iov_len, &sum))
+            return -EINVAL;
+    return sum == req->length ? 0 : -EINVAL;
+}
+
+static void count_request(const struct block_request *req) {
+    switch (req->op) {
+    case BLOCK_READ:
+        stat_inc(block_reads);
+        stat_add(block_read_bytes, req->length);
+        break;
+    case BLOCK_WRITE:
+        stat_inc(block_writes);
+        stat_add(block_written_bytes, req->length);
+        break;
+    case BLOCK_FLUSH:
+        stat_inc(block_flushes);
+        break;
+    case BLOCK_DISCARD:
+    case BLOCK_WRITE_ZEROES:
+        stat_inc(block_discards);
+        break;
+    }
+}
+
+void block_submit(struct block *b, struct block_request *req) {
+    int r = check(b, req);
+
+    req->block = b;
+    b->inflight++;
+    count_request(req);
+    if (r < 0 || (!req->length && req->op != BLOCK_FLUSH))
+        block_complete(req, r);
+    else
+        b->ops->submit(b, req);
+}
+
+bool block_try(struct block *b, struct block_request *req, int *ret_result) {
+    if (!b->ops->try_now || check(b, req) < 0 || !req->length)
+        return false;
+    req->block = b;
+    if (!b->ops->try_now(b, req, ret_result))
+        return false;
+    count_request(req);
+    stat_inc(block_done_at_once);
+    count_failure(b, req, *ret_result);
+    return true;
+}
+
+const struct block_info *block_info(const struct block *b) { return &b->info; }
+
+void block_set_batch_fn(struct block *b, void (*fn)(void *opaque), void *opaque) {
+    b->batch_fn = fn;
+    b->batch_opaque = opaque;
+}
+
+void block_set_error_fn(struct block *b, void (*fn)(void *opaque, const struct error *e),
+                        void *opaque) {
+    b->error_fn = fn;
+    b->error_opaque = opaque;
+}
+
+static const struct block_ops *find_format(const char *name, struct error *err) {
+    for (unsigned i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+        if (!name || !strcmp(formats[i]->name, name))
+            return formats[i];
+    error_set(err, -EINVAL, "disk format '%s' is unknown; the formats are: raw", name);
+    return NULL;
+}
+
+static int set_up_completion(struct block *b, struct error *err) {
+    b->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (b->event_fd >= 0)
+        b->watch = loop_add(b->loop, b->event_fd, EPOLLIN, event_ready, b);
+    if (b->watch)
+        return 0;
+    return error_set(err, -EMFILE,
+                     "disk image '%s': no descriptor for its completions; raise the limit of open "
+                     "files (ulimit -n)",
+                     b->path);
+}
+
+struct block *block_open(struct loop *loop, const struct block_options *o, struct error *err) {
+    const struct block_ops *ops = o->ops ? o->ops : find_format(o->format, err);
+    struct block *b = ops ? calloc(1, sizeof(*b)) : NULL;
+
+    if (!ops)
+        return NULL;
+    if (!b || !(b->path = strdup(o->path))) {
+        free(b);
+        error_set(err, -ENOMEM, "disk image '%s': out of memory", o->path);
+        return NULL;
+    }
+    b->ops = ops;
+    b->loop = loop;
+    b->event_fd = -1;
+    b->info.readonly = o->readonly;
+    strncpy(b->info.format, ops->name, sizeof(b->info.format) - 1);
+    if (set_up_completion(b, err) < 0 || ops->open(b, o, err) < 0) {
+        block_close(b);
+        return NULL;
+    }
+    assert(b->info.size % BLOCK_SECTOR == 0);
+    return b;
+}
+
+void block_close(struct block *b) {
+    if (!b)
+        return;
+    if (b->event_fd >= 0)
+        block_drain(b);
+    b->ops->close(b);
+    loop_remove(b->watch);
+    if (b->event_fd >= 0)
+        close(b->event_fd);
+    free(b->path);
+    free(b);
+}
