@@ -189,6 +189,8 @@ size_t insn_format(const struct insn *in, uint64_t ip, char *buf, size_t size) {
         buf[0] = '\0';
     put_prefixes(&t, in);
     put(&t, "%s", in->row->mnemonic);
+    if (in->row->id == INSN_CALLF || in->row->id == INSN_JMPF || in->row->id == INSN_RETF)
+        put(&t, " far");
     unsigned shown = 0;
     for (unsigned i = 0; i < in->row->visible; i++) {
         struct operand op;
