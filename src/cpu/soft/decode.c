@@ -173,7 +173,7 @@ static bool take_vex(struct insn *in, struct cursor *c, bool three) {
         map = payload & 31;
         rex = (uint8_t)(~payload >> 5 & 7);
         payload = c->bytes[c->at++];
-        c->vex_w = payload >> 7;
+        c->vex_w = in->vex_w = payload >> 7;
         rex |= (uint8_t)(payload >> 4 & REX_W);
     }
     if (in->mode != 8)
@@ -447,14 +447,27 @@ static bool take_modrm(struct insn *in, struct cursor *c) {
     return true;
 }
 
+/* MOV to and from control registers (even opcodes) and debug registers. */
+static bool special_register_exists(const struct insn *in) {
+    enum { CONTROL_REGISTERS = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 };
+    return in->opcode & 1 ? in->reg < 8 : CONTROL_REGISTERS >> in->reg & 1;
+}
+
+static bool gather_registers_differ(const struct insn *in) {
+    return in->reg != in->index && in->reg != in->vvvv && in->index != in->vvvv;
+}
+
 static int take_rest(struct insn *in, struct cursor *c, unsigned row) {
     const struct layout *layout = &layouts[row];
     in->row = &insn_rows[row];
     settle_opsize(in, layout->flags);
     if (layout->flags & LAYOUT_NOVVVV && c->vex_v_used)
         return undefined_opcode(in, c);
-    if (in->modrm_at && layout->flags & LAYOUT_MODREG)
+    if (layout->flags & LAYOUT_MODREG) {
         in->mod = 3;
+        if (!special_register_exists(in))
+            return undefined_opcode(in, c);
+    }
     if (in->modrm_at && in->mod != 3) {
         bool vsib = in->row->attr & INSN_VSIB;
         if (vsib && (in->adsize == 2 || (in->rm & 7) != 4))
@@ -463,6 +476,8 @@ static int take_rest(struct insn *in, struct cursor *c, unsigned row) {
         if (!(in->adsize == 2 ? take_address16(in, c) : take_address(in, c, vsib)))
             return out_of_bytes(in, c);
     }
+    if (in->row->attr & INSN_VSIB && !gather_registers_differ(in))
+        return undefined_opcode(in, c);
     default_segment(in, c);
     if (!take_immediate(in, c, layout->imm))
         return out_of_bytes(in, c);

@@ -89,6 +89,7 @@ struct insn {
     uint8_t map;    /* 0 one-byte, 1 0F, 2 0F38, 3 0F3A */
     uint8_t pp;     /* mandatory prefix that selected the row: 0 none, 1 66, 2 F3, 3 F2 */
     uint8_t vvvv;   /* VEX.vvvv register number */
+    bool vex_w;     /* VEX.W as written (rex drops it outside 64-bit mode) */
     uint8_t mod, reg, rm; /* reg and rm extended by REX/VEX; valid if modrm_at != 0 */
     bool mem;       /* modrm (or moffs) names memory */
     bool rip_relative;
