@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * CPUID models: which features a named model advertises, and the numbers other parts must agree on.
+ *
+ * Contract: pure functions of the model and of the host's CPUID (read once), any thread.
+ */
+#ifndef CPU_CPUID_H
+#define CPU_CPUID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpu/cpu.h"
+
+/* Family 6, model 8fh (Sapphire Rapids), stepping 4: the newest server part that guests know by heart. */
+#define CPUID_SIGNATURE 0x000806f4u
+
+enum { CPUID_PHYS_BITS = 46, CPUID_VIRT_BITS = 48 };
+
+/* Physical address bits that no page-table entry, CR3 or base register may have set. */
+#define CPUID_PHYS_RESERVED (~((1ull << CPUID_PHYS_BITS) - 1))
+
+/* Words of feature bits. */
+enum cpuid_word {
+    CPUID_1_ECX, CPUID_1_EDX, CPUID_6_EAX, CPUID_7_EBX, CPUID_7_ECX, CPUID_7_EDX, CPUID_7_1_EAX,
+    CPUID_D_1_EAX, CPUID_81_ECX, CPUID_81_EDX, CPUID_87_EDX, CPUID_WORDS,
+};
+
+/* 0, or -EINVAL with a sentence: unknown name, or the host cannot execute it. NULL is the default model. */
+int cpuid_check_model(const char *model, struct error *err);
+
+/* Name of the model in force ("x86-64-v3" when config->model is NULL and the host can execute that). */
+const char *cpuid_model_name(const struct cpu_config *config);
+
+/* Feature bits of one word, as CPUID returns them but without what depends on state (OSXSAVE). */
+uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word);
+
+/* Bit set of enum insn_feature: what the decoder's rows may ask for. The rest raises #UD. */
+void cpuid_features(const struct cpu_config *config, uint64_t bits[4]);
+
+/* True if the table knows a feature of that name (tests: every row of the opcode table can be decided). */
+bool cpuid_knows(const char *feature);
+
+/* Bits of XCR0 that the model allows: 7 with AVX, 3 with XSAVE only, else 1. */
+uint64_t cpuid_xcr0(const struct cpu_config *config);
+
+#endif
