@@ -4,9 +4,10 @@
  * TSC facts: Intel SDM volume 3B, 18.17 (invariant TSC: CPUID 80000007h EDX bit 8).
  *
  * The offsets are read under a sequence counter, because clock_now is called from vCPU threads
- * without the machine lock. One timerfd wakes the loop. It is set anew only for a deadline earlier
- * than the one it holds: guests push their timer to a later time thousands of times a second, and a
- * wake-up too early costs less than a system call each time.
+ * without the machine lock; the writer takes the host's time while the counter is odd, so that
+ * nobody can have read a later one. One timerfd wakes the loop. It is set anew only for a deadline
+ * earlier than the one it holds: guests push their timer to a later time thousands of times a
+ * second, and a wake-up too early costs less than a system call each time.
  */
 #include "bus/clock.h"
 
@@ -68,20 +69,29 @@ static unsigned read_begin(const struct clock *c) {
     return __atomic_load_n(&c->seq, __ATOMIC_ACQUIRE);
 }
 
+/* RDTSC is not ordered with loads by itself (SDM volume 2, RDTSC); here it must lie between two of
+ * them. */
 static bool read_again(const struct clock *c, unsigned seq) {
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return (seq & 1) || __atomic_load_n(&c->seq, __ATOMIC_RELAXED) != seq;
+    _mm_lfence();
+    return (seq & 1) || __atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != seq;
 }
 
-static void set_point(struct clock *c, bool running, uint64_t base, uint64_t tsc_base) {
-    unsigned seq = c->seq;
+/* The full fence makes the odd number visible before the host's time is read. */
+static void write_begin(struct clock *c) {
+    __atomic_store_n(&c->seq, c->seq + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 
-    __atomic_store_n(&c->seq, seq + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
+static void write_point(struct clock *c, bool running, uint64_t base, uint64_t tsc_base) {
     __atomic_store_n(&c->running, running, __ATOMIC_RELAXED);
     __atomic_store_n(&c->base, base, __ATOMIC_RELAXED);
     __atomic_store_n(&c->tsc_base, tsc_base, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->seq, seq + 2, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->seq, c->seq + 1, __ATOMIC_RELEASE);
+}
+
+static void set_point(struct clock *c, bool running, uint64_t base, uint64_t tsc_base) {
+    write_begin(c);
+    write_point(c, running, base, tsc_base);
 }
 
 /* The host's time is read inside the sequence: taken outside, it could lie after a pause already in
@@ -110,8 +120,10 @@ uint64_t clock_tsc(const struct clock *c) {
     do {
         seq = read_begin(c);
         tsc = __atomic_load_n(&c->tsc_base, __ATOMIC_RELAXED);
-        if (__atomic_load_n(&c->running, __ATOMIC_RELAXED))
+        if (__atomic_load_n(&c->running, __ATOMIC_RELAXED)) {
+            _mm_lfence();
             tsc += __rdtsc();
+        }
     } while (read_again(c, seq));
     return tsc;
 }
@@ -280,10 +292,11 @@ void clock_free(struct clock *c) {
 void clock_start(struct clock *c) {
     if (c->running)
         return;
+    write_begin(c);
     if (c->stepped)
-        set_point(c, true, c->base, 0);
+        write_point(c, true, c->base, 0);
     else
-        set_point(c, true, c->base - host_now(), c->tsc_base - __rdtsc());
+        write_point(c, true, c->base - host_now(), c->tsc_base - __rdtsc());
     c->programmed = NEVER; /* virtual deadlines have new host times */
     program(c);
 }
@@ -291,10 +304,11 @@ void clock_start(struct clock *c) {
 void clock_pause(struct clock *c) {
     if (!c->running)
         return;
+    write_begin(c);
     if (c->stepped)
-        set_point(c, false, c->base, 0);
+        write_point(c, false, c->base, 0);
     else
-        set_point(c, false, c->base + host_now(), c->tsc_base + __rdtsc());
+        write_point(c, false, c->base + host_now(), c->tsc_base + __rdtsc());
 }
 
 void clock_set(struct clock *c, uint64_t now) {
