@@ -86,6 +86,7 @@ struct virtio {
     uint32_t again_queues; /* bit a queue: notify when `again` fires */
     struct clock_timer again;
     unsigned pci_cfg_cap; /* offset of the configuration access capability */
+    bool was_master;      /* bus mastering before the last configuration write */
 };
 
 extern const struct state_desc virtio_state; /* for STATE_SUB at the start of a device type's table */
