@@ -60,7 +60,7 @@ static const struct feature features[] = {
     {"SSE2", CPUID_1_EDX, 26, ALL, true},
     {"ss", CPUID_1_EDX, 27, ALL, false},
     {"SSE3", CPUID_1_ECX, 0, V2, true},
-    {"PCLMULQDQ", CPUID_1_ECX, 1, HOST, true},
+    {"PCLMUL", CPUID_1_ECX, 1, HOST, true},
     {"MONITOR", CPUID_1_ECX, 3, NEVER, false},
     {"SSSE3", CPUID_1_ECX, 9, V2, true},
     {"FMA", CPUID_1_ECX, 12, V3, true},
@@ -98,7 +98,7 @@ static const struct feature features[] = {
     {"PKU", CPUID_7_ECX, 3, NEVER, false},
     {"GFNI", CPUID_7_ECX, 8, HOST, true},
     {"VAES", CPUID_7_ECX, 9, HOST, true},
-    {"VPCLMULQDQ", CPUID_7_ECX, 10, HOST, true},
+    {"VPCLMUL", CPUID_7_ECX, 10, HOST, true},
     {"RDPID", CPUID_7_ECX, 22, ALL, false},
     {"fsrm", CPUID_7_EDX, 4, ALL, false},
     {"ibrs", CPUID_7_EDX, 26, ALL, false}, /* and IBPB */
@@ -276,8 +276,12 @@ bool cpuid_knows(const char *name)
     return !strcmp(name, "BASE") || find_feature(name);
 }
 
-void cpuid_features(const struct cpu_config *config, uint64_t bits[4])
+int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct error *err)
 {
+    int code = cpuid_check_model(config->model, err);
+
+    if (code < 0)
+        return code;
     memset(bits, 0, 4 * sizeof(bits[0]));
     bits[FEAT_BASE / 64] |= 1ull << FEAT_BASE % 64;
     for (unsigned i = 0; i < FEAT_COUNT && i < 256; i++) {
@@ -286,6 +290,7 @@ void cpuid_features(const struct cpu_config *config, uint64_t bits[4])
         if (f && (cpuid_word(config, f->word) >> f->bit & 1))
             bits[i / 64] |= 1ull << i % 64;
     }
+    return 0;
 }
 
 uint64_t cpuid_xcr0(const struct cpu_config *config)

@@ -35,8 +35,9 @@ const char *cpuid_model_name(const struct cpu_config *config);
 /* Feature bits of one word, as CPUID returns them but without what depends on state (OSXSAVE). */
 uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word);
 
-/* Bit set of enum insn_feature: what the decoder's rows may ask for. The rest raises #UD. */
-void cpuid_features(const struct cpu_config *config, uint64_t bits[4]);
+/* Bit set of enum insn_feature: what the decoder's rows may ask for. The rest raises #UD. Errors as
+ * cpuid_check_model. */
+int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct error *err);
 
 /* True if the table knows a feature of that name (tests: every row of the opcode table can be decided). */
 bool cpuid_knows(const char *feature);
