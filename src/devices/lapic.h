@@ -18,7 +18,7 @@
 #include "devices/device.h"
 
 enum {
-    LAPIC_MAX = 256,
+    LAPIC_MAX = 255 /* ID 255 means all */,
     LAPIC_TIMER_HZ = 1000000000 /* before the divider; announce it in CPUID */
 };
 
