@@ -290,8 +290,11 @@ void virtio_unpop(struct virtio *v, const struct virtio_chain *chain)
 {
     struct virtqueue *q = usable_queue(v, chain->queue);
 
-    if (q && chain->epoch == v->epoch)
-        q->last_avail--;
+    if (!q || chain->epoch != v->epoch)
+        return;
+    q->last_avail--;
+    if (q->budget != NO_BUDGET)
+        q->budget++;
 }
 
 /* CPUs may hold decoded instructions of the pages that the device wrote. */
@@ -307,7 +310,7 @@ static void mark_written(struct virtio *v, const struct virtio_chain *c, uint32_
     }
 }
 
-void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t written)
+static void push(struct virtio *v, const struct virtio_chain *chain, uint32_t written, bool show)
 {
     struct virtqueue *q = usable_queue(v, chain->queue);
     struct rings r;
@@ -322,9 +325,20 @@ void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t wr
     store_le32(slot, chain->head);
     store_le32(slot + 4, written);
     q->used_idx++;
-    store_u16(r.used + 2, q->used_idx, __ATOMIC_RELEASE);
-    used_written(v, q);
+    if (show)
+        store_u16(r.used + 2, q->used_idx, __ATOMIC_RELEASE);
+    mem_written(v->pci.dev.env.mem, q->used, 6 + 8 * (uint64_t)q->size);
     trace(virtio_push, v->pci.dev.name, chain->queue, chain->head, written);
+}
+
+void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t written)
+{
+    push(v, chain, written, true);
+}
+
+void virtio_push_later(struct virtio *v, const struct virtio_chain *chain, uint32_t written)
+{
+    push(v, chain, written, false);
 }
 
 /* 2.7.10: does the interval (old, now] of used indexes contain the one that the driver waits for? */

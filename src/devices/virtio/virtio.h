@@ -107,6 +107,8 @@ int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain)
 void virtio_unpop(struct virtio *v, const struct virtio_chain *chain);
 /* Gives it back with `written` bytes written; marks guest pages written. Does not interrupt. */
 void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t written);
+/* The same, but the driver sees it only with the next virtio_push (a frame in several buffers); one must follow. */
+void virtio_push_later(struct virtio *v, const struct virtio_chain *chain, uint32_t written);
 /* Interrupts if the driver wants it after the pushes so far. */
 void virtio_interrupt(struct virtio *v, unsigned queue);
 /* Tells the driver whether kicks are wanted (they are unless this says no). Returns true if chains arrived meanwhile. */

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The virtio block device.
+ * Source: Virtual I/O Device (VIRTIO) Version 1.2, section 5.2.
+ *
+ *   request   out: 0 type u32, 4 reserved, 8 sector u64, 16 data of a write or segments of a
+ * discard in: data of a read or the serial number, then 1 byte status, wherever the cuts are
+ * (2.7.4) segment   0 sector u64, 8 count of sectors u32, 12 flags u32 (bit 0: unmap)
+ *
+ * Theory of operation: a chain is popped into a job, whose buffers go to the image as they are.
+ * What the host has in its cache is answered within the driver's kick (block_try); the rest
+ * completes from the loop, with one interrupt for all that completed together. A discard or zeroing
+ * of several segments does one after the other; a write without a write cache (5.2.6.2) is followed
+ * by a flush.
+ *
+ * Reset: a new epoch, then a drain, so that no buffer is touched afterwards. Completions of an old
+ * epoch end their job silently. State is saved only after the machine has drained the image.
+ */
+#include "devices/virtio/virtio_blk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/trace.h"
+#include "block/block.h"
+#include "devices/virtio/virtio.h"
+
+#define F_SEG_MAX      (1ull << 2)
+#define F_RO           (1ull << 5)
+#define F_BLK_SIZE     (1ull << 6)
+#define F_FLUSH        (1ull << 9)
+#define F_TOPOLOGY     (1ull << 10)
+#define F_CONFIG_WCE   (1ull << 11)
+#define F_DISCARD      (1ull << 13)
+#define F_WRITE_ZEROES (1ull << 14)
+
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
+enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
+enum {
+    QUEUE_SIZE = 256,
+    SECTOR = 512,
+    HEADER = 16,
+    SERIAL = 20,
+    SEGMENT = 16,
+    SEGMENTS = 16,
+    CONFIG_SIZE = 60,
+    CONFIG_WCE = 32, /* offset of the write cache switch */
+};
+
+struct virtio_blk {
+    struct virtio virtio; /* first */
+    struct block *block;
+    char serial[SERIAL];
+    bool write_cache; /* the switch in the configuration */
+    bool pushed;      /* since the last interrupt */
+    struct job *spare;
+};
+
+struct job { /* one request */
+    struct virtio_blk *dev;
+    struct job *next; /* in dev->spare */
+    struct block_request io;
+    struct virtio_chain chain;
+    struct iovec data[VIRTIO_CHAIN_MAX];
+    uint32_t type;
+    unsigned segment, segments;
+    struct {
+        uint64_t offset, length;
+    } range[SEGMENTS];
+};
+
+static bool write_through(const struct virtio_blk *d) {
+    if (virtio_has(&d->virtio, F_CONFIG_WCE))
+        return !d->write_cache;
+    return !virtio_has(&d->virtio, F_FLUSH);
+}
+
+/* ------------------------------------------------------------------ jobs */
+
+static struct job *job_get(struct virtio_blk *d) {
+    struct job *j = d->spare;
+
+    if (j)
+        d->spare = j->next;
+    else
+        j = malloc(sizeof(*j));
+    if (j)
+        j->dev = d;
+    return j;
+}
+
+static void job_put(struct job *j) {
+    j->next = j->dev->spare;
+    j->dev->spare = j;
+}
+
+static void finish(struct job *j, uint8_t status) {
+    struct virtio_chain *c = &j->chain;
+
+    trace(virtio_blk_done, j->dev->virtio.pci.dev.name, c->head, status);
+    iov_write(c->iov + c->out_count, c->in_count, c->in_len - 1, &status, 1);
+    /* Counted up to the status byte, also when the data before it was not all written. */
+    virtio_push(&j->dev->virtio, c, (uint32_t)c->in_len);
+    j->dev->pushed = true;
+    job_put(j);
+}
+
+/*
+ * The buffers of `len` bytes of data that follow the first `skip` bytes. The usual cut (header and
+ * status in descriptors of their own) needs no list of our own.
+ */
+static void set_data(struct job *j, const struct iovec *iov, unsigned count, uint64_t skip,
+                     uint64_t len) {
+    unsigned n = 0;
+
+    j->io.length = len;
+    j->io.iov = j->data;
+    if (skip && iov[0].iov_len == skip) {
+        j->io.iov = iov + 1;
+        n = count - 1;
+    } else if (!skip && iov[count - 1].iov_len == 1) {
+        j->io.iov = iov;
+        n = count - 1;
+    }
+    for (unsigned i = 0; !n && len; i++) {
+        uint64_t part = iov[i].iov_len;
+
+        if (skip >= part) {
+            skip -= part;
+            continue;
+        }
+        part = part - skip < len ? part - skip : len;
+        j->data[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + skip, part};
+        len -= part;
+        skip = 0;
+    }
+    j->io.iov_count = n;
+}
+
+static void io_done(struct block_request *io, int result);
+
+/* Hands the request to the image; within a kick the answer may come at once. */
+static void start(struct job *j, enum block_op op) {
+    int result;
+
+    j->io.op = op;
+    j->io.done = io_done;
+    j->io.opaque = j;
+    if (block_try(j->dev->block, &j->io, &result))
+        io_done(&j->io, result);
+    else
+        block_submit(j->dev->block, &j->io);
+}
+
+static void start_segment(struct job *j) {
+    j->io.offset = j->range[j->segment].offset;
+    j->io.length = j->range[j->segment].length;
+    j->segment++;
+    start(j, j->type == T_DISCARD ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES);
+}
+
+static void io_done(struct block_request *io, int result) {
+    struct job *j = io->opaque;
+
+    if (j->chain.epoch != j->dev->virtio.epoch) {
+        job_put(j); /* the driver has reset the device: nobody waits for this */
+        return;
+    }
+    if (result < 0) {
+        finish(j, result == -EOPNOTSUPP ? S_UNSUPP : S_IOERR);
+        return;
+    }
+    if (j->segment < j->segments)
+        start_segment(j);
+    else if (j->type != T_IN && io->op != BLOCK_FLUSH && write_through(j->dev))
+        start(j, BLOCK_FLUSH);
+    else
+        finish(j, S_OK);
+}
+
+/* ------------------------------------------------------------------ requests */
+
+static bool in_range(const struct virtio_blk *d, uint64_t sector, uint64_t count) {
+    uint64_t capacity = d->block ? block_info(d->block)->size / SECTOR : 0;
+
+    return sector <= capacity && count <= capacity - sector;
+}
+
+static bool writable(const struct virtio_blk *d) {
+    return d->block && !block_info(d->block)->readonly;
+}
+
+static void transfer(struct job *j, uint64_t sector) {
+    struct virtio_chain *c = &j->chain;
+    bool in = j->type == T_IN;
+    uint64_t len = in ? c->in_len - 1 : c->out_len - HEADER;
+
+    if (len % SECTOR || !in_range(j->dev, sector, len / SECTOR) || (!in && !writable(j->dev))) {
+        finish(j, S_IOERR);
+        return;
+    }
+    if (!len) {
+        finish(j, S_OK);
+        return;
+    }
+    j->io.offset = sector * SECTOR;
+    if (in)
+        set_data(j, c->iov + c->out_count, c->in_count, 0, len);
+    else
+        set_data(j, c->iov, c->out_count, HEADER, len);
+    start(j, in ? BLOCK_READ : BLOCK_WRITE);
+}
+
+static void get_id(struct job *j) {
+    struct virtio_chain *c = &j->chain;
+    uint64_t room = c->in_len - 1;
+
+    iov_write(c->iov + c->out_count, c->in_count, 0, j->dev->serial, room < SERIAL ? room : SERIAL);
+    finish(j, S_OK);
+}
+
+static void flush(struct job *j) {
+    if (j->dev->block)
+        start(j, BLOCK_FLUSH);
+    else
+        finish(j, S_OK);
+}
+
+/* Reads one segment; the status that refuses it, or S_OK. */
+static uint8_t parse_segment(struct job *j, const uint8_t *bytes) {
+    uint64_t sector = load_le64(bytes);
+    uint32_t count = load_le32(bytes + 8), flags = load_le32(bytes + 12);
+
+    if ((flags & ~1u) || (j->type == T_DISCARD && flags)) /* 5.2.6.2 */
+        return S_UNSUPP;
+    if (!in_range(j->dev, sector, count))
+        return S_IOERR;
+    if (j->segments == 0)
+        j->io.unmap = flags & 1;
+    else
+        j->io.unmap &= flags & 1; /* more allocated than asked for is allowed, less is not */
+    j->range[j->segments].offset = sector * SECTOR;
+    j->range[j->segments++].length = (uint64_t)count * SECTOR;
+    return S_OK;
+}
+
+static void ranges(struct job *j) {
+    struct virtio_chain *c = &j->chain;
+    uint64_t len = c->out_len - HEADER;
+    uint64_t feature = j->type == T_DISCARD ? F_DISCARD : F_WRITE_ZEROES;
+    uint8_t bytes[SEGMENTS * SEGMENT], status = S_OK;
+
+    if (!virtio_has(&j->dev->virtio, feature))
+        status = S_UNSUPP;
+    else if (!writable(j->dev) || !len || len % SEGMENT || len > sizeof(bytes))
+        status = S_IOERR;
+    else
+        iov_read(c->iov, c->out_count, HEADER, bytes, len);
+    for (unsigned i = 0; status == S_OK && i < len / SEGMENT; i++)
+        status = parse_segment(j, bytes + i * SEGMENT);
+    if (status == S_OK)
+        start_segment(j);
+    else
+        finish(j, status);
+}
+
+static void handle(struct job *j) {
+    struct virtio_chain *c = &j->chain;
+    uint8_t header[HEADER];
+
+    iov_read(c->iov, c->out_count, 0, header, HEADER);
+    j->type = load_le32(header);
+    j->segment = j->segments = 0;
+    j->io.unmap = false;
+    j->io.length = 0;
+    trace(virtio_blk_request, j->dev->virtio.pci.dev.name, c->head, j->type, load_le64(header + 8),
+          c->out_len, c->in_len);
+    switch (j->type) {
+    case T_IN:
+    case T_OUT:
+        transfer(j, load_le64(header + 8));
+        break;
+    case T_FLUSH:
+        flush(j);
+        break;
+    case T_GET_ID:
+        get_id(j);
+        break;
+    case T_DISCARD:
+    case T_WRITE_ZEROES:
+        ranges(j);
+        break;
+    default:
+        finish(j, S_UNSUPP);
+    }
+}
+
+static void interrupt(void *opaque) {
+    struct virtio_blk *d = opaque;
+
+    if (d->pushed)
+        virtio_interrupt(&d->virtio, 0);
+    d->pushed = false;
+}
+
+static void blk_notify(struct virtio *v, unsigned queue) {
+    struct virtio_blk *d = (struct virtio_blk *)v;
+    struct job *j;
+
+    while ((j = job_get(d))) {
+        if (virtio_pop(v, queue, &j->chain) != 1) {
+            job_put(j);
+            break;
+        }
+        if (j->chain.out_len < HEADER || !j->chain.in_len || j->chain.in_len > UINT32_MAX) {
+            virtio_broken(v, "a block request has no header, no room for a status, or is too long");
+            job_put(j);
+            break;
+        }
+        handle(j);
+    }
+    if (!j)
+        virtio_again(v, queue); /* out of memory: try again from the loop */
+    interrupt(d);
+}
+
+/* ------------------------------------------------------------------ configuration */
+
+static void blk_config_read(struct virtio *v, unsigned offset, void *buf, unsigned len) {
+    struct virtio_blk *d = (struct virtio_blk *)v;
+    uint8_t c[CONFIG_SIZE] = {0};
+
+    store_le64(c + 0, d->block ? block_info(d->block)->size / SECTOR : 0);
+    store_le32(c + 12, QUEUE_SIZE - 2); /* seg_max: with header and status a queue full */
+    store_le32(c + 20, SECTOR);
+    c[24] = 3;             /* physical blocks of 4096 bytes: the host's pages */
+    store_le16(c + 26, 8); /* minimum good I/O size, in blocks */
+    c[CONFIG_WCE] = d->write_cache;
+    store_le16(c + 34, 1); /* queues */
+    store_le32(c + 36,
+               UINT32_MAX / SECTOR); /* sectors a discard: 2 TiB would overflow some drivers */
+    store_le32(c + 40, SEGMENTS);
+    store_le32(c + 44, 8); /* discard alignment: smaller holes free nothing */
+    store_le32(c + 48, UINT32_MAX / SECTOR);
+    store_le32(c + 52, SEGMENTS);
+    c[56] = 1; /* write zeroes may unmap */
+    memcpy(buf, c + offset, len);
+}
+
+static void blk_config_write(struct virtio *v, unsigned offset, const void *buf, unsigned len) {
+    struct virtio_blk *d = (struct virtio_blk *)v;
+    const uint8_t *bytes = buf;
+
+    if (virtio_has(v, F_CONFIG_WCE) && offset <= CONFIG_WCE && CONFIG_WCE - offset < len)
+        d->write_cache = bytes[CONFIG_WCE - offset] & 1;
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void blk_status(struct virtio *v, uint8_t old, uint8_t now) {
+    struct virtio_blk *d = (struct virtio_blk *)v;
+
+    if (now)
+        return;
+    if (d->block)
+        block_drain(d->block);
+    d->pushed = false;
+    d->write_cache = true;
+}
+
+static const struct virtio_type blk_type = {
+    .id = VIRTIO_ID_BLOCK,
+    .features = F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_CONFIG_WCE | F_DISCARD |
+                F_WRITE_ZEROES,
+    .queues = 1,
+    .queue_size = QUEUE_SIZE,
+    .config_size = CONFIG_SIZE,
+    .pci_class = 0x01000000, /* mass storage, SCSI: as other hypervisors say it */
+    .notify = blk_notify,
+    .status = blk_status,
+    .config_read = blk_config_read,
+    .config_write = blk_config_write,
+};
+
+static int blk_init(struct device *dev, struct error *err) {
+    struct virtio_blk *d = (struct virtio_blk *)dev;
+    const struct virtio_blk_config *config = dev->env.config;
+    uint64_t features = blk_type.features & ~F_RO;
+
+    if (config) {
+        d->block = config->block;
+        memcpy(d->serial, config->serial, strnlen(config->serial, SERIAL));
+    }
+    if (d->block)
+        block_set_batch_fn(d->block, interrupt, d);
+    if (!writable(d))
+        features = (features & ~(F_DISCARD | F_WRITE_ZEROES)) | F_RO;
+    return virtio_init(&d->virtio, &blk_type, features, err);
+}
+
+static void blk_reset(struct device *dev) {
+    struct virtio_blk *d = (struct virtio_blk *)dev;
+
+    virtio_reset(&d->virtio);
+    d->write_cache = true;
+}
+
+static void blk_done(struct device *dev) {
+    struct virtio_blk *d = (struct virtio_blk *)dev;
+    struct job *j;
+
+    d->virtio.epoch++; /* what the drain brings goes nowhere */
+    if (d->block) {
+        block_drain(d->block);
+        block_set_batch_fn(d->block, NULL, NULL);
+    }
+    virtio_done(&d->virtio);
+    while ((j = d->spare)) {
+        d->spare = j->next;
+        free(j);
+    }
+}
+
+static void blk_post_load(void *obj) { virtio_post_load(&((struct virtio_blk *)obj)->virtio); }
+
+static const struct state_desc blk_state = {
+    .name = "virtio_blk",
+    .version = 1,
+    .struct_size = sizeof(struct virtio_blk),
+    .fields = (const struct state_field[]){STATE_SUB(struct virtio_blk, virtio, &virtio_state),
+                                           STATE(struct virtio_blk, write_cache), STATE_END},
+    .post_load = blk_post_load,
+};
+
+const struct device_class virtio_blk_class = {
+    .name = "virtio_blk",
+    .help = "virtio block device (disk)",
+    .size = sizeof(struct virtio_blk),
+    .state = &blk_state,
+    .init = blk_init,
+    .reset = blk_reset,
+    .done = blk_done,
+    .pci = true,
+};

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the board hands to a virtio block device. */
+#ifndef DEVICES_VIRTIO_VIRTIO_BLK_H
+#define DEVICES_VIRTIO_VIRTIO_BLK_H
+
+struct block;
+
+struct virtio_blk_config {
+    struct block *block; /* stays the caller's, outlives the device; NULL = a disk of size 0 */
+    char serial[21];     /* what GET_ID answers, up to 20 characters */
+};
+
+#endif

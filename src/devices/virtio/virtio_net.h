@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the board hands to a virtio network device. */
+#ifndef DEVICES_VIRTIO_VIRTIO_NET_H
+#define DEVICES_VIRTIO_VIRTIO_NET_H
+
+#include <stdint.h>
+
+struct net_port;
+
+struct virtio_net_config {
+    struct net_port *port; /* stays the caller's, outlives the device; NULL = no cable plugged in */
+    uint8_t mac[6];
+};
+
+#endif
