@@ -4,9 +4,10 @@
  * Source: PCI Local Bus Specification 3.0, sections 6.1 (header), 6.2.2/6.2.3 (command, status),
  * 6.2.5 (BARs), 6.7 (capabilities); 2.2.6 (INTx).
  *
- * Theory of operation. config[] holds the bytes, wmask[] says which bits the guest can write. What a
- * register is for (where a BAR is, whether INTx is held back) is computed from config[] after each
- * write and after a load, never stored a second time. The interrupt status bit is put in on reads.
+ * Theory of operation. config[] holds the bytes, wmask[] says which bits the guest can write. What
+ * a register is for (where a BAR is, whether INTx is held back) is computed from config[] after
+ * each write and after a load, never stored a second time. The interrupt status bit is put in on
+ * reads.
  *
  * Departures: a BAR at address 0 is not decoded (a BAR that nobody programmed reads 0, and RAM is
  * there). Where a BAR overlaps another region it is not decoded until the other one moves away; the
@@ -28,8 +29,7 @@ enum {
 };
 
 void pci_init_header(struct pci_device *d, uint16_t vendor, uint16_t device, uint32_t class_rev,
-                     uint16_t subsys_vendor, uint16_t subsys)
-{
+                     uint16_t subsys_vendor, uint16_t subsys) {
     uint8_t *c = d->config;
 
     store_le16(c + PCI_VENDOR, vendor);
@@ -45,8 +45,7 @@ void pci_init_header(struct pci_device *d, uint16_t vendor, uint16_t device, uin
 }
 
 void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bool is64,
-                  const struct io_ops *ops, const char *name)
-{
+                  const struct io_ops *ops, const char *name) {
     unsigned reg = PCI_BAR0 + 4 * bar;
 
     assert(bar < PCI_BARS && (!is64 || (bar + 1 < PCI_BARS && !io)));
@@ -63,8 +62,8 @@ void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bo
         store_le32(d->wmask + reg + 4, ~0u);
 }
 
-unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigned len, const void *wmask)
-{
+unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigned len,
+                     const void *wmask) {
     unsigned at = d->cap_end, total = len + 2;
 
     assert(at >= CAP_BASE && at + total <= PCI_HEADER_SIZE);
@@ -79,14 +78,10 @@ unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigne
     return at;
 }
 
-static uint16_t command(const struct pci_device *d)
-{
-    return load_le16(d->config + PCI_COMMAND);
-}
+static uint16_t command(const struct pci_device *d) { return load_le16(d->config + PCI_COMMAND); }
 
 /* Where the guest wants the BAR; false if it is not to be decoded. */
-static bool bar_wanted(const struct pci_device *d, unsigned i, uint64_t *ret_base)
-{
+static bool bar_wanted(const struct pci_device *d, unsigned i, uint64_t *ret_base) {
     const struct pci_bar *b = &d->bar[i];
     const uint8_t *reg = d->config + PCI_BAR0 + 4 * i;
     /* Only writable bits are address bits, whatever a loaded snapshot says. */
@@ -103,8 +98,7 @@ static bool bar_wanted(const struct pci_device *d, unsigned i, uint64_t *ret_bas
     return true;
 }
 
-static void unmap_bar(struct pci_device *d, struct pci_bar *b)
-{
+static void unmap_bar(struct pci_device *d, struct pci_bar *b) {
     if (b->refused)
         d->bus->refused--;
     b->refused = false;
@@ -115,8 +109,7 @@ static void unmap_bar(struct pci_device *d, struct pci_bar *b)
     b->mapped = false;
 }
 
-static void map_bar(struct pci_device *d, struct pci_bar *b, uint64_t base)
-{
+static void map_bar(struct pci_device *d, struct pci_bar *b, uint64_t base) {
     struct error err = {0};
 
     b->region.base = base;
@@ -130,8 +123,7 @@ static void map_bar(struct pci_device *d, struct pci_bar *b, uint64_t base)
     trace(pci_bar_map, d->dev.name, b->region.name, base);
 }
 
-void pci_update_bars(struct pci_device *d)
-{
+void pci_update_bars(struct pci_device *d) {
     bool freed = false;
 
     for (unsigned i = 0; d->bus && i < PCI_BARS; i++) {
@@ -150,14 +142,12 @@ void pci_update_bars(struct pci_device *d)
         pci_bus_retry(d->bus);
 }
 
-void pci_unmap_bars(struct pci_device *d)
-{
+void pci_unmap_bars(struct pci_device *d) {
     for (unsigned i = 0; d->bus && i < PCI_BARS; i++)
         unmap_bar(d, &d->bar[i]);
 }
 
-void pci_update_intx(struct pci_device *d)
-{
+void pci_update_intx(struct pci_device *d) {
     bool level = d->intx && !(command(d) & PCI_COMMAND_INTX_OFF) && !pci_msix_enabled(d);
 
     if (!d->bus || level == d->intx_driven)
@@ -166,19 +156,14 @@ void pci_update_intx(struct pci_device *d)
     pci_bus_drive(d, level);
 }
 
-void pci_set_intx(struct pci_device *d, bool level)
-{
+void pci_set_intx(struct pci_device *d, bool level) {
     d->intx = level;
     pci_update_intx(d);
 }
 
-static uint32_t ones(unsigned size)
-{
-    return size >= 4 ? ~0u : (1u << (8 * size)) - 1;
-}
+static uint32_t ones(unsigned size) { return size >= 4 ? ~0u : (1u << (8 * size)) - 1; }
 
-uint32_t pci_function_read(struct pci_device *d, unsigned offset, unsigned size)
-{
+uint32_t pci_function_read(struct pci_device *d, unsigned offset, unsigned size) {
     uint32_t value = 0;
 
     if (size > 4 || offset + size > PCI_CONFIG_SIZE)
@@ -196,8 +181,7 @@ uint32_t pci_function_read(struct pci_device *d, unsigned offset, unsigned size)
     return value;
 }
 
-void pci_function_write(struct pci_device *d, unsigned offset, unsigned size, uint32_t value)
-{
+void pci_function_write(struct pci_device *d, unsigned offset, unsigned size, uint32_t value) {
     trace(pci_config_write, d->dev.name, offset, size, value);
     if (size > 4 || offset + size > PCI_CONFIG_SIZE)
         return;
@@ -206,9 +190,10 @@ void pci_function_write(struct pci_device *d, unsigned offset, unsigned size, ui
         uint8_t byte = (uint8_t)(value >> (8 * i)), mask = d->wmask[at];
 
         d->config[at] = (uint8_t)((d->config[at] & ~mask) | (byte & mask));
-        d->config[at] &= (uint8_t)~(byte & d->w1cmask[at]);
+        d->config[at] &= (uint8_t) ~(byte & d->w1cmask[at]);
     }
-    if (pci_overlaps(offset, size, PCI_BAR0, 4 * PCI_BARS) || pci_overlaps(offset, size, PCI_COMMAND, 2))
+    if (pci_overlaps(offset, size, PCI_BAR0, 4 * PCI_BARS) ||
+        pci_overlaps(offset, size, PCI_COMMAND, 2))
         pci_update_bars(d);
     /* The command register and the MSI-X control word decide what may be sent. */
     pci_update_intx(d);
@@ -217,50 +202,49 @@ void pci_function_write(struct pci_device *d, unsigned offset, unsigned size, ui
         d->config_written(d, offset, size);
 }
 
-/* The first reset comes right after init: what read-only bits hold then is what they always hold. */
-static void seal(struct pci_device *d)
-{
+/* The first reset comes right after init: what read-only bits hold then is what they always hold.
+ */
+static void seal(struct pci_device *d) {
     if (d->sealed)
         return;
     for (unsigned i = 0; i < PCI_HEADER_SIZE; i++) {
         d->fixed[i] = d->config[i];
-        d->fixed_mask[i] = (uint8_t)~(d->wmask[i] | d->w1cmask[i]);
+        d->fixed_mask[i] = (uint8_t) ~(d->wmask[i] | d->w1cmask[i]);
     }
     d->sealed = true;
 }
 
-void pci_reset(struct pci_device *d)
-{
+void pci_reset(struct pci_device *d) {
     seal(d);
     for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++)
-        d->config[i] &= (uint8_t)~(d->wmask[i] | d->w1cmask[i]);
+        d->config[i] &= (uint8_t) ~(d->wmask[i] | d->w1cmask[i]);
     pci_msix_reset(d);
     d->intx = false;
     pci_update_bars(d);
     pci_update_intx(d);
 }
 
-void pci_post_load(struct pci_device *d)
-{
+void pci_post_load(struct pci_device *d) {
     pci_update_bars(d);
     pci_update_intx(d);
 }
 
-static int validate(const void *obj, struct error *err)
-{
+static int validate(const void *obj, struct error *err) {
     const struct pci_device *d = obj;
 
     for (unsigned i = 0; i < PCI_HEADER_SIZE; i++)
         if ((d->config[i] ^ d->fixed[i]) & d->fixed_mask[i])
-            return error_set(err, -EINVAL,
-                             "device '%s': the saved PCI configuration differs at offset 0x%x, where it is "
-                             "read-only; load the state into a machine with the same devices",
-                             d->dev.name, i);
+            return error_set(
+                err, -EINVAL,
+                "device '%s': the saved PCI configuration differs at offset 0x%x, where it is "
+                "read-only; load the state into a machine with the same devices",
+                d->dev.name, i);
     if (d->vectors < 32 && d->msix_pending >> d->vectors)
-        return error_set(err, -EINVAL,
-                         "device '%s': the saved state has MSI-X vectors that the device lacks; load it "
-                         "into a machine with the same devices",
-                         d->dev.name);
+        return error_set(
+            err, -EINVAL,
+            "device '%s': the saved state has MSI-X vectors that the device lacks; load it "
+            "into a machine with the same devices",
+            d->dev.name);
     return 0;
 }
 

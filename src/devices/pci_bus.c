@@ -15,8 +15,7 @@
 
 enum { HEADER_MULTI_FUNCTION = 0x80, ASSIGN_ALIGN_MIN = 4096 };
 
-struct pci_bus *pci_bus_new(struct io_space *pio, struct io_space *mmio)
-{
+struct pci_bus *pci_bus_new(struct io_space *pio, struct io_space *mmio) {
     struct pci_bus *bus = calloc(1, sizeof(*bus));
 
     if (bus) {
@@ -26,8 +25,7 @@ struct pci_bus *pci_bus_new(struct io_space *pio, struct io_space *mmio)
     return bus;
 }
 
-void pci_bus_free(struct pci_bus *bus)
-{
+void pci_bus_free(struct pci_bus *bus) {
     if (!bus)
         return;
     for (unsigned i = 0; i < PCI_MAX_DEVFN; i++)
@@ -36,8 +34,7 @@ void pci_bus_free(struct pci_bus *bus)
     free(bus);
 }
 
-void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4])
-{
+void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4]) {
     for (unsigned i = 0; i < 4; i++) {
         bus->wire[i] = wires[i];
         if (bus->wire_users[i])
@@ -45,13 +42,11 @@ void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4])
     }
 }
 
-struct io_space *pci_bus_mmio(struct pci_bus *bus)
-{
+struct io_space *pci_bus_mmio(struct pci_bus *bus) {
     return bus->mmio;
 }
 
-void pci_bus_drive(struct pci_device *d, bool level)
-{
+void pci_bus_drive(struct pci_device *d, bool level) {
     unsigned pin = d->fixed[PCI_INT_PIN], n;
     unsigned *users;
 
@@ -64,8 +59,7 @@ void pci_bus_drive(struct pci_device *d, bool level)
         irq_set(&d->bus->wire[n], level);
 }
 
-void pci_bus_retry(struct pci_bus *bus)
-{
+void pci_bus_retry(struct pci_bus *bus) {
     for (unsigned i = 0; i < PCI_MAX_DEVFN && bus->refused; i++) {
         struct pci_device *d = bus->fn[i];
 
@@ -78,8 +72,7 @@ void pci_bus_retry(struct pci_bus *bus)
 }
 
 /* Software looks at functions 1-7 of a slot only if function 0 says that there are some. */
-static void mark_multi_function(struct pci_bus *bus, unsigned slot)
-{
+static void mark_multi_function(struct pci_bus *bus, unsigned slot) {
     struct pci_device *first = bus->fn[slot * 8];
     bool more = false;
 
@@ -91,15 +84,15 @@ static void mark_multi_function(struct pci_bus *bus, unsigned slot)
     first->fixed[PCI_HEADER_TYPE] |= HEADER_MULTI_FUNCTION;
 }
 
-int pci_bus_attach(struct pci_bus *bus, struct pci_device *d, unsigned devfn, struct error *err)
-{
+int pci_bus_attach(struct pci_bus *bus, struct pci_device *d, unsigned devfn, struct error *err) {
     if (devfn >= PCI_MAX_DEVFN)
         return error_set(err, -EINVAL, "device '%s': PCI has no slot %u; choose one from 0 to 31",
                          d->dev.name, devfn / 8);
     if (bus->fn[devfn])
-        return error_set(err, -EBUSY,
-                         "device '%s': PCI slot %u function %u is taken by '%s'; choose another one",
-                         d->dev.name, devfn / 8, devfn % 8, bus->fn[devfn]->dev.name);
+        return error_set(
+            err, -EBUSY,
+            "device '%s': PCI slot %u function %u is taken by '%s'; choose another one",
+            d->dev.name, devfn / 8, devfn % 8, bus->fn[devfn]->dev.name);
     bus->fn[devfn] = d;
     d->bus = bus;
     d->devfn = (uint8_t)devfn;
@@ -111,8 +104,7 @@ int pci_bus_attach(struct pci_bus *bus, struct pci_device *d, unsigned devfn, st
     return 0;
 }
 
-void pci_bus_detach(struct pci_device *d)
-{
+void pci_bus_detach(struct pci_device *d) {
     struct pci_bus *bus = d->bus;
 
     if (!bus)
@@ -128,13 +120,11 @@ void pci_bus_detach(struct pci_device *d)
     pci_bus_retry(bus);
 }
 
-struct pci_device *pci_bus_find(struct pci_bus *bus, unsigned devfn)
-{
+struct pci_device *pci_bus_find(struct pci_bus *bus, unsigned devfn) {
     return devfn < PCI_MAX_DEVFN ? bus->fn[devfn] : NULL;
 }
 
-uint32_t pci_config_read(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size)
-{
+uint32_t pci_config_read(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size) {
     struct pci_device *d = pci_bus_find(bus, bdf);
 
     if (!d) /* a master abort: Linux asks for 8192 functions that are not there */
@@ -142,8 +132,8 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned bdf, unsigned offset, uns
     return pci_function_read(d, offset, size);
 }
 
-void pci_config_write(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size, uint32_t value)
-{
+void pci_config_write(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size,
+                      uint32_t value) {
     struct pci_device *d = pci_bus_find(bus, bdf);
 
     if (d)
@@ -154,8 +144,7 @@ struct windows {
     uint64_t mmio, mmio_end, io;
 };
 
-static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struct error *err)
-{
+static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struct error *err) {
     const struct pci_bar *b = &d->bar[i];
     uint64_t *next = b->io ? &w->io : &w->mmio;
     uint64_t end = b->io ? 0x10000 : w->mmio_end;
@@ -164,9 +153,10 @@ static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struc
     uint64_t base = (*next + align - 1) & ~(align - 1);
 
     if (base + align > end)
-        return error_set(err, -ENOSPC,
-                         "device '%s': the PCI %s window has no room for a BAR of %u bytes; use fewer devices",
-                         d->dev.name, b->io ? "port" : "memory", b->size);
+        return error_set(
+            err, -ENOSPC,
+            "device '%s': the PCI %s window has no room for a BAR of %u bytes; use fewer devices",
+            d->dev.name, b->io ? "port" : "memory", b->size);
     *next = base + align;
     pci_function_write(d, PCI_BAR0 + 4 * i, 4, (uint32_t)base);
     if (b->is64)
@@ -174,8 +164,8 @@ static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struc
     return 0;
 }
 
-int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, uint16_t io_base, struct error *err)
-{
+int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, uint16_t io_base,
+                   struct error *err) {
     struct windows w = {mmio_base, mmio_end, io_base};
 
     for (unsigned devfn = 0; devfn < PCI_MAX_DEVFN; devfn++) {

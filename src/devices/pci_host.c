@@ -2,7 +2,8 @@
 /*
  * Host bridge of the board: configuration ports, ECAM window, memory control registers.
  * Source: Intel 3 Series Express Chipset Family datasheet (316966), 5.1 (D0:F0 registers), 3.3 (I/O
- * mapped registers); PCI Local Bus 3.0, 3.2.2.3.2 (configuration mechanism); PCI Express 3.0, 7.2.2 (ECAM).
+ * mapped registers); PCI Local Bus 3.0, 3.2.2.3.2 (configuration mechanism); PCI Express 3.0, 7.2.2
+ * (ECAM).
  *
  *   60 PCIEXBAR  8 bytes: 0 enable, 2:1 length (256, 128, 64 MiB), 35:26 base
  *   90 PAM0-PAM6 7 bytes: who answers reads and writes of c0000-fffff
@@ -16,6 +17,7 @@
 #include "devices/pci_internal.h"
 #include "devices/reset_ctl.h"
 
+// clang-format off
 enum {
     VENDOR_INTEL = 0x8086, DEVICE_MCH = 0x29c0, CLASS_HOST_BRIDGE = 0x06000002, SUBSYS = 0x1100,
     PCIEXBAR = 0x60, PAM0 = 0x90, PAM6 = 0x96, SMRAM = 0x9d, ESMRAMC = 0x9e,
@@ -25,6 +27,7 @@ enum {
     CONFIG_ENABLE = 0x80000000,
     REGION_ADDRESS = 0, OFFSET_RESET = 1,
 };
+// clang-format on
 
 struct pci_host {
     struct pci_device pci; /* first */
@@ -34,14 +37,11 @@ struct pci_host {
     struct device *reset_ctl;
 };
 
-static uint64_t ones(unsigned size)
-{
-    return size >= 8 ? ~0ull : (1ull << (8 * size)) - 1;
-}
+static uint64_t ones(unsigned size) { return size >= 8 ? ~0ull : (1ull << (8 * size)) - 1; }
 
-/* Only whole dwords are the address register; bytes pass to what lies behind (PCI 3.0 3.2.2.3.2). */
-static uint64_t address_read(void *opaque, uint64_t offset, unsigned size)
-{
+/* Only whole dwords are the address register; bytes pass to what lies behind (PCI 3.0 3.2.2.3.2).
+ */
+static uint64_t address_read(void *opaque, uint64_t offset, unsigned size) {
     struct pci_host *h = opaque;
 
     if (!offset && size == 4)
@@ -51,8 +51,7 @@ static uint64_t address_read(void *opaque, uint64_t offset, unsigned size)
     return ones(size);
 }
 
-static void address_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
-{
+static void address_write(void *opaque, uint64_t offset, unsigned size, uint64_t value) {
     struct pci_host *h = opaque;
 
     if (!offset && size == 4)
@@ -61,18 +60,13 @@ static void address_write(void *opaque, uint64_t offset, unsigned size, uint64_t
         reset_ctl_write(h->reset_ctl, (uint8_t)value);
 }
 
-static unsigned port_bdf(const struct pci_host *h)
-{
-    return h->address >> 8 & 0xffff;
-}
+static unsigned port_bdf(const struct pci_host *h) { return h->address >> 8 & 0xffff; }
 
-static unsigned port_offset(const struct pci_host *h, uint64_t offset)
-{
+static unsigned port_offset(const struct pci_host *h, uint64_t offset) {
     return (h->address & 0xfc) + (unsigned)offset;
 }
 
-static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
-{
+static uint64_t data_read(void *opaque, uint64_t offset, unsigned size) {
     struct pci_host *h = opaque;
 
     if (!(h->address & CONFIG_ENABLE) || !h->pci.bus || offset + size > 4)
@@ -80,8 +74,7 @@ static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
     return pci_config_read(h->pci.bus, port_bdf(h), port_offset(h, offset), size);
 }
 
-static void data_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
-{
+static void data_write(void *opaque, uint64_t offset, unsigned size, uint64_t value) {
     struct pci_host *h = opaque;
 
     if ((h->address & CONFIG_ENABLE) && h->pci.bus && offset + size <= 4)
@@ -89,18 +82,17 @@ static void data_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 }
 
 /* The offset into the window is bus 27:20, device 19:15, function 14:12, register 11:0. */
-static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
-{
+static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size) {
     struct pci_host *h = opaque;
 
     return pci_config_read(h->pci.bus, (unsigned)(offset >> 12), (unsigned)offset & 0xfff, size);
 }
 
-static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
-{
+static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value) {
     struct pci_host *h = opaque;
 
-    pci_config_write(h->pci.bus, (unsigned)(offset >> 12), (unsigned)offset & 0xfff, size, (uint32_t)value);
+    pci_config_write(h->pci.bus, (unsigned)(offset >> 12), (unsigned)offset & 0xfff, size,
+                     (uint32_t)value);
 }
 
 static const struct io_ops address_ops = {address_read, address_write, 1, 4};
@@ -114,8 +106,7 @@ static const struct device_region regions[] = {
 };
 
 /* Where the window is to be; false: nowhere. */
-static bool ecam_wanted(const struct pci_host *h, uint64_t *ret_base, uint64_t *ret_size)
-{
+static bool ecam_wanted(const struct pci_host *h, uint64_t *ret_base, uint64_t *ret_size) {
     uint64_t reg = load_le64(h->pci.config + PCIEXBAR);
     unsigned length = reg >> 1 & 3;
 
@@ -126,8 +117,7 @@ static bool ecam_wanted(const struct pci_host *h, uint64_t *ret_base, uint64_t *
     return *ret_base != 0;
 }
 
-static void unmap_ecam(struct pci_host *h)
-{
+static void unmap_ecam(struct pci_host *h) {
     if (!h->ecam_mapped)
         return;
     io_unmap(pci_bus_mmio(h->pci.bus), &h->ecam);
@@ -135,8 +125,7 @@ static void unmap_ecam(struct pci_host *h)
     pci_bus_retry(h->pci.bus);
 }
 
-static void update_ecam(struct pci_host *h)
-{
+static void update_ecam(struct pci_host *h) {
     uint64_t base = 0, size = 0;
     bool wanted = ecam_wanted(h, &base, &size);
     struct error err = {0};
@@ -146,15 +135,15 @@ static void update_ecam(struct pci_host *h)
     unmap_ecam(h);
     if (!wanted)
         return;
-    h->ecam = (struct io_region){.base = base, .size = size, .ops = &ecam_ops, .dev = h, .name = "ecam"};
+    h->ecam =
+        (struct io_region){.base = base, .size = size, .ops = &ecam_ops, .dev = h, .name = "ecam"};
     h->ecam_mapped = io_map(pci_bus_mmio(h->pci.bus), &h->ecam, &err) == 0;
     if (!h->ecam_mapped)
         trace(pci_bar_refused, h->pci.dev.name, h->ecam.name, base, err.text);
 }
 
 /* A locked SMRAM register forgets "open" and takes no write until the next reset. */
-static void update_smram(struct pci_host *h)
-{
+static void update_smram(struct pci_host *h) {
     bool locked = h->pci.config[SMRAM] & SMRAM_LOCKED;
 
     if (locked)
@@ -163,8 +152,7 @@ static void update_smram(struct pci_host *h)
     h->pci.wmask[ESMRAMC] = locked ? 0 : ESMRAMC_WMASK;
 }
 
-static void config_written(struct pci_device *d, unsigned offset, unsigned size)
-{
+static void config_written(struct pci_device *d, unsigned offset, unsigned size) {
     struct pci_host *h = (struct pci_host *)d;
 
     if (pci_overlaps(offset, size, SMRAM, 2))
@@ -173,8 +161,7 @@ static void config_written(struct pci_device *d, unsigned offset, unsigned size)
         update_ecam(h);
 }
 
-static void attached(struct pci_device *d, bool yes)
-{
+static void attached(struct pci_device *d, bool yes) {
     struct pci_host *h = (struct pci_host *)d;
 
     if (yes)
@@ -183,8 +170,7 @@ static void attached(struct pci_device *d, bool yes)
         unmap_ecam(h);
 }
 
-static void set_masks(struct pci_device *d)
-{
+static void set_masks(struct pci_device *d) {
     store_le64(d->wmask + PCIEXBAR, 0xffc000007ull);
     d->wmask[PAM0] = 0x30; /* only its high segment (f0000) exists */
     for (unsigned i = PAM0 + 1; i <= PAM6; i++)
@@ -195,8 +181,7 @@ static void set_masks(struct pci_device *d)
     d->config[ESMRAMC] = ESMRAMC_CACHE;
 }
 
-static int init(struct device *dev, struct error *err)
-{
+static int init(struct device *dev, struct error *err) {
     struct pci_host *h = (struct pci_host *)dev;
     const struct pci_host_config *config = dev->env.config;
 
@@ -208,8 +193,7 @@ static int init(struct device *dev, struct error *err)
     return 0;
 }
 
-static void reset(struct device *dev)
-{
+static void reset(struct device *dev) {
     struct pci_host *h = (struct pci_host *)dev;
 
     /* A lock bit ends with the reset: make it clearable first. */
@@ -222,13 +206,9 @@ static void reset(struct device *dev)
     update_ecam(h);
 }
 
-static void done(struct device *dev)
-{
-    pci_bus_detach((struct pci_device *)dev);
-}
+static void done(struct device *dev) { pci_bus_detach((struct pci_device *)dev); }
 
-static void post_load(void *obj)
-{
+static void post_load(void *obj) {
     struct pci_host *h = obj;
 
     pci_post_load(&h->pci);

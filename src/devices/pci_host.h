@@ -2,10 +2,11 @@
 /*
  * The host bridge, 8086:29c0: class `pci_host`, a PCI function for devfn 0 of the bus.
  *
- * Regions: 0 = configuration address, 4 ports (0xcf8), 1 = configuration data, 4 ports (0xcfc). They work
- * once the function is attached to its bus. The ECAM window stands where PCIEXBAR says, from reset on at
- * PCI_HOST_ECAM_BASE, 256 MiB, because a directly booted kernel has no firmware that would program it.
- * Port 0xcf9 lies inside region 0: byte accesses to it go to config->reset_ctl (reset_ctl.h).
+ * Regions: 0 = configuration address, 4 ports (0xcf8), 1 = configuration data, 4 ports (0xcfc).
+ * They work once the function is attached to its bus. The ECAM window stands where PCIEXBAR says,
+ * from reset on at PCI_HOST_ECAM_BASE, 256 MiB, because a directly booted kernel has no firmware
+ * that would program it. Port 0xcf9 lies inside region 0: byte accesses to it go to
+ * config->reset_ctl (reset_ctl.h).
  *
  * PAM and SMRAM registers are stored, and the RAM below 1 MiB is always RAM.
  */
@@ -17,7 +18,7 @@
 #define PCI_HOST_ECAM_BASE 0xb0000000ull
 #define PCI_HOST_ECAM_SIZE 0x10000000ull
 
-struct pci_host_config { /* NULL: 0xcf9 reads all ones and does nothing */
+struct pci_host_config {      /* NULL: 0xcf9 reads all ones and does nothing */
     struct device *reset_ctl; /* must outlive the host bridge */
 };
 

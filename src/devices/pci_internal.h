@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What pci.c, pci_msix.c and pci_bus.c share: the bus struct and the effects of configuration writes. */
+/* What pci.c, pci_msix.c and pci_bus.c share: the bus struct and the effects of configuration
+ * writes. */
 #ifndef DEVICES_PCI_INTERNAL_H
 #define DEVICES_PCI_INTERNAL_H
 
@@ -30,8 +31,7 @@ void pci_msix_deliver(struct pci_device *d); /* sends what is pending and no lon
 extern const struct state_desc msix_entry_state;
 
 /* True if [offset, offset+size) and [at, at+len) overlap. */
-static inline bool pci_overlaps(unsigned offset, unsigned size, unsigned at, unsigned len)
-{
+static inline bool pci_overlaps(unsigned offset, unsigned size, unsigned at, unsigned len) {
     return offset < at + len && at < offset + size;
 }
 

@@ -3,10 +3,11 @@
  * MSI-X of a PCI function: the capability, the vector table, the pending bits.
  * Source: PCI Local Bus Specification 3.0, section 6.8.2 and 6.8.3.
  *
- * Entry (16 bytes): 0 address low, 4 address high, 8 data, 12 control (bit 0 masked). Control word of
- * the capability: 10:0 table size - 1, 14 function masked, 15 enabled.
+ * Entry (16 bytes): 0 address low, 4 address high, 8 data, 12 control (bit 0 masked). Control word
+ * of the capability: 10:0 table size - 1, 14 function masked, 15 enabled.
  *
- * A message is a memory write by the function, so it waits as a pending bit while bus mastering is off.
+ * A message is a memory write by the function, so it waits as a pending bit while bus mastering is
+ * off.
  */
 #include "devices/pci.h"
 
@@ -19,8 +20,8 @@
 
 enum { ENTRY_SIZE = 16, CONTROL_ENABLE = 0x8000, CONTROL_MASKED = 0x4000, VECTOR_MASKED = 1 };
 
-int pci_init_msix(struct pci_device *d, unsigned vectors, unsigned bar, uint32_t table_offset, uint32_t pba_offset)
-{
+int pci_init_msix(struct pci_device *d, unsigned vectors, unsigned bar, uint32_t table_offset,
+                  uint32_t pba_offset) {
     uint8_t body[10], wmask[10] = {0};
 
     assert(vectors && vectors <= PCI_MAX_VECTORS && bar < PCI_BARS);
@@ -37,25 +38,19 @@ int pci_init_msix(struct pci_device *d, unsigned vectors, unsigned bar, uint32_t
     return 0;
 }
 
-static uint16_t control(const struct pci_device *d)
-{
+static uint16_t control(const struct pci_device *d) {
     return d->msix_cap ? load_le16(d->config + d->msix_cap + 2) : 0;
 }
 
-bool pci_msix_enabled(const struct pci_device *d)
-{
-    return control(d) & CONTROL_ENABLE;
-}
+bool pci_msix_enabled(const struct pci_device *d) { return control(d) & CONTROL_ENABLE; }
 
 /* Whether messages may leave the function at all. */
-static bool may_send(const struct pci_device *d)
-{
+static bool may_send(const struct pci_device *d) {
     return (control(d) & (CONTROL_ENABLE | CONTROL_MASKED)) == CONTROL_ENABLE &&
            (load_le16(d->config + PCI_COMMAND) & PCI_COMMAND_MASTER);
 }
 
-static void send(struct pci_device *d, unsigned vector)
-{
+static void send(struct pci_device *d, unsigned vector) {
     const struct msix_entry *e = &d->msix[vector];
     uint64_t addr = (uint64_t)e->addr_hi << 32 | e->addr_lo;
 
@@ -63,8 +58,7 @@ static void send(struct pci_device *d, unsigned vector)
     msi_send(&d->dev.env.msi, addr, e->data);
 }
 
-void pci_msix_notify(struct pci_device *d, unsigned vector)
-{
+void pci_msix_notify(struct pci_device *d, unsigned vector) {
     if (vector >= d->vectors || !pci_msix_enabled(d))
         return;
     if (may_send(d) && !(d->msix[vector].control & VECTOR_MASKED))
@@ -73,8 +67,7 @@ void pci_msix_notify(struct pci_device *d, unsigned vector)
         d->msix_pending |= 1u << vector;
 }
 
-void pci_msix_deliver(struct pci_device *d)
-{
+void pci_msix_deliver(struct pci_device *d) {
     if (!d->msix_pending || !may_send(d))
         return;
     for (unsigned i = 0; i < d->vectors; i++) {
@@ -85,32 +78,27 @@ void pci_msix_deliver(struct pci_device *d)
     }
 }
 
-void pci_msix_reset(struct pci_device *d)
-{
+void pci_msix_reset(struct pci_device *d) {
     d->msix_pending = 0;
     for (unsigned i = 0; i < PCI_MAX_VECTORS; i++)
         d->msix[i] = (struct msix_entry){.control = VECTOR_MASKED};
 }
 
-static uint32_t *entry_word(struct msix_entry *e, unsigned n)
-{
+static uint32_t *entry_word(struct msix_entry *e, unsigned n) {
     uint32_t *const word[4] = {&e->addr_lo, &e->addr_hi, &e->data, &e->control};
 
     return word[n];
 }
 
-static bool in_table(const struct pci_device *d, uint64_t offset)
-{
+static bool in_table(const struct pci_device *d, uint64_t offset) {
     return offset >= d->msix_table && offset - d->msix_table < (uint64_t)d->vectors * ENTRY_SIZE;
 }
 
-static bool in_pba(const struct pci_device *d, uint64_t offset)
-{
+static bool in_pba(const struct pci_device *d, uint64_t offset) {
     return offset >= d->msix_pba && offset - d->msix_pba < 8;
 }
 
-static uint8_t read_byte(struct pci_device *d, uint64_t offset)
-{
+static uint8_t read_byte(struct pci_device *d, uint64_t offset) {
     if (in_table(d, offset)) {
         unsigned at = (unsigned)(offset - d->msix_table);
 
@@ -121,8 +109,8 @@ static uint8_t read_byte(struct pci_device *d, uint64_t offset)
     return 0;
 }
 
-bool pci_msix_read(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size, uint64_t *ret_value)
-{
+bool pci_msix_read(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size,
+                   uint64_t *ret_value) {
     uint64_t value = 0;
 
     if (!d->msix_cap || bar != d->msix_bar || !(in_table(d, offset) || in_pba(d, offset)))
@@ -136,16 +124,15 @@ bool pci_msix_read(struct pci_device *d, unsigned bar, uint64_t offset, unsigned
 /* Reserved bits stay 0: the two low address bits and all of control but the mask. */
 static const uint32_t writable[4] = {~3u, ~0u, ~0u, VECTOR_MASKED};
 
-static void write_byte(struct pci_device *d, uint64_t offset, uint8_t byte)
-{
+static void write_byte(struct pci_device *d, uint64_t offset, uint8_t byte) {
     unsigned at = (unsigned)(offset - d->msix_table), n = at / 4 % 4, shift = 8 * (at % 4);
     uint32_t *word = entry_word(&d->msix[at / ENTRY_SIZE], n);
 
     *word = ((*word & ~(0xffu << shift)) | (uint32_t)byte << shift) & writable[n];
 }
 
-bool pci_msix_write(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size, uint64_t value)
-{
+bool pci_msix_write(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size,
+                    uint64_t value) {
     if (!d->msix_cap || bar != d->msix_bar || !(in_table(d, offset) || in_pba(d, offset)))
         return false;
     for (unsigned i = 0; i < size && i < 8; i++)

@@ -5,8 +5,8 @@
 #include "devices/virtio/virtio.h"
 
 /* One loop for both directions: `in` is copied to the buffers, else the buffers to `out`. */
-static size_t copy(const struct iovec *iov, unsigned count, size_t skip, const uint8_t *in, uint8_t *out, size_t len)
-{
+static size_t copy(const struct iovec *iov, unsigned count, size_t skip, const uint8_t *in,
+                   uint8_t *out, size_t len) {
     size_t done = 0;
 
     for (unsigned i = 0; i < count && done < len; i++) {
@@ -29,12 +29,11 @@ static size_t copy(const struct iovec *iov, unsigned count, size_t skip, const u
     return done;
 }
 
-size_t iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buf, size_t len)
-{
+size_t iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buf, size_t len) {
     return len ? copy(iov, count, skip, NULL, buf, len) : 0;
 }
 
-size_t iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *buf, size_t len)
-{
+size_t iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *buf,
+                 size_t len) {
     return len ? copy(iov, count, skip, buf, NULL, len) : 0;
 }

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Split virtqueues as the device sees them.
- * Source: Virtual I/O Device (VIRTIO) Version 1.2, section 2.7 (split virtqueues), 2.1.2 (needs reset).
+ * Source: Virtual I/O Device (VIRTIO) Version 1.2, section 2.7 (split virtqueues), 2.1.2 (needs
+ * reset).
  *
- *   descriptor (16 bytes): 0 address, 8 length, 12 flags (1 next, 2 device-writable, 4 indirect), 14 next
- *   available ring: 0 flags (1 no interrupt), 2 index, 4 + 2i heads, then the driver's event index
- *   used ring: 0 flags (1 no kick), 2 index, 4 + 8i (id, length), then the device's event index
+ *   descriptor (16 bytes): 0 address, 8 length, 12 flags (1 next, 2 device-writable, 4 indirect),
+ * 14 next available ring: 0 flags (1 no interrupt), 2 index, 4 + 2i heads, then the driver's event
+ * index used ring: 0 flags (1 no kick), 2 index, 4 + 8i (id, length), then the device's event index
  *
- * Theory of operation. The driver's thread writes the rings while we read them, without our lock. Each
- * index is read once with acquire order, then what it covers; each descriptor is copied before it is
- * checked. Where one side writes its wish (event index) and then looks at the other's index, a full
- * fence stands between, or both could miss each other.
+ * Theory of operation. The driver's thread writes the rings while we read them, without our lock.
+ * Each index is read once with acquire order, then what it covers; each descriptor is copied before
+ * it is checked. Where one side writes its wish (event index) and then looks at the other's index,
+ * a full fence stands between, or both could miss each other.
  *
- * Nothing of the guest's rings is kept as a host pointer across calls; addresses are checked on each use.
+ * Nothing of the guest's rings is kept as a host pointer across calls; addresses are checked on
+ * each use.
  *
- * Departures: descriptors of length 0 break the ring, though 1.2 does not forbid them; no known driver
- * makes them. A chain may be longer than its queue through an indirect table (2.7.5.3.1 forbids that to
- * the driver, but block drivers with short queues do it), up to VIRTIO_CHAIN_MAX.
+ * Departures: descriptors of length 0 break the ring, though 1.2 does not forbid them; no known
+ * driver makes them. A chain may be longer than its queue through an indirect table (2.7.5.3.1
+ * forbids that to the driver, but block drivers with short queues do it), up to VIRTIO_CHAIN_MAX.
  */
 #include "devices/virtio/virtio.h"
 
@@ -29,7 +31,7 @@
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4, DESC_SIZE = 16 };
 enum { AVAIL_NO_INTERRUPT = 1, USED_NO_KICK = 1 };
 
-#define NO_BUDGET UINT32_MAX
+#define NO_BUDGET      UINT32_MAX
 #define AGAIN_DELAY_NS 10000 /* long enough that a vCPU gets the machine lock in between */
 
 struct desc {
@@ -43,45 +45,37 @@ struct rings { /* host addresses, for the length of one call */
     uint8_t *avail, *used;
 };
 
-static uint16_t load_u16(const uint8_t *p, int order)
-{
+static uint16_t load_u16(const uint8_t *p, int order) {
     return le16toh(__atomic_load_n((const uint16_t *)p, order));
 }
 
-static void store_u16(uint8_t *p, uint16_t value, int order)
-{
+static void store_u16(uint8_t *p, uint16_t value, int order) {
     __atomic_store_n((uint16_t *)p, htole16(value), order);
 }
 
-static uint8_t *avail_used_event(const struct virtqueue *q, const struct rings *r)
-{
+static uint8_t *avail_used_event(const struct virtqueue *q, const struct rings *r) {
     return r->avail + 4 + 2 * (size_t)q->size;
 }
 
-static uint8_t *used_avail_event(const struct virtqueue *q, const struct rings *r)
-{
+static uint8_t *used_avail_event(const struct virtqueue *q, const struct rings *r) {
     return r->used + 4 + 8 * (size_t)q->size;
 }
 
-bool virtio_has(const struct virtio *v, uint64_t feature)
-{
+bool virtio_has(const struct virtio *v, uint64_t feature) {
     return (v->driver_features & v->offered & feature) == feature;
 }
 
-static bool running(const struct virtio *v)
-{
+static bool running(const struct virtio *v) {
     enum { WANT = VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK };
 
     return (v->status & (WANT | VIRTIO_STATUS_NEEDS_RESET)) == WANT;
 }
 
-bool virtio_live(const struct virtio *v)
-{
+bool virtio_live(const struct virtio *v) {
     return running(v) && (v->pci.config[PCI_COMMAND] & PCI_COMMAND_MASTER);
 }
 
-void virtio_broken(struct virtio *v, const char *why)
-{
+void virtio_broken(struct virtio *v, const char *why) {
     bool was_running = running(v);
 
     trace(virtio_broken, v->pci.dev.name, why);
@@ -93,31 +87,28 @@ void virtio_broken(struct virtio *v, const char *why)
         virtio_signal(v, v->config_vector, VIRTIO_ISR_CONFIG);
 }
 
-static int broken(struct virtio *v, const char *why)
-{
+static int broken(struct virtio *v, const char *why) {
     virtio_broken(v, why);
     return -1;
 }
 
-void virtqueue_reset(struct virtqueue *q, uint16_t size)
-{
+void virtqueue_reset(struct virtqueue *q, uint16_t size) {
     *q = (struct virtqueue){.size = size, .vector = VIRTIO_NO_VECTOR, .budget = NO_BUDGET};
 }
 
-void virtqueue_loaded(struct virtqueue *q)
-{
+void virtqueue_loaded(struct virtqueue *q) {
     q->signalled_valid = false; /* at worst one interrupt too many */
     q->quiet = q->starved = false;
     q->budget = NO_BUDGET;
 }
 
-static bool map_rings(struct virtio *v, const struct virtqueue *q, struct rings *ret)
-{
+static bool map_rings(struct virtio *v, const struct virtqueue *q, struct rings *ret) {
     const struct mem *m = v->pci.dev.env.mem;
 
-    /* A queue size comes from the guest or a snapshot: a power of two keeps the index arithmetic true. */
-    if (!q->size || q->size > VIRTIO_QUEUE_SIZE_MAX || (q->size & (q->size - 1)) || (q->desc & 15) ||
-        (q->avail & 1) || (q->used & 3)) {
+    /* A queue size comes from the guest or a snapshot: a power of two keeps the index arithmetic
+     * true. */
+    if (!q->size || q->size > VIRTIO_QUEUE_SIZE_MAX || (q->size & (q->size - 1)) ||
+        (q->desc & 15) || (q->avail & 1) || (q->used & 3)) {
         virtio_broken(v, "a queue is misaligned or has an impossible size");
         return false;
     }
@@ -130,8 +121,7 @@ static bool map_rings(struct virtio *v, const struct virtqueue *q, struct rings 
     return false;
 }
 
-static struct desc load_desc(const uint8_t *p)
-{
+static struct desc load_desc(const uint8_t *p) {
     struct desc d = {load_le64(p), load_le32(p + 8), load_le16(p + 12), load_le16(p + 14)};
 
     /* The copy is what gets checked: the compiler must not read the guest's bytes again later. */
@@ -140,8 +130,7 @@ static struct desc load_desc(const uint8_t *p)
 }
 
 /* Adds the buffer, in pieces where it spans ranges of memory that are apart in the host. */
-static int add_buffer(struct virtio *v, struct virtio_chain *c, const struct desc *d)
-{
+static int add_buffer(struct virtio *v, struct virtio_chain *c, const struct desc *d) {
     const struct mem *m = v->pci.dev.env.mem;
     bool write = d->flags & DESC_WRITE;
     uint64_t addr = d->addr, left = d->len;
@@ -174,8 +163,8 @@ static int add_buffer(struct virtio *v, struct virtio_chain *c, const struct des
 }
 
 /* Goes over to the indirect table that d describes. */
-static int enter_indirect(struct virtio *v, const struct desc *d, const uint8_t **ret_table, uint32_t *ret_count)
-{
+static int enter_indirect(struct virtio *v, const struct desc *d, const uint8_t **ret_table,
+                          uint32_t *ret_count) {
     if (!virtio_has(v, VIRTIO_F_INDIRECT_DESC))
         return broken(v, "an indirect descriptor without the feature");
     if (d->flags & DESC_NEXT)
@@ -189,8 +178,8 @@ static int enter_indirect(struct virtio *v, const struct desc *d, const uint8_t 
     return 0;
 }
 
-static int walk(struct virtio *v, const struct virtqueue *q, const uint8_t *table, struct virtio_chain *c)
-{
+static int walk(struct virtio *v, const struct virtqueue *q, const uint8_t *table,
+                struct virtio_chain *c) {
     uint32_t count = q->size, i = c->head, steps = 0;
     bool indirect = false;
 
@@ -211,7 +200,8 @@ static int walk(struct virtio *v, const struct virtqueue *q, const uint8_t *tabl
             i = steps = 0;
             continue;
         }
-        if (add_buffer(v, c, &d) < 0) /* also ends long walks: each step takes a place in the chain */
+        if (add_buffer(v, c, &d) <
+            0) /* also ends long walks: each step takes a place in the chain */
             return -1;
         if (!(d.flags & DESC_NEXT))
             return 0;
@@ -219,15 +209,13 @@ static int walk(struct virtio *v, const struct virtqueue *q, const uint8_t *tabl
     }
 }
 
-static void used_written(struct virtio *v, const struct virtqueue *q)
-{
+static void used_written(struct virtio *v, const struct virtqueue *q) {
     mem_written(v->pci.dev.env.mem, q->used, 6 + 8 * (uint64_t)q->size);
 }
 
-/* Tells the driver that we want to hear of the next chain, and makes sure that it sees that before we
- * look at its index again. */
-static void ask_for_kick(struct virtio *v, const struct virtqueue *q, const struct rings *r)
-{
+/* Tells the driver that we want to hear of the next chain, and makes sure that it sees that before
+ * we look at its index again. */
+static void ask_for_kick(struct virtio *v, const struct virtqueue *q, const struct rings *r) {
     if (virtio_has(v, VIRTIO_F_EVENT_IDX))
         store_u16(used_avail_event(q, r), q->last_avail, __ATOMIC_RELAXED);
     else
@@ -236,20 +224,17 @@ static void ask_for_kick(struct virtio *v, const struct virtqueue *q, const stru
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-static uint16_t waiting(const struct virtqueue *q, const struct rings *r)
-{
+static uint16_t waiting(const struct virtqueue *q, const struct rings *r) {
     return (uint16_t)(load_u16(r->avail + 2, __ATOMIC_ACQUIRE) - q->last_avail);
 }
 
-static struct virtqueue *usable_queue(struct virtio *v, unsigned queue)
-{
+static struct virtqueue *usable_queue(struct virtio *v, unsigned queue) {
     if (queue >= v->queue_count || !v->queue[queue].enabled)
         return NULL;
     return &v->queue[queue];
 }
 
-int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain)
-{
+int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain) {
     struct virtqueue *q = usable_queue(v, queue);
     struct rings r;
     uint16_t n;
@@ -275,19 +260,20 @@ int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain)
     ret_chain->epoch = v->epoch;
     ret_chain->out_count = ret_chain->in_count = 0;
     ret_chain->out_len = ret_chain->in_len = 0;
-    ret_chain->head = load_u16(r.avail + 4 + 2 * (size_t)(q->last_avail & (q->size - 1)), __ATOMIC_RELAXED);
+    ret_chain->head =
+        load_u16(r.avail + 4 + 2 * (size_t)(q->last_avail & (q->size - 1)), __ATOMIC_RELAXED);
     if (walk(v, q, r.desc, ret_chain) < 0)
         return -1;
     q->last_avail++;
     if (q->budget != NO_BUDGET)
         q->budget--;
     stat_inc(virtio_chains);
-    trace(virtio_pop, v->pci.dev.name, queue, ret_chain->head, ret_chain->out_count, ret_chain->in_count);
+    trace(virtio_pop, v->pci.dev.name, queue, ret_chain->head, ret_chain->out_count,
+          ret_chain->in_count);
     return 1;
 }
 
-void virtio_unpop(struct virtio *v, const struct virtio_chain *chain)
-{
+void virtio_unpop(struct virtio *v, const struct virtio_chain *chain) {
     struct virtqueue *q = usable_queue(v, chain->queue);
 
     if (!q || chain->epoch != v->epoch)
@@ -298,8 +284,7 @@ void virtio_unpop(struct virtio *v, const struct virtio_chain *chain)
 }
 
 /* CPUs may hold decoded instructions of the pages that the device wrote. */
-static void mark_written(struct virtio *v, const struct virtio_chain *c, uint32_t written)
-{
+static void mark_written(struct virtio *v, const struct virtio_chain *c, uint32_t written) {
     uint64_t left = written;
 
     for (unsigned i = c->out_count; left && i < c->out_count + c->in_count; i++) {
@@ -310,8 +295,7 @@ static void mark_written(struct virtio *v, const struct virtio_chain *c, uint32_
     }
 }
 
-static void push(struct virtio *v, const struct virtio_chain *chain, uint32_t written, bool show)
-{
+static void push(struct virtio *v, const struct virtio_chain *chain, uint32_t written, bool show) {
     struct virtqueue *q = usable_queue(v, chain->queue);
     struct rings r;
     uint8_t *slot;
@@ -331,24 +315,21 @@ static void push(struct virtio *v, const struct virtio_chain *chain, uint32_t wr
     trace(virtio_push, v->pci.dev.name, chain->queue, chain->head, written);
 }
 
-void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t written)
-{
+void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t written) {
     push(v, chain, written, true);
 }
 
-void virtio_push_later(struct virtio *v, const struct virtio_chain *chain, uint32_t written)
-{
+void virtio_push_later(struct virtio *v, const struct virtio_chain *chain, uint32_t written) {
     push(v, chain, written, false);
 }
 
-/* 2.7.10: does the interval (old, now] of used indexes contain the one that the driver waits for? */
-static bool event_passed(uint16_t event, uint16_t now, uint16_t old)
-{
+/* 2.7.10: does the interval (old, now] of used indexes contain the one that the driver waits for?
+ */
+static bool event_passed(uint16_t event, uint16_t now, uint16_t old) {
     return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 }
 
-static bool wants_interrupt(struct virtio *v, struct virtqueue *q, const struct rings *r)
-{
+static bool wants_interrupt(struct virtio *v, struct virtqueue *q, const struct rings *r) {
     uint16_t old = q->signalled_used;
     bool valid = q->signalled_valid;
 
@@ -358,11 +339,11 @@ static bool wants_interrupt(struct virtio *v, struct virtqueue *q, const struct 
         return false;
     if (!virtio_has(v, VIRTIO_F_EVENT_IDX))
         return !(load_u16(r->avail, __ATOMIC_RELAXED) & AVAIL_NO_INTERRUPT);
-    return !valid || event_passed(load_u16(avail_used_event(q, r), __ATOMIC_RELAXED), q->used_idx, old);
+    return !valid ||
+           event_passed(load_u16(avail_used_event(q, r), __ATOMIC_RELAXED), q->used_idx, old);
 }
 
-void virtio_interrupt(struct virtio *v, unsigned queue)
-{
+void virtio_interrupt(struct virtio *v, unsigned queue) {
     struct virtqueue *q = usable_queue(v, queue);
     struct rings r;
 
@@ -376,8 +357,7 @@ void virtio_interrupt(struct virtio *v, unsigned queue)
     virtio_signal(v, q->vector, VIRTIO_ISR_QUEUE);
 }
 
-bool virtio_want_kick(struct virtio *v, unsigned queue, bool want)
-{
+bool virtio_want_kick(struct virtio *v, unsigned queue, bool want) {
     struct virtqueue *q = usable_queue(v, queue);
     struct rings r;
 
@@ -395,8 +375,7 @@ bool virtio_want_kick(struct virtio *v, unsigned queue, bool want)
     return waiting(q, &r) && !q->starved;
 }
 
-void virtio_kick(struct virtio *v, unsigned queue)
-{
+void virtio_kick(struct virtio *v, unsigned queue) {
     struct virtqueue *q = usable_queue(v, queue);
 
     if (!q || !virtio_live(v)) {
@@ -416,8 +395,7 @@ void virtio_kick(struct virtio *v, unsigned queue)
     }
 }
 
-void virtio_again(struct virtio *v, unsigned queue)
-{
+void virtio_again(struct virtio *v, unsigned queue) {
     if (queue >= v->queue_count)
         return;
     v->again_queues |= 1u << queue;
@@ -425,15 +403,13 @@ void virtio_again(struct virtio *v, unsigned queue)
         clock_timer_arm(&v->again, clock_now(v->pci.dev.env.clock) + AGAIN_DELAY_NS);
 }
 
-void virtio_kick_all(struct virtio *v)
-{
+void virtio_kick_all(struct virtio *v) {
     for (unsigned i = 0; i < v->queue_count; i++)
         if (v->queue[i].enabled && virtio_live(v))
             virtio_again(v, i);
 }
 
-void virtio_again_fired(void *opaque)
-{
+void virtio_again_fired(void *opaque) {
     struct virtio *v = opaque;
     uint32_t queues = v->again_queues;
 
@@ -443,8 +419,7 @@ void virtio_again_fired(void *opaque)
             virtio_kick(v, i);
 }
 
-void virtio_again_stop(struct virtio *v)
-{
+void virtio_again_stop(struct virtio *v) {
     v->again_queues = 0;
     clock_timer_disarm(&v->again);
 }

@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Virtio devices over PCI, modern interface only.
- * Source: Virtual I/O Device (VIRTIO) Version 1.2: 2 (basic facilities), 2.7 split virtqueues, 4.1 PCI transport.
+ * Source: Virtual I/O Device (VIRTIO) Version 1.2: 2 (basic facilities), 2.7 split virtqueues, 4.1
+ * PCI transport.
  *
  * Contract: machine lock held. The transport (virtio_pci.c) owns feature negotiation, status, queue
- * registers, MSI-X vectors and the config window; a device type supplies struct virtio_type and works on
- * whole descriptor chains already checked against guest memory. A guest that breaks the ring rules puts
- * the device into needs-reset (2.1.2), never anything worse.
+ * registers, MSI-X vectors and the config window; a device type supplies struct virtio_type and
+ * works on whole descriptor chains already checked against guest memory. A guest that breaks the
+ * ring rules puts the device into needs-reset (2.1.2), never anything worse.
  *
- * Work per kick is bounded: inside one notify call virtio_pop gives at most as many chains as the queue has
- * entries, then says "empty", and the transport calls notify again from a timer that is due at once, so that
- * a driver that refills as fast as we take cannot hold the machine lock. What one chain costs the type
- * bounds itself: a chain may describe VIRTIO_CHAIN_MAX times the whole guest memory.
+ * Work per kick is bounded: inside one notify call virtio_pop gives at most as many chains as the
+ * queue has entries, then says "empty", and the transport calls notify again from a timer that is
+ * due at once, so that a driver that refills as fast as we take cannot hold the machine lock. What
+ * one chain costs the type bounds itself: a chain may describe VIRTIO_CHAIN_MAX times the whole
+ * guest memory.
  *
- * Reset with requests in flight: `status(v, old, 0)` must not return before the backend has stopped touching
- * guest memory (block_drain or cancel). Completions that arrive during or after it are harmless: a chain
- * carries the epoch it was taken in, and virtio_push drops chains of an earlier epoch. State is saved only
- * when nothing is in flight (the machine drains first); after a load every live queue is notified once.
+ * Reset with requests in flight: `status(v, old, 0)` must not return before the backend has stopped
+ * touching guest memory (block_drain or cancel). Completions that arrive during or after it are
+ * harmless: a chain carries the epoch it was taken in, and virtio_push drops chains of an earlier
+ * epoch. State is saved only when nothing is in flight (the machine drains first); after a load
+ * every live queue is notified once.
  *
- * While the driver has bus mastering off the device is not live; queues are notified when it comes on.
+ * While the driver has bus mastering off the device is not live; queues are notified when it comes
+ * on.
  */
 #ifndef DEVICES_VIRTIO_VIRTIO_H
 #define DEVICES_VIRTIO_VIRTIO_H
@@ -30,8 +34,8 @@
 enum { VIRTIO_MAX_QUEUES = 8, VIRTIO_QUEUE_SIZE_MAX = 256, VIRTIO_CHAIN_MAX = 258 };
 enum { VIRTIO_ID_NET = 1, VIRTIO_ID_BLOCK = 2, VIRTIO_ID_CONSOLE = 3, VIRTIO_ID_RNG = 4 };
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
-#define VIRTIO_F_EVENT_IDX (1ull << 29)
-#define VIRTIO_F_VERSION_1 (1ull << 32)
+#define VIRTIO_F_EVENT_IDX     (1ull << 29)
+#define VIRTIO_F_VERSION_1     (1ull << 32)
 
 struct virtio;
 
@@ -61,15 +65,17 @@ struct virtqueue {
 
 struct virtio_type {
     uint16_t id;
-    uint64_t features;      /* offered besides VERSION_1, INDIRECT_DESC, EVENT_IDX */
+    uint64_t features; /* offered besides VERSION_1, INDIRECT_DESC, EVENT_IDX */
     unsigned queues;
-    uint16_t queue_size;    /* offered size, power of two */
+    uint16_t queue_size; /* offered size, power of two */
     unsigned config_size;
-    uint32_t pci_class;     /* class code << 8 */
-    void (*notify)(struct virtio *v, unsigned queue);      /* the driver kicked */
-    void (*status)(struct virtio *v, uint8_t old, uint8_t now); /* optional: DRIVER_OK set, reset (now 0) */
+    uint32_t pci_class;                               /* class code << 8 */
+    void (*notify)(struct virtio *v, unsigned queue); /* the driver kicked */
+    /* Optional: DRIVER_OK set; reset (now 0). */
+    void (*status)(struct virtio *v, uint8_t old, uint8_t now);
+    /* [offset, offset + len) lies in config_size. Writing is optional. */
     void (*config_read)(struct virtio *v, unsigned offset, void *buf, unsigned len);
-    void (*config_write)(struct virtio *v, unsigned offset, const void *buf, unsigned len); /* optional */
+    void (*config_write)(struct virtio *v, unsigned offset, const void *buf, unsigned len);
 };
 
 struct virtio {
@@ -80,38 +86,44 @@ struct virtio {
     uint16_t config_vector, queue_sel;
     uint8_t status, isr, config_generation;
     struct virtqueue queue[VIRTIO_MAX_QUEUES];
-    uint64_t offered; /* features of this instance */
-    uint16_t queue_count; /* of this instance */
-    uint32_t epoch;       /* counts resets and loads */
+    uint64_t offered;      /* features of this instance */
+    uint16_t queue_count;  /* of this instance */
+    uint32_t epoch;        /* counts resets and loads */
     uint32_t again_queues; /* bit a queue: notify when `again` fires */
     struct clock_timer again;
     unsigned pci_cfg_cap; /* offset of the configuration access capability */
     bool was_master;      /* bus mastering before the last configuration write */
 };
 
-extern const struct state_desc virtio_state; /* for STATE_SUB at the start of a device type's table */
+/* For STATE_SUB at the start of a device type's table. */
+extern const struct state_desc virtio_state;
 
-/* For the init, reset, done and post_load of a device type. `features` are those of this instance, out of
- * type->features; fewer queues than type->queues by setting v->queue_count afterwards. */
-int virtio_init(struct virtio *v, const struct virtio_type *type, uint64_t features, struct error *err);
-void virtio_done(struct virtio *v);  /* accepts a half-initialised device; first drain as on reset */
-void virtio_reset(struct virtio *v); /* full reset: registers, queues, PCI; calls status(v, old, 0) */
+/* For the init, reset, done and post_load of a device type. `features` are those of this instance,
+ * out of type->features; fewer queues than type->queues by setting v->queue_count afterwards. */
+int virtio_init(struct virtio *v, const struct virtio_type *type, uint64_t features,
+                struct error *err);
+void virtio_done(struct virtio *v); /* accepts a half-initialised device; first drain as on reset */
+/* Full reset: registers, queues, PCI; calls status(v, old, 0). */
+void virtio_reset(struct virtio *v);
 void virtio_post_load(struct virtio *v);
 
 bool virtio_has(const struct virtio *v, uint64_t feature); /* negotiated */
 bool virtio_live(const struct virtio *v);                  /* DRIVER_OK, not broken */
 
-/* Takes the next chain: 1 taken, 0 nothing now (also when not live), -1 the ring is broken (device now needs reset). */
+/* Takes the next chain: 1 taken, 0 nothing now (also when not live), -1 the ring is broken (device
+ * now needs reset). */
 int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain);
-/* Puts the chain back that was popped last, unpushed, from this queue: the next pop gives it again. */
+/* Puts back the chain that was popped last from this queue: the next pop gives it again. */
 void virtio_unpop(struct virtio *v, const struct virtio_chain *chain);
 /* Gives it back with `written` bytes written; marks guest pages written. Does not interrupt. */
 void virtio_push(struct virtio *v, const struct virtio_chain *chain, uint32_t written);
-/* The same, but the driver sees it only with the next virtio_push (a frame in several buffers); one must follow. */
+/* The same, but the driver sees it only with the next virtio_push (a frame in several buffers); one
+ * must follow. */
 void virtio_push_later(struct virtio *v, const struct virtio_chain *chain, uint32_t written);
 /* Interrupts if the driver wants it after the pushes so far. */
 void virtio_interrupt(struct virtio *v, unsigned queue);
-/* Tells the driver whether kicks are wanted (they are unless this says no). Returns true if chains arrived meanwhile. */
+/* Tells the driver whether kicks are wanted (they are unless this says no). Returns true if chains
+ * arrived meanwhile. */
 bool virtio_want_kick(struct virtio *v, unsigned queue, bool want);
 /* Notifies the type again, soon, from the loop. */
 void virtio_again(struct virtio *v, unsigned queue);

@@ -6,10 +6,10 @@
  *   configuration: 0 columns, 2 rows (with F_SIZE), 4 max_nr_ports (0: F_MULTIPORT is not offered),
  *                  8 emergency write (with F_EMERG_WRITE)
  *
- * Theory of operation. Output that the host's side does not take stays in its descriptor chain, put back
- * into the queue, with the count of bytes already written: that count is the only state, so a snapshot
- * needs no copy of guest data. Input is copied into the driver's buffers when it comes; there is no
- * buffer of our own.
+ * Theory of operation. Output that the host's side does not take stays in its descriptor chain, put
+ * back into the queue, with the count of bytes already written: that count is the only state, so a
+ * snapshot needs no copy of guest data. Input is copied into the driver's buffers when it comes;
+ * there is no buffer of our own.
  */
 #include "devices/virtio/virtio_console.h"
 
@@ -29,20 +29,18 @@ struct virtio_console {
     struct virtio virtio; /* first */
     struct console_port port;
     uint16_t cols, rows;
-    uint64_t tx_done;      /* bytes already written of the chain at the head of the output queue */
-    bool rx_wanted;        /* the host's side has bytes that did not fit */
-    bool tx_blocked;       /* the host's side took less than offered */
+    uint64_t tx_done; /* bytes already written of the chain at the head of the output queue */
+    bool rx_wanted;   /* the host's side has bytes that did not fit */
+    bool tx_blocked;  /* the host's side took less than offered */
     struct virtio_chain chain; /* scratch */
 };
 
-static size_t write_port(struct virtio_console *c, const uint8_t *p, size_t n)
-{
+static size_t write_port(struct virtio_console *c, const uint8_t *p, size_t n) {
     return c->port.write ? c->port.write(c->port.opaque, p, n) : n;
 }
 
 /* Writes the rest of the chain, at most *budget bytes. True if it is all out. */
-static bool write_chain(struct virtio_console *c, size_t *budget)
-{
+static bool write_chain(struct virtio_console *c, size_t *budget) {
     uint8_t bytes[SLICE];
 
     while (c->tx_done < c->chain.out_len) {
@@ -62,8 +60,7 @@ static bool write_chain(struct virtio_console *c, size_t *budget)
     return true;
 }
 
-static void transmit(struct virtio_console *c)
-{
+static void transmit(struct virtio_console *c) {
     struct virtio *v = &c->virtio;
     size_t budget = TX_BYTES_MAX;
 
@@ -80,8 +77,7 @@ static void transmit(struct virtio_console *c)
     virtio_interrupt(v, QUEUE_TX);
 }
 
-static void notify(struct virtio *v, unsigned queue)
-{
+static void notify(struct virtio *v, unsigned queue) {
     struct virtio_console *c = (struct virtio_console *)v;
 
     if (queue == QUEUE_TX) {
@@ -92,14 +88,14 @@ static void notify(struct virtio *v, unsigned queue)
     }
 }
 
-size_t virtio_console_receive(struct device *dev, const uint8_t *p, size_t n)
-{
+size_t virtio_console_receive(struct device *dev, const uint8_t *p, size_t n) {
     struct virtio_console *c = (struct virtio_console *)dev;
     size_t done = 0;
 
     while (done < n && virtio_pop(&c->virtio, QUEUE_RX, &c->chain) > 0) {
         const struct virtio_chain *chain = &c->chain;
-        size_t part = iov_write(chain->iov + chain->out_count, chain->in_count, 0, p + done, n - done);
+        size_t part =
+            iov_write(chain->iov + chain->out_count, chain->in_count, 0, p + done, n - done);
 
         if (!part) { /* else a driver could keep this loop going for ever */
             virtio_broken(&c->virtio, "an input buffer is not writable");
@@ -113,8 +109,7 @@ size_t virtio_console_receive(struct device *dev, const uint8_t *p, size_t n)
     return done;
 }
 
-void virtio_console_writable(struct device *dev)
-{
+void virtio_console_writable(struct device *dev) {
     struct virtio_console *c = (struct virtio_console *)dev;
 
     if (!c->tx_blocked)
@@ -123,8 +118,7 @@ void virtio_console_writable(struct device *dev)
     virtio_again(&c->virtio, QUEUE_TX);
 }
 
-void virtio_console_resize(struct device *dev, uint16_t cols, uint16_t rows)
-{
+void virtio_console_resize(struct device *dev, uint16_t cols, uint16_t rows) {
     struct virtio_console *c = (struct virtio_console *)dev;
 
     if (!(c->virtio.offered & F_SIZE) || (c->cols == cols && c->rows == rows))
@@ -134,16 +128,15 @@ void virtio_console_resize(struct device *dev, uint16_t cols, uint16_t rows)
     virtio_config_changed(&c->virtio);
 }
 
-static void status(struct virtio *v, uint8_t old, uint8_t now)
-{
+static void status(struct virtio *v, uint8_t old, uint8_t now) {
     struct virtio_console *c = (struct virtio_console *)v;
 
     if (!now)
-        c->tx_done = 0; /* bytes that the host's side still waits to give are wanted after the reset too */
+        c->tx_done =
+            0; /* bytes that the host's side still waits to give are wanted after the reset too */
 }
 
-static void config_read(struct virtio *v, unsigned offset, void *buf, unsigned len)
-{
+static void config_read(struct virtio *v, unsigned offset, void *buf, unsigned len) {
     const struct virtio_console *c = (struct virtio_console *)v;
     uint8_t bytes[CONFIG_SIZE] = {0};
 
@@ -153,8 +146,7 @@ static void config_read(struct virtio *v, unsigned offset, void *buf, unsigned l
 }
 
 /* 5.3.4: the low byte is a character to print, at any time, even before the driver is ready. */
-static void config_write(struct virtio *v, unsigned offset, const void *buf, unsigned len)
-{
+static void config_write(struct virtio *v, unsigned offset, const void *buf, unsigned len) {
     if (offset == CONFIG_EMERG)
         write_port((struct virtio_console *)v, buf, 1);
 }
@@ -172,8 +164,7 @@ static const struct virtio_type type = {
     .config_write = config_write,
 };
 
-static int init(struct device *dev, struct error *err)
-{
+static int init(struct device *dev, struct error *err) {
     struct virtio_console *c = (struct virtio_console *)dev;
     const struct virtio_console_config *config = dev->env.config;
     uint64_t features = F_EMERG_WRITE;
@@ -188,18 +179,11 @@ static int init(struct device *dev, struct error *err)
     return virtio_init(&c->virtio, &type, features, err);
 }
 
-static void reset(struct device *dev)
-{
-    virtio_reset((struct virtio *)dev);
-}
+static void reset(struct device *dev) { virtio_reset((struct virtio *)dev); }
 
-static void done(struct device *dev)
-{
-    virtio_done((struct virtio *)dev);
-}
+static void done(struct device *dev) { virtio_done((struct virtio *)dev); }
 
-static void post_load(void *obj)
-{
+static void post_load(void *obj) {
     struct virtio_console *c = obj;
 
     c->tx_blocked = false;

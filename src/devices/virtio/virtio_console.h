@@ -7,11 +7,11 @@
 
 /* The host's side of the console. Callbacks may be NULL and must not block. */
 struct console_port {
-    /* The guest's output: returns how many bytes it took (NULL: takes all and drops them). After less than
-     * n the console waits for virtio_console_writable. */
+    /* The guest's output: returns how many bytes it took (NULL: takes all and drops them). After
+     * less than n the console waits for virtio_console_writable. */
     size_t (*write)(void *opaque, const uint8_t *p, size_t n);
-    /* The guest has given buffers after virtio_console_receive took less than it was offered. Must not call
-     * virtio_console_receive from inside. */
+    /* The guest has given buffers after virtio_console_receive took less than it was offered. Must
+     * not call virtio_console_receive from inside. */
     void (*can_receive)(void *opaque);
     void *opaque;
 };
@@ -24,6 +24,7 @@ struct virtio_console_config { /* NULL: nothing attached */
 /* Bytes for the guest: returns how many fitted into its buffers (0 while there is no driver). */
 size_t virtio_console_receive(struct device *dev, const uint8_t *p, size_t n);
 void virtio_console_writable(struct device *dev); /* the host's side has room again */
-void virtio_console_resize(struct device *dev, uint16_t cols, uint16_t rows); /* only if made with a size */
+void virtio_console_resize(struct device *dev, uint16_t cols,
+                           uint16_t rows); /* only if made with a size */
 
 #endif

@@ -20,8 +20,7 @@ struct virtio_rng {
     struct virtio_chain chain; /* scratch: too big for the stack of a vCPU's thread */
 };
 
-static size_t fill_from_host(void *opaque, void *buf, size_t len)
-{
+static size_t fill_from_host(void *opaque, void *buf, size_t len) {
     size_t done = 0;
 
     while (done < len) {
@@ -34,8 +33,7 @@ static size_t fill_from_host(void *opaque, void *buf, size_t len)
     return done;
 }
 
-static void notify(struct virtio *v, unsigned queue)
-{
+static void notify(struct virtio *v, unsigned queue) {
     struct virtio_rng *r = (struct virtio_rng *)v;
     struct virtio_chain *c = &r->chain;
     uint8_t bytes[FILL_MAX];
@@ -57,8 +55,7 @@ static const struct virtio_type type = {
     .notify = notify,
 };
 
-static int init(struct device *dev, struct error *err)
-{
+static int init(struct device *dev, struct error *err) {
     struct virtio_rng *r = (struct virtio_rng *)dev;
     const struct virtio_rng_config *config = dev->env.config;
 
@@ -66,20 +63,11 @@ static int init(struct device *dev, struct error *err)
     return virtio_init(&r->virtio, &type, 0, err);
 }
 
-static void reset(struct device *dev)
-{
-    virtio_reset((struct virtio *)dev);
-}
+static void reset(struct device *dev) { virtio_reset((struct virtio *)dev); }
 
-static void done(struct device *dev)
-{
-    virtio_done((struct virtio *)dev);
-}
+static void done(struct device *dev) { virtio_done((struct virtio *)dev); }
 
-static void post_load(void *obj)
-{
-    virtio_post_load(obj);
-}
+static void post_load(void *obj) { virtio_post_load(obj); }
 
 // clang-format off
 static const struct state_desc state = {
