@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * THE seam to processors: create, run, kick, state, interrupts. Backends: soft/ref (interpreter), later
+ * soft (translator) and kvm.
+ *
+ * Contract: cpu_run, cpu_get_state and cpu_set_state on the vCPU's own thread (or while it does not run).
+ * cpu_kick, cpu_signal from any thread. The calls in struct cpu_bus come on the vCPU's thread without
+ * any lock held; the board takes the machine lock itself.
+ */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "bus/clock.h"
+#include "bus/mem.h"
+#include "cpu/x86.h"
+
+struct cpu;
+
+struct cpu_bus { /* what a processor asks of the board */
+    void *opaque;
+    struct mem *mem;
+    struct clock *clock;
+    uint64_t (*io_read)(void *opaque, bool port, uint64_t addr, unsigned size);
+    void (*io_write)(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value);
+    int (*intr_ack)(void *opaque); /* the vector to deliver, -1 if the request has gone */
+    uint8_t (*get_tpr)(void *opaque);              /* CR8: bits 7:4 of the TPR */
+    void (*set_tpr)(void *opaque, uint8_t cr8);
+    /* MSRs of the APIC (APIC_BASE 1b, 800-8ff, TSC_DEADLINE 6e0): 0, or -1 for #GP. */
+    int (*msr_read)(void *opaque, uint32_t msr, uint64_t *ret_value);
+    int (*msr_write)(void *opaque, uint32_t msr, uint64_t value);
+};
+
+struct cpu_config {
+    unsigned index; /* APIC id */
+    unsigned count; /* processors in the machine */
+    const char *model; /* CPUID model: "host", "x86-64-v2", ...; NULL = default */
+    struct cpu_bus bus;
+    /* For tests of user code: no paravirtual leaves. */
+    bool no_hypervisor;
+};
+
+enum cpu_exit {
+    CPU_EXIT_KICK,     /* somebody called cpu_kick; run again when ready */
+    CPU_EXIT_HALT,     /* HLT and nothing pending; run again after a signal or kick */
+    CPU_EXIT_SHUTDOWN, /* triple fault */
+    CPU_EXIT_ERROR,    /* our own failure; cpu->error says what */
+};
+
+enum cpu_signal_kind { CPU_SIGNAL_INTR_ON, CPU_SIGNAL_INTR_OFF, CPU_SIGNAL_NMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI };
+
+struct cpu_ops {
+    const char *name, *help;
+    int (*create)(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err);
+    void (*destroy)(struct cpu *cpu);
+    enum cpu_exit (*run)(struct cpu *cpu);
+    void (*kick)(struct cpu *cpu);
+    void (*signal)(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vector);
+    bool (*runnable)(struct cpu *cpu); /* a halted processor has something to do (any thread) */
+    void (*get_state)(struct cpu *cpu, struct x86_state *ret_state);
+    int (*set_state)(struct cpu *cpu, const struct x86_state *state, struct error *err);
+    /* A device wrote to guest code (any thread; from mem.code_written). */
+    void (*code_written)(struct cpu *cpu, gpa page);
+    void (*stats)(struct cpu *cpu, FILE *f); /* NULL allowed */
+};
+
+struct cpu { /* first member of every backend's struct */
+    const struct cpu_ops *ops;
+    struct cpu_config config;
+    struct error error;
+};
+
+extern const struct cpu_ops cpu_ref_ops;
+
+/* "ref", "auto": the backend, and for auto one sentence why. NULL with a sentence if unknown or unusable. */
+const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size, struct error *err);
+
+/* CPUID as the model gives it (leaf, subleaf -> eax..edx), with the parts that depend on state. */
+void cpu_cpuid(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+#endif

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Decoded blocks of the reference interpreter: building, finding, dropping when their bytes change.
+ *
+ * Theory of operation: a block covers straight-line code of one physical page and is keyed by physical
+ * address and mode, so that all address spaces share it. An instruction that crosses into another page
+ * makes a block of its own, which is checked against the second page's translation at every use and
+ * never linked. Memory comes from one arena; when it is full everything is forgotten. Pages that hold
+ * blocks never get a TLB write tag: stores take the slow path, which compares against a bitmap of the
+ * 64-byte chunks that were decoded. A block that drops itself goes on to the end of its current
+ * instruction: its operations are overwritten by ref_op_end.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/trace.h"
+#include "cpu/soft/ref/ref.h"
+
+enum { HASH_SIZE = 1 << 16, PAGE_HASH_SIZE = 1 << 13 };
+#define ARENA_SIZE ((size_t)48 << 20)
+/* Largest block: operations plus one copy of struct insn each. */
+#define BLOCK_ROOM (sizeof(struct ref_block) + (REF_BLOCK_OPS + 2) * sizeof(struct ref_op))
+
+struct ref_page {
+    struct ref_page *hash_next;
+    gpa page;
+    uint64_t chunks; /* decoded 64-byte chunks */
+    struct ref_block *blocks, *cross;
+};
+
+struct ref_cache {
+    struct ref_block *hash[HASH_SIZE];
+    struct ref_page *pages[PAGE_HASH_SIZE];
+    uint8_t *arena;
+    size_t used;
+    uint8_t scratch[BLOCK_ROOM] __attribute__((aligned(16)));
+};
+
+static void *allocate(struct ref *c, size_t n)
+{
+    void *p = c->cache->arena + c->cache->used;
+
+    c->cache->used += (n + 15) & ~(size_t)15;
+    return p;
+}
+
+void *ref_arena_alloc(struct ref *c, size_t n)
+{
+    return allocate(c, n);
+}
+
+int ref_cache_new(struct ref *c, struct error *err)
+{
+    struct ref_cache *k = calloc(1, sizeof(*k));
+
+    if (!k)
+        return error_set(err, -ENOMEM, "the interpreter's block cache: out of memory");
+    k->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (k->arena == MAP_FAILED) {
+        free(k);
+        return error_set(err, -ENOMEM, "the interpreter's block cache: cannot reserve %zu MiB", ARENA_SIZE >> 20);
+    }
+    c->cache = k;
+    return 0;
+}
+
+void ref_cache_free(struct ref *c)
+{
+    if (!c->cache)
+        return;
+    munmap(c->cache->arena, ARENA_SIZE);
+    free(c->cache);
+    c->cache = NULL;
+}
+
+static uint8_t *page_flags(struct ref *c, gpa page)
+{
+    const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
+
+    return r ? r->page_flags + ((page - r->base) >> MEM_PAGE_SHIFT) : NULL;
+}
+
+static struct ref_page **page_slot(struct ref *c, gpa page)
+{
+    struct ref_page **p = &c->cache->pages[(page >> 12) % PAGE_HASH_SIZE];
+
+    while (*p && (*p)->page != page)
+        p = &(*p)->hash_next;
+    return p;
+}
+
+static struct ref_page *page_get(struct ref *c, gpa page)
+{
+    struct ref_page **slot = page_slot(c, page), *p = *slot;
+    uint8_t *flags;
+
+    if (p)
+        return p;
+    p = allocate(c, sizeof(*p));
+    *p = (struct ref_page){.page = page};
+    *slot = p;
+    flags = page_flags(c, page);
+    if (flags) {
+        __atomic_fetch_or(flags, MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+        ref_tlb_forbid_write(c, mem_ptr(c->cpu.config.bus.mem, page, MEM_PAGE_SIZE, false));
+    }
+    return p;
+}
+
+void ref_cache_flush(struct ref *c)
+{
+    struct ref_cache *k = c->cache;
+
+    for (unsigned i = 0; i < PAGE_HASH_SIZE; i++)
+        for (struct ref_page *p = k->pages[i]; p; p = p->hash_next) {
+            uint8_t *flags = page_flags(c, p->page);
+            if (flags)
+                __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+        }
+    memset(k->hash, 0, sizeof(k->hash));
+    memset(k->pages, 0, sizeof(k->pages));
+    k->used = 0;
+    c->block = c->next = NULL;
+    c->link = NULL;
+    ref_jc_flush(c);
+    ref_host_flush(c);
+    stat_inc(ref_cache_flushes);
+}
+
+static unsigned hash_of(gpa addr, uint32_t mode)
+{
+    return (unsigned)((addr * 0x9e3779b97f4a7c15ull >> 40 ^ mode * 0x9e37u) % HASH_SIZE);
+}
+
+static void unhash(struct ref *c, struct ref_block *b)
+{
+    struct ref_block **p = &c->cache->hash[hash_of(b->addr, b->mode)];
+
+    while (*p && *p != b)
+        p = &(*p)->hash_next;
+    if (*p)
+        *p = b->hash_next;
+}
+
+static void kill_block(struct ref *c, struct ref_block *b)
+{
+    if (b->dead)
+        return;
+    b->dead = 1;
+    b->link[0] = b->link[1] = NULL;
+    unhash(c, b);
+    if (b == c->block) /* the running one leaves after its current instruction */
+        for (unsigned i = 0; i < b->n; i++)
+            b->op[i].fn = ref_op_end;
+}
+
+void ref_cache_drop_page(struct ref *c, gpa page)
+{
+    struct ref_page **slot = page_slot(c, page), *p = *slot;
+    uint8_t *flags = page_flags(c, page);
+
+    if (!p)
+        return;
+    for (struct ref_block *b = p->blocks; b; b = b->page_next)
+        kill_block(c, b);
+    for (struct ref_block *b = p->cross; b; b = b->cross_next)
+        kill_block(c, b);
+    *slot = p->hash_next;
+    if (flags)
+        __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    c->next = NULL;
+    ref_jc_flush(c);
+    stat_inc(ref_code_drops);
+}
+
+void ref_cache_written(struct ref *c, gpa pa, unsigned size)
+{
+    struct ref_page *p = *page_slot(c, pa & ~(gpa)4095);
+    unsigned first = pa >> 6 & 63, last = (pa + size - 1) >> 6 & 63;
+
+    if (!p)
+        return;
+    for (unsigned i = first; i <= last; i++)
+        if (p->chunks >> i & 1) {
+            ref_cache_drop_page(c, p->page);
+            return;
+        }
+}
+
+static void mark_chunks(struct ref_page *p, unsigned offset, unsigned len)
+{
+    for (unsigned i = offset >> 6; i <= (offset + len - 1) >> 6 && i < 64; i++)
+        p->chunks |= 1ull << i;
+}
+
+/* ---- fetching and decoding ---- */
+
+static uint64_t code_lin(const struct ref *c)
+{
+    return (c->mode & REF_MODE_CODE) == 2 ? c->rip : (uint32_t)(c->cs_base + c->rip);
+}
+
+/* Physical address of a byte of code, or a fault. */
+static gpa fetch_translate(struct ref *c, uint64_t lin)
+{
+    unsigned i = lin >> 12 & 255;
+    uint32_t key = c->generation << REF_MODE_BITS | (c->mode & REF_MODE_USER) | 1;
+    struct ref_xlat x;
+    uint32_t error;
+
+    if (c->itlb[i].lin == lin >> 12 && c->itlb[i].key == key)
+        return c->itlb[i].pa | (lin & 4095);
+    if ((int64_t)(lin << 16) >> 16 != (int64_t)lin)
+        ref_raise_error(c, NULL, X86_GP, 0);
+    if (ref_mmu_translate(c, lin, REF_FETCH, c->mode & REF_MODE_USER, &x, &error) < 0)
+        ref_page_fault(c, NULL, lin, error);
+    c->itlb[i].lin = lin >> 12;
+    c->itlb[i].key = key;
+    c->itlb[i].pa = x.pa & ~(gpa)4095;
+    return x.pa;
+}
+
+struct code_bytes {
+    uint8_t copy[64]; /* used when the bytes are not contiguous in RAM */
+    const uint8_t *p;
+    unsigned len;      /* bytes available in this page */
+    bool cacheable;
+};
+
+static void code_open(struct ref *c, gpa pa, struct code_bytes *b)
+{
+    struct cpu_bus *bus = &c->cpu.config.bus;
+
+    b->len = 4096 - (pa & 4095);
+    b->p = mem_ptr(bus->mem, pa, b->len, false);
+    b->cacheable = b->p != NULL;
+    if (b->p)
+        return;
+    if (b->len > INSN_MAX_LEN) /* code outside RAM: one instruction at a time, read as the bus gives it */
+        b->len = INSN_MAX_LEN;
+    for (unsigned i = 0; i < b->len; i++)
+        b->copy[i] = (uint8_t)bus->io_read(bus->opaque, false, pa + i, 1);
+    b->p = b->copy;
+}
+
+static const uint8_t code_size[4] = {2, 4, 8, 2};
+
+static void bind_at(struct ref *c, struct insn *in, int got, struct ref_op *o, unsigned off)
+{
+    memset(o, 0, sizeof(*o));
+    o->off = (uint16_t)off;
+    o->base = o->index = REF_ZERO;
+    o->len = in->len;
+    if (got == -2)
+        o->fn = ref_op_gp0;
+    else if (got <= 0)
+        o->fn = ref_op_ud;
+    else
+        ref_bind(c, in, o);
+}
+
+static bool ends_block(const struct insn *in, int got)
+{
+    return got <= 0 || (in->row->attr & (INSN_BRANCH | INSN_SYSTEM));
+}
+
+/* Decodes up to `max` instructions from one page. Returns bytes used; 0 if the first one crosses the page. */
+static unsigned fill_block(struct ref *c, struct ref_block *b, const struct code_bytes *bytes, unsigned max)
+{
+    unsigned off = 0, n = 0;
+    bool ended = false;
+    struct insn in;
+
+    while (n < max && off < bytes->len && !ended) {
+        int got = insn_decode(&in, bytes->p + off, bytes->len - off, code_size[c->mode & 3]);
+        if (got == -1)
+            break;
+        bind_at(c, &in, got, &b->op[n], off);
+        n++;
+        off += got > 0 ? (unsigned)got : 1;
+        ended = ends_block(&in, got);
+    }
+    if (n && !ended) {
+        b->op[n] = (struct ref_op){.fn = ref_op_end, .off = (uint16_t)off};
+        b->op[n + 1] = b->op[n];
+    }
+    b->n = (uint16_t)n;
+    b->bytes = (uint16_t)off;
+    return n ? off : 0;
+}
+
+/* The instruction crosses into the next page: a block of one, from a copy of both pages' bytes. */
+static void fill_crossing(struct ref *c, struct ref_block *b, uint64_t lin, const struct code_bytes *head)
+{
+    struct code_bytes tail, whole;
+    uint64_t next = (lin | 4095) + 1;
+    unsigned take;
+
+    if ((c->mode & REF_MODE_CODE) != 2)
+        next = (uint32_t)next;
+    b->page2 = fetch_translate(c, next);
+    code_open(c, b->page2, &tail);
+    take = tail.len < INSN_MAX_LEN + 1 ? tail.len : INSN_MAX_LEN + 1;
+    memcpy(whole.copy, head->p, head->len);
+    memcpy(whole.copy + head->len, tail.p, take);
+    whole.p = whole.copy;
+    whole.len = head->len + take;
+    fill_block(c, b, &whole, 1);
+}
+
+/* Decodes into the scratch block, then keeps a copy of the right size. */
+static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max, bool *ret_cacheable)
+{
+    struct ref_block *scratch, *b;
+    struct code_bytes bytes;
+    size_t size;
+
+    if (c->cache->used + 8 * BLOCK_ROOM + REF_BLOCK_OPS * sizeof(struct insn) > ARENA_SIZE)
+        ref_cache_flush(c);
+    code_open(c, pa, &bytes);
+    scratch = (struct ref_block *)c->cache->scratch;
+    *scratch = (struct ref_block){.addr = pa, .page2 = ~(gpa)0, .mode = c->mode};
+    if (!fill_block(c, scratch, &bytes, bytes.cacheable ? max : 1))
+        fill_crossing(c, scratch, lin, &bytes);
+    size = sizeof(*b) + (scratch->n + 2u) * sizeof(struct ref_op);
+    b = allocate(c, size);
+    memcpy(b, scratch, size);
+    *ret_cacheable = bytes.cacheable;
+    stat_inc(ref_blocks_built);
+    return b;
+}
+
+static void enter(struct ref *c, struct ref_block *b)
+{
+    struct ref_page *p = page_get(c, b->addr & ~(gpa)4095);
+    unsigned off = b->addr & 4095, head = b->bytes;
+    unsigned h = hash_of(b->addr, b->mode);
+
+    if (b->page2 != ~(gpa)0) {
+        struct ref_page *q = page_get(c, b->page2);
+        head = 4096 - off;
+        mark_chunks(q, 0, b->bytes > head ? b->bytes - head : 1);
+        b->cross_next = q->cross;
+        q->cross = b;
+    }
+    mark_chunks(p, off, head ? head : 1);
+    b->page_next = p->blocks;
+    p->blocks = b;
+    b->hash_next = c->cache->hash[h];
+    c->cache->hash[h] = b;
+}
+
+static bool crossing_valid(struct ref *c, const struct ref_block *b, uint64_t lin)
+{
+    uint64_t next = (lin | 4095) + 1;
+
+    if (b->page2 == ~(gpa)0)
+        return true;
+    if ((c->mode & REF_MODE_CODE) != 2)
+        next = (uint32_t)next;
+    return fetch_translate(c, next) == b->page2;
+}
+
+static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa)
+{
+    struct ref_block *b = c->cache->hash[hash_of(pa, c->mode)];
+
+    while (b && (b->addr != pa || b->mode != c->mode || !crossing_valid(c, b, lin)))
+        b = b->hash_next;
+    return b;
+}
+
+static void check_cs_limit(struct ref *c, unsigned bytes)
+{
+    const struct x86_segment *cs = &c->s.seg[SEG_CS];
+
+    if ((c->mode & REF_MODE_CODE) != 2 && c->rip + bytes - 1 > cs->limit)
+        ref_raise_error(c, NULL, X86_GP, 0);
+}
+
+static struct ref_block *find_or_build(struct ref *c, uint64_t lin, unsigned max)
+{
+    gpa pa = fetch_translate(c, lin);
+    struct ref_block *b = find(c, lin, pa);
+    bool cacheable;
+
+    if (b)
+        return b;
+    b = build(c, lin, pa, max, &cacheable);
+    if (cacheable)
+        enter(c, b);
+    return b;
+}
+
+struct ref_block *ref_cache_one(struct ref *c)
+{
+    uint32_t mode = c->mode;
+    struct ref_block *b;
+
+    check_cs_limit(c, 1);
+    c->mode |= REF_MODE_STEP;
+    b = find_or_build(c, code_lin(c), 1);
+    c->mode = mode;
+    check_cs_limit(c, b->bytes);
+    return b;
+}
+
+struct ref_block *ref_cache_lookup(struct ref *c)
+{
+    struct ref_jc_entry *e = &c->jc[(c->rip ^ c->rip >> 12) % REF_JC_SIZE];
+    uint32_t key = c->generation << REF_MODE_BITS | c->mode;
+    struct ref_block *b;
+
+    if (e->rip == c->rip && e->mode == key && e->block)
+        return e->block;
+    if (c->mode & REF_MODE_STEP)
+        return ref_cache_one(c);
+    check_cs_limit(c, 1);
+    b = find_or_build(c, code_lin(c), REF_BLOCK_OPS);
+    if (c->bounded_cs) {
+        if (c->rip + b->bytes - 1 > c->s.seg[SEG_CS].limit)
+            return ref_cache_one(c);
+        return b;
+    }
+    if (b->page2 == ~(gpa)0) {
+        e = &c->jc[(c->rip ^ c->rip >> 12) % REF_JC_SIZE];
+        *e = (struct ref_jc_entry){.rip = c->rip, .mode = c->generation << REF_MODE_BITS | c->mode, .block = b};
+    }
+    return b;
+}

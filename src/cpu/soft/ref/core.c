@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The reference interpreter as a CPU backend: the loop, attention to interrupts, exceptions, debug traps,
+ * and the copies of architectural state that it keeps hot.
+ * Source: SDM vol. 3A chapters 6 (interrupts and exceptions), 17 (debug).
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "base/trace.h"
+#include "cpu/cpuid.h"
+#include "cpu/soft/ref/ref.h"
+
+enum jump { JUMP_FAULT = 1, JUMP_FAIL };
+
+/* ---- faults ---- */
+
+static _Noreturn void leave(struct ref *c, const struct ref_op *o, unsigned vector, bool has_error, uint32_t error)
+{
+    if (o) {
+        c->rip = ref_op_rip(c, o);
+        if ((c->mode & REF_MODE_CODE) != 2)
+            c->rip = (uint32_t)c->rip;
+    }
+    c->exc_vector = (uint8_t)vector;
+    c->exc_has_error = has_error;
+    c->exc_error = error;
+    longjmp(*c->jb, JUMP_FAULT);
+}
+
+void ref_raise(struct ref *c, const struct ref_op *o, unsigned vector)
+{
+    leave(c, o, vector, false, 0);
+}
+
+void ref_raise_error(struct ref *c, const struct ref_op *o, unsigned vector, uint32_t error)
+{
+    leave(c, o, vector, true, error);
+}
+
+void ref_page_fault(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t error)
+{
+    c->s.cr2 = lin;
+    trace(ref_page_fault, lin, error, o ? ref_op_rip(c, o) : c->rip);
+    leave(c, o, X86_PF, true, error);
+}
+
+void ref_fail(struct ref *c, const char *fmt, ...)
+{
+    va_list ap;
+    char text[300];
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    error_set(&c->cpu.error, -EIO, "processor %u: %s (at rip %#llx)", c->cpu.config.index, text,
+              (unsigned long long)c->rip);
+    longjmp(*c->jb, JUMP_FAIL);
+}
+
+void ref_op_ud(struct ref *c, const struct ref_op *o)
+{
+    ref_raise(c, o, X86_UD);
+}
+
+void ref_op_nm(struct ref *c, const struct ref_op *o)
+{
+    ref_raise(c, o, X86_NM);
+}
+
+void ref_op_gp0(struct ref *c, const struct ref_op *o)
+{
+    ref_raise_error(c, o, X86_GP, 0);
+}
+
+/* Straight-line code goes on in another block. */
+void ref_op_end(struct ref *c, const struct ref_op *o)
+{
+    c->rip = ref_op_rip(c, o);
+    if ((c->mode & REF_MODE_CODE) != 2)
+        c->rip = (c->mode & REF_MODE_CODE) ? (uint32_t)c->rip : (uint16_t)c->rip;
+    c->link = &c->block->link[0];
+    c->next = c->block->link[0];
+}
+
+/* ---- flags and modes ---- */
+
+uint64_t ref_rflags(const struct ref *c)
+{
+    return c->fl | (c->af >> 8 & 0xd5) | (c->af & 1) << 11 | X86_FLAG_FIXED;
+}
+
+static void update_attention_mask(struct ref *c)
+{
+    c->att_mask = c->fl & X86_FLAG_IF ? ~0u : ~(uint32_t)REF_ATT_INTR;
+}
+
+void ref_set_rflags(struct ref *c, uint64_t flags)
+{
+    uint32_t old = c->fl;
+
+    c->af = (uint32_t)(flags & 0xd5) << 8 | (flags >> 11 & 1);
+    c->fl = (uint32_t)flags & 0x3ff700 & ~(uint32_t)(X86_FLAG_OF | 1u << 15);
+    update_attention_mask(c);
+    if ((old ^ c->fl) & (X86_FLAG_TF | X86_FLAG_VM))
+        ref_update_mode(c);
+    if (!(c->mode & REF_MODE_STEP))
+        c->fl &= ~X86_FLAG_RF; /* only debug exceptions look at it */
+}
+
+static uint32_t fpu_mode(const struct ref *c)
+{
+    uint64_t cr0 = c->s.cr0, cr4 = c->s.cr4;
+    uint32_t mode = 0;
+
+    if (cr0 & (X86_CR0_EM | X86_CR0_TS))
+        mode |= REF_MODE_FPU_NM;
+    if (cr0 & X86_CR0_EM)
+        mode |= REF_MODE_MMX_UD;
+    if ((cr0 & X86_CR0_EM) || !(cr4 & X86_CR4_OSFXSR))
+        mode |= REF_MODE_SSE_UD;
+    if (cr0 & X86_CR0_TS)
+        mode |= REF_MODE_SSE_NM;
+    if (!(cr4 & X86_CR4_OSXSAVE) || (c->s.xcr0 & 6) != 6 || !(cr0 & X86_CR0_PE) || (c->fl & X86_FLAG_VM))
+        mode |= REF_MODE_AVX_UD;
+    return mode;
+}
+
+void ref_update_mode(struct ref *c)
+{
+    const struct x86_segment *cs = &c->s.seg[SEG_CS];
+    bool real = !(c->s.cr0 & X86_CR0_PE), v86 = c->fl & X86_FLAG_VM;
+    uint32_t code = cs->attr & X86_ATTR_DB ? 1 : 0, stack = c->s.seg[SEG_SS].attr & X86_ATTR_DB ? 1 : 0;
+    uint32_t mode = fpu_mode(c);
+
+    if ((c->s.efer & X86_EFER_LMA) && (cs->attr & X86_ATTR_L))
+        code = stack = 2;
+    if (real)
+        c->cpl = 0;
+    if (v86)
+        c->cpl = 3;
+    mode |= code | stack << 2 | (real || v86 ? REF_MODE_REAL : 0);
+    if (c->cpl == 3)
+        mode |= REF_MODE_USER;
+    else if (c->cpl)
+        mode |= REF_MODE_RING12;
+    if ((c->fl & X86_FLAG_TF) || (c->s.dr7 & 0xff))
+        mode |= REF_MODE_STEP;
+    c->mode = mode;
+    c->tlb = c->bank[c->cpl == 3];
+    if (code != 2 && c->cs_base != cs->base)
+        ref_jc_flush(c);
+    c->cs_base = code == 2 ? 0 : cs->base;
+    c->bounded_cs = code != 2 && (cs->limit != 0xffffffff || (cs->base & 4095));
+    c->next = NULL;
+    c->link = NULL;
+    update_attention_mask(c);
+}
+
+void ref_sync(struct ref *c)
+{
+    memcpy(c->s.gpr, c->r, sizeof(c->s.gpr));
+    c->s.rip = c->rip;
+    c->s.rflags = ref_rflags(c);
+    if (c->s.activity != X86_SHUTDOWN && c->s.activity != X86_WAIT_SIPI)
+        c->s.activity = c->halted ? X86_HALTED : X86_RUNNING;
+}
+
+void ref_unsync(struct ref *c)
+{
+    memcpy(c->r, c->s.gpr, sizeof(c->s.gpr));
+    c->r[REF_ZERO] = 0;
+    c->rip = c->s.rip;
+    c->halted = c->s.activity == X86_HALTED;
+    c->cpl = c->s.cr0 & X86_CR0_PE ? X86_ATTR_DPL(c->s.seg[SEG_SS].attr) : 0;
+    c->fl = (uint32_t)c->s.rflags & X86_FLAG_VM;
+    ref_set_rflags(c, c->s.rflags);
+    ref_update_mode(c);
+    ref_tlb_flush(c);
+}
+
+/* ---- debug traps, single steps ---- */
+
+static void debug_trap(struct ref *c, uint64_t dr6_bits, enum ref_event_kind kind)
+{
+    c->s.dr6 |= dr6_bits;
+    c->s.dr7 &= ~(1ull << 13); /* GD */
+    c->delivering = true;
+    c->delivering_vector = X86_DB;
+    ref_deliver(c, kind, X86_DB, false, 0);
+    c->delivering = false;
+}
+
+static uint64_t instruction_breakpoints(const struct ref *c)
+{
+    uint64_t lin = c->cs_base + c->rip, hits = 0;
+
+    if ((c->mode & REF_MODE_CODE) != 2)
+        lin = (uint32_t)lin;
+    for (unsigned i = 0; i < 4; i++)
+        if ((c->s.dr7 >> (2 * i) & 3) && !(c->s.dr7 >> (16 + 4 * i) & 3) && c->s.dr[i] == lin)
+            hits |= 1u << i;
+    return hits;
+}
+
+static void run_block(struct ref *c, struct ref_block *b)
+{
+    c->block = b;
+    c->r[REF_PC] = c->rip;
+    c->insns += b->n;
+    b->op[0].fn(c, b->op);
+}
+
+/* One instruction with TF or DR7 in force (SDM vol. 3A 17.3.1). */
+static void step(struct ref *c)
+{
+    bool tf = c->fl & X86_FLAG_TF;
+    uint64_t hits = 0;
+
+    if (!(c->fl & X86_FLAG_RF) && (hits = instruction_breakpoints(c))) {
+        c->fl |= X86_FLAG_RF; /* in the saved image, so that the handler's IRET makes progress */
+        debug_trap(c, hits, REF_EVENT_EXCEPTION);
+        return;
+    }
+    c->fl &= ~X86_FLAG_RF;
+    c->db_hits = 0;
+    run_block(c, ref_cache_one(c));
+    c->next = NULL;
+    c->link = NULL;
+    hits = c->db_hits | (tf ? 1u << 14 : 0);
+    c->db_hits = 0;
+    if (hits)
+        debug_trap(c, hits, REF_EVENT_EXCEPTION);
+}
+
+/* ---- the loop ---- */
+
+static void deliver_interrupt(struct ref *c)
+{
+    int vector = c->cpu.config.bus.intr_ack(c->cpu.config.bus.opaque);
+
+    if (vector < 0)
+        return;
+    stat_inc(ref_interrupts);
+    trace(ref_interrupt, (unsigned)vector, c->rip);
+    c->halted = false;
+    ref_deliver(c, REF_EVENT_EXTERNAL, (unsigned)vector, false, 0);
+}
+
+static void deliver_nmi(struct ref *c)
+{
+    c->halted = false;
+    c->s.nmi_blocked = true;
+    c->s.nmi_pending = false;
+    ref_deliver(c, REF_EVENT_NMI, X86_NMI, false, 0);
+}
+
+static void take_init(struct ref *c)
+{
+    ref_sync(c);
+    x86_reset(&c->s, true);
+    if (c->cpu.config.index)
+        c->s.activity = X86_WAIT_SIPI;
+    ref_unsync(c);
+}
+
+static void take_sipi(struct ref *c)
+{
+    uint8_t vector = (uint8_t)atomic_load(&c->sipi_vector);
+
+    if (c->s.activity != X86_WAIT_SIPI)
+        return;
+    c->s.activity = X86_RUNNING;
+    c->s.seg[SEG_CS].sel = (uint16_t)(vector << 8);
+    c->s.seg[SEG_CS].base = (uint64_t)vector << 12;
+    c->rip = 0;
+    ref_update_mode(c);
+}
+
+void ref_take_written_pages(struct ref *c); /* below */
+
+/* Looks at everything that is not straight execution. Returns false with *ret when the loop must end. */
+static bool attend(struct ref *c, enum cpu_exit *ret)
+{
+    uint32_t att = atomic_load(&c->attention);
+
+    c->stop_block = false;
+    if (att & REF_ATT_CODE)
+        ref_take_written_pages(c);
+    if (att & REF_ATT_INIT) {
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_INIT);
+        take_init(c);
+    }
+    if (att & REF_ATT_SIPI) {
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_SIPI);
+        take_sipi(c);
+    }
+    if (att & REF_ATT_NMI) {
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_NMI);
+        c->s.nmi_pending = true;
+    }
+    if (c->s.activity == X86_SHUTDOWN) {
+        *ret = CPU_EXIT_SHUTDOWN;
+        return false;
+    }
+    if (att & REF_ATT_KICK) {
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_KICK);
+        *ret = CPU_EXIT_KICK;
+        return false;
+    }
+    if (c->s.shadow) { /* one instruction first */
+        c->s.shadow = 0;
+        run_block(c, ref_cache_one(c));
+        c->next = NULL;
+        c->link = NULL;
+        c->stop_block = c->s.shadow;
+        return true;
+    }
+    if (c->s.nmi_pending && !c->s.nmi_blocked && c->s.activity != X86_WAIT_SIPI)
+        deliver_nmi(c);
+    else if ((att & REF_ATT_INTR) && (c->fl & X86_FLAG_IF) && c->s.activity != X86_WAIT_SIPI)
+        deliver_interrupt(c);
+    if (c->halted || c->s.activity == X86_WAIT_SIPI) {
+        *ret = CPU_EXIT_HALT;
+        return false;
+    }
+    if (c->mode & REF_MODE_STEP) {
+        step(c);
+        c->stop_block = true;
+    }
+    return true;
+}
+
+static bool wants_attention(const struct ref *c)
+{
+    return (atomic_load_explicit(&c->attention, memory_order_relaxed) & c->att_mask) ||
+           (c->halted | c->stop_block | c->s.shadow) || (c->mode & REF_MODE_STEP);
+}
+
+/* Remembers the successor of the block just run, where it is sure to stay the successor. */
+static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to)
+{
+    if (c->link && !c->bounded_cs && (from ^ c->rip) >> 12 == 0 && to->page2 == ~(gpa)0 && !to->dead)
+        *c->link = to;
+}
+
+static enum cpu_exit loop(struct ref *c)
+{
+    enum cpu_exit exit;
+
+    for (;;) {
+        struct ref_block *b;
+
+        while (REF_UNLIKELY(wants_attention(c)))
+            if (!attend(c, &exit))
+                return exit;
+        b = c->next;
+        if (!b) {
+            uint64_t from = c->r[REF_PC];
+            b = ref_cache_lookup(c);
+            link_blocks(c, from, b);
+        }
+        run_block(c, b);
+    }
+}
+
+static void deliver_fault(struct ref *c)
+{
+    int vector = c->exc_vector;
+
+    c->next = NULL;
+    c->link = NULL;
+    if (c->delivering) {
+        vector = ref_combine(c, c->delivering_vector, c->exc_vector);
+        if (vector < 0) {
+            trace(ref_triple_fault, c->rip, c->delivering_vector, c->exc_vector, c->exc_error);
+            c->s.activity = X86_SHUTDOWN;
+            c->stop_block = true;
+            c->delivering = false;
+            return;
+        }
+        if (vector == X86_DF) {
+            c->exc_has_error = true;
+            c->exc_error = 0;
+        }
+    }
+    stat_inc(ref_exceptions);
+    trace(ref_exception, (unsigned)vector, c->exc_has_error ? c->exc_error : 0, c->rip);
+    c->delivering = true;
+    c->delivering_vector = (uint8_t)vector;
+    ref_deliver(c, REF_EVENT_EXCEPTION, (unsigned)vector, c->exc_has_error, c->exc_error);
+    c->delivering = false;
+}
+
+static enum cpu_exit ref_run(struct cpu *cpu)
+{
+    struct ref *c = (struct ref *)cpu;
+    jmp_buf jb;
+
+    c->jb = &jb;
+    switch (_setjmp(jb)) {
+    case JUMP_FAIL:
+        return CPU_EXIT_ERROR;
+    case JUMP_FAULT:
+        deliver_fault(c);
+        break;
+    default:
+        if (c->s.exception_pending) {
+            c->s.exception_pending = false;
+            c->exc_vector = c->s.exception_vector;
+            c->exc_has_error = c->s.exception_has_error;
+            c->exc_error = c->s.exception_error;
+            deliver_fault(c);
+        }
+    }
+    return loop(c);
+}
+
+/* ---- from other threads ---- */
+
+static void ref_kick(struct cpu *cpu)
+{
+    atomic_fetch_or(&((struct ref *)cpu)->attention, REF_ATT_KICK);
+}
+
+static void ref_signal(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vector)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    switch (kind) {
+    case CPU_SIGNAL_INTR_ON: atomic_fetch_or(&c->attention, REF_ATT_INTR); break;
+    case CPU_SIGNAL_INTR_OFF: atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_INTR); break;
+    case CPU_SIGNAL_NMI: atomic_fetch_or(&c->attention, REF_ATT_NMI); break;
+    case CPU_SIGNAL_INIT: atomic_fetch_or(&c->attention, REF_ATT_INIT); break;
+    case CPU_SIGNAL_SIPI:
+        atomic_store(&c->sipi_vector, vector);
+        atomic_fetch_or(&c->attention, REF_ATT_SIPI);
+        break;
+    }
+}
+
+static bool ref_runnable(struct cpu *cpu)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    return atomic_load(&c->attention) & c->att_mask;
+}
+
+static void ref_code_written(struct cpu *cpu, gpa page)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    pthread_mutex_lock(&c->written_lock);
+    if (c->written_count < sizeof(c->written) / sizeof(c->written[0]))
+        c->written[c->written_count] = page;
+    c->written_count++;
+    pthread_mutex_unlock(&c->written_lock);
+    atomic_fetch_or(&c->attention, REF_ATT_CODE);
+}
+
+void ref_take_written_pages(struct ref *c)
+{
+    unsigned max = sizeof(c->written) / sizeof(c->written[0]);
+
+    pthread_mutex_lock(&c->written_lock);
+    atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_CODE);
+    if (c->written_count > max)
+        ref_cache_flush(c);
+    else
+        for (unsigned i = 0; i < c->written_count; i++)
+            ref_cache_drop_page(c, c->written[i] & ~(gpa)4095);
+    c->written_count = 0;
+    pthread_mutex_unlock(&c->written_lock);
+}
+
+/* ---- life ---- */
+
+static void ref_destroy(struct cpu *cpu)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    if (!c)
+        return;
+    ref_host_free(c);
+    ref_cache_free(c);
+    pthread_mutex_destroy(&c->written_lock);
+    free(c);
+}
+
+static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err)
+{
+    struct ref *c = aligned_alloc(64, (sizeof(*c) + 63) & ~(size_t)63);
+
+    if (!c)
+        return error_set(err, -ENOMEM, "processor %u: out of memory", config->index);
+    memset(c, 0, sizeof(*c));
+    c->cpu.ops = &cpu_ref_ops;
+    c->cpu.config = *config;
+    pthread_mutex_init(&c->written_lock, NULL);
+    c->fill_count = ~0u;
+    if (cpuid_features(config, c->features, err) < 0 || ref_cache_new(c, err) < 0 || ref_host_new(c, err) < 0) {
+        ref_destroy(&c->cpu);
+        return err ? err->code : -ENOMEM;
+    }
+    x86_reset(&c->s, false);
+    if (config->index)
+        c->s.activity = X86_WAIT_SIPI;
+    ref_unsync(c);
+    *ret_cpu = &c->cpu;
+    return 0;
+}
+
+static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    ref_sync(c);
+    *ret_state = c->s;
+}
+
+static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct error *err)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    c->s = *state;
+    c->delivering = false;
+    ref_unsync(c);
+    return 0;
+}
+
+static void ref_stats(struct cpu *cpu, FILE *f)
+{
+    struct ref *c = (struct ref *)cpu;
+
+    fprintf(f, "%20llu  guest instructions executed (REP counted once)\n", (unsigned long long)c->insns);
+}
+
+const struct cpu_ops cpu_ref_ops = {
+    .name = "ref",
+    .help = "reference interpreter: complete and exact, the oracle of the faster backends",
+    .create = ref_create,
+    .destroy = ref_destroy,
+    .run = ref_run,
+    .kick = ref_kick,
+    .signal = ref_signal,
+    .runnable = ref_runnable,
+    .get_state = ref_get_state,
+    .set_state = ref_set_state,
+    .code_written = ref_code_written,
+    .stats = ref_stats,
+};

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The interpreter's software TLB: fills, flushes, and every memory access that is not one fast hit
+ * (MMIO, page-crossing, pages with decoded code, watched pages, faults).
+ * Source: SDM vol. 3A 4.10 (TLB), 17.2 (data breakpoints).
+ */
+#include "base/trace.h"
+#include "cpu/soft/ref/ref.h"
+
+enum { FILLED_MAX = sizeof(((struct ref *)0)->filled) / sizeof(uint16_t) };
+
+/* An address whose TLB index differs from i, so that no access of index i can match it. */
+static uint64_t invalid_tag(unsigned i)
+{
+    return (uint64_t)(i ^ 1) << 12;
+}
+
+static void invalidate(struct ref_tlb_entry *e, unsigned i)
+{
+    e->tag_r = e->tag_w = invalid_tag(i);
+    e->addend = 0;
+}
+
+void ref_jc_flush(struct ref *c)
+{
+    if (++c->generation >= 1u << (32 - REF_MODE_BITS)) {
+        memset(c->jc, 0, sizeof(c->jc));
+        memset(c->itlb, 0, sizeof(c->itlb));
+        c->generation = 1;
+    }
+    c->next = NULL;
+}
+
+void ref_tlb_flush(struct ref *c)
+{
+    if (c->fill_count <= FILLED_MAX) {
+        for (unsigned n = 0; n < c->fill_count; n++) {
+            unsigned i = c->filled[n] % REF_TLB_SIZE;
+            invalidate(&c->bank[c->filled[n] / REF_TLB_SIZE][i], i);
+        }
+    } else {
+        for (unsigned b = 0; b < 2; b++)
+            for (unsigned i = 0; i < REF_TLB_SIZE; i++)
+                invalidate(&c->bank[b][i], i);
+    }
+    c->fill_count = 0;
+    ref_jc_flush(c);
+    stat_inc(ref_tlb_flushes);
+}
+
+void ref_tlb_flush_page(struct ref *c, uint64_t lin)
+{
+    unsigned i = lin >> 12 & (REF_TLB_SIZE - 1);
+
+    invalidate(&c->bank[0][i], i);
+    invalidate(&c->bank[1][i], i);
+    ref_jc_flush(c);
+}
+
+void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page)
+{
+    if (!host_page)
+        return;
+    for (unsigned b = 0; b < 2; b++)
+        for (unsigned i = 0; i < REF_TLB_SIZE; i++) {
+            struct ref_tlb_entry *e = &c->bank[b][i];
+            if (e->tag_w != invalid_tag(i) && e->tag_w + e->addend == (uintptr_t)host_page)
+                e->tag_w = invalid_tag(i);
+        }
+}
+
+static uint64_t wrap(const struct ref *c, uint64_t lin)
+{
+    return (c->mode & REF_MODE_CODE) == 2 || (c->s.efer & X86_EFER_LMA) ? lin : (uint32_t)lin;
+}
+
+/* ---- watchpoints (only looked at in REF_MODE_STEP, which DR7 switches on) ---- */
+
+static void watch(struct ref *c, uint64_t lin, unsigned size, bool write)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned kind = c->s.dr7 >> (16 + 4 * i) & 3, len = c->s.dr7 >> (18 + 4 * i) & 3;
+        uint64_t bytes = len == 2 ? 8 : len + 1, at = c->s.dr[i] & ~(bytes - 1);
+
+        if (!(c->s.dr7 >> (2 * i) & 3) || !(kind == 3 || (kind == 1 && write)))
+            continue;
+        if (lin < at + bytes && at < lin + size)
+            c->db_hits |= 1u << i;
+    }
+}
+
+static bool watching(const struct ref *c)
+{
+    return c->s.dr7 & 0xff;
+}
+
+/* ---- fills ---- */
+
+static void note_fill(struct ref *c, bool user, unsigned i)
+{
+    if (c->fill_count < FILLED_MAX)
+        c->filled[c->fill_count] = (uint16_t)(user * REF_TLB_SIZE + i);
+    c->fill_count++;
+}
+
+/* Enters a translation if it may be a fast hit: RAM, nobody watching. */
+static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *x, bool write)
+{
+    const struct mem_range *r = mem_find(c->cpu.config.bus.mem, x->pa);
+    unsigned i = lin >> 12 & (REF_TLB_SIZE - 1);
+    struct ref_tlb_entry *e = &c->bank[user][i];
+    uint64_t page = lin & ~4095ull;
+    uint64_t offset;
+
+    if (!r || watching(c))
+        return;
+    offset = (x->pa & ~(gpa)4095) - r->base;
+    if (e->tag_r != page)
+        note_fill(c, user, i);
+    e->tag_r = page;
+    e->addend = (uintptr_t)(r->host + offset) - page;
+    e->tag_w = invalid_tag(i);
+    if (write && x->writable && !r->readonly &&
+        !(__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
+        e->tag_w = page;
+}
+
+static void check_canonical(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    uint64_t last = lin + size - 1;
+
+    if ((int64_t)(lin << 16) >> 16 == (int64_t)lin && (int64_t)(last << 16) >> 16 == (int64_t)last)
+        return;
+    ref_raise_error(c, o, o && o->seg == SEG_SS ? X86_SS : X86_GP, 0);
+}
+
+/* Translation of one byte for an access, or a fault. */
+static gpa translate(struct ref *c, const struct ref_op *o, uint64_t lin, bool write, bool user)
+{
+    struct ref_xlat x;
+    uint32_t error;
+
+    if (ref_mmu_translate(c, lin, write ? REF_WRITE : REF_READ, user, &x, &error) < 0)
+        ref_page_fault(c, o, lin, error);
+    fill(c, lin, user, &x, write || x.writable);
+    stat_inc(ref_tlb_fills);
+    return x.pa;
+}
+
+/* ---- physical accesses ---- */
+
+static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size)
+{
+    struct cpu_bus *bus = &c->cpu.config.bus;
+    uint8_t *out = buf;
+
+    if (mem_read(bus->mem, pa, buf, size) == 0)
+        return;
+    while (size) {
+        unsigned n = size >= 8 && !(pa & 7) ? 8 : size >= 4 && !(pa & 3) ? 4 : size >= 2 && !(pa & 1) ? 2 : 1;
+        uint64_t v = bus->io_read(bus->opaque, false, pa, n);
+        memcpy(out, &v, n);
+        pa += n;
+        out += n;
+        size -= n;
+    }
+}
+
+static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size)
+{
+    struct cpu_bus *bus = &c->cpu.config.bus;
+    const struct mem_range *r = mem_find(bus->mem, pa);
+    const uint8_t *in = buf;
+
+    if (r) {
+        uint64_t offset = pa - r->base;
+        if (r->readonly || offset + size > r->size)
+            return;
+        memcpy(r->host + offset, buf, size);
+        if (__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE)
+            ref_cache_written(c, pa, size);
+        return;
+    }
+    while (size) {
+        unsigned n = size >= 8 && !(pa & 7) ? 8 : size >= 4 && !(pa & 3) ? 4 : size >= 2 && !(pa & 1) ? 2 : 1;
+        uint64_t v = 0;
+        memcpy(&v, in, n);
+        bus->io_write(bus->opaque, false, pa, n, v);
+        pa += n;
+        in += n;
+        size -= n;
+    }
+}
+
+/* An access in at most two pages. */
+struct span {
+    gpa pa[2];
+    unsigned size[2];
+};
+
+static void open_span(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool write, bool user,
+                      struct span *s)
+{
+    unsigned first = 4096 - (lin & 4095);
+
+    check_canonical(c, o, lin, size);
+    if (watching(c))
+        watch(c, lin, size, write);
+    s->size[0] = size < first ? size : first;
+    s->size[1] = size - s->size[0];
+    s->pa[0] = translate(c, o, lin, write, user);
+    if (s->size[1])
+        s->pa[1] = translate(c, o, wrap(c, lin + s->size[0]), write, user);
+}
+
+static void read_span(struct ref *c, const struct span *s, void *buf)
+{
+    phys_read(c, s->pa[0], buf, s->size[0]);
+    if (s->size[1])
+        phys_read(c, s->pa[1], (uint8_t *)buf + s->size[0], s->size[1]);
+}
+
+static void write_span(struct ref *c, const struct span *s, const void *buf)
+{
+    phys_write(c, s->pa[0], buf, s->size[0]);
+    if (s->size[1])
+        phys_write(c, s->pa[1], (const uint8_t *)buf + s->size[0], s->size[1]);
+}
+
+static bool user_mode(const struct ref *c)
+{
+    return c->cpl == 3;
+}
+
+uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    struct span s;
+    uint64_t v = 0;
+
+    open_span(c, o, lin, size, false, user_mode(c), &s);
+    read_span(c, &s, &v);
+    return v;
+}
+
+void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t value)
+{
+    struct span s;
+
+    open_span(c, o, lin, size, true, user_mode(c), &s);
+    write_span(c, &s, &value);
+}
+
+const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    struct span s;
+    /* Same alignment as the guest's address: what checks alignment behaves the same on the copy. */
+    uint8_t *copy = c->bounce + (lin & 63) % 64;
+
+    open_span(c, o, lin, size, false, user_mode(c), &s);
+    if (!s.size[1]) {
+        void *p = mem_ptr(c->cpu.config.bus.mem, s.pa[0], size, false);
+        if (p)
+            return p;
+    }
+    read_span(c, &s, copy);
+    return copy;
+}
+
+void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool read)
+{
+    struct span s;
+    uint8_t *copy = c->bounce + (lin & 63);
+
+    open_span(c, o, lin, size, true, user_mode(c), &s);
+    if (REF_LIKELY(!s.size[1])) {
+        const struct ref_tlb_entry *e = ref_tlb_at(c, lin);
+        if (lin - e->tag_w <= 4096 - size) /* it was only missing */
+            return (void *)(lin + e->addend);
+    }
+    if (read)
+        read_span(c, &s, copy);
+    c->bounce_lin = lin;
+    c->bounce_size = size;
+    return copy;
+}
+
+void ref_write_commit(struct ref *c, const struct ref_op *o)
+{
+    struct span s;
+
+    open_span(c, o, c->bounce_lin, c->bounce_size, true, user_mode(c), &s);
+    write_span(c, &s, c->bounce + (c->bounce_lin & 63));
+}
+
+uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
+    struct span s;
+    uint64_t v = 0;
+
+    if (lin - e->tag_r <= 4096 - size) {
+        memcpy(&v, (const void *)(lin + e->addend), size);
+        return v;
+    }
+    open_span(c, o, lin, size, false, false, &s);
+    read_span(c, &s, &v);
+    return v;
+}
+
+void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t value)
+{
+    const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
+    struct span s;
+
+    if (lin - e->tag_w <= 4096 - size) {
+        memcpy((void *)(lin + e->addend), &value, size);
+        return;
+    }
+    open_span(c, o, lin, size, true, false, &s);
+    write_span(c, &s, &value);
+}
+
+void ref_probe_write(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool user)
+{
+    struct span s;
+
+    open_span(c, o, lin, size, true, user, &s);
+}
+
+/* ---- segmentation ---- */
+
+static bool outside_limit(const struct x86_segment *g, uint64_t offset, unsigned size)
+{
+    uint64_t last = offset + size - 1;
+
+    if ((g->attr & (X86_ATTR_S | 0xc)) == (X86_ATTR_S | 4)) /* expand-down data */
+        return offset <= g->limit || last > (g->attr & X86_ATTR_DB ? 0xffffffffull : 0xffff);
+    return last > g->limit;
+}
+
+/* SDM vol. 3A 5.3, 5.4: limit and type of a data access outside 64-bit mode. */
+static void check_segment(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset, unsigned size,
+                          bool write)
+{
+    const struct x86_segment *g = &c->s.seg[seg];
+    bool code = g->attr & 8;
+    bool bad = (g->attr & X86_ATTR_UNUSABLE) || outside_limit(g, offset, size);
+
+    if (!(c->mode & REF_MODE_REAL))
+        bad |= write ? code || !(g->attr & 2) : code && !(g->attr & 2);
+    if (bad)
+        ref_raise_error(c, o, seg == SEG_SS ? X86_SS : X86_GP, 0);
+}
+
+uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset, unsigned size, bool write)
+{
+    if ((c->mode & REF_MODE_CODE) == 2)
+        return seg >= SEG_FS ? offset + c->s.seg[seg].base : offset;
+    check_segment(c, o, seg, offset, size, write);
+    return (uint32_t)(offset + c->s.seg[seg].base);
+}
+
+uint64_t ref_lin_slow(struct ref *c, const struct ref_op *o, unsigned size, bool write)
+{
+    uint64_t ea = ref_ea(c, o);
+
+    if (o->eaf & REF_EA_32)
+        ea = (uint32_t)ea;
+    else if (o->eaf & REF_EA_16)
+        ea = (uint16_t)ea;
+    if (o->eaf & REF_EA_LEGACY)
+        return ref_seg_lin(c, o, o->seg, ea, size ? size : 1, write);
+    return o->eaf & REF_EA_SEG ? ea + c->s.seg[o->seg].base : ea;
+}
