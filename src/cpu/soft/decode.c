@@ -181,7 +181,7 @@ static bool take_vex(struct insn *in, struct cursor *c, bool three) {
     in->prefixes |= PFX_VEX;
     in->rex = rex;
     in->vvvv = (uint8_t)(~payload >> 3 & (in->mode == 8 ? 15 : 7));
-    c->vex_v_used = in->vvvv != 0;
+    c->vex_v_used = ~payload & 0x78;
     c->vex_l = payload >> 2 & 1;
     in->vl = c->vex_l ? 32 : 16;
     in->pp = payload & 3;
@@ -213,9 +213,10 @@ static int take_opcode(struct insn *in, struct cursor *c) {
         if (in->mode == 8 || c->bytes[c->at] >= 0xc0) {
             if (!have(c, byte == 0xc4 ? 3 : 2))
                 return out_of_bytes(in, c);
-            if (!take_vex(in, c, byte == 0xc4))
-                return undefined_opcode(in, c);
+            bool defined = take_vex(in, c, byte == 0xc4);
             byte = c->bytes[c->at++];
+            if (!defined)
+                return undefined_opcode(in, c);
         }
     }
     in->opcode = byte;
