@@ -28,19 +28,28 @@ int error_set(struct error *err, int code, const char *fmt, ...) {
     return code;
 }
 
+/* Appends as much of s as fits. */
+static void append(struct error *err, const char *s) {
+    size_t at = strlen(err->text), n = strlen(s), room = sizeof(err->text) - 1 - at;
+
+    if (n > room)
+        n = room;
+    memcpy(err->text + at, s, n);
+    err->text[at + n] = 0;
+}
+
 int error_prefix(struct error *err, const char *fmt, ...) {
     char old[sizeof(err->text)];
     va_list ap;
-    int n;
 
     if (!err)
         return 0;
     memcpy(old, err->text, sizeof(old));
     va_start(ap, fmt);
-    n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
+    vsnprintf(err->text, sizeof(err->text), fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof(err->text))
-        snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", old);
+    append(err, ": ");
+    append(err, old);
     make_one_line(err->text);
     return err->code;
 }
