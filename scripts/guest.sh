@@ -56,7 +56,8 @@ configure() {
 	UseDNS=no
 	END
     printf '%s\n' 'Debian GNU/Linux 12 \n \l' '' \
-        'A guest of Vivarium: log in as root, password vivarium.' '' >"$root/etc/issue"
+        'A guest of Vivarium. Log in as root, password vivarium.' \
+        'Leave with "poweroff" once logged in, or with Ctrl-] and then q.' '' >"$root/etc/issue"
     install -d -m 700 "$root/root/.ssh"
     install -m 600 "$key" "$root/root/.ssh/authorized_keys"
     printf 'PermitRootLogin yes\nUseDNS no\n' >"$root/etc/ssh/sshd_config.d/vivarium.conf"
