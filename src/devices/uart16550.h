@@ -28,8 +28,8 @@ struct uart_config { /* NULL: nothing on the cable, output is dropped */
     struct serial_port port;
 };
 
-/* Bytes that came in from the host: returns how many fit (0..n). While the guest has RTS/DTR in
- * loopback the line is cut and everything is taken and dropped, as on the wire. */
+/* Bytes that came in from the host: returns how many fit (0..n); can_receive is called when there
+ * is room for the rest. In loopback nothing is taken, so that a probing driver loses no input. */
 size_t uart_receive(struct device *dev, const uint8_t *p, size_t n);
 void uart_break(struct device *dev);    /* a break condition on the line */
 void uart_writable(struct device *dev); /* the backend has room again */
