@@ -334,6 +334,8 @@ def layout_flags(row):
     names = sorted(row.attrs & LAYOUT_ATTRS)
     if row.mandatory66:
         names.append("IGNORE66")
+    if "VSIB" in row.attrs:
+        names.append("VSIB")
     if row.vex and not row.uses_vvvv:
         names.append("NOVVVV")
     return " | ".join("LAYOUT_" + n for n in names) or "0"

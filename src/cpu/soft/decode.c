@@ -2,6 +2,7 @@
 /* x86 instruction decoder over the tables made from opcodes.tab; Intel SDM vol. 2, chapter 2. */
 #include "cpu/soft/decode.h"
 
+#include <endian.h>
 #include <string.h>
 
 /* The first four are legacy opcode maps, the others the maps of VEX. */
@@ -13,21 +14,25 @@ enum {
     LAYOUT_MODREG = 4,   /* ModRM.mod is ignored: rm is always a register */
     LAYOUT_IGNORE66 = 8, /* 66 selects the row and so is no operand-size prefix */
     LAYOUT_NOVVVV = 16,  /* VEX.vvvv must be 1111 */
+    LAYOUT_VSIB = 32,    /* gather: needs a SIB byte and three different registers */
 };
 
 enum imm_kind {
     IMM_NONE,
-    IMM_ONE,   /* no bytes: shift by 1 */
-    IMM_IB,    /* zero-extended */
-    IMM_SIB,   /* byte, sign-extended */
-    IMM_IW,    /* zero-extended */
-    IMM_IZ,    /* 2 or 4 bytes, sign-extended */
-    IMM_IV,    /* 2, 4 or 8 bytes */
-    IMM_IW_IB, /* ENTER */
+    /* Sign-extended: byte, 2 or 4 bytes, branch displacements. */
+    IMM_SIB,
+    IMM_IZ,
     IMM_JB,
     IMM_JZ,
-    IMM_AP, /* far pointer: offset, then selector */
-    IMM_OB, /* moffs: address-sized offset */
+    /* Zero-extended: byte, 2 bytes, 2 or 4 or 8 bytes. */
+    IMM_IB,
+    IMM_IW,
+    IMM_IV,
+    /* Not one number after the operands: shift by 1, ENTER, far pointer, moffs. */
+    IMM_ONE,
+    IMM_IW_IB,
+    IMM_AP,
+    IMM_OB,
     IMM_OV,
 };
 
@@ -86,44 +91,47 @@ static const uint8_t prefix_kind[256] = {
 
 enum { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8 };
 
+/* The path of most instructions. Inlined as a whole it keeps the cursor in registers, so the rare
+ * paths outside of it get a copy of the cursor. */
+#define HOT static inline __attribute__((always_inline))
+
 /* Where decoding stands. */
 struct cursor {
     const uint8_t *bytes;
-    uint8_t at, limit; /* limit: the smaller of the bytes given and 15 */
+    size_t given;
+    uint8_t at, limit; /* limit: the smaller of `given` and 15 */
     uint8_t space;
     bool vex_w, vex_l, vex_v_used;
     bool seg_override;
 };
 
 /* A byte beyond the limit is needed. */
-static int out_of_bytes(struct insn *in, const struct cursor *c) {
+HOT int out_of_bytes(struct insn *in, const struct cursor *c) {
     in->len = c->limit;
     return c->limit == INSN_MAX_LEN ? -2 : -1;
 }
 
-static int undefined_opcode(struct insn *in, const struct cursor *c) {
+HOT int undefined_opcode(struct insn *in, const struct cursor *c) {
     in->len = c->at;
     return 0;
 }
 
-static inline bool have(const struct cursor *c, unsigned count) {
-    return c->at + count <= c->limit;
-}
+HOT bool have(const struct cursor *c, unsigned count) { return c->at + count <= c->limit; }
 
 static void take_segment(struct insn *in, struct cursor *c, uint8_t byte) {
     in->prefixes |= PFX_SEG;
     if (byte >= 0x64) {
         in->seg = (uint8_t)(SEG_FS + (byte - 0x64));
         c->seg_override = true;
-    } else if (in->mode !=
-               8) { /* in 64-bit mode the other four are ignored, they do not undo FS and GS */
+    } else if (in->mode != 8) {
+        /* In 64-bit mode these four are ignored, they do not undo FS and GS. */
         in->seg = (uint8_t)((byte >> 3) & 3);
         c->seg_override = true;
     }
 }
 
 /* Takes all prefixes; false if the bytes end. REX counts only right before the opcode. */
-static bool take_prefixes(struct insn *in, struct cursor *c) {
+static bool take_any_prefixes(struct insn *in, struct cursor *c) {
     for (; c->at < c->limit; c->at++) {
         uint8_t byte = c->bytes[c->at];
         uint8_t kind = prefix_kind[byte];
@@ -162,6 +170,25 @@ static bool take_prefixes(struct insn *in, struct cursor *c) {
     return false;
 }
 
+/* No prefix, or REX alone, is what most instructions have. */
+HOT bool take_prefixes(struct insn *in, struct cursor *c) {
+    if (have(c, 2)) {
+        uint8_t byte = c->bytes[0];
+        if (prefix_kind[byte] == P_NONE)
+            return true;
+        if ((byte & 0xf0) == 0x40 && in->mode == 8 && prefix_kind[c->bytes[1]] == P_NONE) {
+            in->rex = byte & 15;
+            in->prefixes = PFX_REX;
+            c->at = 1;
+            return true;
+        }
+    }
+    struct cursor copy = *c;
+    bool done = take_any_prefixes(in, &copy);
+    *c = copy;
+    return done;
+}
+
 /* c->at is after C4 or C5. Returns false on an encoding that is undefined whatever the opcode. */
 static bool take_vex(struct insn *in, struct cursor *c, bool three) {
     uint8_t payload = c->bytes[c->at++];
@@ -191,7 +218,7 @@ static bool take_vex(struct insn *in, struct cursor *c, bool three) {
 }
 
 /* Opcode bytes after the prefixes. Returns 1, or what insn_decode returns. */
-static int take_opcode(struct insn *in, struct cursor *c) {
+HOT int take_opcode(struct insn *in, struct cursor *c) {
     uint8_t byte = c->bytes[c->at++];
 
     if (byte == 0x0f) {
@@ -213,7 +240,9 @@ static int take_opcode(struct insn *in, struct cursor *c) {
         if (in->mode == 8 || c->bytes[c->at] >= 0xc0) {
             if (!have(c, byte == 0xc4 ? 3 : 2))
                 return out_of_bytes(in, c);
-            bool defined = take_vex(in, c, byte == 0xc4);
+            struct cursor copy = *c;
+            bool defined = take_vex(in, &copy, byte == 0xc4);
+            *c = copy;
             byte = c->bytes[c->at++];
             if (!defined)
                 return undefined_opcode(in, c);
@@ -230,7 +259,7 @@ static int take_opcode(struct insn *in, struct cursor *c) {
     return 1;
 }
 
-static void set_sizes(struct insn *in) {
+HOT void set_sizes(struct insn *in) {
     static const uint8_t toggled[9] = {[2] = 4, [4] = 2, [8] = 4};
     in->adsize = in->prefixes & PFX_ADSIZE ? toggled[in->mode] : in->mode;
     if (in->rex & REX_W)
@@ -243,74 +272,48 @@ static void set_sizes(struct insn *in) {
         in->opsize = in->prefixes & PFX_OPSIZE ? toggled[in->mode] : in->mode;
 }
 
-static unsigned find_row(const struct insn *in, const struct cursor *c) {
+HOT unsigned find_row(const struct insn *in, const struct cursor *c) {
+    /* All answers at once: which are asked differs with the opcode, a switch would mispredict. */
+    const uint8_t answers[] = {
+        [ASK_MODE64] = in->mode == 8,
+        [ASK_PP] = in->pp,
+        [ASK_MOD3] = in->mod == 3,
+        [ASK_REG] = in->reg & 7,
+        [ASK_RM] = in->rm & 7,
+        [ASK_W] = c->vex_w,
+        [ASK_L] = c->vex_l,
+        [ASK_OSIZE] = in->opsize >> 2,
+        [ASK_ASIZE] = in->adsize >> 2,
+        [ASK_REXB] = in->rex & REX_B,
+    };
     uint32_t cell = tree_roots[c->space][in->opcode];
-    while (cell & TREE) {
-        unsigned answer;
-        switch (cell >> 16 & 0x7fff) {
-        case ASK_MODE64:
-            answer = in->mode == 8;
-            break;
-        case ASK_PP:
-            answer = in->pp;
-            break;
-        case ASK_MOD3:
-            answer = in->mod == 3;
-            break;
-        case ASK_REG:
-            answer = in->reg & 7;
-            break;
-        case ASK_RM:
-            answer = in->rm & 7;
-            break;
-        case ASK_W:
-            answer = c->vex_w;
-            break;
-        case ASK_L:
-            answer = c->vex_l;
-            break;
-        case ASK_OSIZE:
-            answer = in->opsize >> 2;
-            break;
-        case ASK_ASIZE:
-            answer = in->adsize >> 2;
-            break;
-        default:
-            answer = in->rex & REX_B;
-            break;
-        }
-        cell = tree_cells[(cell & 0xffff) + answer];
-    }
+    while (cell & TREE)
+        cell = tree_cells[(cell & 0xffff) + answers[cell >> 16 & 0x7fff]];
     return cell;
 }
 
-static uint64_t little_endian(const uint8_t *bytes, unsigned len) {
+/* The next `len` bytes (1..8), which must be there. */
+HOT uint64_t next_bytes(const struct cursor *c, unsigned len, bool is_signed) {
+    unsigned unused = 64 - 8 * len;
     uint64_t value = 0;
-    for (unsigned i = len; i-- > 0;)
-        value = value << 8 | bytes[i];
-    return value;
-}
-
-static int64_t signed_value(const uint8_t *bytes, unsigned len) {
-    switch (len) {
-    case 1:
-        return (int8_t)bytes[0];
-    case 2:
-        return (int16_t)little_endian(bytes, 2);
-    case 4:
-        return (int32_t)little_endian(bytes, 4);
-    default:
-        return (int64_t)little_endian(bytes, 8);
+    if (c->at + 8u <= c->given) {
+        memcpy(&value, c->bytes + c->at, 8);
+        value = le64toh(value);
+    } else {
+        for (unsigned i = len; i-- > 0;)
+            value = value << 8 | c->bytes[c->at + i];
     }
+    value <<= unused;
+    return is_signed ? (uint64_t)((int64_t)value >> unused) : value >> unused;
 }
 
 /* Takes a displacement of `len` bytes; false if the bytes end. */
-static bool take_disp(struct insn *in, struct cursor *c, unsigned len) {
+HOT bool take_disp(struct insn *in, struct cursor *c, unsigned len) {
     if (!have(c, len))
         return false;
     in->disp_at = c->at;
     in->disp_len = (uint8_t)len;
-    in->disp = signed_value(c->bytes + c->at, len);
+    in->disp = (int64_t)next_bytes(c, len, true);
     c->at = (uint8_t)(c->at + len);
     return true;
 }
@@ -327,117 +330,105 @@ static bool take_address16(struct insn *in, struct cursor *c) {
     return in->mod == 0 || take_disp(in, c, in->mod);
 }
 
-static bool take_address(struct insn *in, struct cursor *c, bool vsib) {
+HOT bool take_address(struct insn *in, struct cursor *c, bool vsib) {
+    if (in->adsize == 2) {
+        struct cursor copy = *c;
+        bool done = take_address16(in, &copy);
+        *c = copy;
+        return done;
+    }
     unsigned low = in->rm & 7;
-    if (low == 4) {
+    bool sib_byte = low == 4;
+    if (sib_byte) {
         if (!have(c, 1))
             return false;
         in->sib_at = c->at;
         uint8_t sib = c->bytes[c->at++];
         uint8_t index = (uint8_t)((sib >> 3 & 7) | (in->rex & REX_X) << 2);
         in->scale = sib >> 6;
-        if (index != 4 || vsib)
-            in->index = index;
+        in->index = index != 4 || vsib ? index : REG_NONE;
         low = sib & 7;
-        if (low == 5 && in->mod == 0)
-            return take_disp(in, c, 4);
-    } else if (low == 5 && in->mod == 0) {
-        in->rip_relative = in->mode == 8;
+    }
+    if (in->mod == 0 && low == 5) {
+        in->rip_relative = !sib_byte && in->mode == 8;
         return take_disp(in, c, 4);
     }
     in->base = (uint8_t)(low | (in->rex & REX_B) << 3);
     return in->mod == 0 || take_disp(in, c, in->mod == 1 ? 1 : 4);
 }
 
-static void default_segment(struct insn *in, const struct cursor *c) {
+HOT void default_segment(struct insn *in, const struct cursor *c) {
     if (!c->seg_override)
         in->seg = in->base == 4 || in->base == 5 ? SEG_SS : SEG_DS;
 }
 
-static bool take_immediate_bytes(struct insn *in, struct cursor *c, unsigned len) {
+/* Immediates made of two parts, and moffs. */
+static bool take_odd_immediate(struct insn *in, struct cursor *c, enum imm_kind kind) {
+    unsigned offset_len = in->opsize == 2 ? 2 : 4;
+    if (kind == IMM_ONE) {
+        in->imm = 1;
+        return true;
+    }
+    if (kind == IMM_OB || kind == IMM_OV) {
+        if (!have(c, in->adsize))
+            return false;
+        in->mem = true;
+        in->disp_at = c->at;
+        in->disp_len = in->adsize;
+        in->disp = (int64_t)next_bytes(c, in->adsize, false);
+        c->at = (uint8_t)(c->at + in->adsize);
+        return true;
+    }
+    unsigned first = kind == IMM_AP ? offset_len : 2, second = kind == IMM_AP ? 2 : 1;
+    if (!have(c, first + second))
+        return false;
+    uint64_t both = next_bytes(c, first + second, false);
+    in->imm_at = c->at;
+    in->imm_len = (uint8_t)(first + second);
+    in->imm = both & ((UINT64_C(1) << 8 * first) - 1);
+    in->imm2 = both >> 8 * first;
+    c->at = (uint8_t)(c->at + first + second);
+    return true;
+}
+
+HOT bool take_immediate(struct insn *in, struct cursor *c, enum imm_kind kind) {
+    /* Bytes by operand size 2, 4, 8. */
+    static const uint8_t lengths[][3] = {
+        [IMM_SIB] = {1, 1, 1}, [IMM_IZ] = {2, 4, 4}, [IMM_JB] = {1, 1, 1}, [IMM_JZ] = {2, 4, 4},
+        [IMM_IB] = {1, 1, 1},  [IMM_IW] = {2, 2, 2}, [IMM_IV] = {2, 4, 8},
+    };
+    if (kind == IMM_NONE)
+        return true;
+    if (kind >= IMM_ONE) {
+        struct cursor copy = *c;
+        bool done = take_odd_immediate(in, &copy, kind);
+        *c = copy;
+        return done;
+    }
+    unsigned len = lengths[kind][in->opsize >> 2];
     if (!have(c, len))
         return false;
+    in->imm = next_bytes(c, len, kind < IMM_IB);
     in->imm_at = c->at;
     in->imm_len = (uint8_t)len;
     c->at = (uint8_t)(c->at + len);
     return true;
 }
 
-/* Immediates made of two parts, and moffs. */
-static bool take_odd_immediate(struct insn *in, struct cursor *c, enum imm_kind kind) {
-    const uint8_t *bytes = c->bytes + c->at;
-    unsigned offset_len = in->opsize == 2 ? 2 : 4;
-    switch (kind) {
-    case IMM_IW_IB:
-        if (!take_immediate_bytes(in, c, 3))
-            return false;
-        in->imm = little_endian(bytes, 2);
-        in->imm2 = bytes[2];
-        return true;
-    case IMM_AP:
-        if (!take_immediate_bytes(in, c, offset_len + 2))
-            return false;
-        in->imm = little_endian(bytes, offset_len);
-        in->imm2 = little_endian(bytes + offset_len, 2);
-        return true;
-    default:
-        if (!have(c, in->adsize))
-            return false;
-        in->mem = true;
-        in->disp_at = c->at;
-        in->disp_len = in->adsize;
-        in->disp = (int64_t)little_endian(bytes, in->adsize);
-        c->at = (uint8_t)(c->at + in->adsize);
-        return true;
-    }
-}
-
-static bool take_immediate(struct insn *in, struct cursor *c, enum imm_kind kind) {
-    const uint8_t *bytes = c->bytes + c->at;
-    unsigned len = 1;
-    switch (kind) {
-    case IMM_NONE:
-        return true;
-    case IMM_ONE:
-        in->imm = 1;
-        return true;
-    case IMM_IB:
-    case IMM_SIB:
-    case IMM_JB:
-        break;
-    case IMM_IW:
-        len = 2;
-        break;
-    case IMM_IZ:
-    case IMM_JZ:
-        len = in->opsize == 2 ? 2 : 4;
-        break;
-    case IMM_IV:
-        len = in->opsize;
-        break;
-    default:
-        return take_odd_immediate(in, c, kind);
-    }
-    if (!take_immediate_bytes(in, c, len))
-        return false;
-    if (kind == IMM_IB || kind == IMM_IW || kind == IMM_IV)
-        in->imm = little_endian(bytes, len);
-    else
-        in->imm = (uint64_t)signed_value(bytes, len);
-    return true;
-}
-
 /* The row is known: operand size as it wants it. */
-static void settle_opsize(struct insn *in, unsigned flags) {
+HOT void settle_opsize(struct insn *in, unsigned flags) {
+    if (!(flags & (LAYOUT_IGNORE66 | LAYOUT_D64 | LAYOUT_F64)))
+        return;
     if (flags & LAYOUT_IGNORE66 && !(in->prefixes & PFX_VEX))
         in->opsize = in->rex & REX_W ? 8 : 4;
-    if (in->mode != 8)
-        return;
-    if (flags & LAYOUT_F64 || (flags & LAYOUT_D64 && in->opsize == 4))
+    if (in->mode == 8 && (flags & LAYOUT_F64 || (flags & LAYOUT_D64 && in->opsize == 4)))
         in->opsize = 8;
 }
 
-static bool take_modrm(struct insn *in, struct cursor *c) {
+/* Takes the ModRM byte if the opcode has one; false if the bytes end. */
+HOT bool take_modrm(struct insn *in, struct cursor *c) {
+    if (!(opcode_has_modrm[c->space][in->opcode >> 5] >> (in->opcode & 31) & 1))
+        return true;
     if (!have(c, 1))
         return false;
     uint8_t modrm = c->bytes[c->at];
@@ -458,36 +449,41 @@ static bool gather_registers_differ(const struct insn *in) {
     return in->reg != in->index && in->reg != in->vvvv && in->index != in->vvvv;
 }
 
-static int take_rest(struct insn *in, struct cursor *c, unsigned row) {
-    const struct layout *layout = &layouts[row];
-    in->row = &insn_rows[row];
-    settle_opsize(in, layout->flags);
-    if (layout->flags & LAYOUT_NOVVVV && c->vex_v_used)
-        return undefined_opcode(in, c);
-    if (layout->flags & LAYOUT_MODREG) {
+/* Rows with a rule of their own about what their bytes may be. */
+static bool fields_are_defined(struct insn *in, bool vvvv_used, unsigned flags) {
+    if (flags & LAYOUT_NOVVVV && vvvv_used)
+        return false;
+    if (flags & LAYOUT_MODREG) {
         in->mod = 3;
-        if (!special_register_exists(in))
-            return undefined_opcode(in, c);
+        return special_register_exists(in);
     }
-    if (in->modrm_at && in->mod != 3) {
-        bool vsib = in->row->attr & INSN_VSIB;
-        if (vsib && (in->adsize == 2 || (in->rm & 7) != 4))
-            return undefined_opcode(in, c);
-        in->mem = true;
-        if (!(in->adsize == 2 ? take_address16(in, c) : take_address(in, c, vsib)))
-            return out_of_bytes(in, c);
-    }
-    if (in->row->attr & INSN_VSIB && !gather_registers_differ(in))
+    return !(flags & LAYOUT_VSIB) || (in->adsize != 2 && (in->rm & 7) == 4);
+}
+
+HOT int take_rest(struct insn *in, struct cursor *c, unsigned row) {
+    const struct layout layout = layouts[row];
+    in->row = &insn_rows[row];
+    settle_opsize(in, layout.flags);
+    if (layout.flags & (LAYOUT_NOVVVV | LAYOUT_MODREG | LAYOUT_VSIB) &&
+        !fields_are_defined(in, c->vex_v_used, layout.flags))
         return undefined_opcode(in, c);
+    if (in->modrm_at && in->mod != 3) {
+        in->mem = true;
+        if (!take_address(in, c, layout.flags & LAYOUT_VSIB))
+            return out_of_bytes(in, c);
+        if (layout.flags & LAYOUT_VSIB && !gather_registers_differ(in))
+            return undefined_opcode(in, c);
+    }
     default_segment(in, c);
-    if (!take_immediate(in, c, layout->imm))
+    if (!take_immediate(in, c, layout.imm))
         return out_of_bytes(in, c);
     in->len = c->at;
     return in->len;
 }
 
 int insn_decode(struct insn *in, const uint8_t *bytes, size_t n, unsigned mode) {
-    struct cursor c = {.bytes = bytes, .limit = n < INSN_MAX_LEN ? (uint8_t)n : INSN_MAX_LEN};
+    struct cursor c = {
+        .bytes = bytes, .given = n, .limit = n < INSN_MAX_LEN ? (uint8_t)n : INSN_MAX_LEN};
 
     memset(in, 0, sizeof(*in));
     in->row = &insn_rows[0];
@@ -499,7 +495,7 @@ int insn_decode(struct insn *in, const uint8_t *bytes, size_t n, unsigned mode) 
     if (status <= 0)
         return status;
     set_sizes(in);
-    if (opcode_has_modrm[c.space][in->opcode >> 5] >> (in->opcode & 31) & 1 && !take_modrm(in, &c))
+    if (!take_modrm(in, &c))
         return out_of_bytes(in, &c);
     unsigned row = find_row(in, &c);
     if (!row)
