@@ -93,7 +93,8 @@ static int broken(struct virtio *v, const char *why) {
 }
 
 void virtqueue_reset(struct virtqueue *q, uint16_t size) {
-    *q = (struct virtqueue){.size = size, .vector = VIRTIO_NO_VECTOR, .budget = NO_BUDGET};
+    *q = (struct virtqueue){
+        .size = size, .vector = VIRTIO_NO_VECTOR, .signalled_valid = true, .budget = NO_BUDGET};
 }
 
 void virtqueue_loaded(struct virtqueue *q) {

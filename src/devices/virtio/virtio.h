@@ -57,10 +57,10 @@ struct virtqueue {
     uint64_t desc, avail, used; /* guest addresses */
     uint16_t last_avail, used_idx;
     uint16_t signalled_used; /* for EVENT_IDX */
-    bool signalled_valid;
-    bool quiet;      /* the type asked for no kicks (virtio_want_kick) */
-    bool starved;    /* budget used up with chains left */
-    uint32_t budget; /* chains left in this notify call */
+    bool signalled_valid;    /* false after a load */
+    bool quiet;              /* the type asked for no kicks (virtio_want_kick) */
+    bool starved;            /* budget used up with chains left */
+    uint32_t budget;         /* chains left in this notify call */
 };
 
 struct virtio_type {
