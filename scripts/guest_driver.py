@@ -60,7 +60,10 @@ class Guest:
     def _read(self, stream, name):
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
-            data = stream.read(65536)
+            try:
+                data = stream.read(65536)
+            except (OSError, ValueError):  # closed under us by close()
+                data = b""
             text = decoder.decode(data or b"", final=not data).replace("\r", "")
             with self._cond:
                 setattr(self, name, getattr(self, name) + text)
@@ -192,13 +195,13 @@ class Guest:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for thread in self._threads:
+            thread.join(2)  # longer only if a grandchild holds the pipe
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             try:
                 stream.close()
             except OSError:
                 pass
-        for thread in self._threads:
-            thread.join(5)
         if self._log:
             self._log.close()
             self._log = None
