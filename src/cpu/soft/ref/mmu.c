@@ -243,6 +243,8 @@ int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool 
     ret->pa = w.base | (lin & w.offset_mask);
     ret->writable = writable(c, w.rights, user) && (w.readonly || (w.value[w.depth - 1] & PTE_D));
     ret->large = w.offset_mask != 0xfff;
+    if (ret->large)
+        c->large_seen[lin >> 36 & 7] |= 1ull << (lin >> 30 & 63);
     return 0;
 }
 
