@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The long run of the differential tests of the software CPU against the host's own.
 # usage: fuzz-cpu.sh [CASES] [SEED]     (default: 20 million cases, a seed from the clock)
-# Every program whose test file is called test_*diff*.c takes VIV_DIFF_CASES and VIV_DIFF_SEED from
+# Every test program with "diff" in its name (tests/cpu/diff/, test_*diff*.c) takes VIV_DIFF_CASES and VIV_DIFF_SEED from
 # the environment; a failing run prints the seed, which repeats it.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,8 +13,8 @@ case $cases$seed in *[!0-9]*)
     exit 2
     ;;
 esac
-programs=$(scripts/list-sources.sh test | sed -n 's,^tests/\(.*\)/test_\([a-z0-9_]*diff[a-z0-9_]*\)\.c$,test/\1/\2,p' | tr / _)
-[ -n "$programs" ] || { echo "fuzz-cpu: there is no test_*diff*.c below tests/" >&2; exit 1; }
+programs=$(scripts/list-sources.sh test | sed -n 's,^tests/,,; /diff/ { s,/test_,/,; s,\.c$,,; s,/,_,g; s,^,test_,p }')
+[ -n "$programs" ] || { echo "fuzz-cpu: no test below tests/ has diff in its name" >&2; exit 1; }
 for program in $programs; do
     echo "$program: $cases cases, seed $seed"
     VIV_DIFF_CASES=$cases VIV_DIFF_SEED=$seed "build/meson/$program"
