@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the classes need around them in the stub machine, and what other chips and the host do to
+ * them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/loop.h"
+#include "block/block.h"
+#include "block/block_internal.h"
+#include "devices/acpi_pm.h"
+#include "devices/i8042.h"
+#include "devices/ioapic.h"
+#include "devices/lapic.h"
+#include "devices/lpc.h"
+#include "devices/pic.h"
+#include "devices/rig_internal.h"
+#include "devices/rtc.h"
+#include "devices/uart16550.h"
+#include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_console.h"
+#include "devices/virtio/virtio_net.h"
+#include "devices/virtio/virtio_rng.h"
+#include "net/net.h"
+#include "support/test.h"
+
+static void set_wire(struct irq wire, uint64_t level) { irq_set(&wire, level & 1); }
+
+/* ------------------------------------------------------------------ interrupt controllers */
+
+static uint64_t poke_pic(struct rig *r, unsigned what, uint64_t value) {
+    if (what % 4 == 0)
+        return (uint64_t)pic_ack(r->dev);
+    set_wire(pic_irq_wire(r->dev, what / 4 % 16), value);
+    return pic_pending(r->dev);
+}
+
+static uint64_t poke_ioapic(struct rig *r, unsigned what, uint64_t value) {
+    if (what % 4 == 0)
+        ioapic_eoi(r->dev, (uint8_t)value);
+    else
+        set_wire(ioapic_irq_wire(r->dev, what / 4 % IOAPIC_PINS), value);
+    return 0;
+}
+
+static void drive_ioapic(struct rig *r, uint64_t seed) {
+    struct rng rng = rng_seed(seed);
+    uint64_t base = r->window[0].base;
+
+    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+        uint32_t low = 0x10 + (uint32_t)rng_below(&rng, 0xf0); /* vector, fixed, not masked */
+
+        low |= (uint32_t)rng_below(&rng, 2) << 15 | (uint32_t)rng_below(&rng, 2) << 13;
+        io_write(&r->mmio, base, 4, 0x10 + 2 * pin);
+        io_write(&r->mmio, base + 0x10, 4, low);
+    }
+}
+
+static void drive_lapic(struct rig *r, uint64_t seed) {
+    struct rng rng = rng_seed(seed);
+    uint64_t base = r->window[0].base;
+
+    lapic_msr_write(r->dev, 0x1b, 0xfee00900);
+    io_write(&r->mmio, base + 0xf0, 4, 0x1ff);                           /* enabled */
+    io_write(&r->mmio, base + 0xd0, 4, 1u << (24 + rng_below(&rng, 8))); /* logical id */
+    io_write(&r->mmio, base + 0xe0, 4, 0xffffffff);
+    io_write(&r->mmio, base + 0x80, 4, rng_below(&rng, 4) << 4);
+    io_write(&r->mmio, base + 0x320, 4, 0x40 | rng_below(&rng, 3) << 17); /* timer, any mode */
+    io_write(&r->mmio, base + 0x3e0, 4, rng_below(&rng, 16));
+    io_write(&r->mmio, base + 0x380, 4, rng_below(&rng, 1u << rng_below(&rng, 25)));
+    io_write(&r->mmio, base + 0x350, 4, 0x700); /* LINT0: the PIC */
+    for (unsigned n = 0; n < 4; n++)
+        io_write(&r->mmio, base + 0x300, 4, 0x40000 | (0x20 + rng_below(&rng, 0xe0))); /* self */
+}
+
+static const void *config_lapic(struct rig *r) {
+    static struct lapic_config config;
+
+    r->apic_bus = apic_bus_new(NULL);
+    config = (struct lapic_config){.bus = r->apic_bus, .id = 3, .bsp = true, .x2apic = true};
+    return &config;
+}
+
+static void done_lapic(struct rig *r) { apic_bus_free(r->apic_bus); }
+
+static uint64_t poke_lapic_msr(struct rig *r, unsigned what, uint64_t value) {
+    uint32_t msr = what % 8 == 0   ? 0x1b
+                   : what % 8 == 1 ? 0x6e0
+                                   : 0x800 + (uint32_t)(value >> 8 & 0x3f);
+    uint64_t read = 0;
+
+    if (msr == 0x1b && what & 8) /* else nearly all values are refused */
+        value = 0xfee00000 | (value & 0xd00);
+    if (msr == 0x6e0)
+        value = clock_tsc(r->clock) + value % 2000000;
+    if (what & 16)
+        return (uint64_t)lapic_msr_write(r->dev, msr, value);
+    return lapic_msr_read(r->dev, msr, &read) < 0 ? 1 : read;
+}
+
+static uint64_t poke_lapic(struct rig *r, unsigned what, uint64_t value) {
+    switch (what / 32) {
+    case 0:
+        return (uint64_t)lapic_ack(r->dev);
+    case 1:
+        set_wire(lapic_lint_wire(r->dev, what & 1), value);
+        return 0;
+    case 2:
+        apic_bus_deliver_msi(r->apic_bus, 0xfee00000 | (value & 0xff00f), (uint32_t)(value >> 20));
+        return 0;
+    case 3:
+        lapic_set_tpr(r->dev, (unsigned)value & 0xf);
+        return lapic_get_tpr(r->dev);
+    case 4:
+        lapic_init_signal(r->dev);
+        return lapic_claims(r->dev, 0xfee00000 + (value & 0x3fff));
+    case 5:
+        return (uint64_t)lapic_pending_vector(r->dev);
+    default:
+        return poke_lapic_msr(r, what & 31, value);
+    }
+}
+
+static uint64_t poke_lpc(struct rig *r, unsigned what, uint64_t value) {
+    set_wire(lpc_pirq_wire(r->dev, what), value);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ timers and small chips */
+
+static void drive_pic(struct rig *r, uint64_t seed) {
+    for (unsigned i = 0; i < 2; i++) { /* ICW1 to ICW4, nothing masked */
+        uint64_t base = r->window[i].base;
+
+        io_write(&r->pio, base, 1, 0x11);
+        io_write(&r->pio, base + 1, 1, 0x20 + 8 * i);
+        io_write(&r->pio, base + 1, 1, i ? 2 : 4);
+        io_write(&r->pio, base + 1, 1, 1 | (seed & 0x12));
+        io_write(&r->pio, base + 1, 1, 0);
+    }
+}
+
+static void drive_pit(struct rig *r, uint64_t seed) {
+    uint64_t base = r->window[0].base, channel = seed % 3;
+
+    io_write(&r->pio, base + 3, 1, channel << 6 | 0x30 | (seed & 0xf)); /* any mode, both bytes */
+    io_write(&r->pio, base + channel, 1, seed >> 8 & 0xff);
+    io_write(&r->pio, base + channel, 1, seed >> 16 & 0x1f);
+}
+
+static const void *config_rtc(struct rig *r) {
+    static const struct rtc_config config = {
+        .utc_given = true, .utc = 1709210000, .memory_low = 1u << 30, .memory_high = 1u << 30};
+
+    return &config;
+}
+
+static void drive_rtc(struct rig *r, uint64_t seed) {
+    static const uint8_t index[] = {0x0a, 0x0b, 0x01, 0x03, 0x05};
+    uint64_t base = r->window[0].base;
+
+    for (unsigned i = 0; i < sizeof(index); i++) {
+        uint64_t v = seed >> (4 * i) & 0xff;
+
+        /* Running, some rate; interrupts of all kinds; alarms that match often. */
+        io_write(&r->pio, base, 1, index[i]);
+        io_write(&r->pio, base + 1, 1, i == 0 ? 0x20 | (v & 15) : i == 1 ? v & 0x7f : 0xc0 | v);
+    }
+    (void)io_read(&r->pio, base + 1, 1);
+}
+
+static uint64_t poke_rtc(struct rig *r, unsigned what, uint64_t value) {
+    if (what % 4 == 0)
+        rtc_set_utc(r->dev, (int64_t)(value & 0xffffffff));
+    else if (what % 4 == 1)
+        rtc_cmos_set(r->dev, 0x0e + what % 0x70, (uint8_t)value);
+    return (uint64_t)rtc_utc(r->dev);
+}
+
+static bool serial_can_write(void *opaque) { return !((struct rig *)opaque)->backend_full; }
+
+static void serial_write(void *opaque, const uint8_t *p, size_t n) {
+    struct rig *r = opaque;
+
+    for (size_t i = 0; i < n; i++)
+        r->entropy = r->entropy * 31 + p[i];
+}
+
+static const void *config_uart(struct rig *r) {
+    static struct uart_config config;
+
+    config =
+        (struct uart_config){{.write = serial_write, .can_write = serial_can_write, .opaque = r}};
+    return &config;
+}
+
+static void drive_uart(struct rig *r, uint64_t seed) {
+    uint64_t base = r->window[0].base;
+
+    io_write(&r->pio, base + 3, 1, 3); /* 8N1; FIFO, all interrupts, DTR RTS OUT2 */
+    io_write(&r->pio, base + 2, 1, 1 | (seed & 0xc0));
+    io_write(&r->pio, base + 1, 1, 0xf);
+    io_write(&r->pio, base + 4, 1, 0xb | (seed >> 8 & 0x10));
+}
+
+static uint64_t poke_uart(struct rig *r, unsigned what, uint64_t value) {
+    static const uint8_t text[40] = "what comes in over the line";
+
+    switch (what % 4) {
+    case 0:
+        if (!r->backend_full)
+            uart_writable(r->dev);
+        return 0;
+    case 1:
+        uart_break(r->dev);
+        return 0;
+    default:
+        return uart_receive(r->dev, text, value % sizeof(text));
+    }
+}
+
+static uint64_t poke_i8042(struct rig *r, unsigned what, uint64_t value) {
+    uint8_t codes[4];
+
+    store_le32(codes, (uint32_t)value);
+    return i8042_keys(r->dev, codes, what % 5);
+}
+
+static uint64_t poke_acpi_pm(struct rig *r, unsigned what, uint64_t value) {
+    if (what % 4 == 0)
+        acpi_pm_power_button(r->dev);
+    else if (what % 4 == 1)
+        acpi_pm_sleep_button(r->dev);
+    else
+        acpi_pm_gpe(r->dev, (unsigned)value % ACPI_PM_GPE_BITS);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ disk */
+
+static int disk_open(struct block *b, const struct block_options *o, struct error *err) {
+    b->info.size = RIG_DISK_SIZE;
+    return 0;
+}
+
+static void disk_close(struct block *b) {}
+
+/* A disk in memory with one bad sector. */
+static int transfer(struct block *b, const struct block_request *req) {
+    uint8_t *at;
+
+    if (req->op == BLOCK_FLUSH)
+        return 0;
+    if (req->offset == 512 * 77)
+        return -EIO;
+    at = ((struct rig *)b->state)->disk + req->offset;
+    for (unsigned i = 0; i < req->iov_count && req->op <= BLOCK_WRITE; i++) {
+        if (req->op == BLOCK_READ)
+            memcpy(req->iov[i].iov_base, at, req->iov[i].iov_len);
+        else
+            memcpy(at, req->iov[i].iov_base, req->iov[i].iov_len);
+        at += req->iov[i].iov_len;
+    }
+    if (req->op == BLOCK_WRITE_ZEROES)
+        memset(at, 0, req->length);
+    return 0;
+}
+
+static void disk_submit(struct block *b, struct block_request *req) {
+    block_complete(req, transfer(b, req));
+}
+
+/* Half of the reads are in the host's cache, so to speak. */
+static bool disk_try(struct block *b, struct block_request *req, int *ret_result) {
+    if (req->op != BLOCK_READ || req->offset & 512)
+        return false;
+    *ret_result = transfer(b, req);
+    return true;
+}
+
+static const struct block_ops disk_ops = {.name = "rig",
+                                          .open = disk_open,
+                                          .close = disk_close,
+                                          .submit = disk_submit,
+                                          .try_now = disk_try};
+
+static const void *config_blk(struct rig *r) {
+    static struct virtio_blk_config config;
+    struct block_options o = {.path = "rig", .ops = &disk_ops};
+
+    r->disk = calloc(1, RIG_DISK_SIZE);
+    r->block = block_open(r->loop, &o, NULL);
+    if (!r->disk || !r->block)
+        abort();
+    r->block->state = r;
+    config = (struct virtio_blk_config){.block = r->block, .serial = "RIG"};
+    return &config;
+}
+
+static void done_blk(struct rig *r) {
+    block_close(r->block);
+    free(r->disk);
+}
+
+/* ------------------------------------------------------------------ network */
+
+struct cable {
+    struct net_port port; /* first */
+    struct rig *rig;
+    unsigned waiting; /* frames that the guest had no room for */
+};
+
+static void offer(struct cable *c, unsigned len) {
+    uint8_t frame[2000];
+
+    memset(frame, (int)len, sizeof(frame));
+    if (c->port.receive && !c->port.receive(c->port.opaque, frame, len % sizeof(frame)))
+        c->waiting++;
+    if (c->port.received)
+        c->port.received(c->port.opaque);
+}
+
+static void cable_send(struct net_port *p, const struct iovec *iov, unsigned count) {
+    struct cable *c = (struct cable *)p;
+
+    for (unsigned i = 0; i < count; i++) /* every byte must be ours to read */
+        for (size_t j = 0; j < iov[i].iov_len; j++)
+            c->rig->entropy = c->rig->entropy * 31 + ((const uint8_t *)iov[i].iov_base)[j];
+}
+
+static void cable_resume(struct net_port *p) {
+    struct cable *c = (struct cable *)p;
+    unsigned n = c->waiting;
+
+    c->waiting = 0;
+    for (; n; n--)
+        offer(c, 60 + n);
+}
+
+static void cable_close(struct net_port *p) { free(p); }
+
+static const struct net_ops cable_ops = {
+    .send = cable_send, .resume = cable_resume, .close = cable_close};
+
+static const void *config_net(struct rig *r) {
+    static struct virtio_net_config config;
+    struct cable *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        abort();
+    c->port.ops = &cable_ops;
+    c->port.big_tcp = true;
+    c->port.mtu = 1500;
+    c->rig = r;
+    r->port = &c->port;
+    config = (struct virtio_net_config){.port = r->port, .mac = {2, 0, 0, 0, 0, 1}};
+    return &config;
+}
+
+static void done_net(struct rig *r) { net_close(r->port); }
+
+static uint64_t poke_net(struct rig *r, unsigned what, uint64_t value) {
+    struct cable *c = (struct cable *)r->port;
+
+    if (c->waiting < 8)
+        offer(c, (unsigned)value & 0xffff);
+    return 0;
+}
+
+static void copy_net(struct rig *to, const struct rig *from) {
+    ((struct cable *)to->port)->waiting = ((struct cable *)from->port)->waiting;
+}
+
+/* ------------------------------------------------------------------ console, entropy */
+
+static size_t console_write(void *opaque, const uint8_t *p, size_t n) {
+    struct rig *r = opaque;
+
+    for (size_t i = 0; i < n; i++)
+        r->entropy = r->entropy * 31 + p[i];
+    return r->backend_full ? n / 2 : n;
+}
+
+static const void *config_console(struct rig *r) {
+    static struct virtio_console_config config;
+
+    r->console_size = 25 << 16 | 80;
+    config = (struct virtio_console_config){
+        .port = {.write = console_write, .opaque = r}, .cols = 80, .rows = 25};
+    return &config;
+}
+
+static uint64_t poke_console(struct rig *r, unsigned what, uint64_t value) {
+    static const uint8_t text[200] = "what the host types";
+
+    if (what & 1)
+        return virtio_console_receive(r->dev, text, value % sizeof(text));
+    if (what & 2) {
+        r->console_size = (uint32_t)value;
+        virtio_console_resize(r->dev, (uint16_t)value, (uint16_t)(value >> 16));
+    } else {
+        virtio_console_writable(r->dev);
+    }
+    return 0;
+}
+
+static void copy_console(struct rig *to, const struct rig *from) {
+    to->console_size = from->console_size;
+    virtio_console_resize(to->dev, (uint16_t)to->console_size, (uint16_t)(to->console_size >> 16));
+}
+
+static size_t fill(void *opaque, void *buf, size_t len) {
+    struct rig *r = opaque;
+    uint8_t *p = buf;
+
+    for (size_t i = 0; i < len; i++) {
+        r->entropy = r->entropy * 6364136223846793005ull + 1442695040888963407ull;
+        p[i] = (uint8_t)(r->entropy >> 56);
+    }
+    return r->backend_full ? len / 2 : len;
+}
+
+static const void *config_rng(struct rig *r) {
+    static struct virtio_rng_config config;
+
+    config = (struct virtio_rng_config){fill, r};
+    return &config;
+}
+
+// clang-format off
+const struct rig_kit rig_kits[] = {
+    {.name = "acpi_pm", .poke = poke_acpi_pm},
+    {.name = "i8042", .poke = poke_i8042},
+    {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},
+    {.name = "lapic", .config = config_lapic, .done = done_lapic, .drive = drive_lapic, .poke = poke_lapic},
+    {.name = "lpc", .poke = poke_lpc},
+    {.name = "pic", .drive = drive_pic, .poke = poke_pic},
+    {.name = "pit", .drive = drive_pit},
+    {.name = "rtc", .config = config_rtc, .drive = drive_rtc, .poke = poke_rtc},
+    {.name = "uart16550", .config = config_uart, .drive = drive_uart, .poke = poke_uart},
+    {.name = "virtio_blk", .config = config_blk, .done = done_blk},
+    {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
+    {.name = "virtio_net", .config = config_net, .done = done_net, .copy = copy_net, .poke = poke_net},
+    {.name = "virtio_rng", .config = config_rng},
+    {.name = NULL},
+};
+// clang-format on
