@@ -101,7 +101,7 @@ struct cursor {
     size_t given;
     uint8_t at, limit; /* limit: the smaller of `given` and 15 */
     uint8_t space;
-    bool vex_w, vex_l, vex_v_used;
+    bool vex_l, vex_v_used;
     bool seg_override;
 };
 
@@ -200,7 +200,7 @@ static bool take_vex(struct insn *in, struct cursor *c, bool three) {
         map = payload & 31;
         rex = (uint8_t)(~payload >> 5 & 7);
         payload = c->bytes[c->at++];
-        c->vex_w = in->vex_w = payload >> 7;
+        in->vex_w = payload >> 7;
         rex |= (uint8_t)(payload >> 4 & REX_W);
     }
     if (in->mode != 8)
@@ -280,7 +280,7 @@ HOT unsigned find_row(const struct insn *in, const struct cursor *c) {
         [ASK_MOD3] = in->mod == 3,
         [ASK_REG] = in->reg & 7,
         [ASK_RM] = in->rm & 7,
-        [ASK_W] = c->vex_w,
+        [ASK_W] = in->vex_w,
         [ASK_L] = c->vex_l,
         [ASK_OSIZE] = in->opsize >> 2,
         [ASK_ASIZE] = in->adsize >> 2,
