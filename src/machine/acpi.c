@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ACPI tables of the board. Source: ACPI 6.5 section 5.2.
+ *
+ * The interpreter of the guest needs little: the PCI root with its windows and interrupt routing, the
+ * ISA devices, and the sleep type of S5. The power button is fixed hardware (FADT flag PWR_BUTTON = 0).
+ */
+#include "machine/acpi.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "devices/acpi_pm.h"
+#include "machine/aml.h"
+#include "machine/map.h"
+
+enum { HEADER_SIZE = 36, RSDP_SIZE = 36, FADT_SIZE = 276, FACS_SIZE = 64 };
+
+static uint8_t checksum(const uint8_t *p, size_t n)
+{
+    uint8_t sum = 0;
+
+    while (n--)
+        sum = (uint8_t)(sum + *p++);
+    return (uint8_t)-sum;
+}
+
+/* Starts a table; the length and checksum are filled in by table_end. */
+static size_t table_begin(struct buf *b, const char *signature, unsigned revision)
+{
+    size_t at = b->len;
+    uint8_t *h = buf_grow(b, HEADER_SIZE);
+
+    memcpy(h, signature, 4);
+    h[8] = (uint8_t)revision;
+    memcpy(h + 10, "VIVARM", 6);
+    memcpy(h + 16, "VIVARIUM", 8);
+    store_le32(h + 24, 1);
+    memcpy(h + 28, "VIV ", 4);
+    store_le32(h + 32, 1);
+    return at;
+}
+
+static void table_end(struct buf *b, size_t at)
+{
+    store_le32(b->data + at + 4, (uint32_t)(b->len - at));
+    b->data[at + 9] = 0;
+    b->data[at + 9] = checksum(b->data + at, b->len - at);
+    while (b->len % 16)
+        buf_grow(b, 1);
+}
+
+/* ---- DSDT ---- */
+
+static void dsdt_routing(struct buf *b)
+{
+    size_t all;
+
+    aml_name(b, "_PRT");
+    all = aml_package(b, 32 * 4);
+    for (unsigned slot = 0; slot < 32; slot++)
+        for (unsigned pin = 0; pin < 4; pin++) {
+            size_t one = aml_package(b, 4);
+            aml_integer(b, slot << 16 | 0xffff);
+            aml_integer(b, pin);
+            aml_integer(b, 0); /* a global system interrupt, no link device */
+            aml_integer(b, MAP_GSI_PCI + (slot + pin) % 4);
+            aml_close(b, one);
+        }
+    aml_close(b, all);
+}
+
+static void dsdt_windows(struct buf *b, const struct acpi_config *config)
+{
+    size_t r;
+
+    aml_name(b, "_CRS");
+    r = aml_resources(b);
+    aml_bus_range(b, 0, 0xff);
+    aml_io(b, 0xcf8, 8);
+    aml_io_range(b, 0x0000, 0x0cf7);
+    aml_io_range(b, 0x0d00, 0xffff);
+    aml_memory_range32(b, MAP_VGA_HOLE, MAP_SHADOW - 1);
+    aml_memory_range32(b, MAP_PCI_MMIO, MAP_PCI_MMIO_END - 1);
+    if (config->pci64_base)
+        aml_memory_range64(b, config->pci64_base, config->pci64_end - 1);
+    aml_close_resources(b, r);
+}
+
+static void dsdt_isa_device(struct buf *b, const char *name, const char *hid, unsigned uid, uint16_t io,
+                            uint8_t io_len, uint16_t io2, unsigned irq)
+{
+    size_t d = aml_device(b, name), r;
+
+    aml_name(b, "_HID");
+    aml_eisa_id(b, hid);
+    aml_name(b, "_UID");
+    aml_integer(b, uid);
+    aml_name(b, "_STA");
+    aml_integer(b, 0xf);
+    aml_name(b, "_CRS");
+    r = aml_resources(b);
+    aml_io(b, io, io_len);
+    if (io2)
+        aml_io(b, io2, 1);
+    aml_irq(b, irq);
+    aml_close_resources(b, r);
+    aml_close(b, d);
+}
+
+static void dsdt_isa(struct buf *b, const struct acpi_config *config)
+{
+    size_t isa = aml_device(b, "ISA");
+
+    aml_name(b, "_ADR");
+    aml_integer(b, 0x001f0000);
+    dsdt_isa_device(b, "RTC", "PNP0B00", 0, 0x70, 8, 0, 8);
+    dsdt_isa_device(b, "KBD", "PNP0303", 0, 0x60, 1, 0x64, 1);
+    if (config->serial)
+        dsdt_isa_device(b, "COM1", "PNP0501", 1, 0x3f8, 8, 0, 4);
+    aml_close(b, isa);
+}
+
+/* The ECAM window must be claimed by a motherboard resource, or Linux does not trust it (PCI Firmware 4.1.2). */
+static void dsdt_motherboard(struct buf *b)
+{
+    size_t d = aml_device(b, "MBRD"), r;
+
+    aml_name(b, "_HID");
+    aml_eisa_id(b, "PNP0C02");
+    aml_name(b, "_CRS");
+    r = aml_resources(b);
+    aml_fixed_memory(b, MAP_ECAM, MAP_ECAM_SIZE);
+    aml_io(b, MAP_PM1_EVENT, 0x80);
+    aml_close_resources(b, r);
+    aml_close(b, d);
+}
+
+static void dsdt(struct buf *b, const struct acpi_config *config)
+{
+    size_t sb = aml_scope(b, "\\_SB"), pci, m;
+
+    dsdt_motherboard(b);
+    pci = aml_device(b, "PCI0");
+    aml_name(b, "_HID");
+    aml_eisa_id(b, "PNP0A08");
+    aml_name(b, "_CID");
+    aml_eisa_id(b, "PNP0A03");
+    aml_name(b, "_ADR");
+    aml_integer(b, 0);
+    aml_name(b, "_UID");
+    aml_integer(b, 0);
+    dsdt_windows(b, config);
+    dsdt_routing(b);
+    m = aml_method(b, "_OSC", 4); /* the system may control everything that it asks for */
+    aml_return_arg(b, 3);
+    aml_close(b, m);
+    dsdt_isa(b, config);
+    aml_close(b, pci);
+    aml_close(b, sb);
+    aml_name(b, "\\_S5");
+    m = aml_package(b, 4);
+    for (unsigned i = 0; i < 4; i++)
+        aml_integer(b, i < 2 ? ACPI_PM_SLP_TYP_S5 : 0);
+    aml_close(b, m);
+}
+
+/* ---- the other tables ---- */
+
+/* Generic address structure of an I/O port (section 5.2.3.2). */
+static void gas_io(uint8_t *p, unsigned bits, unsigned access, uint64_t addr)
+{
+    p[0] = 1;
+    p[1] = (uint8_t)bits;
+    p[2] = 0;
+    p[3] = (uint8_t)access;
+    store_le64(p + 4, addr);
+}
+
+static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at)
+{
+    size_t at = table_begin(b, "FACP", 6);
+    uint8_t *t;
+
+    buf_grow(b, FADT_SIZE - HEADER_SIZE);
+    t = b->data + at;
+    store_le32(t + 36, (uint32_t)facs);
+    store_le32(t + 40, (uint32_t)dsdt_at);
+    t[45] = 1; /* preferred profile: desktop */
+    store_le16(t + 46, MAP_SCI_IRQ);
+    store_le32(t + 56, MAP_PM1_EVENT);
+    store_le32(t + 64, MAP_PM1_CONTROL);
+    store_le32(t + 76, MAP_PM_TIMER);
+    store_le32(t + 80, MAP_GPE0);
+    t[88] = 4;
+    t[89] = 2;
+    t[91] = 4;
+    t[92] = 16;
+    store_le16(t + 96, 0xfff);  /* no C2 */
+    store_le16(t + 98, 0xfff);  /* no C3 */
+    t[108] = 0x32;              /* RTC century */
+    store_le16(t + 109, 1 << 0 | 1 << 1 | 1 << 2); /* legacy devices, 8042, no VGA */
+    /* WBINVD, PROC_C1, SLP_BUTTON absent, RESET_REG_SUP. PWR_BUTTON = 0: fixed power button. */
+    store_le32(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 10);
+    gas_io(t + 116, 8, 1, 0xcf9);
+    t[128] = 0x0e;
+    t[131] = 5; /* minor version */
+    store_le64(t + 132, facs);
+    store_le64(t + 140, dsdt_at);
+    gas_io(t + 148, 32, 2, MAP_PM1_EVENT);
+    gas_io(t + 172, 16, 2, MAP_PM1_CONTROL);
+    gas_io(t + 208, 32, 3, MAP_PM_TIMER);
+    gas_io(t + 220, 128, 1, MAP_GPE0);
+    table_end(b, at);
+}
+
+static void madt_override(struct buf *b, unsigned source, unsigned gsi, unsigned flags)
+{
+    uint8_t e[10] = {2, 10, 0, (uint8_t)source};
+
+    store_le32(e + 4, gsi);
+    store_le16(e + 8, (uint16_t)flags);
+    buf_put(b, e, sizeof(e));
+}
+
+static void madt(struct buf *b, unsigned cpus)
+{
+    size_t at = table_begin(b, "APIC", 5);
+    uint8_t ioapic[12] = {1, 12}, nmi[6] = {4, 6, 0xff, 0, 0, 1};
+
+    buf_put_le32(b, MAP_LAPIC);
+    buf_put_le32(b, 1); /* PCAT_COMPAT: there are 8259s */
+    for (unsigned i = 0; i < cpus; i++) {
+        uint8_t e[8] = {0, 8, (uint8_t)i, (uint8_t)i, 1};
+        buf_put(b, e, sizeof(e));
+    }
+    store_le32(ioapic + 4, MAP_IOAPIC);
+    buf_put(b, ioapic, sizeof(ioapic));
+    madt_override(b, 0, 2, 0);
+    madt_override(b, MAP_SCI_IRQ, MAP_SCI_IRQ, 0xd); /* active high, level */
+    buf_put(b, nmi, sizeof(nmi));
+    table_end(b, at);
+}
+
+static void mcfg(struct buf *b)
+{
+    size_t at = table_begin(b, "MCFG", 1);
+
+    buf_grow(b, 8);
+    buf_put_le64(b, MAP_ECAM);
+    buf_put_le16(b, 0); /* segment */
+    buf_put_le16(b, 0xff00); /* buses 0 to 255 */
+    buf_put_le32(b, 0);
+    table_end(b, at);
+}
+
+static void rsdp(uint8_t *p, uint64_t xsdt)
+{
+    memcpy(p, "RSD PTR ", 8);
+    memcpy(p + 9, "VIVARM", 6);
+    p[15] = 2;
+    store_le32(p + 20, RSDP_SIZE);
+    store_le64(p + 24, xsdt);
+    p[8] = checksum(p, 20);
+    p[32] = checksum(p, RSDP_SIZE);
+}
+
+int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *err)
+{
+    struct buf b = {0};
+    uint64_t base = MAP_ACPI_TABLES, entry[3];
+    size_t facs, dsdt_at, at;
+    int r = 0;
+
+    buf_grow(&b, 64); /* the RSDP's place */
+    facs = b.len;
+    memcpy(buf_grow(&b, FACS_SIZE), "FACS", 4);
+    store_le32(b.data + facs + 4, FACS_SIZE);
+    b.data[facs + 32] = 2;
+    dsdt_at = table_begin(&b, "DSDT", 2);
+    dsdt(&b, config);
+    table_end(&b, dsdt_at);
+    entry[0] = base + b.len;
+    fadt(&b, base + facs, base + dsdt_at);
+    entry[1] = base + b.len;
+    madt(&b, config->cpus);
+    entry[2] = base + b.len;
+    mcfg(&b);
+    at = table_begin(&b, "XSDT", 1);
+    for (unsigned i = 0; i < 3; i++)
+        buf_put_le64(&b, entry[i]);
+    table_end(&b, at);
+    rsdp(b.data, base + at);
+    if (base + b.len > MAP_1M || mem_load(mem, base, b.data, b.len) < 0)
+        r = error_set(err, -ENOSPC, "the ACPI tables (%zu bytes) do not fit below 1 MiB: fewer processors make them smaller",
+                      b.len);
+    buf_done(&b);
+    return r;
+}

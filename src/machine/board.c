@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The board, a subset of a q35 PC: what is mounted where, and which wire goes to which pin.
+ * Source: Intel ICH9 datasheet (fixed I/O ranges), ACPI 6.5 section 5.2.12 (interrupt model).
+ */
+#include "machine/board.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/trace.h"
+#include "devices/acpi_pm.h"
+#include "devices/ioapic.h"
+#include "devices/lpc.h"
+#include "devices/pci_host.h"
+#include "devices/pic.h"
+#include "devices/rtc.h"
+#include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_net.h"
+#include "machine/acpi.h"
+#include "machine/map.h"
+
+enum { DEVFN_HOST = 0, DEVFN_LPC = 0x1f << 3, FIRST_SLOT = 1 };
+
+/* ISA interrupt n reaches PIC input n and the IOAPIC pin of the same number, but 0 goes to pin 2. */
+static void isa_irq(void *opaque, unsigned n, bool level)
+{
+    struct board *b = opaque;
+    struct irq pic = pic_irq_wire(b->pic, n), ioapic = ioapic_irq_wire(b->ioapic, n == 0 ? 2 : n);
+
+    irq_set(&pic, level);
+    irq_set(&ioapic, level);
+}
+
+static struct irq isa_wire(struct board *b, unsigned n)
+{
+    return (struct irq){.fn = isa_irq, .opaque = b, .n = n};
+}
+
+static struct device_env make_env(struct board *b, const void *config)
+{
+    return (struct device_env){
+        .mem = &b->mem,
+        .clock = b->clock,
+        .msi = {.send = apic_bus_deliver_msi, .opaque = b->apics},
+        .power = b->power,
+        .config = config,
+    };
+}
+
+static struct device *add(struct board *b, const char *class, const struct device_env *env, struct error *err)
+{
+    struct device *d;
+    unsigned same = 0;
+    char name[32];
+
+    for (unsigned i = 0; i < b->devices; i++)
+        same += !strcmp(b->device[i]->cls->name, class);
+    if (b->devices == BOARD_MAX_DEVICES) {
+        error_set(err, -E2BIG, "the machine has more than %d devices: leave some out", BOARD_MAX_DEVICES);
+        return NULL;
+    }
+    snprintf(name, sizeof(name), "%s%u", class, same);
+    d = device_new(device_class_find(class), name, env, err);
+    if (d)
+        b->device[b->devices++] = d;
+    return d;
+}
+
+struct mount {
+    unsigned region;
+    uint64_t base;
+    bool mmio;
+};
+
+/* Makes a device with one optional interrupt and mounts its regions (list ends with base 0). */
+static struct device *add_isa(struct board *b, const char *class, const void *config, struct irq irq,
+                              const struct mount *mounts, struct error *err)
+{
+    struct device_env env = make_env(b, config);
+    struct device *d;
+
+    env.irq[0] = irq;
+    d = add(b, class, &env, err);
+    for (; d && mounts && mounts->base; mounts++)
+        if (device_mount(d, mounts->region, mounts->mmio ? &b->mmio : &b->pio, mounts->base, err) < 0)
+            return NULL;
+    return d;
+}
+
+/* ---- interrupt controllers ---- */
+
+static void eoi_broadcast(void *opaque, uint8_t vector)
+{
+    ioapic_eoi(((struct board *)opaque)->ioapic, vector);
+}
+
+static int external_ack(void *opaque)
+{
+    return pic_ack(((struct board *)opaque)->pic);
+}
+
+static int add_apics(struct board *b, const struct board_config *config, struct error *err)
+{
+    struct apic_bus_sinks sinks = {.eoi = eoi_broadcast, .ext_ack = external_ack, .opaque = b};
+
+    b->apics = apic_bus_new(&sinks);
+    if (!b->apics)
+        return error_set(err, -ENOMEM, "the machine's APIC bus: out of memory");
+    for (unsigned i = 0; i < b->cpus; i++) {
+        struct lapic_config lapic = {.bus = b->apics, .id = i, .bsp = i == 0, .x2apic = true, .cpu = config->cpu_pins[i]};
+        struct device_env env = make_env(b, &lapic);
+        b->lapic[i] = add(b, "lapic", &env, err);
+        if (!b->lapic[i])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int add_interrupt_controllers(struct board *b, struct error *err)
+{
+    static const struct mount pic[] = {{0, 0x20, false}, {1, 0xa0, false}, {2, 0x4d0, false}, {0}};
+    static const struct mount ioapic[] = {{0, MAP_IOAPIC, true}, {0}};
+
+    b->pic = add_isa(b, "pic", NULL, lapic_lint_wire(b->lapic[0], 0), pic, err);
+    b->ioapic = b->pic ? add_isa(b, "ioapic", NULL, (struct irq){0}, ioapic, err) : NULL;
+    return b->ioapic ? 0 : -ENOMEM;
+}
+
+/* ---- the south bridge's old parts ---- */
+
+static int add_isa_devices(struct board *b, const struct machine_config *m, struct error *err)
+{
+    static const struct mount pit[] = {{0, 0x40, false}, {1, 0x61, false}, {0}};
+    static const struct mount rtc[] = {{0, 0x70, false}, {1, 0x72, false}, {0}};
+    static const struct mount uart[] = {{0, 0x3f8, false}, {0}};
+    static const struct mount pm[] = {{0, MAP_PM1_EVENT, false}, {1, MAP_PM1_CONTROL, false},
+                                      {2, MAP_PM_TIMER, false}, {3, MAP_GPE0, false}, {0}};
+    static const struct mount debugcon[] = {{0, 0x402, false}, {0}};
+    static const struct mount postcode[] = {{0, 0x80, false}, {0}};
+    static const struct mount pvpanic[] = {{0, 0x505, false}, {0}};
+    static const struct mount debug_exit[] = {{0, 0xf4, false}, {0}};
+    struct rtc_config clock = {.memory_low = map_low_size(b->memory), .memory_high = map_high_size(b->memory)};
+    struct uart_config serial = {.port = m->serial};
+
+    b->pit = add_isa(b, "pit", NULL, isa_wire(b, 0), pit, err);
+    b->rtc = b->pit ? add_isa(b, "rtc", &clock, isa_wire(b, 8), rtc, err) : NULL;
+    b->uart = b->rtc ? add_isa(b, "uart16550", &serial, isa_wire(b, 4), uart, err) : NULL;
+    b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
+    /* Its port 0xcf9 lies inside the host bridge's 0xcf8, which passes accesses on. */
+    b->reset_ctl = b->pm ? add_isa(b, "reset_ctl", NULL, (struct irq){0}, NULL, err) : NULL;
+    if (!b->reset_ctl || !add_isa(b, "debugcon", NULL, (struct irq){0}, debugcon, err))
+        return -ENOMEM;
+    if (!add_isa(b, "postcode", NULL, (struct irq){0}, postcode, err) ||
+        !add_isa(b, "pvpanic", NULL, (struct irq){0}, pvpanic, err))
+        return -ENOMEM;
+    if (m->debug_exit && !add_isa(b, "debug_exit", NULL, (struct irq){0}, debug_exit, err))
+        return -ENOMEM;
+    return 0;
+}
+
+static int add_keyboard(struct board *b, struct error *err)
+{
+    struct device_env env = make_env(b, NULL);
+    struct device *d;
+
+    env.irq[0] = isa_wire(b, 1);
+    env.irq[1] = isa_wire(b, 12);
+    d = add(b, "i8042", &env, err);
+    if (!d || device_mount(d, 0, &b->pio, 0x60, err) < 0 || device_mount(d, 1, &b->pio, 0x64, err) < 0)
+        return -ENOMEM;
+    d = add(b, "port92", &env, err);
+    return d && device_mount(d, 0, &b->pio, 0x92, err) == 0 ? 0 : -ENOMEM;
+}
+
+/* ---- PCI ---- */
+
+static int attach(struct board *b, struct device *d, unsigned devfn, struct error *err)
+{
+    return d ? pci_bus_attach(b->pci, (struct pci_device *)d, devfn, err) : -ENOMEM;
+}
+
+static int add_chipset_functions(struct board *b, struct error *err)
+{
+    struct pci_host_config host = {.reset_ctl = b->reset_ctl};
+    struct device_env env = make_env(b, &host);
+    struct irq wires[4];
+    struct device *d;
+    int r;
+
+    b->pci = pci_bus_new(&b->pio, &b->mmio);
+    if (!b->pci)
+        return error_set(err, -ENOMEM, "the machine's PCI bus: out of memory");
+    d = add(b, "pci_host", &env, err);
+    r = attach(b, d, DEVFN_HOST, err);
+    if (r == 0)
+        r = device_mount(d, 0, &b->pio, 0xcf8, err);
+    if (r == 0)
+        r = device_mount(d, 1, &b->pio, 0xcfc, err);
+    if (r < 0)
+        return r;
+    env = make_env(b, NULL);
+    for (unsigned i = 3; i < 16; i++) /* 0, 1, 2, 8 and 13 cannot be chosen */
+        if (i != 8 && i != 13)
+            env.irq[i] = pic_irq_wire(b->pic, i);
+    for (unsigned i = 0; i < LPC_PIRQS; i++)
+        env.irq[16 + i] = ioapic_irq_wire(b->ioapic, MAP_GSI_PCI + i);
+    b->lpc = add(b, "lpc", &env, err);
+    r = attach(b, b->lpc, DEVFN_LPC, err);
+    for (unsigned i = 0; r == 0 && i < 4; i++)
+        wires[i] = lpc_pirq_wire(b->lpc, i);
+    if (r == 0)
+        pci_bus_set_intx(b->pci, wires);
+    return r;
+}
+
+static int add_function(struct board *b, const char *class, const void *config, unsigned *slot, struct device **ret,
+                        struct error *err)
+{
+    struct device_env env = make_env(b, config);
+    struct device *d = add(b, class, &env, err);
+    int r = attach(b, d, (*slot)++ << 3, err);
+
+    if (r == 0 && ret)
+        *ret = d;
+    return r;
+}
+
+static int add_virtio(struct board *b, const struct machine_config *m, struct error *err)
+{
+    unsigned slot = FIRST_SLOT;
+    int r = add_function(b, "virtio_rng", NULL, &slot, NULL, err);
+
+    for (unsigned i = 0; r == 0 && i < m->disks; i++) {
+        struct virtio_blk_config c = {.block = m->disk[i]};
+        snprintf(c.serial, sizeof(c.serial), "disk%u", i);
+        r = add_function(b, "virtio_blk", &c, &slot, NULL, err);
+    }
+    for (unsigned i = 0; r == 0 && i < m->nics; i++) {
+        struct virtio_net_config c = {.port = m->nic[i].port};
+        memcpy(c.mac, m->nic[i].mac, sizeof(c.mac));
+        r = add_function(b, "virtio_net", &c, &slot, NULL, err);
+    }
+    if (r == 0 && m->has_console) {
+        struct virtio_console_config c = {.port = m->console};
+        r = add_function(b, "virtio_console", &c, &slot, &b->console, err);
+    }
+    return r;
+}
+
+/* ---- the whole ---- */
+
+static int add_memory(struct board *b, struct error *err)
+{
+    uint64_t low = map_low_size(b->memory), high = map_high_size(b->memory);
+    int r = mem_init(&b->mem, err);
+
+    if (r == 0)
+        r = mem_add(&b->mem, 0, MAP_VGA_HOLE, false, err);
+    if (r == 0)
+        r = mem_add(&b->mem, MAP_SHADOW, MAP_1M - MAP_SHADOW, false, err);
+    if (r == 0)
+        r = mem_add(&b->mem, MAP_1M, low - MAP_1M, false, err);
+    if (r == 0 && high)
+        r = mem_add(&b->mem, MAP_HIGH, high, false, err);
+    return r;
+}
+
+int board_init(struct board *b, const struct board_config *config, struct error *err)
+{
+    const struct machine_config *m = config->machine;
+    int r;
+
+    b->power = config->power;
+    b->memory = m->memory;
+    b->cpus = m->cpus;
+    r = add_memory(b, err);
+    if (r == 0) {
+        b->clock = clock_new(config->loop, err);
+        r = b->clock ? 0 : -ENOMEM;
+    }
+    if (r == 0)
+        r = add_apics(b, config, err);
+    if (r == 0)
+        r = add_interrupt_controllers(b, err);
+    if (r == 0)
+        r = add_isa_devices(b, m, err);
+    if (r == 0)
+        r = add_keyboard(b, err);
+    if (r == 0)
+        r = add_chipset_functions(b, err);
+    if (r == 0)
+        r = add_virtio(b, m, err);
+    return r;
+}
+
+void board_done(struct board *b)
+{
+    while (b->devices) {
+        struct device *d = b->device[--b->devices];
+        if (d->cls->pci)
+            pci_bus_detach((struct pci_device *)d);
+        for (unsigned i = 0; i < DEVICE_MAX_REGIONS; i++) {
+            io_unmap(&b->pio, &d->region[i]);
+            io_unmap(&b->mmio, &d->region[i]);
+        }
+        device_free(d);
+    }
+    pci_bus_free(b->pci);
+    apic_bus_free(b->apics);
+    io_space_done(&b->pio);
+    io_space_done(&b->mmio);
+    clock_free(b->clock);
+    mem_done(&b->mem);
+}
+
+int board_reset(struct board *b, struct error *err)
+{
+    struct acpi_config acpi = {.cpus = b->cpus, .serial = true};
+    int r;
+
+    for (unsigned i = 0; i < b->devices; i++)
+        device_reset(b->device[i]);
+    r = pci_bus_assign(b->pci, MAP_PCI_MMIO, MAP_PCI_MMIO_END, MAP_PCI_IO, err);
+    return r < 0 ? r : acpi_write(&b->mem, &acpi, err);
+}
+
+uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size)
+{
+    if (port)
+        return io_read(&b->pio, addr, size);
+    if (lapic_claims(b->lapic[cpu], addr))
+        return lapic_mmio_read(b->lapic[cpu], addr & 0xfff);
+    return io_read(&b->mmio, addr, size);
+}
+
+void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size, uint64_t value)
+{
+    if (port)
+        io_write(&b->pio, addr, size, value);
+    else if (lapic_claims(b->lapic[cpu], addr))
+        lapic_mmio_write(b->lapic[cpu], addr & 0xfff, (uint32_t)value);
+    else
+        io_write(&b->mmio, addr, size, value);
+}

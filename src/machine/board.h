@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The board: which devices there are, where they are mounted, and how their wires run. Inside of machine/. */
+#ifndef MACHINE_BOARD_H
+#define MACHINE_BOARD_H
+
+#include "devices/lapic.h"
+#include "devices/pci.h"
+#include "machine/machine.h"
+
+enum { BOARD_MAX_DEVICES = 64 };
+
+struct board {
+    struct mem mem;
+    struct clock *clock;
+    struct io_space pio, mmio;
+    struct pci_bus *pci;
+    struct apic_bus *apics;
+    struct device *device[BOARD_MAX_DEVICES]; /* every device in order of creation */
+    unsigned devices;
+    struct device *lapic[MACHINE_MAX_CPUS];
+    struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console;
+    struct power_sink power;
+    uint64_t memory;
+    unsigned cpus;
+};
+
+struct board_config {
+    const struct machine_config *machine;
+    struct loop *loop;
+    struct power_sink power;
+    const struct lapic_cpu *cpu_pins; /* one per processor */
+};
+
+int board_init(struct board *b, const struct board_config *config, struct error *err);
+void board_done(struct board *b);
+/* All devices to power-on, then PCI addresses and ACPI tables as firmware would leave them. */
+int board_reset(struct board *b, struct error *err);
+
+/* A processor's access; machine lock held. */
+uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size);
+void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size, uint64_t value);
+
+#endif

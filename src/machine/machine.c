@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A machine's life: build, start, reset, end.
+ *
+ * Power events come from devices on any thread; they are noted and acted on by the loop's thread, which
+ * first parks the processors. The first ending wins.
+ */
+#include "machine/machine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/loop.h"
+#include "base/trace.h"
+#include "devices/acpi_pm.h"
+#include "machine/board.h"
+#include "machine/boot.h"
+#include "machine/vcpu.h"
+
+struct machine_cpu { /* what a pin or bus callback gets as opaque */
+    struct machine *machine;
+    struct vcpu *vcpu;
+    unsigned index;
+};
+
+struct machine {
+    struct machine_config config;
+    struct loop *loop;
+    pthread_mutex_t *lock;
+    struct board board;
+    struct machine_cpu cpu[MACHINE_MAX_CPUS];
+    const struct cpu_ops *ops;
+    char cpu_why[200];
+    struct error error;
+    bool started, ending, reset_wanted;
+    enum machine_end end;
+    unsigned end_code;
+};
+
+/* ---- a processor's view of the board ---- */
+
+static uint64_t bus_read(void *opaque, bool port, uint64_t addr, unsigned size)
+{
+    struct machine_cpu *c = opaque;
+    uint64_t v;
+
+    pthread_mutex_lock(c->machine->lock);
+    v = board_read(&c->machine->board, c->index, port, addr, size);
+    pthread_mutex_unlock(c->machine->lock);
+    return v;
+}
+
+static void bus_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value)
+{
+    struct machine_cpu *c = opaque;
+
+    pthread_mutex_lock(c->machine->lock);
+    board_write(&c->machine->board, c->index, port, addr, size, value);
+    pthread_mutex_unlock(c->machine->lock);
+}
+
+/* Calls into this processor's LAPIC, with the lock. */
+#define WITH_LAPIC(c, expr)                                                                        \
+    ({                                                                                             \
+        struct device *lapic = (c)->machine->board.lapic[(c)->index];                              \
+        pthread_mutex_lock((c)->machine->lock);                                                    \
+        __auto_type result_ = (expr);                                                              \
+        pthread_mutex_unlock((c)->machine->lock);                                                  \
+        result_;                                                                                   \
+    })
+
+static int bus_intr_ack(void *opaque)
+{
+    struct machine_cpu *c = opaque;
+
+    return WITH_LAPIC(c, lapic_ack(lapic));
+}
+
+static uint8_t bus_get_tpr(void *opaque)
+{
+    struct machine_cpu *c = opaque;
+
+    return (uint8_t)WITH_LAPIC(c, lapic_get_tpr(lapic));
+}
+
+static void bus_set_tpr(void *opaque, uint8_t cr8)
+{
+    struct machine_cpu *c = opaque;
+
+    WITH_LAPIC(c, (lapic_set_tpr(lapic, cr8), 0));
+}
+
+static int bus_msr_read(void *opaque, uint32_t msr, uint64_t *ret_value)
+{
+    struct machine_cpu *c = opaque;
+
+    return WITH_LAPIC(c, lapic_msr_read(lapic, msr, ret_value));
+}
+
+static int bus_msr_write(void *opaque, uint32_t msr, uint64_t value)
+{
+    struct machine_cpu *c = opaque;
+
+    return WITH_LAPIC(c, lapic_msr_write(lapic, msr, value));
+}
+
+/* ---- the LAPIC's pins into the processor ---- */
+
+static void pin_intr(void *opaque, bool level)
+{
+    struct machine_cpu *c = opaque;
+
+    if (c->vcpu)
+        vcpu_signal(c->vcpu, level ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
+}
+
+static void pin_nmi(void *opaque)
+{
+    struct machine_cpu *c = opaque;
+
+    if (c->vcpu)
+        vcpu_signal(c->vcpu, CPU_SIGNAL_NMI, 0);
+}
+
+static void pin_init(void *opaque)
+{
+    struct machine_cpu *c = opaque;
+
+    if (c->vcpu)
+        vcpu_signal(c->vcpu, CPU_SIGNAL_INIT, 0);
+}
+
+static void pin_sipi(void *opaque, uint8_t vector)
+{
+    struct machine_cpu *c = opaque;
+
+    if (c->vcpu)
+        vcpu_signal(c->vcpu, CPU_SIGNAL_SIPI, vector);
+}
+
+static void code_written(void *opaque, gpa page)
+{
+    struct machine *m = opaque;
+
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        if (m->cpu[i].vcpu)
+            m->ops->code_written(vcpu_cpu(m->cpu[i].vcpu), page);
+}
+
+/* ---- endings and resets ---- */
+
+static void park_all(struct machine *m)
+{
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        vcpu_pause(m->cpu[i].vcpu);
+}
+
+static void resume_all(struct machine *m)
+{
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        vcpu_resume(m->cpu[i].vcpu);
+}
+
+/* Loads the kernel afresh and puts the boot processor at its entry, the others in wait-for-SIPI. */
+static int load_and_set(struct machine *m, struct error *err)
+{
+    struct boot_image image;
+    struct x86_state s;
+    int r = boot_open(&image, m->config.kernel, m->config.initrd, m->config.cmdline, err);
+
+    if (r < 0)
+        return r;
+    r = boot_load(&image, &m->board.mem, &s, err);
+    boot_close(&image);
+    for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
+        struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);
+        if (i) {
+            x86_reset(&s, false);
+            s.activity = X86_WAIT_SIPI;
+        }
+        r = cpu->ops->set_state(cpu, &s, err);
+        lapic_sync(m->board.lapic[i]);
+    }
+    return r;
+}
+
+static int reset_now(struct machine *m, struct error *err)
+{
+    int r = board_reset(&m->board, err);
+
+    return r < 0 ? r : load_and_set(m, err);
+}
+
+static void act(void *opaque)
+{
+    struct machine *m = opaque;
+
+    if (!m->ending && !m->reset_wanted)
+        return;
+    park_all(m);
+    if (!m->ending && reset_now(m, &m->error) < 0) {
+        m->ending = true;
+        m->end = MACHINE_FAILED;
+    }
+    m->reset_wanted = false;
+    if (m->ending)
+        m->config.ended(m->config.opaque, m->end, m->end_code);
+    else
+        resume_all(m);
+}
+
+static void end(struct machine *m, enum machine_end how, unsigned code)
+{
+    if (m->ending)
+        return;
+    m->ending = true;
+    m->end = how;
+    m->end_code = code;
+    for (unsigned i = 0; i < m->config.cpus; i++) /* no further instruction than need be */
+        vcpu_kick(m->cpu[i].vcpu);
+    loop_post(m->loop, act, m);
+}
+
+void machine_reset(struct machine *m)
+{
+    m->reset_wanted = true;
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        vcpu_kick(m->cpu[i].vcpu);
+    loop_post(m->loop, act, m);
+}
+
+static void power_request(void *opaque, enum power_event event, unsigned code)
+{
+    struct machine *m = opaque;
+
+    trace(machine_power, event, code);
+    switch (event) {
+    case POWER_OFF: end(m, MACHINE_POWERED_OFF, 0); break;
+    case POWER_EXIT: end(m, MACHINE_DEBUG_EXIT, code); break;
+    case POWER_RESET:
+    case POWER_PANIC:
+        if (m->config.no_reboot)
+            end(m, event == POWER_RESET ? MACHINE_RESET : MACHINE_CRASHED, 0);
+        else if (event == POWER_RESET) /* after a panic the guest decides by itself what to do */
+            machine_reset(m);
+        break;
+    }
+}
+
+static void cpu_stopped(void *opaque, unsigned index, const struct error *failure)
+{
+    struct machine *m = opaque;
+
+    trace(machine_stop, index, failure ? failure->text : "triple fault");
+    if (failure) {
+        m->error = *failure;
+        end(m, MACHINE_FAILED, 0);
+    } else if (m->config.no_reboot) {
+        end(m, MACHINE_CRASHED, 0);
+    } else {
+        machine_reset(m); /* a PC's chipset turns the shutdown cycle into a reset */
+    }
+}
+
+/* ---- building ---- */
+
+static int make_cpus(struct machine *m, struct error *err)
+{
+    struct vcpu_owner owner = {.lock = m->lock, .stopped = cpu_stopped, .opaque = m};
+
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        struct cpu_config c = {
+            .index = i,
+            .count = m->config.cpus,
+            .model = m->config.cpu_model,
+            .bus = {.opaque = &m->cpu[i], .mem = &m->board.mem, .clock = m->board.clock, .io_read = bus_read,
+                    .io_write = bus_write, .intr_ack = bus_intr_ack, .get_tpr = bus_get_tpr,
+                    .set_tpr = bus_set_tpr, .msr_read = bus_msr_read, .msr_write = bus_msr_write},
+        };
+        m->cpu[i].vcpu = vcpu_new(m->ops, &c, &owner, err);
+        if (!m->cpu[i].vcpu)
+            return -ENOMEM;
+    }
+    m->board.mem.code_opaque = m;
+    m->board.mem.code_written = code_written;
+    return 0;
+}
+
+static int build(struct machine *m, struct error *err)
+{
+    struct lapic_cpu pins[MACHINE_MAX_CPUS];
+    struct board_config config = {
+        .machine = &m->config,
+        .loop = m->loop,
+        .power = {.request = power_request, .opaque = m},
+        .cpu_pins = pins,
+    };
+    int r;
+
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
+        pins[i] = (struct lapic_cpu){
+            .intr = pin_intr, .nmi = pin_nmi, .init = pin_init, .sipi = pin_sipi, .opaque = &m->cpu[i]};
+    }
+    r = board_init(&m->board, &config, err);
+    if (r == 0)
+        r = make_cpus(m, err);
+    return r < 0 ? r : reset_now(m, err);
+}
+
+struct machine *machine_new(const struct machine_config *config, struct loop *loop, pthread_mutex_t *lock,
+                            struct error *err)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    int r;
+
+    if (!m) {
+        error_set(err, -ENOMEM, "the machine: out of memory");
+        return NULL;
+    }
+    m->config = *config;
+    m->loop = loop;
+    m->lock = lock;
+    m->ops = cpu_select(config->cpu, m->cpu_why, sizeof(m->cpu_why), err);
+    pthread_mutex_lock(lock);
+    r = m->ops ? build(m, err) : -EINVAL;
+    pthread_mutex_unlock(lock);
+    if (r < 0) {
+        machine_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+int machine_start(struct machine *m, struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(m->lock);
+    for (unsigned i = 0; r == 0 && i < m->config.cpus; i++)
+        r = vcpu_start(m->cpu[i].vcpu, err);
+    if (r == 0) {
+        clock_start(m->board.clock);
+        resume_all(m);
+    }
+    pthread_mutex_unlock(m->lock);
+    return r;
+}
+
+void machine_free(struct machine *m)
+{
+    if (!m)
+        return;
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        struct vcpu *v = m->cpu[i].vcpu;
+        m->cpu[i].vcpu = NULL; /* devices that go away may still move their wires */
+        vcpu_free(v);
+    }
+    m->board.mem.code_written = NULL;
+    pthread_mutex_lock(m->lock);
+    board_done(&m->board);
+    pthread_mutex_unlock(m->lock);
+    free(m);
+}
+
+void machine_power_button(struct machine *m)
+{
+    acpi_pm_power_button(m->board.pm);
+}
+
+struct device *machine_serial(struct machine *m)
+{
+    return m->board.uart;
+}
+
+struct device *machine_console(struct machine *m)
+{
+    return m->board.console;
+}
+
+const struct error *machine_error(const struct machine *m)
+{
+    return &m->error;
+}
+
+void machine_print_stats(struct machine *m, FILE *f)
+{
+    fprintf(f, "cpu backend: %s (%s)\n", m->ops->name, m->cpu_why);
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        if (m->ops->stats)
+            m->ops->stats(vcpu_cpu(m->cpu[i].vcpu), f);
+    stats_print(f);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One virtual machine: the board, its processors and their threads, its life from start to end.
+ *
+ * Contract: machine_new, machine_start and machine_free on the main thread, which then runs the loop.
+ * Everything else with the machine lock held (loop callbacks have it). Each vCPU has a thread; it takes
+ * the lock around every device access. `ended` is called once on the loop's thread.
+ */
+#ifndef MACHINE_MACHINE_H
+#define MACHINE_MACHINE_H
+
+#include <pthread.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "devices/uart16550.h"
+#include "devices/virtio/virtio_console.h"
+
+struct block;
+struct loop;
+struct machine;
+struct net_port;
+
+enum { MACHINE_MAX_DISKS = 16, MACHINE_MAX_NICS = 8, MACHINE_MAX_CPUS = 32 };
+
+enum machine_end {
+    MACHINE_POWERED_OFF, /* the guest switched itself off */
+    MACHINE_RESET,       /* the guest asked for a reset, and no_reboot is set */
+    MACHINE_CRASHED,     /* triple fault or panic notice, and no_reboot is set */
+    MACHINE_DEBUG_EXIT,  /* debug-exit port; code says the exit status */
+    MACHINE_FAILED,      /* our own failure; machine_error says what */
+};
+
+struct machine_nic {
+    struct net_port *port; /* the caller's, outlives the machine */
+    uint8_t mac[6];
+};
+
+struct machine_config {
+    const char *name;
+    unsigned cpus;
+    uint64_t memory; /* bytes, multiple of 2 MiB */
+    const char *cpu; /* backend: auto, ref */
+    const char *cpu_model; /* NULL = default */
+    const char *kernel, *initrd, *cmdline; /* kernel is needed, the others may be NULL */
+    struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */
+    unsigned disks;
+    struct machine_nic nic[MACHINE_MAX_NICS];
+    unsigned nics;
+    struct serial_port serial; /* COM1 */
+    bool has_console;
+    struct console_port console; /* virtio console, if has_console */
+    bool no_reboot, debug_exit;
+    void (*ended)(void *opaque, enum machine_end how, unsigned code);
+    void *opaque;
+};
+
+/* Builds the board and loads the kernel. The config's strings must outlive the machine. */
+struct machine *machine_new(const struct machine_config *config, struct loop *loop, pthread_mutex_t *lock,
+                            struct error *err);
+int machine_start(struct machine *m, struct error *err); /* starts the clock and the vCPU threads */
+/* Stops the threads (not with the lock held) and frees everything. Accepts NULL. */
+void machine_free(struct machine *m);
+
+void machine_power_button(struct machine *m);
+void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
+
+struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
+struct device *machine_console(struct machine *m); /* NULL without has_console */
+const struct error *machine_error(const struct machine *m);
+void machine_print_stats(struct machine *m, FILE *f); /* backend and why, per-CPU counters */
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Processor threads. A halted processor sleeps on a condition of its own, so that interrupts wake one thread only. */
+#include "machine/vcpu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/trace.h"
+
+struct vcpu {
+    const struct cpu_ops *ops;
+    struct cpu *cpu;
+    struct vcpu_owner owner;
+    pthread_t thread;
+    bool started;
+    unsigned index;
+    /* Under the machine lock. */
+    bool want_run, quit, parked, dead;
+    pthread_cond_t changed;
+    /* Sleep of a halted processor. */
+    pthread_mutex_t sleep_lock;
+    pthread_cond_t wake;
+    bool kicked;
+};
+
+struct cpu *vcpu_cpu(struct vcpu *v)
+{
+    return v->cpu;
+}
+
+static void wake(struct vcpu *v, bool kick)
+{
+    pthread_mutex_lock(&v->sleep_lock);
+    if (kick)
+        v->kicked = true;
+    pthread_cond_signal(&v->wake);
+    pthread_mutex_unlock(&v->sleep_lock);
+}
+
+void vcpu_signal(struct vcpu *v, enum cpu_signal_kind kind, uint8_t vector)
+{
+    v->ops->signal(v->cpu, kind, vector);
+    if (kind != CPU_SIGNAL_INTR_OFF && !(v->started && pthread_equal(v->thread, pthread_self())))
+        wake(v, false);
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+    v->ops->kick(v->cpu);
+    wake(v, true);
+}
+
+static void sleep_halted(struct vcpu *v)
+{
+    pthread_mutex_lock(&v->sleep_lock);
+    while (!v->kicked && !v->ops->runnable(v->cpu))
+        pthread_cond_wait(&v->wake, &v->sleep_lock);
+    v->kicked = false;
+    pthread_mutex_unlock(&v->sleep_lock);
+}
+
+/* Waits until the machine runs. False: the thread must end. */
+static bool park(struct vcpu *v)
+{
+    pthread_mutex_lock(v->owner.lock);
+    while (!v->quit && (!v->want_run || v->dead)) {
+        v->parked = true;
+        pthread_cond_broadcast(&v->changed);
+        pthread_cond_wait(&v->changed, v->owner.lock);
+    }
+    v->parked = false;
+    pthread_mutex_unlock(v->owner.lock);
+    return !v->quit;
+}
+
+static void stopped(struct vcpu *v, const struct error *failure)
+{
+    pthread_mutex_lock(v->owner.lock);
+    v->dead = true;
+    v->owner.stopped(v->owner.opaque, v->index, failure);
+    pthread_mutex_unlock(v->owner.lock);
+}
+
+static void *thread_main(void *opaque)
+{
+    struct vcpu *v = opaque;
+
+    while (park(v)) {
+        switch (v->ops->run(v->cpu)) {
+        case CPU_EXIT_HALT:
+            stat_inc(vcpu_halts);
+            sleep_halted(v);
+            break;
+        case CPU_EXIT_SHUTDOWN: stopped(v, NULL); break;
+        case CPU_EXIT_ERROR: stopped(v, &v->cpu->error); break;
+        case CPU_EXIT_KICK: break;
+        }
+    }
+    return NULL;
+}
+
+struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config, const struct vcpu_owner *owner,
+                      struct error *err)
+{
+    struct vcpu *v = calloc(1, sizeof(*v));
+
+    if (!v) {
+        error_set(err, -ENOMEM, "processor %u: out of memory", config->index);
+        return NULL;
+    }
+    v->ops = ops;
+    v->owner = *owner;
+    v->index = config->index;
+    v->parked = true;
+    pthread_cond_init(&v->changed, NULL);
+    pthread_mutex_init(&v->sleep_lock, NULL);
+    pthread_cond_init(&v->wake, NULL);
+    if (ops->create(config, &v->cpu, err) < 0) {
+        vcpu_free(v);
+        return NULL;
+    }
+    return v;
+}
+
+void vcpu_free(struct vcpu *v)
+{
+    if (!v)
+        return;
+    if (v->started) {
+        pthread_mutex_lock(v->owner.lock);
+        v->quit = true;
+        vcpu_kick(v);
+        pthread_cond_broadcast(&v->changed);
+        pthread_mutex_unlock(v->owner.lock);
+        pthread_join(v->thread, NULL);
+    }
+    if (v->cpu)
+        v->ops->destroy(v->cpu);
+    pthread_cond_destroy(&v->changed);
+    pthread_mutex_destroy(&v->sleep_lock);
+    pthread_cond_destroy(&v->wake);
+    free(v);
+}
+
+int vcpu_start(struct vcpu *v, struct error *err)
+{
+    int r = pthread_create(&v->thread, NULL, thread_main, v);
+
+    if (r)
+        return error_set(err, -r, "processor %u: its thread cannot be made: %s", v->index, strerror(r));
+    v->started = true;
+    return 0;
+}
+
+void vcpu_resume(struct vcpu *v)
+{
+    v->want_run = true;
+    v->dead = false;
+    pthread_cond_broadcast(&v->changed);
+}
+
+void vcpu_pause(struct vcpu *v)
+{
+    v->want_run = false;
+    vcpu_kick(v);
+    while (v->started && !v->parked)
+        pthread_cond_wait(&v->changed, v->owner.lock);
+}

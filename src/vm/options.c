@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line of viv-vm. */
+#include "vm/options.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/chardev.h"
+
+#define MEMORY_MIN (16ull << 20)
+#define MEMORY_MAX (128ull << 30)
+
+/* ---- values ---- */
+
+static int parse_size(const char *s, uint64_t *ret, struct error *err)
+{
+    char *end;
+    unsigned long long v;
+    unsigned shift = 0;
+
+    errno = 0;
+    v = isdigit((unsigned char)*s) ? strtoull(s, &end, 10) : (end = (char *)s, 0ull);
+    if (end != s && *end && strchr("kKmMgGtT", *end)) {
+        shift = 10 * (1 + (unsigned)(strchr("kmgt", tolower((unsigned char)*end)) - "kmgt"));
+        end++;
+    }
+    if (end == s || *end || errno || v > UINT64_MAX >> shift)
+        return error_set(err, -EINVAL, "'%s' is no size: write a number with K, M, G or T, as in 512M", s);
+    *ret = (uint64_t)v << shift;
+    return 0;
+}
+
+static int parse_number(const char *s, unsigned long min, unsigned long max, unsigned long *ret, struct error *err)
+{
+    char *end;
+    unsigned long v;
+
+    errno = 0;
+    v = isdigit((unsigned char)*s) ? strtoul(s, &end, 10) : (end = (char *)s, 0ul);
+    if (end == s || *end || errno || v < min || v > max)
+        return error_set(err, -EINVAL, "'%s' is not a number from %lu to %lu", s, min, max);
+    *ret = v;
+    return 0;
+}
+
+static char *copy_value(struct options *o, const char *s)
+{
+    char *copy = strdup(s);
+
+    if (!copy || o->copy_count == sizeof(o->copies) / sizeof(o->copies[0])) {
+        free(copy);
+        return NULL;
+    }
+    o->copies[o->copy_count++] = copy;
+    return copy;
+}
+
+/* Next comma-separated part; a doubled comma stands for one in a value (file names). */
+static char *next_part(char **rest)
+{
+    char *from = *rest, *to = from, *start = from;
+
+    if (!from)
+        return NULL;
+    for (; *from; from++) {
+        if (*from == ',' && from[1] == ',')
+            from++;
+        else if (*from == ',')
+            break;
+        *to++ = *from;
+    }
+    *rest = *from ? from + 1 : NULL;
+    *to = 0;
+    return start;
+}
+
+/* ---- one function an option ---- */
+
+static int set_name(struct options *o, const char *v, struct error *err)
+{
+    if (!*v || strlen(v) > 63)
+        return error_set(err, -EINVAL, "a machine's name has 1 to 63 characters");
+    o->name = v;
+    return 0;
+}
+
+static int set_cpus(struct options *o, const char *v, struct error *err)
+{
+    unsigned long n;
+    int r = parse_number(v, 1, MACHINE_MAX_CPUS, &n, err);
+
+    if (r == 0 && n > 1)
+        return error_set(err, -EINVAL, "this version runs one processor a machine: use --cpus 1");
+    o->cpus = 1;
+    return r;
+}
+
+static int set_memory(struct options *o, const char *v, struct error *err)
+{
+    int r = parse_size(v, &o->memory, err);
+
+    if (r == 0 && (o->memory < MEMORY_MIN || o->memory > MEMORY_MAX))
+        return error_set(err, -EINVAL, "a machine's memory is from 16M to 128G, not %s", v);
+    o->memory = (o->memory + (2 << 20) - 1) & ~((2ull << 20) - 1);
+    return r;
+}
+
+static int set_cpu(struct options *o, const char *v, struct error *err)
+{
+    o->cpu = v;
+    return 0;
+}
+
+static int set_cpu_model(struct options *o, const char *v, struct error *err)
+{
+    o->cpu_model = v;
+    return 0;
+}
+
+static int set_kernel(struct options *o, const char *v, struct error *err)
+{
+    o->kernel = v;
+    return 0;
+}
+
+static int set_initrd(struct options *o, const char *v, struct error *err)
+{
+    o->initrd = v;
+    return 0;
+}
+
+static int set_append(struct options *o, const char *v, struct error *err)
+{
+    o->append = v;
+    return 0;
+}
+
+static int set_disk(struct options *o, const char *v, struct error *err)
+{
+    struct block_options *d = &o->disk[o->disks];
+    char *rest, *part;
+
+    if (o->disks == MACHINE_MAX_DISKS)
+        return error_set(err, -EINVAL, "a machine has at most %d disks", MACHINE_MAX_DISKS);
+    rest = copy_value(o, v);
+    part = next_part(&rest);
+    if (!part || !*part)
+        return error_set(err, -EINVAL, "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
+    *d = (struct block_options){.path = part, .format = "raw"};
+    while ((part = next_part(&rest))) {
+        if (!strncmp(part, "format=", 7))
+            d->format = part + 7;
+        else if (!strcmp(part, "readonly") || !strcmp(part, "readonly=on"))
+            d->readonly = true;
+        else if (strcmp(part, "readonly=off") != 0)
+            return error_set(err, -EINVAL, "'%s' is no property of a disk: use format=raw or readonly", part);
+    }
+    if (strcmp(d->format, "raw") != 0)
+        return error_set(err, -EINVAL, "disk '%s': the format '%s' is not supported: use format=raw", d->path, d->format);
+    o->disks++;
+    return 0;
+}
+
+static int parse_mac(const char *s, uint8_t mac[6], struct error *err)
+{
+    char tail;
+
+    if (strlen(s) != 17 || sscanf(s, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%c", mac, mac + 1, mac + 2, mac + 3, mac + 4,
+                                  mac + 5, &tail) != 6)
+        return error_set(err, -EINVAL, "'%s' is no MAC address: write six pairs of hex digits, as in 52:54:00:12:34:56", s);
+    if (mac[0] & 1)
+        return error_set(err, -EINVAL, "the MAC address '%s' is a multicast address: its first byte must be even", s);
+    return 0;
+}
+
+/* tcp:ADDRESS:HOSTPORT:GUESTPORT; the address may be an IPv6 one in brackets, or empty for all. */
+static int parse_forward(const char *s, struct net_forward *f, struct error *err)
+{
+    static const char form[] = "write it as tcp:127.0.0.1:2222:22";
+    const char *address, *end, *colon;
+    struct in6_addr six;
+    struct in_addr four;
+    unsigned long port;
+    char number[16];
+
+    *f = (struct net_forward){.udp = !strncmp(s, "udp:", 4)};
+    if (!f->udp && strncmp(s, "tcp:", 4) != 0)
+        return error_set(err, -EINVAL, "the forward '%s' names neither tcp nor udp: %s", s, form);
+    address = s + 4;
+    end = *address == '[' ? strchr(address, ']') : strchr(address, ':');
+    if (end && *address == '[')
+        address++;
+    if (!end || (size_t)(end - address) >= sizeof(f->host))
+        return error_set(err, -EINVAL, "the forward '%s' has no address: %s", s, form);
+    memcpy(f->host, address, (size_t)(end - address));
+    if (!*f->host)
+        strcpy(f->host, "0.0.0.0");
+    if (!inet_pton(AF_INET, f->host, &four) && !inet_pton(AF_INET6, f->host, &six))
+        return error_set(err, -EINVAL, "the forward's address '%s' is not numeric: %s", f->host, form);
+    if (*end == ']')
+        end++;
+    colon = *end == ':' ? strchr(end + 1, ':') : NULL;
+    if (!colon || (size_t)(colon - end - 1) >= sizeof(number))
+        return error_set(err, -EINVAL, "the forward '%s' lacks a port: %s", s, form);
+    memcpy(number, end + 1, (size_t)(colon - end - 1));
+    number[colon - end - 1] = 0;
+    if (parse_number(number, 1, 65535, &port, err) < 0)
+        return error_prefix(err, "the forward '%s'", s);
+    f->host_port = (uint16_t)port;
+    if (parse_number(colon + 1, 1, 65535, &port, err) < 0)
+        return error_prefix(err, "the forward '%s'", s);
+    f->guest_port = (uint16_t)port;
+    return 0;
+}
+
+static int set_nic(struct options *o, const char *v, struct error *err)
+{
+    struct options_nic *n = &o->nic[o->nics];
+    char *rest, *part;
+    int r;
+
+    if (!strcmp(v, "none"))
+        return 0;
+    if (o->nics == MACHINE_MAX_NICS)
+        return error_set(err, -EINVAL, "a machine has at most %d network interfaces", MACHINE_MAX_NICS);
+    *n = (struct options_nic){0};
+    rest = copy_value(o, v);
+    part = next_part(&rest);
+    if (!part || strcmp(part, "user") != 0)
+        return error_set(err, -EINVAL, "'%s' is no kind of network: use --nic user or --nic none", part ? part : "");
+    while ((part = next_part(&rest))) {
+        if (!strncmp(part, "mac=", 4)) {
+            r = parse_mac(part + 4, n->mac, err);
+            n->mac_given = true;
+        } else if (!strncmp(part, "forward=", 8)) {
+            if (n->forwards == OPTIONS_MAX_FORWARDS)
+                return error_set(err, -EINVAL, "a network interface has at most %d forwards", OPTIONS_MAX_FORWARDS);
+            r = parse_forward(part + 8, &n->forward[n->forwards++], err);
+        } else {
+            r = error_set(err, -EINVAL, "'%s' is no property of a network interface: use mac= or forward=", part);
+        }
+        if (r < 0)
+            return r;
+    }
+    o->nics++;
+    return 0;
+}
+
+static int set_line(const char **to, const char *what, const char *v, struct error *err)
+{
+    if (!chardev_spec_valid(v))
+        return error_set(err, -EINVAL, "'%s' is no place for the %s: use stdio, file:PATH, unix:PATH or none", v, what);
+    *to = v;
+    return 0;
+}
+
+static int set_serial(struct options *o, const char *v, struct error *err)
+{
+    return set_line(&o->serial, "serial port", v, err);
+}
+
+static int set_console(struct options *o, const char *v, struct error *err)
+{
+    return set_line(&o->console, "console", v, err);
+}
+
+static int set_trace(struct options *o, const char *v, struct error *err)
+{
+    if (o->traces == OPTIONS_MAX_TRACES)
+        return error_set(err, -EINVAL, "at most %d --trace patterns can be given", OPTIONS_MAX_TRACES);
+    o->trace[o->traces++] = v;
+    return 0;
+}
+
+static int set_no_reboot(struct options *o, const char *v, struct error *err)
+{
+    o->no_reboot = true;
+    return 0;
+}
+
+static int set_debug_exit(struct options *o, const char *v, struct error *err)
+{
+    o->debug_exit = true;
+    return 0;
+}
+
+static int set_stats(struct options *o, const char *v, struct error *err)
+{
+    o->stats = true;
+    return 0;
+}
+
+static int set_help(struct options *o, const char *v, struct error *err)
+{
+    o->help = true;
+    return 0;
+}
+
+static int set_version(struct options *o, const char *v, struct error *err)
+{
+    o->version = true;
+    return 0;
+}
+
+struct option {
+    const char *name, *value; /* value NULL: a switch */
+    int (*set)(struct options *o, const char *v, struct error *err);
+    const char *help, *example;
+};
+
+static const struct option table[] = {
+    {"name", "N", set_name, "name of the machine, in messages", "--name web"},
+    {"cpus", "N", set_cpus, "number of processors (1 in this version)", "--cpus 1"},
+    {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
+    {"cpu", "BACKEND", set_cpu, "what executes the guest: auto, or ref (the interpreter); default auto, --stats says what it chose and why", "--cpu ref"},
+    {"cpu-model", "MODEL", set_cpu_model, "what the guest's CPUID offers: host, x86-64-v1, x86-64-v2, x86-64-v3; default the highest this host can execute", "--cpu-model x86-64-v2"},
+    {"kernel", "FILE", set_kernel, "kernel to boot: Linux bzImage, or an ELF file with a PVH entry", "--kernel vmlinuz"},
+    {"initrd", "FILE", set_initrd, "initial RAM disk for the kernel", "--initrd initrd.img"},
+    {"append", "STRING", set_append, "command line of the kernel", "--append 'root=/dev/vda console=ttyS0'"},
+    {"disk", "FILE[,format=raw][,readonly]", set_disk, "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written twice", "--disk debian.raw --disk data.raw,readonly"},
+    {"nic", "user[,mac=MAC][,forward=tcp:ADDRESS:PORT:GUESTPORT]...|none", set_nic, "a virtio network interface behind user-mode NAT: DHCP, 10.0.2.2 is the host; forwards open ports of the host; default none", "--nic user,forward=tcp:127.0.0.1:2222:22"},
+    {"serial", "stdio|file:PATH|unix:PATH|none", set_serial, "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, Ctrl-] twice sends one", "--serial unix:/tmp/web.serial"},
+    {"console", "stdio|file:PATH|unix:PATH|none", set_console, "adds a virtio console (hvc0) that goes there", "--console unix:/tmp/web.console --serial none"},
+    {"no-reboot", NULL, set_no_reboot, "end with code 3 instead when the guest resets or crashes", "--no-reboot"},
+    {"trace", "PATTERN", set_trace, "print trace events whose names match; may be repeated; 'help' lists them", "--trace 'virtio_*'"},
+    {"stats", NULL, set_stats, "print counters, and the CPU backend with the reason for it, at the end", "--stats"},
+    {"debug-exit", NULL, set_debug_exit, "a 32-bit port at 0xf4: writing v ends the program with exit code (v<<1)|1", "--debug-exit"},
+    {"version", NULL, set_version, "print the version and end", "--version"},
+    {"help", NULL, set_help, "print this text and end", "--help"},
+};
+enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
+
+static const struct option *find_option(const char *arg, const char **ret_value, struct error *err)
+{
+    size_t n = strcspn(arg, "=");
+
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (strlen(table[i].name) == n && !strncmp(table[i].name, arg, n)) {
+            *ret_value = arg[n] ? arg + n + 1 : NULL;
+            return &table[i];
+        }
+    error_set(err, -EINVAL, "there is no option '--%.*s': 'viv-vm --help' lists them all", (int)(n < 60 ? n : 60), arg);
+    return NULL;
+}
+
+static int parse_one(struct options *o, int argc, char **argv, int *i, struct error *err)
+{
+    const char *arg = argv[*i], *value;
+    const struct option *opt;
+    int r;
+
+    if (strncmp(arg, "--", 2) != 0 || !arg[2])
+        return error_set(err, -EINVAL, "'%.60s' is no option: options begin with --, 'viv-vm --help' lists them all", arg);
+    opt = find_option(arg + 2, &value, err);
+    if (!opt)
+        return -EINVAL;
+    if (opt->value && !value) {
+        if (*i + 1 >= argc)
+            return error_set(err, -EINVAL, "--%s needs a value (%s), as in %s", opt->name, opt->value, opt->example);
+        value = argv[++*i];
+    }
+    if (!opt->value && value)
+        return error_set(err, -EINVAL, "--%s takes no value", opt->name);
+    r = opt->set(o, value, err);
+    return r < 0 ? error_prefix(err, "--%s", opt->name) : 0;
+}
+
+static int check(const struct options *o, struct error *err)
+{
+    if (o->help || o->version)
+        return 0;
+    for (unsigned i = 0; i < o->traces; i++)
+        if (!strcmp(o->trace[i], "help"))
+            return 0;
+    if (!o->kernel)
+        return error_set(err, -EINVAL, "there is nothing to boot: give a kernel with --kernel FILE");
+    if (!strcmp(o->serial, "stdio") && o->console && !strcmp(o->console, "stdio"))
+        return error_set(err, -EINVAL, "--serial and --console both want stdio: give one of them another place");
+    return 0;
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct error *err)
+{
+    *o = (struct options){.name = "vm", .cpu = "auto", .serial = "stdio", .cpus = 1, .memory = 512ull << 20};
+    for (int i = 1; i < argc; i++) {
+        int r = parse_one(o, argc, argv, &i, err);
+        if (r < 0)
+            return r;
+    }
+    return check(o, err);
+}
+
+void options_done(struct options *o)
+{
+    while (o->copy_count)
+        free(o->copies[--o->copy_count]);
+}
+
+void options_help(FILE *f)
+{
+    fprintf(f, "viv-vm runs one virtual machine.\n\nusage: viv-vm --kernel FILE [OPTION]...\n\n");
+    for (unsigned i = 0; i < OPTIONS; i++)
+        fprintf(f, "  --%s%s%s\n      %s.\n      example: %s\n", table[i].name, table[i].value ? " " : "",
+                table[i].value ? table[i].value : "", table[i].help, table[i].example);
+    fprintf(f, "\nA Debian guest with its disk, network and ssh on port 2222 of this host:\n"
+               "  viv-vm --memory 1G --kernel vmlinuz --initrd initrd.img --append 'root=LABEL=root console=ttyS0' \\\n"
+               "         --disk debian12.raw --nic user,forward=tcp:127.0.0.1:2222:22\n"
+               "\nSignals: SIGTERM presses the power button (a second one ends the program), SIGINT ends it.\n"
+               "Exit codes: 0 the guest powered off or the user left, 1 viv-vm itself failed, 2 bad option or file,\n"
+               "3 the guest crashed or asked for a reset under --no-reboot; with --debug-exit what the guest says.\n");
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line of viv-vm: one table of options, from which parsing and --help come. */
+#ifndef VM_OPTIONS_H
+#define VM_OPTIONS_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "block/block.h"
+#include "machine/machine.h"
+#include "net/net.h"
+
+enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
+
+struct options_nic {
+    bool none;
+    bool mac_given;
+    uint8_t mac[6];
+    struct net_forward forward[OPTIONS_MAX_FORWARDS];
+    unsigned forwards;
+};
+
+struct options {
+    const char *name, *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
+    unsigned cpus;
+    uint64_t memory;
+    struct block_options disk[MACHINE_MAX_DISKS];
+    unsigned disks;
+    struct options_nic nic[MACHINE_MAX_NICS];
+    unsigned nics;
+    const char *trace[OPTIONS_MAX_TRACES];
+    unsigned traces;
+    bool no_reboot, debug_exit, stats, help, version;
+    char *copies[64]; /* split option values, freed by options_done */
+    unsigned copy_count;
+};
+
+/* 0, or -EINVAL with the sentence. Checks everything that needs no file. */
+int options_parse(struct options *o, int argc, char **argv, struct error *err);
+void options_done(struct options *o);
+void options_help(FILE *f);
+
+#endif
