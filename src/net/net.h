@@ -38,6 +38,7 @@ struct net_port {
     void (*received)(void *opaque);                                  /* set by the NIC, or NULL */
     void *opaque;
     uint16_t mtu;   /* of the link, for guests that ask; 0 = default 1500 */
+    uint16_t guest_mtu; /* set by the NIC: what the guest's driver goes by; 0 = 1500 */
     bool big_tcp;   /* takes TCP segments larger than the MTU (a NIC may offer TSO) */
     bool checked;   /* frames to the guest have correct checksums that need no second look */
 };

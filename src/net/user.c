@@ -12,6 +12,9 @@
  * Frames for the guest go to the NIC directly when they arise in a round of the loop; those that
  * arise inside net_send, or that the NIC has no room for, wait in a bounded queue.
  *
+ * Between libslirp and the guest stand two repairs: frames to the guest are cut to what it takes
+ * (segment.h), fragments from it are put together (reassemble.h).
+ *
  * Sleep: libslirp asks for a round every 0.5 s as soon as any TCP socket exists, even one that only
  * listens for a port forward, and every second otherwise. Both are ignored while no connection
  * exists (idle), so that an idle machine does not wake up. Its clock advances only in a round, so a
@@ -34,9 +37,12 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "net/net.h"
+#include "net/reassemble.h"
+#include "net/segment.h"
 
 enum {
     USER_MTU = 65520, /* guests that take it need 40 times fewer frames for the same bytes */
+    GUEST_MTU = 1500, /* of a guest whose NIC does not say */
     QUEUE_FRAMES = 1024,
     QUEUE_BYTES = 4 << 20, /* 32 connections with full windows */
     EVENTS = 64,
@@ -83,6 +89,8 @@ struct net_user {
     struct user_frame *head, **tail;
     unsigned queued;
     size_t queued_bytes;
+    struct segment segment;
+    struct reassemble reassemble;
     bool sending;  /* inside net_send */
     bool received; /* the NIC took frames since its last `received` */
     uint8_t flat[NET_FRAME_MAX];
@@ -146,13 +154,21 @@ static void enqueue(struct net_user *u, const void *frame, size_t len) {
     u->queued_bytes += len;
 }
 
+static void put(void *opaque, const uint8_t *frame, size_t len) {
+    struct net_user *u = opaque;
+
+    if (u->sending || u->head || !offer(u, frame, len))
+        enqueue(u, frame, len);
+}
+
 static ssize_t from_slirp(const void *frame, size_t len, void *opaque) {
     struct net_user *u = opaque;
 
     if (len > NET_FRAME_MAX)
         stat_inc(net_user_dropped);
-    else if (u->sending || u->head || !offer(u, frame, len))
-        enqueue(u, frame, len);
+    else
+        segment_cut(&u->segment, frame, len, u->port.guest_mtu ? u->port.guest_mtu : GUEST_MTU, put,
+                    u);
     return (ssize_t)len;
 }
 
@@ -372,6 +388,10 @@ static void user_send(struct net_port *p, const struct iovec *iov, unsigned coun
         len += iov[i].iov_len;
     }
     stat_inc(net_user_frames_out);
+    frame = reassemble_add(&u->reassemble, frame, len, &len);
+    if (!frame)
+        return;
+    segment_learn(&u->segment, frame, len);
     u->sending = true;
     if (now_ns() - u->polled_at > STALE_NS)
         poll_slirp(u);
@@ -422,6 +442,7 @@ static void user_close(struct net_port *p) {
         close(u->epoll);
     if (u->timer_fd >= 0)
         close(u->timer_fd);
+    reassemble_done(&u->reassemble);
     free(u->fds);
     free(u->watched);
     free(u);

@@ -24,6 +24,7 @@
 #include "base/bytes.h"
 #include "base/trace.h"
 #include "devices/virtio/virtio.h"
+#include "net/checksum.h"
 #include "net/net.h"
 
 #define F_CSUM       (1ull << 0)
@@ -60,29 +61,6 @@ struct virtio_net {
 
 /* ------------------------------------------------------------------ guest to network */
 
-/* The checksum of RFC 1071 over bytes that may begin anywhere; `len` at most NET_FRAME_MAX. */
-static uint16_t checksum(const uint8_t *p, size_t len) {
-    uint64_t sum = 0;
-
-    for (; len >= 8; p += 8, len -= 8) {
-        uint64_t v;
-
-        memcpy(&v, p, sizeof(v));
-        sum += (v & 0xffffffff) + (v >> 32);
-    }
-    for (; len >= 2; p += 2, len -= 2) {
-        uint16_t v;
-
-        memcpy(&v, p, sizeof(v));
-        sum += v;
-    }
-    if (len)
-        sum += *p; /* the low byte of a little-endian pair */
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)~sum;
-}
-
 /*
  * 5.1.6.2: the field holds the sum of the pseudo header; what is to be stored there is the checksum
  * from csum_start to the end. The bytes stay in memory order throughout, so no swapping is needed.
@@ -93,7 +71,7 @@ static bool complete_checksum(struct virtio_net *d, const uint8_t *header, size_
 
     if (start >= len || field + 2 > len)
         return false;
-    sum = checksum(d->frame + start, len - start);
+    sum = checksum_end(checksum_add(0, d->frame + start, len - start));
     if (!sum)
         sum = 0xffff; /* in UDP 0 means "none"; in TCP both are the same number */
     memcpy(d->frame + field, &sum, sizeof(sum));
@@ -290,6 +268,19 @@ static void net_config_read(struct virtio *v, unsigned offset, void *buf, unsign
     memcpy(buf, c + offset, len);
 }
 
+static void tell_port(struct virtio_net *d) {
+    if (d->port)
+        d->port->guest_mtu = virtio_has(&d->virtio, F_MTU) ? d->port->mtu : 0;
+}
+
+static void net_status(struct virtio *v, uint8_t old, uint8_t now) {
+    struct virtio_net *d = (struct virtio_net *)v;
+
+    if (!now)
+        d->pushed = false;
+    tell_port(d);
+}
+
 static const struct virtio_type net_type = {
     .id = VIRTIO_ID_NET,
     .features = F_CSUM | F_GUEST_CSUM | F_MTU | F_MAC | F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN |
@@ -299,6 +290,7 @@ static const struct virtio_type net_type = {
     .config_size = CONFIG_SIZE,
     .pci_class = 0x02000000, /* network, Ethernet */
     .notify = net_notify,
+    .status = net_status,
     .config_read = net_config_read,
 };
 
@@ -339,7 +331,12 @@ static void net_done(struct device *dev) {
     virtio_done(&d->virtio);
 }
 
-static void net_post_load(void *obj) { virtio_post_load(&((struct virtio_net *)obj)->virtio); }
+static void net_post_load(void *obj) {
+    struct virtio_net *d = obj;
+
+    virtio_post_load(&d->virtio);
+    tell_port(d);
+}
 
 static const struct state_desc net_state = {
     .name = "virtio_net",
