@@ -294,7 +294,7 @@ HOT unsigned find_row(const struct insn *in, const struct cursor *c) {
 
 /* The next `len` bytes (1..8), which must be there. */
 HOT uint64_t next_bytes(const struct cursor *c, unsigned len, bool is_signed) {
-    unsigned unused = 64 - 8 * len;
+    unsigned unused = (64 - 8 * len) & 63;
     uint64_t value = 0;
     if (c->at + 8u <= c->given) {
         memcpy(&value, c->bytes + c->at, 8);
