@@ -393,6 +393,7 @@ static void msix_messages_carry_what_the_guest_wrote(void **state) {
     pci_msix_notify(&t->pci, VECTORS);
     pci_msix_notify(&t->pci, 0xffff);
     assert_int_equal(b.msi_count, 1);
+    assert_int_equal(peek(pba), 0);
     toy_free(t);
 }
 

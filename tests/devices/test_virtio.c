@@ -17,7 +17,7 @@ enum { NEXT = 1, WRITE = 2, INDIRECT = 4, NEEDS_RESET = 0x40 };
 
 struct toy {
     struct virtio virtio;
-    uint8_t config[10];
+    uint8_t config[10], beyond[8];
     struct virtio_chain kept[4], scratch;
     unsigned kept_count, notified[2], taken, statuses;
     uint8_t last_old, last_now;
@@ -90,6 +90,7 @@ static int toy_init(struct device *dev, struct error *err) {
 
     for (unsigned i = 0; i < sizeof(t->config); i++)
         t->config[i] = (uint8_t)(0xa0 + i);
+    memset(t->beyond, 0xee, sizeof(t->beyond));
     return virtio_init(&t->virtio, &type, F_TOY, err);
 }
 
@@ -624,6 +625,12 @@ static void put_desc(unsigned i, gpa addr, uint32_t len, uint16_t flags, uint16_
     driver_desc(&d, d.q[0].desc, i, addr, len, flags, next);
 }
 
+/* What lies where a bad ring points is good, so that only the pointing itself is wrong. */
+static void put_good(void) {
+    for (unsigned i = 0; i <= 16; i++)
+        put_desc(i, 0x8000, 4, 0, 0);
+}
+
 static void bad_index(void) { driver_avail(&d, ECHO, 16); }
 
 static void bad_next(void) {
@@ -678,10 +685,12 @@ static void put_indirect(gpa table, uint32_t len, uint16_t flags) {
 }
 
 static gpa inner(gpa addr, uint32_t len, uint16_t flags, uint16_t next) {
-    gpa at = board_alloc(&b, 32, 16);
+    gpa at = board_alloc(&b, 48, 16);
 
     driver_desc(&d, at, 0, addr, len, flags, next);
     driver_desc(&d, at, 1, 0x8000, 4, 0, 0);
+    driver_desc(&d, at, 2, 0x8000, 4, 0, 0);
+    driver_desc(&d, 0x9000, 0, 0x8000, 4, 0, 0);
     return at;
 }
 
@@ -734,6 +743,7 @@ static void a_broken_ring_asks_for_a_reset_and_nothing_worse(void **state) {
 
         start(VIRTIO_F_INDIRECT_DESC, true);
         before = b.msi_count;
+        put_good();
         bad_rings[i].put();
         t->taken = 0;
         driver_kick(&d, ECHO);

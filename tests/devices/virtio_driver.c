@@ -271,7 +271,8 @@ void driver_queue(struct driver *d, unsigned queue, uint16_t size) {
     *q = (struct driver_queue){.size = (uint16_t)driver_read(d, 0x18, 2)};
     if (!q->size || (size && q->size != size))
         give_up("driver_queue", "the device does not take the queue's size");
-    q->desc = board_alloc(d->b, 16 * (uint64_t)q->size, 16);
+    /* One descriptor more than there is, for tests that point past the end. */
+    q->desc = board_alloc(d->b, 16 * ((uint64_t)q->size + 1), 16);
     q->avail = board_alloc(d->b, 6 + 2 * (uint64_t)q->size, 2);
     q->used = board_alloc(d->b, 6 + 8 * (uint64_t)q->size, 4);
     q->notify = d->notify + driver_read(d, 0x1e, 2) * d->stride;
