@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Comparison of the two results of a case, and the report when they differ. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cpu/diff/diff.h"
+#include "cpu/x86.h"
+
+/* RF, IF and IOPL depend on who looks and when. */
+#define FLAGS_COMPARED (X86_FLAGS_ARITH | X86_FLAG_DF | X86_FLAG_NT | X86_FLAG_AC | X86_FLAG_ID)
+
+static const char gpr_name[16][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                     "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+static const char seg_name[6][3] = {"es", "cs", "ss", "ds", "fs", "gs"};
+
+struct report {
+    bool on, differs;
+};
+
+static void number(struct report *r, const char *what, unsigned index, uint64_t native, uint64_t guest) {
+    if (native == guest)
+        return;
+    r->differs = true;
+    if (r->on)
+        printf("  %s", what);
+    if (r->on && index < 16)
+        printf("%u", index);
+    if (r->on)
+        printf(": host %#llx, ours %#llx\n", (unsigned long long)native, (unsigned long long)guest);
+}
+
+static void hex(const uint8_t *p, unsigned n) {
+    while (n--)
+        printf("%02x", p[n]);
+}
+
+static void bytes(struct report *r, const char *what, unsigned index, const uint8_t *in, const uint8_t *native,
+                  const uint8_t *guest, unsigned n) {
+    if (!memcmp(native, guest, n))
+        return;
+    r->differs = true;
+    if (!r->on)
+        return;
+    printf("  %s%u: before ", what, index);
+    hex(in, n);
+    printf("\n        host ");
+    hex(native, n);
+    printf("\n        ours ");
+    hex(guest, n);
+    printf("\n");
+}
+
+static void compare_fpu(struct report *r, const struct diff_xsave *in, const struct diff_xsave *n,
+                        const struct diff_xsave *g) {
+    number(r, "fcw", 16, n->fcw, g->fcw);
+    number(r, "fsw", 16, n->fsw, g->fsw);
+    number(r, "ftw", 16, n->ftw & 0xff, g->ftw & 0xff);
+    number(r, "fop", 16, n->fop, g->fop);
+    number(r, "fip", 16, n->fip, g->fip);
+    number(r, "fdp", 16, n->fdp, g->fdp);
+    number(r, "mxcsr", 16, n->mxcsr, g->mxcsr);
+    for (unsigned i = 0; i < 8; i++)
+        bytes(r, "st", i, in->st[i], n->st[i], g->st[i], 10);
+    for (unsigned i = 0; i < 16; i++) {
+        bytes(r, "xmm", i, in->xmm[i], n->xmm[i], g->xmm[i], 16);
+        bytes(r, "upper of ymm", i, in->ymm[i], n->ymm[i], g->ymm[i], 16);
+    }
+}
+
+static void compare_memory(struct report *r, const struct diff_batch *b, const struct diff_case *k,
+                           const struct diff_result *n, const struct diff_result *g) {
+    static const enum diff_page pages[DIFF_RW_PAGES] = {DATA_RW0, DATA_RW1, DATA_RW2};
+    unsigned shown = 0;
+
+    for (unsigned p = 0; p < DIFF_RW_PAGES; p++) {
+        if (!memcmp(n->data[p], g->data[p], DIFF_PAGE))
+            continue;
+        for (unsigned i = 0; i < DIFF_PAGE; i++) {
+            uint64_t addr = DIFF_DATA + (uint64_t)pages[p] * DIFF_PAGE + i;
+            if (n->data[p][i] == g->data[p][i] || (k->xstate_bv && addr - k->xstate_bv < 8))
+                continue;
+            r->differs = true;
+            if (r->on && shown++ < 24)
+                printf("  memory %#llx: before %02x, host %02x, ours %02x\n", (unsigned long long)addr, b->data[p][i],
+                       n->data[p][i], g->data[p][i]);
+        }
+    }
+}
+
+static void compare_end(struct report *r, const struct diff_result *n, const struct diff_result *g) {
+    uint64_t ignored = 0;
+
+    number(r, "exception (255 none)", 16, n->vector, g->vector);
+    if (n->vector != g->vector || n->vector == DIFF_COMPLETED)
+        return;
+    if (n->vector == X86_PF) {
+        number(r, "cr2", 16, n->cr2, g->cr2);
+        ignored = n->cr2 >> 47 ? 1 : 0; /* Linux hides whether a kernel page is present */
+    }
+    if (n->vector == X86_PF || (n->vector >= X86_TS && n->vector <= X86_GP))
+        number(r, "error code", 16, n->error & ~ignored, g->error & ~ignored);
+}
+
+static void print_case(const struct diff_case *k, const struct diff_result *native, const struct diff_result *guest) {
+    char text[160];
+    struct insn in;
+
+    printf("differs, %s mode, code at %#llx:\n", k->mode == 8 ? "64-bit" : "32-bit", (unsigned long long)k->code_addr);
+    for (unsigned i = 0; i < k->insns; i++) {
+        unsigned at = k->offset[i], end = i + 1u < k->insns ? k->offset[i + 1] : k->insns_len;
+        text[0] = 0;
+        if (insn_decode(&in, k->code + at, end - at, k->mode) > 0)
+            insn_format(&in, k->code_addr + at, text, sizeof(text));
+        printf("  %#llx: ", (unsigned long long)k->code_addr + at);
+        for (unsigned j = at; j < end; j++)
+            printf("%02x ", k->code[j]);
+        printf(" %s\n", text);
+    }
+    printf("  registers before:");
+    for (unsigned i = 0; i < 16; i++)
+        printf(" %s=%llx", gpr_name[i], (unsigned long long)k->in.gpr[i]);
+    printf(" flags=%llx fs=%llx gs=%llx\n", (unsigned long long)k->in.rflags, (unsigned long long)k->in.fs_base,
+           (unsigned long long)k->in.gs_base);
+    printf("  fcw=%x fsw=%x ftw=%x mxcsr=%x; ended: host %u at %#llx (%llx, %llx), ours %u at %#llx (%llx, %llx)\n",
+           k->in.x.fcw, k->in.x.fsw, k->in.x.ftw, k->in.x.mxcsr, native->vector, (unsigned long long)native->out.rip,
+           (unsigned long long)native->error, (unsigned long long)native->cr2, guest->vector,
+           (unsigned long long)guest->out.rip, (unsigned long long)guest->error, (unsigned long long)guest->cr2);
+    for (unsigned i = 0; i < k->patches; i++) {
+        printf("  memory before at %#llx (%u bytes): ", (unsigned long long)k->patch[i].addr, k->patch[i].len);
+        hex(k->patch[i].bytes, k->patch[i].len);
+        printf("\n");
+    }
+}
+
+static void compare_all(struct report *r, const struct diff_batch *b, const struct diff_case *k,
+                        const struct diff_result *n, const struct diff_result *g) {
+    uint64_t flags = FLAGS_COMPARED & ~(uint64_t)k->flags_ignored;
+
+    compare_end(r, n, g);
+    number(r, "rip", 16, n->out.rip, g->out.rip);
+    for (unsigned i = 0; i < 16; i++)
+        number(r, gpr_name[i], 16, n->out.gpr[i], g->out.gpr[i]);
+    number(r, "flags", 16, n->out.rflags & flags, g->out.rflags & flags);
+    for (unsigned i = 0; i < 6; i++)
+        number(r, seg_name[i], 16, n->out.sel[i], g->out.sel[i]);
+    number(r, "fs base", 16, n->out.fs_base, g->out.fs_base);
+    number(r, "gs base", 16, n->out.gs_base, g->out.gs_base);
+    compare_fpu(r, &k->in.x, &n->out.x, &g->out.x);
+    compare_memory(r, b, k, n, g);
+}
+
+bool diff_compare(const struct diff_batch *b, const struct diff_case *k, const struct diff_result *native,
+                  const struct diff_result *guest, bool report) {
+    struct report r = {.on = false};
+
+    if (native->vector == DIFF_TIMEOUT || guest->cr2 - DIFF_STUB < DIFF_STUB_PAGES * DIFF_PAGE)
+        return true; /* only the child has its machinery in memory */
+    compare_all(&r, b, k, native, guest);
+    if (r.differs && report) {
+        print_case(k, native, guest);
+        r.on = true;
+        compare_all(&r, b, k, native, guest);
+    }
+    return !r.differs;
+}

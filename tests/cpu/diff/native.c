@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The native half of the differential test: a child process that executes cases on the host's processor.
+ *
+ * Signals tell how a case ended: number and error code of the exception and CR2 are in their context. The
+ * handler stores the registers and does not return; the next case starts at once.
+ */
+#include "cpu/diff/native.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+static struct diff_batch *batch;
+static int to_child = -1, from_child = -1;
+static pid_t child = -1;
+
+/* ---- in the child ---- */
+
+static uint8_t *code_rw, *ro_rw;
+static volatile uint32_t current; /* index of the case that runs, ~0 if none */
+static struct diff_result *result;
+static uint32_t used_from, used_to;
+
+#define STATE ((struct native_state *)(DIFF_STUB + DIFF_PAGE))
+
+static void *in_stub(const uint8_t *label) { return (void *)(DIFF_STUB + (uint64_t)(label - native_stub_begin)); }
+
+static uint8_t *data_page(enum diff_page page) { return (uint8_t *)(DIFF_DATA + (uint64_t)page * DIFF_PAGE); }
+
+static void *map_at(uint64_t addr, unsigned pages, int prot, int fd, off_t offset) {
+    int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+    void *p = mmap((void *)addr, pages * (size_t)DIFF_PAGE, prot, flags, fd, offset);
+
+    if (p != (void *)addr) {
+        fprintf(stderr, "test_diff: cannot map %#llx: %s\n", (unsigned long long)addr, strerror(errno));
+        _exit(1);
+    }
+    return p;
+}
+
+static void map_everything(void) {
+    int fd = memfd_create("diff", MFD_CLOEXEC);
+    size_t size = 3 * (size_t)DIFF_PAGE;
+    uint8_t *rw;
+
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+        _exit(1);
+    rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    code_rw = rw;
+    ro_rw = rw + 2 * DIFF_PAGE;
+    memset(code_rw, 0xcc, 2 * DIFF_PAGE);
+    map_at(DIFF_CODE, 2, PROT_READ | PROT_EXEC, fd, 0);
+    map_at(DIFF_DATA + DATA_RO * DIFF_PAGE, 1, PROT_READ, fd, 2 * DIFF_PAGE);
+    map_at(DIFF_DATA + DATA_RW0 * DIFF_PAGE, 2, PROT_READ | PROT_WRITE, -1, 0);
+    map_at(DIFF_DATA + DATA_RW2 * DIFF_PAGE, 1, PROT_READ | PROT_WRITE, -1, 0);
+    map_at(DIFF_STUB, 1, PROT_READ | PROT_WRITE, -1, 0);
+    map_at(DIFF_STUB + DIFF_PAGE, 2, PROT_READ | PROT_WRITE, -1, 0);
+    memcpy((void *)DIFF_STUB, native_stub_begin, (size_t)(native_stub_end - native_stub_begin));
+    mprotect((void *)DIFF_STUB, DIFF_PAGE, PROT_READ | PROT_EXEC);
+}
+
+static void store_frame_fpu(const struct diff_xsave *frame) {
+    struct diff_xsave *x = &result->out.x;
+    uint64_t present = frame->header[0];
+
+    memset(x, 0, sizeof(*x));
+    x->fcw = 0x37f;
+    if (present & 1)
+        memcpy(x, frame, 24);
+    if (present & 1)
+        memcpy(x->st, frame->st, sizeof(x->st));
+    x->mxcsr = frame->mxcsr;
+    if (present & 2)
+        memcpy(x->xmm, frame->xmm, sizeof(x->xmm));
+    if (present & 4)
+        memcpy(x->ymm, frame->ymm, sizeof(x->ymm));
+}
+
+static uint16_t selector(unsigned which) {
+    uint32_t sel;
+
+    if (which == SEG_ES)
+        __asm__ volatile("mov %%es, %0" : "=r"(sel));
+    else
+        __asm__ volatile("mov %%ds, %0" : "=r"(sel));
+    return (uint16_t)sel;
+}
+
+static void on_signal(int sig, void *info, void *opaque) {
+    static const uint8_t order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                      REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    const ucontext_t *uc = opaque;
+    const greg_t *g = uc->uc_mcontext.gregs;
+    uint64_t base;
+
+    if (current == ~0u)
+        _exit(sig == SIGVTALRM ? 3 : 2);
+    for (unsigned i = 0; i < 16; i++)
+        result->out.gpr[i] = (uint64_t)g[order[i]];
+    result->out.rip = (uint64_t)g[REG_RIP];
+    result->out.rflags = (uint64_t)g[REG_EFL];
+    result->out.sel[SEG_CS] = (uint16_t)g[REG_CSGSFS];
+    result->out.sel[SEG_SS] = (uint16_t)(g[REG_CSGSFS] >> 48);
+    result->out.sel[SEG_ES] = selector(SEG_ES);
+    result->out.sel[SEG_DS] = selector(SEG_DS);
+    result->out.sel[SEG_GS] = (uint16_t)(g[REG_CSGSFS] >> 16);
+    result->out.sel[SEG_FS] = (uint16_t)(g[REG_CSGSFS] >> 32);
+    __asm__ volatile("rdgsbase %0" : "=r"(base));
+    result->out.gs_base = base;
+    result->out.fs_base = STATE->out_fs_base;
+    store_frame_fpu((const struct diff_xsave *)(const void *)uc->uc_mcontext.fpregs);
+    result->vector = sig == SIGVTALRM ? DIFF_TIMEOUT : (uint8_t)g[REG_TRAPNO];
+    result->error = (uint64_t)g[REG_ERR];
+    result->cr2 = (uint64_t)g[REG_CR2];
+    ((void (*)(void))in_stub(native_resume))();
+}
+
+static void install_signals(void) {
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGVTALRM};
+    struct sigaction sa = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    size_t size = 1 << 18;
+    stack_t ss = {.ss_size = size};
+
+    ss.ss_sp = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sigaltstack(&ss, NULL);
+    sa.sa_sigaction = (void (*)(int, siginfo_t *, void *))(uintptr_t)in_stub(native_signal);
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaction(signals[i], &sa, NULL);
+    STATE->on_signal = on_signal;
+}
+
+static void load_memory(const struct diff_case *k) {
+    uint8_t *pages[4] = {data_page(DATA_RW0), data_page(DATA_RW1), data_page(DATA_RW2), ro_rw};
+    uint32_t at = (uint32_t)(k->code_addr - DIFF_CODE), end = at + k->code_len;
+
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(pages[i], batch->data[i], DIFF_PAGE);
+    diff_apply_patches(k, pages);
+    memset(code_rw + used_from, 0xcc, used_to - used_from);
+    if (end > 2 * DIFF_PAGE)
+        end = 2 * DIFF_PAGE;
+    memcpy(code_rw + at, k->code, end - at);
+    diff_write_trampoline(code_rw);
+    used_from = at;
+    used_to = end;
+}
+
+static void load_registers(const struct diff_case *k) {
+    struct native_state *s = STATE;
+
+    s->x = k->in.x;
+    memcpy(s->gpr, k->in.gpr, sizeof(s->gpr));
+    s->rip = k->in.rip;
+    s->rflags = k->in.rflags;
+    s->fs_base = k->in.fs_base;
+    s->gs_base = k->in.gs_base;
+    s->far_ip = (uint32_t)k->in.rip;
+    s->far_sel = SEL_CODE32;
+    s->sel[0] = k->in.sel[SEG_ES];
+    s->sel[1] = k->in.sel[SEG_DS];
+    s->sel[2] = k->in.sel[SEG_FS];
+    s->sel[3] = k->in.sel[SEG_GS];
+}
+
+static void store_registers(void) {
+    const struct native_state *s = STATE;
+    struct diff_regs *out = &result->out;
+    uint32_t ss;
+
+    out->x = s->out_x;
+    memcpy(out->gpr, s->out_gpr, sizeof(out->gpr));
+    out->rip = DIFF_STUB;
+    out->rflags = s->out_rflags;
+    out->fs_base = s->out_fs_base;
+    out->gs_base = s->out_gs_base;
+    out->sel[SEG_ES] = s->out_sel[0];
+    out->sel[SEG_DS] = s->out_sel[1];
+    out->sel[SEG_FS] = s->out_sel[2];
+    out->sel[SEG_GS] = s->out_sel[3];
+    out->sel[SEG_CS] = SEL_CODE64;
+    __asm__ volatile("mov %%ss, %0" : "=r"(ss));
+    out->sel[SEG_SS] = (uint16_t)ss;
+    result->vector = DIFF_COMPLETED;
+}
+
+static void run_case(uint32_t i) {
+    const struct diff_case *k = &batch->cases[i];
+    int (*enter)(void) = (int (*)(void))in_stub(k->mode == 8 ? native_enter64 : native_enter32);
+
+    result = &batch->native[i];
+    result->error = result->cr2 = 0;
+    load_memory(k);
+    load_registers(k);
+    current = i;
+    if (!enter())
+        store_registers();
+    current = ~0u;
+    memcpy(result->data[0], data_page(DATA_RW0), 2 * DIFF_PAGE);
+    memcpy(result->data[2], data_page(DATA_RW2), DIFF_PAGE);
+}
+
+static void set_timer(unsigned seconds) {
+    struct itimerval t = {.it_value.tv_sec = seconds, .it_interval.tv_sec = seconds};
+
+    setitimer(ITIMER_VIRTUAL, &t, NULL);
+}
+
+static _Noreturn void child_main(int in, int out) {
+    uint8_t byte;
+    uint64_t base;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    map_everything();
+    __asm__ volatile("rdfsbase %0" : "=r"(base));
+    STATE->host_fs = base;
+    current = ~0u;
+    install_signals();
+    while (read(in, &byte, 1) == 1) {
+        set_timer(5);
+        for (uint32_t i = 0; i < batch->count; i++)
+            run_case(i);
+        set_timer(0);
+        if (write(out, &byte, 1) != 1)
+            break;
+    }
+    _exit(0);
+}
+
+/* ---- in the parent ---- */
+
+static bool host_suffices(void) {
+    uint32_t a = 7, b = 0, c = 0, d;
+
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return (b & 1) && (b >> 5 & 1); /* FSGSBASE, AVX2 (and so XSAVE) */
+}
+
+static int start_child(void) {
+    int down[2], up[2];
+
+    if (pipe(down) < 0 || pipe(up) < 0)
+        return -errno;
+    fflush(stdout);
+    child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0) {
+        close(down[1]);
+        close(up[0]);
+        child_main(down[0], up[1]);
+    }
+    close(down[0]);
+    close(up[1]);
+    to_child = down[1];
+    from_child = up[0];
+    return 0;
+}
+
+int native_open(struct diff_batch **ret_batch) {
+    if (!host_suffices())
+        return -ENOTSUP;
+    batch = mmap(NULL, sizeof(*batch), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (batch == MAP_FAILED)
+        return -errno;
+    *ret_batch = batch;
+    return start_child();
+}
+
+static void stop_child(void) {
+    close(to_child);
+    close(from_child);
+    waitpid(child, NULL, 0);
+}
+
+void native_start(struct diff_batch *b) {
+    uint8_t byte = 1;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        b->native[i].vector = DIFF_NOT_RUN;
+    signal(SIGPIPE, SIG_IGN);
+    if (write(to_child, &byte, 1) != 1)
+        fprintf(stderr, "test_diff: the child that runs code natively has gone\n");
+}
+
+bool native_wait(void) {
+    uint8_t byte;
+
+    if (read(from_child, &byte, 1) == 1)
+        return true;
+    stop_child();
+    start_child();
+    return false;
+}
+
+void native_close(void) {
+    stop_child();
+    munmap(batch, sizeof(*batch));
+}
