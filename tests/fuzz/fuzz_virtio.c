@@ -106,6 +106,23 @@ static void store_guest(uint64_t addr, uint64_t value, unsigned size) {
     mem_write(&m->rig.mem, addr, bytes, size);
 }
 
+/* Mostly places where there is memory, often its ends. */
+static uint64_t draw_addr(void) {
+    unsigned how = (unsigned)draw(1);
+    const struct mem_range *range = &m->rig.mem.range[how / 8 % RANGES];
+
+    switch (how % 8) {
+    case 0:
+        return draw(8);
+    case 1:
+        return range->base + range->size - draw(1);
+    case 2:
+        return range->base + draw(1);
+    default:
+        return draw(2);
+    }
+}
+
 /* By the book up to DRIVER_OK, but for what the input says. */
 static void start(void) {
     unsigned how = (unsigned)draw(1), queues;
@@ -129,31 +146,14 @@ static void start(void) {
     queues = (unsigned)io_read(&m->rig.mmio, m->common + 0x12, 2);
     for (unsigned i = 0; i < queues && i < VIRTIO_MAX_QUEUES; i++) {
         write_common(0x16, 2, i);
-        write_common(0x18, 2, QUEUE_SIZE);
+        write_common(0x18, 2, how & 8 ? 1u << draw(1) % 9 : QUEUE_SIZE);
         write_common(0x1a, 2, i + 1);
-        write_common(0x20, 8, RING * i);
-        write_common(0x28, 8, RING * i + AVAIL);
-        write_common(0x30, 8, RING * i + USED);
+        write_common(0x20, 8, how & 16 ? draw_addr() & ~15ull : RING * i);
+        write_common(0x28, 8, how & 32 ? draw_addr() & ~1ull : RING * i + AVAIL);
+        write_common(0x30, 8, how & 64 ? draw_addr() & ~3ull : RING * i + USED);
         write_common(0x1c, 2, 1);
     }
     write_common(0x14, 1, 15);
-}
-
-/* Mostly places where there is memory, often its ends. */
-static uint64_t draw_addr(void) {
-    unsigned how = (unsigned)draw(1);
-    const struct mem_range *range = &m->rig.mem.range[how / 8 % RANGES];
-
-    switch (how % 8) {
-    case 0:
-        return draw(8);
-    case 1:
-        return range->base + range->size - draw(1);
-    case 2:
-        return range->base + draw(1);
-    default:
-        return draw(2);
-    }
 }
 
 static void put_desc(uint64_t table, unsigned i) {
