@@ -115,15 +115,12 @@ static void set_data(struct job *j, const struct iovec *iov, unsigned count, uin
     unsigned n = 0;
 
     j->io.length = len;
-    j->io.iov = j->data;
-    if (skip && iov[0].iov_len == skip) {
-        j->io.iov = iov + 1;
-        n = count - 1;
-    } else if (!skip && iov[count - 1].iov_len == 1) {
-        j->io.iov = iov;
-        n = count - 1;
+    if (skip ? iov[0].iov_len == skip : iov[count - 1].iov_len == 1) {
+        j->io.iov = skip ? iov + 1 : iov;
+        j->io.iov_count = count - 1;
+        return;
     }
-    for (unsigned i = 0; !n && len; i++) {
+    for (unsigned i = 0; len; i++) {
         uint64_t part = iov[i].iov_len;
 
         if (skip >= part) {
@@ -135,6 +132,7 @@ static void set_data(struct job *j, const struct iovec *iov, unsigned count, uin
         len -= part;
         skip = 0;
     }
+    j->io.iov = j->data;
     j->io.iov_count = n;
 }
 

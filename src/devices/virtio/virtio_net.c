@@ -145,7 +145,10 @@ static size_t one_buffer_max(const struct virtio_net *d) {
     return ETHERNET + (size_t)(told ? d->port->mtu : DEFAULT_MTU);
 }
 
-/* How many chains hold `len` bytes: 0 if there are too few now, -1 if the ring is broken. */
+enum { TOO_FEW = 0, NEVER = -1 }; /* answers of count_chains besides a count */
+
+/* How many chains hold `len` bytes; TOO_FEW now, or NEVER (too large for the queue, or the ring is
+ * broken). */
 static int count_chains(struct virtio_net *d, size_t len) {
     struct virtio *v = &d->virtio;
     struct virtio_chain *c = &d->chain;
@@ -158,18 +161,16 @@ static int count_chains(struct virtio_net *d, size_t len) {
         room += c->in_len;
         if (c->in_len < HEADER || (!merge && c->in_len < len)) {
             virtio_broken(v, "a receive buffer is smaller than the driver's features demand");
-            return -1;
+            return NEVER;
         }
     }
-    for (int i = 0; i < n && r >= 0; i++)
-        virtio_unpop(v, c); /* all but the queue's number is the same for all of them */
     if (r < 0)
-        return -1;
-    if (room < len && n == v->queue[RX].size) {
-        virtio_broken(v, "the whole receive queue has no room for one frame");
-        return -1;
-    }
-    return room < len ? 0 : n;
+        return NEVER;
+    for (int i = 0; i < n; i++)
+        virtio_unpop(v, c); /* it looks only at the queue, which is the same for all of them */
+    if (room >= len)
+        return n;
+    return n == v->queue[RX].size ? NEVER : TOO_FEW;
 }
 
 /* Fills `count` chains with header and frame and shows them to the driver in one step. */
@@ -219,11 +220,11 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len) {
     }
     n = count_chains(d, HEADER + len);
     /* Only a driver that ran dry needs to say when it has buffers again. */
-    if (n == 0 && virtio_want_kick(v, RX, true))
+    if (n == TOO_FEW && virtio_want_kick(v, RX, true))
         n = count_chains(d, HEADER + len);
-    if (n == 0)
+    if (n == TOO_FEW)
         return false;
-    if (n < 0) {
+    if (n == NEVER) {
         drop(d, len);
         return true;
     }
@@ -276,9 +277,13 @@ static void tell_port(struct virtio_net *d) {
 static void net_status(struct virtio *v, uint8_t old, uint8_t now) {
     struct virtio_net *d = (struct virtio_net *)v;
 
-    if (!now)
-        d->pushed = false;
-    tell_port(d);
+    if (now) {
+        tell_port(d);
+        return;
+    }
+    d->pushed = false;
+    if (d->port)
+        d->port->guest_mtu = 0;
 }
 
 static const struct virtio_type net_type = {
