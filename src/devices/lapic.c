@@ -14,11 +14,12 @@
  * Interrupts that were accepted before software cleared SVR.enable stay in IRR and wait until it is
  * set again.
  */
-#include "devices/lapic_internal.h"
+#include "devices/lapic.h"
 
 #include <stdlib.h>
 
 #include "base/trace.h"
+#include "devices/lapic_internal.h"
 
 #define BASE_BSP  (1ull << 8)
 #define BASE_EXTD (1ull << 10)
