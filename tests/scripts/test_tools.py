@@ -11,8 +11,9 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/support")]
 sys.dont_write_bytecode = True
+import tap  # noqa: E402
 from guest_driver import Guest, GuestError  # noqa: E402
 
 
@@ -198,25 +199,5 @@ class Runner(unittest.TestCase):
                 self.runner.time.sleep(0.1)
 
 
-class Tap(unittest.TextTestResult):
-    """Prints the results as the runner reads them."""
-
-    def addSuccess(self, test):
-        self.line("ok", test)
-
-    def addFailure(self, test, err):
-        print("# " + self._exc_info_to_string(err, test).replace("\n", "\n# "))
-        self.line("not ok", test)
-
-    addError = addFailure
-
-    def line(self, word, test):
-        print(f"{word} {self.testsRun} - {test._testMethodName.removeprefix('test_')}", flush=True)
-
-
 if __name__ == "__main__":
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
-    print(f"1..{suite.countTestCases()}", flush=True)
-    result = Tap(unittest.runner._WritelnDecorator(sys.stderr), False, 0)
-    suite.run(result)
-    sys.exit(0 if result.wasSuccessful() else 1)
+    tap.main()

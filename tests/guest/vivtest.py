@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the guest tests share: the program under test, the demo guest, throw-away disks.
+
+VIV_VM names another program to test, VIV_GUEST another folder with a guest.
+"""
+import base64
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/support")]
+import tap  # noqa: E402,F401
+from guest_driver import Guest, GuestError  # noqa: E402,F401
+
+VM = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
+GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
+
+
+def fresh_disk(test):
+    """A copy of the demo disk that lives as long as the test (a case or a class)."""
+    folder = tempfile.TemporaryDirectory(dir=GUEST, prefix="test-")
+    add = test.addClassCleanup if isinstance(test, type) else test.addCleanup
+    add(folder.cleanup)
+    path = os.path.join(folder.name, "disk.raw")
+    subprocess.run(["cp", "--reflink=auto", "--sparse=always", GUEST / "debian12.raw", path], check=True)
+    return path
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def debian(test, *options, disk=None, nic="user", append="", **kw):
+    """Starts the demo guest; the machine ends with the test."""
+    guest = Guest([VM, "--name", "test", "--memory", "1G", "--kernel", str(GUEST / "vmlinuz"),
+                   "--initrd", str(GUEST / "initrd.img"),
+                   "--append", f"root=LABEL=root rw console=ttyS0 {append}".strip(),
+                   "--disk", disk or fresh_disk(test), "--nic", nic, "--serial", "stdio", *options], **kw)
+    (test.addClassCleanup if isinstance(test, type) else test.addCleanup)(guest.close)
+    return guest
+
+
+def tiny(test, command=None, *options, append="", nic="none", **kw):
+    """Starts the busybox guest; with a command it runs that, prints EXIT n and powers off."""
+    words = ["console=ttyS0 quiet", append]
+    if command is not None:
+        words.append("viv.run64=" + base64.b64encode(command.encode()).decode())
+    guest = Guest([VM, "--name", "tiny", "--memory", "256M", "--kernel", str(GUEST / "vmlinuz"),
+                   "--initrd", str(GUEST / "tiny.cpio.gz"), "--append", " ".join(w for w in words if w),
+                   "--nic", nic, "--serial", "stdio", *options], **kw)
+    (test.addClassCleanup if isinstance(test, type) else test.addCleanup)(guest.close)
+    return guest
