@@ -2,8 +2,11 @@
 /* Tests of the virtio transport and queues, driven from guest memory as a driver would. */
 #include "devices/virtio/virtio.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bytes.h"
 #include "devices/virtio_driver.h"
@@ -21,9 +24,17 @@ struct toy {
     struct virtio_chain kept[4], scratch;
     unsigned kept_count, notified[2], taken, statuses;
     uint8_t last_old, last_now;
+    bool elsewhere;     /* another thread serves KEEP */
     bool quiet, refill; /* refill: the driver puts the chain back as fast as we take it */
     struct driver *driver;
 };
+
+/* For the test with two threads. */
+static struct {
+    pthread_mutex_t lock; /* the machine lock */
+    sem_t kicked, interrupted;
+    bool stop;
+} duo = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void echo(struct toy *t) {
     struct virtio_chain *c = &t->scratch;
@@ -51,6 +62,8 @@ static void notify(struct virtio *v, unsigned queue) {
     t->notified[queue]++;
     if (queue == ECHO)
         echo(t);
+    else if (t->elsewhere)
+        sem_post(&duo.kicked);
     else
         while (t->kept_count < 4 && virtio_pop(v, KEEP, &t->kept[t->kept_count]) > 0)
             t->kept_count++;
@@ -954,6 +967,83 @@ static void hostile_snapshots_are_refused(void **state) {
     free(hostile);
 }
 
+/* ---- two threads ---- */
+
+/*
+ * The driver here, the device's backend on another thread, as with a vCPU and the event loop: kicks
+ * and interrupts only where event indexes ask for them. If either side's wish and the other side's
+ * progress could miss each other, both would wait for ever.
+ */
+enum { CHAINS = 40000, WAIT_S = 20 };
+
+static void duo_interrupt(void *opaque, uint64_t addr, uint32_t data) {
+    sem_post(&duo.interrupted);
+}
+
+static void *duo_backend(void *opaque) {
+    while (!sem_wait(&duo.kicked) && !duo.stop) {
+        pthread_mutex_lock(&duo.lock);
+        while (virtio_pop(&t->virtio, KEEP, &t->scratch) > 0) {
+            virtio_push(&t->virtio, &t->scratch, 0);
+            virtio_interrupt(&t->virtio, KEEP);
+        }
+        pthread_mutex_unlock(&duo.lock);
+    }
+    return NULL;
+}
+
+static uint16_t *ring_word(gpa addr) { return mem_ptr(&b.mem, addr, 2, true); }
+
+/* False if none comes. */
+static bool duo_wait(void) {
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WAIT_S;
+    return sem_timedwait(&duo.interrupted, &until) == 0;
+}
+
+static void no_kick_and_no_interrupt_is_lost_between_threads(void **state) {
+    uint16_t *avail, *avail_event, *used, *used_event, idx = 0;
+    unsigned kicks = 0;
+    bool answered = true;
+    pthread_t backend;
+
+    start(VIRTIO_F_EVENT_IDX, true);
+    t->elsewhere = true;
+    t->virtio.pci.dev.env.msi = (struct msi_sink){duo_interrupt, NULL};
+    avail = ring_word(d.q[KEEP].avail + 2);
+    used_event = ring_word(d.q[KEEP].avail + 4 + 2 * 16);
+    used = ring_word(d.q[KEEP].used + 2);
+    avail_event = ring_word(d.q[KEEP].used + 4 + 8 * 16);
+    driver_desc(&d, d.q[KEEP].desc, 0, 0x8000, 4, WRITE, 0);
+    sem_init(&duo.kicked, 0, 0);
+    sem_init(&duo.interrupted, 0, 0);
+    assert_int_equal(pthread_create(&backend, NULL, duo_backend, NULL), 0);
+    while (answered && idx < CHAINS) {
+        uint16_t n = (uint16_t)(1 + idx % 3), old = idx, event;
+
+        idx = (uint16_t)(idx + n); /* every entry of the ring is descriptor 0 */
+        __atomic_store_n(used_event, (uint16_t)(idx - 1), __ATOMIC_RELAXED);
+        __atomic_store_n(avail, idx, __ATOMIC_RELEASE);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        event = __atomic_load_n(avail_event, __ATOMIC_RELAXED);
+        if ((uint16_t)(idx - event - 1) < (uint16_t)(idx - old)) {
+            kicks++;
+            pthread_mutex_lock(&duo.lock);
+            driver_kick(&d, KEEP);
+            pthread_mutex_unlock(&duo.lock);
+        }
+        while (answered && __atomic_load_n(used, __ATOMIC_ACQUIRE) != idx)
+            answered = duo_wait();
+    }
+    duo.stop = true;
+    sem_post(&duo.kicked);
+    pthread_join(backend, NULL);
+    assert_true(answered);
+    assert_true(kicks > 0);
+}
+
 /* ---- scattered buffers ---- */
 
 static void copies_skip_and_stop_where_they_are_told(void **state) {
@@ -1018,6 +1108,7 @@ int main(void) {
         T(a_window_that_makes_no_sense_does_nothing),
         T(a_loaded_device_goes_on_where_the_saved_one_was),
         T(hostile_snapshots_are_refused),
+        T(no_kick_and_no_interrupt_is_lost_between_threads),
         T(copies_skip_and_stop_where_they_are_told),
     };
 
