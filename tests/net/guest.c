@@ -181,3 +181,31 @@ bool guest_parse(const uint8_t *frame, size_t len, struct packet *ret) {
     ret->dst = load_be32(frame + ETH + 16);
     return parse_transport(frame + ETH + IP, total - IP, ret);
 }
+
+void guest_fix(uint8_t *frame, size_t len) {
+    static const struct {
+        uint8_t proto;
+        size_t at, min;
+    } kinds[] = {{PROTO_ICMP, 2, 8}, {PROTO_TCP, 16, TCP}, {PROTO_UDP, 6, UDP}};
+    uint8_t *h = frame + ETH;
+    size_t header, total;
+
+    if (len < ETH + IP || load_be16(frame + 12) != 0x0800)
+        return;
+    header = (size_t)(h[0] & 15) * 4;
+    total = load_be16(h + 2);
+    if (header < IP || header > total || total > len - ETH)
+        return;
+    for (unsigned i = 0; i < 3; i++) {
+        uint32_t sum = kinds[i].proto == PROTO_ICMP
+                           ? 0
+                           : pseudo_sum(load_be32(h + 12), load_be32(h + 16), h[9], total - header);
+
+        if (h[9] != kinds[i].proto || total - header < kinds[i].min)
+            continue;
+        store_be16(h + header + kinds[i].at, 0);
+        store_be16(h + header + kinds[i].at, guest_checksum(sum, h + header, total - header));
+    }
+    store_be16(h + 10, 0);
+    store_be16(h + 10, guest_checksum(0, h, header));
+}

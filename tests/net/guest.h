@@ -47,6 +47,9 @@ size_t guest_tcp(uint8_t *frame, struct tcp *t, uint8_t flags, const void *data,
 /* False if the frame is no IPv4 or ARP, is cut short, or a checksum is wrong. */
 bool guest_parse(const uint8_t *frame, size_t len, struct packet *ret);
 
+/* Makes the checksums of an IPv4 frame right as far as its lengths make sense. */
+void guest_fix(uint8_t *frame, size_t len);
+
 uint16_t guest_checksum(uint32_t sum, const void *data, size_t len); /* RFC 1071, host order */
 
 #endif
