@@ -106,6 +106,8 @@ static const struct feature features[] = {
     {"arch-capabilities", CPUID_7_EDX, 29, ALL, false},
     {"ssbd", CPUID_7_EDX, 31, ALL, false},
     {"AVX_VNNI", CPUID_7_1_EAX, 4, NEVER, true},
+    {"bhi-ctrl", CPUID_7_2_EDX, 4, ALL, false}, /* Linux clears the branch history by hand without it */
+    {"mcdt-no", CPUID_7_2_EDX, 5, ALL, false},
     {"XSAVEOPT", CPUID_D_1_EAX, 0, V3, false},
     {"XSAVEC", CPUID_D_1_EAX, 1, V3, false},
     {"xgetbv1", CPUID_D_1_EAX, 2, V3, false},
@@ -347,12 +349,14 @@ static void leaf_4(const struct cpu_config *config, uint32_t subleaf, uint32_t o
 static void leaf_7(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4])
 {
     if (subleaf == 0) {
-        out[0] = 1;
+        out[0] = 2; /* last subleaf */
         out[1] = cpuid_word(config, CPUID_7_EBX);
         out[2] = cpuid_word(config, CPUID_7_ECX);
         out[3] = cpuid_word(config, CPUID_7_EDX);
     } else if (subleaf == 1) {
         out[0] = cpuid_word(config, CPUID_7_1_EAX);
+    } else if (subleaf == 2) {
+        out[3] = cpuid_word(config, CPUID_7_2_EDX);
     }
 }
 

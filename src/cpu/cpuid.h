@@ -23,7 +23,7 @@ enum { CPUID_PHYS_BITS = 46, CPUID_VIRT_BITS = 48 };
 /* Words of feature bits. */
 enum cpuid_word {
     CPUID_1_ECX, CPUID_1_EDX, CPUID_6_EAX, CPUID_7_EBX, CPUID_7_ECX, CPUID_7_EDX, CPUID_7_1_EAX,
-    CPUID_D_1_EAX, CPUID_81_ECX, CPUID_81_EDX, CPUID_87_EDX, CPUID_WORDS,
+    CPUID_7_2_EDX, CPUID_D_1_EAX, CPUID_81_ECX, CPUID_81_EDX, CPUID_87_EDX, CPUID_WORDS,
 };
 
 /* 0, or -EINVAL with a sentence: unknown name, or the host cannot execute it. NULL is the default model. */

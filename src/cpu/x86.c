@@ -158,7 +158,7 @@ static const char *wrong_msrs(const struct x86_state *s)
         return "XCR0 or XSS enables state that this processor does not have";
     if (s->dr6 >> 32 || s->dr7 >> 32)
         return "DR6 or DR7 has reserved bits set";
-    if (s->sfmask >> 32 || s->tsc_aux >> 32 || s->spec_ctrl >> 3 || s->sysenter_cs >> 32)
+    if (s->sfmask >> 32 || s->tsc_aux >> 32 || (s->spec_ctrl & ~0x407ull) || s->sysenter_cs >> 32)
         return "an MSR has reserved bits set";
     if (!memory_types(s->pat, true))
         return "PAT has an impossible memory type";

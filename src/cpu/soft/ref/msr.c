@@ -150,6 +150,11 @@ static bool write_zero_only(struct ref *c, uint32_t msr, uint64_t v)
     return v == 0;
 }
 
+static bool write_pred_cmd(struct ref *c, uint32_t msr, uint64_t v)
+{
+    return v <= 1; /* IBPB: nothing to forget */
+}
+
 static bool read_tsc(struct ref *c, uint32_t msr, uint64_t *v)
 {
     *v = sys_tsc(c);
@@ -366,8 +371,8 @@ static const struct msr msrs[] = {
     BOTH(0x3a, read_feature_control, never_write),
     {.first = MSR_TSC_ADJUST, .last = MSR_TSC_ADJUST, .write = write_tsc_adjust,
      .field = offsetof(struct x86_state, tsc_adjust)},
-    FIELD(0x48, spec_ctrl, ~7ull),
-    {.first = 0x49, .last = 0x49, .read = never_read, .write = write_ignored}, /* PRED_CMD */
+    FIELD(0x48, spec_ctrl, ~0x407ull), /* IBRS STIBP SSBD BHI_DIS_S */
+    BOTH(0x49, never_read, write_pred_cmd),
     BOTH(0x79, never_read, write_ignored),               /* BIOS_UPDT_TRIG */
     BOTH(0x8b, read_microcode, write_ignored),
     BOTH(0xce, read_platform_info, never_write),
