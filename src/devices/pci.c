@@ -124,9 +124,10 @@ static void map_bar(struct pci_device *d, struct pci_bar *b, uint64_t base) {
 }
 
 void pci_update_bars(struct pci_device *d) {
+    struct pci_bus *bus = d->bus;
     bool freed = false;
 
-    for (unsigned i = 0; d->bus && i < PCI_BARS; i++) {
+    for (unsigned i = 0; bus && i < PCI_BARS; i++) {
         struct pci_bar *b = &d->bar[i];
         uint64_t base;
         bool wanted = bar_wanted(d, i, &base);
@@ -138,8 +139,8 @@ void pci_update_bars(struct pci_device *d) {
         if (wanted)
             map_bar(d, b, base);
     }
-    if (freed && d->bus->refused)
-        pci_bus_retry(d->bus);
+    if (freed && bus->refused)
+        pci_bus_retry(bus);
 }
 
 void pci_unmap_bars(struct pci_device *d) {
@@ -256,7 +257,8 @@ const struct state_desc pci_device_state = {
     .validate = validate,
     .fields = (const struct state_field[]){
         /* Conventional space: nothing is writable in the extended one yet. */
-        {"config", STATE_TYPE_BYTES, 1, offsetof(struct pci_device, config), PCI_HEADER_SIZE, 1, NULL, 0},
+        {"config", STATE_TYPE_BYTES, 1, offsetof(struct pci_device, config), PCI_HEADER_SIZE, 1,
+         NULL, 0},
         STATE_SUB_ARRAY(struct pci_device, msix, &msix_entry_state),
         STATE(struct pci_device, msix_pending),
         STATE(struct pci_device, intx),

@@ -22,12 +22,15 @@ enum {
 
 // clang-format off
 enum { /* offsets in the configuration header (PCI 3.0 6.1) */
-    PCI_VENDOR = 0x00, PCI_DEVICE = 0x02, PCI_COMMAND = 0x04, PCI_STATUS = 0x06, PCI_CLASS_REV = 0x08,
+    PCI_VENDOR = 0x00, PCI_DEVICE = 0x02, PCI_COMMAND = 0x04, PCI_STATUS = 0x06,
+    PCI_CLASS_REV = 0x08,
     PCI_CACHE_LINE = 0x0c, PCI_LATENCY = 0x0d, PCI_HEADER_TYPE = 0x0e, PCI_BAR0 = 0x10,
-    PCI_SUBSYS_VENDOR = 0x2c, PCI_SUBSYS = 0x2e, PCI_CAP_PTR = 0x34, PCI_INT_LINE = 0x3c, PCI_INT_PIN = 0x3d,
+    PCI_SUBSYS_VENDOR = 0x2c, PCI_SUBSYS = 0x2e, PCI_CAP_PTR = 0x34, PCI_INT_LINE = 0x3c,
+    PCI_INT_PIN = 0x3d,
 };
 enum {
-    PCI_COMMAND_IO = 0x1, PCI_COMMAND_MEM = 0x2, PCI_COMMAND_MASTER = 0x4, PCI_COMMAND_INTX_OFF = 0x400,
+    PCI_COMMAND_IO = 0x1, PCI_COMMAND_MEM = 0x2, PCI_COMMAND_MASTER = 0x4,
+    PCI_COMMAND_INTX_OFF = 0x400,
     PCI_STATUS_INTX = 0x8, PCI_STATUS_CAPS = 0x10, PCI_CAP_VENDOR = 0x09, PCI_CAP_MSIX = 0x11,
 };
 // clang-format on
@@ -108,8 +111,8 @@ void pci_set_intx(struct pci_device *d, bool level);
 /* The bus: one root bus, functions at devfn, configuration by port cf8/cfc and by ECAM. */
 struct pci_bus *pci_bus_new(struct io_space *pio, struct io_space *mmio);
 void pci_bus_free(struct pci_bus *bus); /* accepts NULL; detaches what is still attached */
-/* INTx wires A..D (index 0..3) as swizzled by slot: wire = (slot + pin) % 4; shared lines are
- * counted. */
+/* INTx wires A..D (index 0..3) as swizzled by slot: wire = (slot + pin) % 4, pin A = 0; shared
+ * lines are counted. */
 void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4]);
 int pci_bus_attach(struct pci_bus *bus, struct pci_device *d, unsigned devfn, struct error *err);
 void pci_bus_detach(struct pci_device *d); /* no-op if not attached */

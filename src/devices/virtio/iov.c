@@ -4,36 +4,48 @@
 
 #include "devices/virtio/virtio.h"
 
-/* One loop for both directions: `in` is copied to the buffers, else the buffers to `out`. */
-static size_t copy(const struct iovec *iov, unsigned count, size_t skip, const uint8_t *in,
-                   uint8_t *out, size_t len) {
-    size_t done = 0;
+struct pieces {
+    const struct iovec *iov;
+    unsigned left;
+    size_t skip; /* bytes of the buffers from `iov` on that are behind us */
+};
 
-    for (unsigned i = 0; i < count && done < len; i++) {
-        size_t n = iov[i].iov_len;
+/* The next piece, at most `max` bytes of it; NULL at the end. */
+static uint8_t *next_piece(struct pieces *p, size_t max, size_t *ret_n) {
+    uint8_t *at;
+    size_t n;
 
-        if (skip >= n) {
-            skip -= n;
-            continue;
-        }
-        n -= skip;
-        if (n > len - done)
-            n = len - done;
-        if (in)
-            memcpy((uint8_t *)iov[i].iov_base + skip, in + done, n);
-        else
-            memcpy(out + done, (const uint8_t *)iov[i].iov_base + skip, n);
-        done += n;
-        skip = 0;
+    while (p->left && p->skip >= p->iov->iov_len) {
+        p->skip -= p->iov->iov_len;
+        p->iov++;
+        p->left--;
     }
-    return done;
+    if (!p->left || !max)
+        return NULL;
+    at = (uint8_t *)p->iov->iov_base + p->skip;
+    n = p->iov->iov_len - p->skip;
+    *ret_n = n < max ? n : max;
+    p->skip += *ret_n;
+    return at;
 }
 
 size_t iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buf, size_t len) {
-    return len ? copy(iov, count, skip, NULL, buf, len) : 0;
+    struct pieces p = {iov, count, skip};
+    size_t done = 0, n;
+    uint8_t *at;
+
+    for (; (at = next_piece(&p, len - done, &n)); done += n)
+        memcpy((uint8_t *)buf + done, at, n);
+    return done;
 }
 
 size_t iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *buf,
                  size_t len) {
-    return len ? copy(iov, count, skip, buf, NULL, len) : 0;
+    struct pieces p = {iov, count, skip};
+    size_t done = 0, n;
+    uint8_t *at;
+
+    for (; (at = next_piece(&p, len - done, &n)); done += n)
+        memcpy(at, (const uint8_t *)buf + done, n);
+    return done;
 }
