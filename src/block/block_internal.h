@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the engine shares with formats: the open image, completion, the thread pool and the image lock. */
+/* What the engine shares with formats: the open image, completion, the thread pool and the image
+ * lock. */
 #ifndef BLOCK_BLOCK_INTERNAL_H
 #define BLOCK_BLOCK_INTERNAL_H
 
@@ -15,9 +16,9 @@ struct block {
     struct loop *loop;
     struct loop_watch *watch;
     int event_fd;
-    unsigned inflight;                   /* machine lock */
-    struct block_request *ready;         /* machine lock: finished, `done` not yet called, in order */
-    struct block_request *finished;      /* atomic stack that any thread pushes to */
+    unsigned inflight;              /* machine lock */
+    struct block_request *ready;    /* machine lock: finished, `done` not yet called, in order */
+    struct block_request *finished; /* atomic stack that any thread pushes to */
     void (*batch_fn)(void *opaque);
     void *batch_opaque;
     void (*error_fn)(void *opaque, const struct error *e);
@@ -35,8 +36,8 @@ extern const struct block_ops block_raw_ops;
 void block_complete(struct block_request *req, int result);
 
 /*
- * Threads that do what may block. `run` is called on one of them with all signals blocked; it ends in
- * block_complete. Threads start when there is work, up to `max`.
+ * Threads that do what may block. `run` is called on one of them with all signals blocked; it ends
+ * in block_complete. Threads start when there is work, up to `max`.
  */
 struct pool;
 struct pool *pool_new(unsigned max, void (*run)(struct block_request *req), struct error *err);
@@ -44,9 +45,10 @@ void pool_free(struct pool *pool); /* accepts NULL; finishes what is queued */
 void pool_submit(struct pool *pool, struct block_request *req);
 
 /*
- * Locks the open image against other machines until fd is closed: byte 100 + n held for each permission n
- * used, byte 200 + n for each that others may not have (the scheme of QEMU's block/file-posix.c, so that
- * both respect each other). A writer shares with nobody who writes; readers share with readers.
+ * Locks the open image against other machines until fd is closed: byte 100 + n held for each
+ * permission n used, byte 200 + n for each that others may not have (the scheme of QEMU's
+ * block/file-posix.c, so that both respect each other). A writer shares with nobody who writes;
+ * readers share with readers.
  */
 int lock_image(int fd, const char *path, bool readonly, struct error *err);
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The seam to networks: a frame port. Whole Ethernet frames without FCS, at most NET_FRAME_MAX bytes.
+ * The seam to networks: a frame port. Whole Ethernet frames without FCS, at most NET_FRAME_MAX
+ * bytes.
  *
- * Contract: machine lock held, loop's or vCPU's thread. net_send gives a frame from the guest to the
- * network; it is copied before it returns. After the last frame of a burst comes net_flush: replies may
- * wait for it. The backend delivers frames for the guest by port->receive (from the loop, net_resume or
- * net_flush, never from inside net_send), which returns false when the guest has no room: the backend
- * keeps the frame (bounded queue, then drops and counts) until net_resume says there is room again.
- * After a burst it calls port->received, so that the NIC interrupts once. The port outlives its NIC,
- * which sets receive back to NULL.
+ * Contract: machine lock held, loop's or vCPU's thread. net_send gives a frame from the guest to
+ * the network; it is copied before it returns. After the last frame of a burst comes net_flush:
+ * replies may wait for it. The backend delivers frames for the guest by port->receive (from the
+ * loop, net_resume or net_flush, never from inside net_send), which returns false when the guest
+ * has no room: the backend keeps the frame (bounded queue, then drops and counts) until net_resume
+ * says there is room again. After a burst it calls port->received, so that the NIC interrupts once.
+ * The port outlives its NIC, which sets receive back to NULL.
  */
 #ifndef NET_NET_H
 #define NET_NET_H
@@ -37,10 +38,10 @@ struct net_port {
     bool (*receive)(void *opaque, const uint8_t *frame, size_t len); /* set by the NIC, or NULL */
     void (*received)(void *opaque);                                  /* set by the NIC, or NULL */
     void *opaque;
-    uint16_t mtu;   /* of the link, for guests that ask; 0 = default 1500 */
+    uint16_t mtu;       /* of the link, for guests that ask; 0 = default 1500 */
     uint16_t guest_mtu; /* set by the NIC: what the guest's driver goes by; 0 = 1500 */
-    bool big_tcp;   /* takes TCP segments larger than the MTU (a NIC may offer TSO) */
-    bool checked;   /* frames to the guest have correct checksums that need no second look */
+    bool big_tcp;       /* takes TCP segments larger than the MTU (a NIC may offer TSO) */
+    bool checked;       /* frames to the guest have correct checksums that need no second look */
 };
 
 struct net_forward { /* host address:port -> guest port */
@@ -50,19 +51,17 @@ struct net_forward { /* host address:port -> guest port */
 };
 
 /*
- * User-mode NAT through libslirp: 10.0.2.0/24, gateway 10.0.2.2 (the host), DNS 10.0.2.3, DHCP from .15;
- * fd00::/64 likewise. Ignores SIGPIPE for the process if nobody handles it: libslirp writes to sockets
- * whose peers may have gone.
+ * User-mode NAT through libslirp: 10.0.2.0/24, gateway 10.0.2.2 (the host), DNS 10.0.2.3, DHCP from
+ * .15; fd00::/64 likewise. Ignores SIGPIPE for the process if nobody handles it: libslirp writes to
+ * sockets whose peers may have gone.
  */
 struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd, unsigned count,
                                struct error *err);
 
-static inline void net_send(struct net_port *p, const struct iovec *iov, unsigned count)
-{
+static inline void net_send(struct net_port *p, const struct iovec *iov, unsigned count) {
     p->ops->send(p, iov, count);
 }
-static inline void net_flush(struct net_port *p)
-{
+static inline void net_flush(struct net_port *p) {
     if (p->ops->flush)
         p->ops->flush(p);
 }

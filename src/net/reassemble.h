@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Puts IPv4 fragments from a guest together, so that libslirp never sees one: in Debian's build of 4.7.0
- * a last fragment that comes without the first makes it take its own queue head for a packet (the
- * compiler moves a list access over the insertion, -fstrict-aliasing), which crashes the process.
+ * Puts IPv4 fragments from a guest together, so that libslirp never sees one: in Debian's build
+ * of 4.7.0 a last fragment that comes without the first makes it take its own queue head for a
+ * packet (the compiler moves a list access over the insertion, -fstrict-aliasing), which crashes
+ * the process.
  *
- * Source: RFC 791 3.2. Departure: only fragments in order are put together, as every guest sends them;
- * a datagram with any other fragment is dropped, as a network may do.
+ * Source: RFC 791 3.2. Departure: only fragments in order are put together, as every guest sends
+ * them; a datagram with any other fragment is dropped, as a network may do.
  */
 #ifndef NET_REASSEMBLE_H
 #define NET_REASSEMBLE_H
@@ -27,8 +28,10 @@ struct reassemble {
 
 void reassemble_done(struct reassemble *r);
 
-/* Takes a frame from the guest. Returns the frame to go on with: the same one if it is no fragment, the whole
- * datagram when this was its last (valid until the next call), NULL if there is nothing to go on with. */
-const uint8_t *reassemble_add(struct reassemble *r, const uint8_t *frame, size_t len, size_t *ret_len);
+/* Takes a frame from the guest. Returns the frame to go on with: the same one if it is no fragment,
+ * the whole datagram when this was its last (valid until the next call), NULL if there is nothing
+ * to go on with. */
+const uint8_t *reassemble_add(struct reassemble *r, const uint8_t *frame, size_t len,
+                              size_t *ret_len);
 
 #endif
