@@ -12,7 +12,7 @@
 #include "devices/rig_internal.h"
 #include "support/test.h"
 
-enum { RAM = 4 << 20, HIGH_RAM = 1 << 20, ROM = 64 << 10, DEVFN = 8 };
+enum { RAM = 1 << 20, HIGH_RAM = 64 << 10, ROM = 64 << 10, DEVFN = 8 };
 #define RAM_END   ((gpa)RAM)
 #define ROM_BASE  0xffff0000ull
 #define HIGH_BASE 0x100000000ull
@@ -218,6 +218,8 @@ static uint64_t draw_offset(const struct rig_window *w, struct choices *c) {
         return (how & 127) % w->size;
     if (how < 192) /* registers a paragraph apart, as the APICs have them */
         return (how & 63) * 16;
+    if (how < 224) /* and the first registers of pages */
+        return (how & 7) << 12 | (choices_draw(c, 1) & 0x7f);
     return choices_draw(c, 2) % w->size;
 }
 
@@ -346,6 +348,7 @@ void rig_copy_world(struct rig *to, const struct rig *from) {
     clock_set(to->clock, clock_now(from->clock));
     to->entropy = from->entropy;
     to->backend_full = from->backend_full;
+    to->irq_levels = from->irq_levels; /* whoever listens has loaded them as well */
     if (from->disk)
         memcpy(to->disk, from->disk, RIG_DISK_SIZE);
     if (find_kit(to->cls)->copy)

@@ -34,7 +34,7 @@ struct rig {
     unsigned windows;
 
     uint32_t irq_levels;
-    unsigned irq_changes, messages, power_requests;
+    unsigned irq_changes, messages, power_requests, cpu_signals;
     bool flooded; /* a timer fired more often than any chip's */
 
     bool backend_full; /* output backends take nothing */

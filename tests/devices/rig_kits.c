@@ -73,51 +73,78 @@ static void drive_lapic(struct rig *r, uint64_t seed) {
         io_write(&r->mmio, base + 0x300, 4, 0x40000 | (0x20 + rng_below(&rng, 0xe0))); /* self */
 }
 
+static void note_pin(void *opaque) { ((struct rig *)opaque)->cpu_signals++; }
+
+static void note_intr(void *opaque, bool level) { ((struct rig *)opaque)->cpu_signals++; }
+
+static void note_vector(void *opaque, uint8_t vector) { ((struct rig *)opaque)->cpu_signals++; }
+
+static int answer_inta(void *opaque) { return ((struct rig *)opaque)->backend_full ? -1 : 0x31; }
+
 static const void *config_lapic(struct rig *r) {
+    struct apic_bus_sinks sinks = {.eoi = note_vector, .ext_ack = answer_inta, .opaque = r};
     static struct lapic_config config;
 
-    r->apic_bus = apic_bus_new(NULL);
+    r->apic_bus = apic_bus_new(&sinks);
     config = (struct lapic_config){.bus = r->apic_bus, .id = 3, .bsp = true, .x2apic = true};
+    config.cpu = (struct lapic_cpu){.intr = note_intr,
+                                    .nmi = note_pin,
+                                    .smi = note_pin,
+                                    .init = note_pin,
+                                    .sipi = note_vector,
+                                    .opaque = r};
     return &config;
 }
 
 static void done_lapic(struct rig *r) { apic_bus_free(r->apic_bus); }
 
-static uint64_t poke_lapic_msr(struct rig *r, unsigned what, uint64_t value) {
-    uint32_t msr = what % 8 == 0   ? 0x1b
-                   : what % 8 == 1 ? 0x6e0
-                                   : 0x800 + (uint32_t)(value >> 8 & 0x3f);
-    uint64_t read = 0;
+/* Modes mostly go the allowed ways: off, xAPIC, x2APIC, off. */
+static uint64_t poke_lapic_msr(struct rig *r, struct rng *rng) {
+    static const uint32_t base[] = {0xfee00900, 0xfee00900, 0xfee00d00, 0xfee00d00, 0xfee00100};
+    uint64_t value = rng_next(rng) >> rng_below(rng, 64), read = 0;
+    uint32_t msr = 0x800 + (uint32_t)rng_below(rng, 0x40);
 
-    if (msr == 0x1b && what & 8) /* else nearly all values are refused */
-        value = 0xfee00000 | (value & 0xd00);
-    if (msr == 0x6e0)
-        value = clock_tsc(r->clock) + value % 2000000;
-    if (what & 16)
-        return (uint64_t)lapic_msr_write(r->dev, msr, value);
-    return lapic_msr_read(r->dev, msr, &read) < 0 ? 1 : read;
+    switch (rng_below(rng, 8)) {
+    case 0:
+        return (uint64_t)lapic_msr_write(r->dev, 0x1b, rng_below(rng, 8) ? base[value % 5] : value);
+    case 1:
+        return (uint64_t)lapic_msr_write(r->dev, 0x6e0, clock_tsc(r->clock) + value % 2000000);
+    case 2:
+        return lapic_msr_read(r->dev, 0x6e0, &read) < 0 ? 1 : read;
+    case 3:
+        return lapic_msr_read(r->dev, 0x1b, &read) < 0 ? 1 : read;
+    case 4:
+        return lapic_msr_read(r->dev, msr, &read) < 0 ? 1 : read;
+    case 5:
+        return (uint64_t)lapic_msr_write(r->dev, 0x830, value & 0xfffff); /* interrupt command */
+    default:
+        return (uint64_t)lapic_msr_write(r->dev, msr, (uint32_t)value);
+    }
 }
 
 static uint64_t poke_lapic(struct rig *r, unsigned what, uint64_t value) {
-    switch (what / 32) {
+    struct rng rng = rng_seed(value ^ (uint64_t)what << 56);
+
+    switch (what % 8) {
     case 0:
-        return (uint64_t)lapic_ack(r->dev);
     case 1:
-        set_wire(lapic_lint_wire(r->dev, what & 1), value);
-        return 0;
+        return (uint64_t)lapic_ack(r->dev);
     case 2:
-        apic_bus_deliver_msi(r->apic_bus, 0xfee00000 | (value & 0xff00f), (uint32_t)(value >> 20));
+        set_wire(lapic_lint_wire(r->dev, what >> 3 & 1), value);
         return 0;
     case 3:
+        apic_bus_deliver_msi(r->apic_bus, 0xfee00000 | (rng_next(&rng) & 0xff00f),
+                             (uint32_t)rng_next(&rng) & 0xcfff);
+        return (uint64_t)lapic_pending_vector(r->dev);
+    case 4:
         lapic_set_tpr(r->dev, (unsigned)value & 0xf);
         return lapic_get_tpr(r->dev);
-    case 4:
-        lapic_init_signal(r->dev);
-        return lapic_claims(r->dev, 0xfee00000 + (value & 0x3fff));
     case 5:
-        return (uint64_t)lapic_pending_vector(r->dev);
+        if (what >> 3 == 0)
+            lapic_init_signal(r->dev);
+        return lapic_claims(r->dev, 0xfee00000 + (value & 0x3fff));
     default:
-        return poke_lapic_msr(r, what & 31, value);
+        return poke_lapic_msr(r, &rng);
     }
 }
 

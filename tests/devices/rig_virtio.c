@@ -31,11 +31,11 @@ enum {
     DESC_WRITE = 2,
     DESC_INDIRECT = 4,
     DESC_SIZE = 16,
-    RINGS = 0x100000,
+    RINGS = 0x40000,
     RINGS_OF_ONE = 0x8000, /* descriptors, then +4000 available, +5000 used ring */
-    TABLES = 0x180000,     /* indirect tables */
-    BUFFERS = 0x200000,
-    BUFFERS_SIZE = 0x200000,
+    TABLES = 0x60000,      /* indirect tables */
+    BUFFERS = 0x80000,
+    BUFFERS_SIZE = 0x80000,
 };
 
 struct place { /* of a register area: physical address, 0 = none */
@@ -85,7 +85,8 @@ struct driver {
     bool careless;
 };
 
-enum { NET = 1, BLOCK = 2 }; /* the others need no special chains */
+enum { NET = 1, BLOCK = 2 };                         /* the others need no special chains */
+enum { IN = 0, OUT = 1, DISCARD = 11, ZEROES = 13 }; /* block requests */
 enum { MAX_CHAIN = 40 };
 
 struct desc {
@@ -103,7 +104,7 @@ static uint64_t some_address(struct driver *d) {
     if (slips(d, 32))
         return rng_next(d->rng);
     if (slips(d, 32))
-        return 0x400000 - rng_below(d->rng, 64); /* the end of RAM */
+        return 0x100000 - rng_below(d->rng, 64); /* the end of RAM */
     if (slips(d, 32))
         return RINGS + rng_below(d->rng, RINGS_OF_ONE); /* over our own rings */
     if (slips(d, 32))
@@ -133,16 +134,47 @@ static void put_desc(struct driver *d, gpa table, uint32_t i, const struct desc 
     mem_write(&d->rig->mem, table + (uint64_t)i * DESC_SIZE, b, sizeof(b));
 }
 
-/* A block request's header: 5.2.6. Returns whether data goes to the driver. */
-static bool put_block_header(struct driver *d, uint64_t addr) {
-    static const uint8_t types[] = {0, 0, 0, 1, 1, 1, 4, 8, 11, 13, 77};
-    uint8_t h[32] = {types[rng_below(d->rng, sizeof(types))]};
+/* A block request's header: 5.2.6. Returns its type. */
+static uint8_t put_block_header(struct driver *d, uint64_t addr) {
+    static const uint8_t types[] = {IN, IN, IN, OUT, OUT, OUT, 4, 8, DISCARD, ZEROES, 77};
+    uint8_t h[16] = {types[rng_below(d->rng, sizeof(types))]};
 
     store_le64(h + 8, sometimes(d->rng, 16) ? rng_next(d->rng) : rng_below(d->rng, 520));
-    store_le64(h + 16, rng_below(d->rng, 520)); /* the segment of a discard */
-    store_le32(h + 24, (uint32_t)rng_below(d->rng, 16));
     mem_write(&d->rig->mem, addr, h, sizeof(h));
-    return h[0] == 0 || h[0] == 8;
+    return h[0];
+}
+
+/* Ranges of a discard. */
+static void put_segments(struct driver *d, uint64_t addr) {
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t s[16];
+
+        store_le64(s, rng_below(d->rng, 520));
+        store_le32(s + 8, (uint32_t)rng_below(d->rng, 16));
+        store_le32(s + 12, sometimes(d->rng, 8));
+        mem_write(&d->rig->mem, addr + 16 * i, s, sizeof(s));
+    }
+}
+
+/* Header, data, status; now and then cut at other places (2.7.4). Returns how many are readable. */
+static uint32_t shape_block(struct driver *d, struct desc *c, uint32_t n) {
+    uint8_t type = put_block_header(d, c[0].addr);
+    bool in = type == IN || type == 8;
+
+    c[0].len = 16;
+    c[n - 1].len = 1;
+    if (n > 2 && (type == DISCARD || type == ZEROES)) {
+        for (uint32_t i = 1; i < n - 1; i++) {
+            c[i].len = 16 * (1 + (uint32_t)rng_below(d->rng, 4));
+            put_segments(d, c[i].addr);
+        }
+    } else if (sometimes(d->rng, 4)) {
+        if (in)
+            c[n - 1].len += 512;
+        else
+            c[0].len += 512;
+    }
+    return in ? 1 : n - 1;
 }
 
 /* A frame's header: 5.1.6. */
@@ -167,10 +199,7 @@ static uint32_t draw_chain(struct driver *d, struct desc c[static MAX_CHAIN], ui
     for (uint32_t i = 0; i < n; i++)
         c[i] = (struct desc){some_address(d), some_length(d), 0, 0};
     if (d->type == BLOCK && n > 1) {
-        c[0].len = 16;
-        in = put_block_header(d, c[0].addr);
-        c[n - 1].len = 1;
-        readable = in ? 1 : n - 1;
+        readable = shape_block(d, c, n);
     } else {
         readable = in ? 0 : n;
         if (d->type == NET && !in)
