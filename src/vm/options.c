@@ -316,7 +316,7 @@ static const struct option table[] = {
     {"cpus", "N", set_cpus, "number of processors (1 in this version)", "--cpus 1"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
     {"cpu", "BACKEND", set_cpu, "what executes the guest: auto, or ref (the interpreter); default auto, --stats says what it chose and why", "--cpu ref"},
-    {"cpu-model", "MODEL", set_cpu_model, "what the guest's CPUID offers: host, x86-64-v1, x86-64-v2, x86-64-v3; default the highest this host can execute", "--cpu-model x86-64-v2"},
+    {"cpu-model", "MODEL", set_cpu_model, "what the guest's CPUID offers: host (all that this host can execute and we implement), x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host); default host", "--cpu-model x86-64-v2"},
     {"kernel", "FILE", set_kernel, "kernel to boot: Linux bzImage, or an ELF file with a PVH entry", "--kernel vmlinuz"},
     {"initrd", "FILE", set_initrd, "initial RAM disk for the kernel", "--initrd initrd.img"},
     {"append", "STRING", set_append, "command line of the kernel", "--append 'root=/dev/vda console=ttyS0'"},
@@ -384,7 +384,7 @@ static int check(const struct options *o, struct error *err)
 
 int options_parse(struct options *o, int argc, char **argv, struct error *err)
 {
-    *o = (struct options){.name = "vm", .cpu = "auto", .serial = "stdio", .cpus = 1, .memory = 512ull << 20};
+    *o = (struct options){.name = "vm", .cpu = "auto", .cpu_model = "host", .serial = "stdio", .cpus = 1, .memory = 512ull << 20};
     for (int i = 1; i < argc; i++) {
         int r = parse_one(o, argc, argv, &i, err);
         if (r < 0)
