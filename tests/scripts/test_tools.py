@@ -173,6 +173,13 @@ class Runner(unittest.TestCase):
         self.assertEqual(self.judge("echo 1..2; echo ok 1 - a; printf noise; echo ok 2 - b"), (2, []))
         self.assertEqual(self.judge("echo 1..2; echo ok 1 - a; echo not ok 2 - b; exit 1"), (1, ["b"]))
 
+    def test_a_closing_line_counts_as_one_test(self):
+        self.assertEqual(self.judge("echo seed 1; echo 2000 passed, 0 failed"), (1, []))
+        self.assertIn("1 failed", self.judge("echo 2000 passed, 1 failed; exit 1")[1][0])
+        self.assertIn("exit code 1", self.judge("echo 2000 passed, 0 failed; exit 1")[1][0])
+        self.assertIn("0 passed", self.judge("echo 0 passed, 0 failed")[1][0])
+        self.assertEqual(self.judge("echo no such processor; exit 77"), (0, []))
+
     def test_no_test_is_a_failure(self):
         self.assertEqual(self.judge("true"), (0, ["ran no test at all"]))
         self.assertEqual(self.judge("echo 1..0"), (0, ["ran no test at all"]))
