@@ -126,6 +126,9 @@ static const char *wrong_modes(const struct x86_state *s)
         return "RFLAGS has reserved bits changed";
     if (vm && (!pe || lma))
         return "RFLAGS.VM is set outside 32-bit protected mode";
+    for (unsigned i = 0; i < 6; i++)
+        if (s->seg[i].attr & ~0x1f0ffu)
+            return "a segment has attributes that do not exist";
     if (cs->attr & X86_ATTR_UNUSABLE)
         return "CS is unusable";
     if (code64 && (cs->attr & X86_ATTR_DB))

@@ -245,6 +245,21 @@ void box_ring3(struct box *b)
 
 /* ------------------------------------------------------------------ running */
 
+/* Every state that a test reaches must survive saving, and the processor goes on from what was loaded. */
+static void save_and_restore(struct box *b)
+{
+    struct x86_state loaded = {0};
+    struct error err = {0};
+    struct buf bytes = {0};
+
+    state_save(&x86_state_desc, &b->s, &bytes);
+    if (state_load(&x86_state_desc, &loaded, bytes.data, bytes.len, &err) < 0)
+        fail_msg("%s", err.text);
+    buf_done(&bytes);
+    assert_true(state_equal(&x86_state_desc, &b->s, &loaded));
+    assert_int_equal(cpu_ref_ops.set_state(b->cpu, &loaded, &err), 0);
+}
+
 enum cpu_exit box_go_on(struct box *b)
 {
     enum cpu_exit exit;
@@ -255,6 +270,7 @@ enum cpu_exit box_go_on(struct box *b)
     if (exit == CPU_EXIT_ERROR)
         fail_msg("%s", b->cpu->error.text);
     cpu_ref_ops.get_state(b->cpu, &b->s);
+    save_and_restore(b);
     return exit;
 }
 

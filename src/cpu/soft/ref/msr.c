@@ -368,6 +368,7 @@ static const struct msr msrs[] = {
     BOTH(0x12, NULL, write_kvm_system),
     BOTH(0x17, read_zero, never_write),                  /* PLATFORM_ID */
     BOTH(0x1b, read_bus, write_bus),                     /* APIC_BASE */
+    BOTH(0x34, read_zero, never_write),                  /* SMI_COUNT */
     BOTH(0x3a, read_feature_control, never_write),
     {.first = MSR_TSC_ADJUST, .last = MSR_TSC_ADJUST, .write = write_tsc_adjust,
      .field = offsetof(struct x86_state, tsc_adjust)},
