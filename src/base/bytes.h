@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Little-endian and big-endian loads and stores on byte arrays, a growable buffer, and a range-checked reader. */
+/* Little-endian and big-endian loads and stores on byte arrays, a growable buffer, and a
+ * range-checked reader. */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
@@ -10,22 +11,32 @@
 #include <string.h>
 
 #define BYTES_LOAD(bits, name, conv)                                                               \
-    static inline uint##bits##_t load_##name(const void *p)                                        \
-    {                                                                                              \
+    static inline uint##bits##_t load_##name(const void *p) {                                      \
         uint##bits##_t v;                                                                          \
         memcpy(&v, p, sizeof(v));                                                                  \
         return conv##toh(v);                                                                       \
     }
 #define BYTES_STORE(bits, name, conv)                                                              \
-    static inline void store_##name(void *p, uint##bits##_t v)                                     \
-    {                                                                                              \
+    static inline void store_##name(void *p, uint##bits##_t v) {                                   \
         v = hto##conv(v);                                                                          \
         memcpy(p, &v, sizeof(v));                                                                  \
     }
-BYTES_LOAD(16, le16, le16) BYTES_LOAD(32, le32, le32) BYTES_LOAD(64, le64, le64)
-BYTES_LOAD(16, be16, be16) BYTES_LOAD(32, be32, be32) BYTES_LOAD(64, be64, be64)
-BYTES_STORE(16, le16, le16) BYTES_STORE(32, le32, le32) BYTES_STORE(64, le64, le64)
-BYTES_STORE(16, be16, be16) BYTES_STORE(32, be32, be32) BYTES_STORE(64, be64, be64)
+// clang-format off
+BYTES_LOAD(16, le16, le16)
+BYTES_LOAD(32, le32, le32)
+BYTES_LOAD(64, le64, le64)
+BYTES_LOAD(16, be16, be16)
+BYTES_LOAD(32, be32, be32)
+BYTES_LOAD(64, be64, be64)
+BYTES_STORE(16, le16, le16)
+BYTES_STORE(32, le32, le32)
+BYTES_STORE(64, le64, le64)
+BYTES_STORE(16, be16, be16)
+BYTES_STORE(32, be32, be32)
+BYTES_STORE(64, be64, be64)
+// clang-format on
+
+struct buf; /* for the formatter, which takes the lines above for the start of a declaration */
 
 /* Growable output. Allocation failure aborts the process (sizes here are ours, never a guest's). */
 struct buf {
@@ -40,7 +51,8 @@ void buf_put_le32(struct buf *b, uint32_t v);
 void buf_put_le64(struct buf *b, uint64_t v);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Range-checked reading of untrusted bytes: after a failed get, `bad` stays set and gets return 0/NULL. */
+/* Range-checked reading of untrusted bytes: after a failed get, `bad` stays set and gets return
+ * 0/NULL. */
 struct reader {
     const uint8_t *p;
     size_t left;

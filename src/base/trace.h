@@ -15,7 +15,7 @@
 #include "stats_events.h"
 #include "trace_events.h"
 
-extern uint8_t trace_on[];  /* indexed by enum TRACE_* */
+extern uint8_t trace_on[];     /* indexed by enum TRACE_* */
 extern uint64_t stat_counts[]; /* indexed by enum STAT_* */
 
 #define trace(name, ...)                                                                           \
@@ -25,11 +25,12 @@ extern uint64_t stat_counts[]; /* indexed by enum STAT_* */
     } while (0)
 
 #define stat_add(name, n) __atomic_fetch_add(&stat_counts[STAT_##name], (n), __ATOMIC_RELAXED)
-#define stat_inc(name) stat_add(name, 1)
+#define stat_inc(name)    stat_add(name, 1)
 
 void trace_emit(unsigned id, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Switches on all events whose name matches a shell pattern ("pit_*", "*"); returns how many matched. */
+/* Switches on all events whose name matches a shell pattern ("pit_*", "*"); returns how many
+ * matched. */
 unsigned trace_enable(const char *pattern);
 void trace_set_output(FILE *f); /* default stderr */
 void trace_list(FILE *f);

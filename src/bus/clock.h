@@ -2,9 +2,9 @@
 /*
  * The virtual clock of a machine, in nanoseconds since it was made, and timers on it.
  *
- * Contract: clock_now from any thread; the rest with the machine lock held. Timers fire on the event
- * loop's thread under the machine lock, never early, in order of their deadlines. A paused clock stands
- * still and fires nothing. A stepped clock (tests) moves only by clock_step.
+ * Contract: clock_now from any thread; the rest with the machine lock held. Timers fire on the
+ * event loop's thread under the machine lock, never early, in order of their deadlines. A paused
+ * clock stands still and fires nothing. A stepped clock (tests) moves only by clock_step.
  */
 #ifndef BUS_CLOCK_H
 #define BUS_CLOCK_H
@@ -17,7 +17,8 @@
 struct clock;
 struct loop;
 
-struct clock_timer { /* embedded in devices; never saved (save the deadline that the chip defines) */
+/* Embedded in devices; never saved (save the deadline that the chip defines). */
+struct clock_timer {
     struct clock *clock;
     void (*fn)(void *opaque);
     void *opaque;
@@ -34,12 +35,15 @@ uint64_t clock_now(const struct clock *clock);
 void clock_start(struct clock *clock);
 void clock_pause(struct clock *clock);
 void clock_set(struct clock *clock, uint64_t now); /* restore; only while paused */
-void clock_step(struct clock *clock, uint64_t ns); /* stepped clocks only: fires what falls due on the way */
+/* Stepped clocks only: fires what falls due on the way. */
+void clock_step(struct clock *clock, uint64_t ns);
 
-/* Guest TSC frequency in Hz, and the guest TSC now: in step with clock_now to within the host's own error. */
+/* Guest TSC frequency in Hz, and the guest TSC now: in step with clock_now to within the host's own
+ * error. */
 uint64_t clock_tsc_hz(const struct clock *clock);
 uint64_t clock_tsc(const struct clock *clock);
-/* True if guest TSC = host RDTSC + offset while running (then offset is given): CPUs use it to skip calls. */
+/* True if guest TSC = host RDTSC + offset while running (then offset is given): CPUs use it to skip
+ * calls. */
 bool clock_tsc_offset(const struct clock *clock, uint64_t *ret_offset);
 
 void clock_timer_init(struct clock_timer *t, struct clock *clock, void (*fn)(void *), void *opaque);

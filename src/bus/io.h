@@ -2,9 +2,10 @@
 /*
  * Port and MMIO dispatch: address -> device region.
  *
- * Contract: called with the machine lock held. Reads of nothing give all ones, writes to nothing are
- * dropped (PC convention; OVMF relies on it). Accesses are 1, 2, 4 or 8 bytes; a region that takes only
- * some sizes gets wider ones split and narrower ones as declared by its limits (else all ones/dropped).
+ * Contract: called with the machine lock held. Reads of nothing give all ones, writes to nothing
+ * are dropped (PC convention; OVMF relies on it). Accesses are 1, 2, 4 or 8 bytes; a region that
+ * takes only some sizes gets wider ones split and narrower ones as declared by its limits (else all
+ * ones/dropped).
  */
 #ifndef BUS_IO_H
 #define BUS_IO_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Interrupt wires: a device raises and lowers a level, or sends a message (MSI); the board decides where it goes.
- * Called with the machine lock held. An unconnected wire (fn NULL) is legal and does nothing. */
+/* Interrupt wires: a device raises and lowers a level, or sends a message (MSI); the board decides
+ * where it goes. Called with the machine lock held. An unconnected wire (fn NULL) is legal and does
+ * nothing. */
 #ifndef BUS_IRQ_H
 #define BUS_IRQ_H
 
@@ -14,8 +15,7 @@ struct irq {
     unsigned n;
 };
 
-static inline void irq_set(const struct irq *irq, bool level)
-{
+static inline void irq_set(const struct irq *irq, bool level) {
     if (irq && irq->fn)
         irq->fn(irq->opaque, irq->n, level);
 }
@@ -28,8 +28,7 @@ struct msi_sink {
     void *opaque;
 };
 
-static inline void msi_send(const struct msi_sink *s, uint64_t addr, uint32_t data)
-{
+static inline void msi_send(const struct msi_sink *s, uint64_t addr, uint32_t data) {
     if (s && s->send)
         s->send(s->opaque, addr, data);
 }

@@ -3,10 +3,10 @@
  * Guest physical memory: RAM and ROM ranges, safe access for devices, and the notice to CPUs that
  * somebody else wrote to a page from which they have decoded instructions.
  *
- * Contract: the map is built before CPUs run. Accesses from any thread. A range outside RAM fails with
- * -EFAULT and touches nothing; writes to ROM succeed and change nothing. A CPU that decodes a page sets
- * its flag with a locked instruction first and reads the bytes after it, mem_written fences between the
- * write and its look at the flag: so one of the two always sees the other.
+ * Contract: the map is built before CPUs run. Accesses from any thread. A range outside RAM fails
+ * with -EFAULT and touches nothing; writes to ROM succeed and change nothing. A CPU that decodes a
+ * page sets its flag with a locked instruction first and reads the bytes after it, mem_written
+ * fences between the write and its look at the flag: so one of the two always sees the other.
  */
 #ifndef BUS_MEM_H
 #define BUS_MEM_H
@@ -28,9 +28,9 @@ enum mem_page_flag {
 struct mem_range {
     gpa base;
     uint64_t size;
-    uint8_t *host;        /* shared mapping of the backing memfd */
-    uint8_t *page_flags;  /* one byte a page, enum mem_page_flag, atomic access */
-    bool readonly;        /* ROM: guest writes are dropped */
+    uint8_t *host;       /* shared mapping of the backing memfd */
+    uint8_t *page_flags; /* one byte a page, enum mem_page_flag, atomic access */
+    bool readonly;       /* ROM: guest writes are dropped */
 };
 
 struct mem {
@@ -39,7 +39,7 @@ struct mem {
     unsigned big[2]; /* indexes of the largest ranges: nearly every access is there */
     uint64_t ram_size;
     uint64_t file_size; /* of the memfd */
-    int fd; /* memfd behind all RAM, -1 if none yet */
+    int fd;             /* memfd behind all RAM, -1 if none yet */
     /* Called (any thread) after a device wrote to a page flagged MEM_PAGE_CODE. */
     void (*code_written)(void *opaque, gpa page);
     void *code_opaque;
@@ -51,13 +51,14 @@ void mem_done(struct mem *m);
 int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err);
 
 const struct mem_range *mem_find(const struct mem *m, gpa addr);
-/* Host pointer to [addr, addr+len) if it lies wholly in one range (writable one for `write`), else NULL.
- * After writing through it call mem_written. */
+/* Host pointer to [addr, addr+len) if it lies wholly in one range (writable one for `write`), else
+ * NULL. After writing through it call mem_written. */
 void *mem_ptr(const struct mem *m, gpa addr, uint64_t len, bool write);
 void mem_written(struct mem *m, gpa addr, uint64_t len);
 
 int mem_read(const struct mem *m, gpa addr, void *buf, uint64_t len);
 int mem_write(struct mem *m, gpa addr, const void *buf, uint64_t len);
-int mem_load(struct mem *m, gpa addr, const void *buf, uint64_t len); /* mem_write that may fill ROM */
+/* mem_write that may fill ROM. */
+int mem_load(struct mem *m, gpa addr, const void *buf, uint64_t len);
 
 #endif
