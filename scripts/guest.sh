@@ -235,7 +235,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'exit 143' TERM HUP
 
 if [ ! -s $out/id_ed25519 ] || [ ! -s $out/id_ed25519.pub ]; then
     rm -f $out/id_ed25519 $out/id_ed25519.pub
