@@ -218,6 +218,7 @@ void box_protected(struct box *b, bool paging)
     }
     box_set(b, BOX_TSS + 4, 4, BOX_STACK0);
     box_set(b, BOX_TSS + 8, 2, BOX_DS);
+    box_set(b, BOX_TSS + 28, 4, b->s.cr3);
     box_set(b, BOX_TSS + 0x66, 2, 0x68);
     make_idt(b, BOX_CS32);
 }

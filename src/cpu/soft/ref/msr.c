@@ -84,7 +84,7 @@ void ref_pvclock_update(struct ref *c)
     if (!(c->s.kvmclock_system & 1) || !clock || mem_read(mem, addr, &page, sizeof(page)) < 0)
         return;
     s = scale_of(clock_tsc_hz(clock));
-    page.version = (page.version | 1) + 2; /* odd: being written */
+    page.version = (page.version + 1) | 1; /* odd: being written */
     mem_write(mem, addr, &page.version, sizeof(page.version));
     page.tsc_timestamp = clock_tsc(clock);
     page.system_time = to_ns(&s, page.tsc_timestamp);
@@ -113,7 +113,7 @@ static void write_wall_clock(struct ref *c)
     s = scale_of(clock_tsc_hz(clock));
     clock_gettime(CLOCK_REALTIME, &now);
     at = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec - to_ns(&s, clock_tsc(clock));
-    page.version = (page.version | 1) + 2;
+    page.version = (page.version + 1) | 1;
     mem_write(mem, addr, &page.version, 4);
     page.sec = (uint32_t)(at / 1000000000);
     page.nsec = (uint32_t)(at % 1000000000);
