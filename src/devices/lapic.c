@@ -541,7 +541,9 @@ static uint64_t x2apic_writable(unsigned reg) {
     case 0x30:
         return ICR_MASK;
     case 0x32 ... 0x37:
-        return lvt_mask[reg - 0x32] | (reg == 0x35 || reg == 0x36 ? LVT_REMOTE_IRR : 0);
+        /* Read-only bits are not reserved ones: Linux writes both back as it read them. */
+        return lvt_mask[reg - 0x32] | LVT_DELIVERY_STATUS |
+               (reg == 0x35 || reg == 0x36 ? LVT_REMOTE_IRR : 0);
     case 0x38:
         return 0xffffffff;
     case 0x3e:

@@ -2,8 +2,9 @@
 /*
  * ACPI tables of the board. Source: ACPI 6.5 section 5.2.
  *
- * The interpreter of the guest needs little: the PCI root with its windows and interrupt routing, the
- * ISA devices, and the sleep type of S5. The power button is fixed hardware (FADT flag PWR_BUTTON = 0).
+ * The interpreter of the guest needs little: the PCI root with its windows and interrupt routing,
+ * the ISA devices, and the sleep type of S5. The power button is fixed hardware (FADT flag
+ * PWR_BUTTON = 0).
  */
 #include "machine/acpi.h"
 
@@ -16,8 +17,7 @@
 
 enum { HEADER_SIZE = 36, RSDP_SIZE = 36, FADT_SIZE = 276, FACS_SIZE = 64 };
 
-static uint8_t checksum(const uint8_t *p, size_t n)
-{
+static uint8_t checksum(const uint8_t *p, size_t n) {
     uint8_t sum = 0;
 
     while (n--)
@@ -26,8 +26,7 @@ static uint8_t checksum(const uint8_t *p, size_t n)
 }
 
 /* Starts a table; the length and checksum are filled in by table_end. */
-static size_t table_begin(struct buf *b, const char *signature, unsigned revision)
-{
+static size_t table_begin(struct buf *b, const char *signature, unsigned revision) {
     size_t at = b->len;
     uint8_t *h = buf_grow(b, HEADER_SIZE);
 
@@ -41,8 +40,7 @@ static size_t table_begin(struct buf *b, const char *signature, unsigned revisio
     return at;
 }
 
-static void table_end(struct buf *b, size_t at)
-{
+static void table_end(struct buf *b, size_t at) {
     store_le32(b->data + at + 4, (uint32_t)(b->len - at));
     b->data[at + 9] = 0;
     b->data[at + 9] = checksum(b->data + at, b->len - at);
@@ -52,8 +50,7 @@ static void table_end(struct buf *b, size_t at)
 
 /* ---- DSDT ---- */
 
-static void dsdt_routing(struct buf *b)
-{
+static void dsdt_routing(struct buf *b) {
     size_t all;
 
     aml_name(b, "_PRT");
@@ -70,8 +67,7 @@ static void dsdt_routing(struct buf *b)
     aml_close(b, all);
 }
 
-static void dsdt_windows(struct buf *b, const struct acpi_config *config)
-{
+static void dsdt_windows(struct buf *b, const struct acpi_config *config) {
     size_t r;
 
     aml_name(b, "_CRS");
@@ -87,9 +83,8 @@ static void dsdt_windows(struct buf *b, const struct acpi_config *config)
     aml_close_resources(b, r);
 }
 
-static void dsdt_isa_device(struct buf *b, const char *name, const char *hid, unsigned uid, uint16_t io,
-                            uint8_t io_len, uint16_t io2, unsigned irq)
-{
+static void dsdt_isa_device(struct buf *b, const char *name, const char *hid, unsigned uid,
+                            uint16_t io, uint8_t io_len, uint16_t io2, unsigned irq) {
     size_t d = aml_device(b, name), r;
 
     aml_name(b, "_HID");
@@ -108,8 +103,22 @@ static void dsdt_isa_device(struct buf *b, const char *name, const char *hid, un
     aml_close(b, d);
 }
 
-static void dsdt_isa(struct buf *b, const struct acpi_config *config)
-{
+/* The port through which Linux says that it has panicked (QEMU docs/specs/pvpanic). */
+static void dsdt_panic(struct buf *b) {
+    size_t d = aml_device(b, "PEVT"), r;
+
+    aml_name(b, "_HID");
+    aml_string(b, "QEMU0001");
+    aml_name(b, "_STA");
+    aml_integer(b, 0xf);
+    aml_name(b, "_CRS");
+    r = aml_resources(b);
+    aml_io(b, MAP_PVPANIC, 1);
+    aml_close_resources(b, r);
+    aml_close(b, d);
+}
+
+static void dsdt_isa(struct buf *b, const struct acpi_config *config) {
     size_t isa = aml_device(b, "ISA");
 
     aml_name(b, "_ADR");
@@ -118,12 +127,13 @@ static void dsdt_isa(struct buf *b, const struct acpi_config *config)
     dsdt_isa_device(b, "KBD", "PNP0303", 0, 0x60, 1, 0x64, 1);
     if (config->serial)
         dsdt_isa_device(b, "COM1", "PNP0501", 1, 0x3f8, 8, 0, 4);
+    dsdt_panic(b);
     aml_close(b, isa);
 }
 
-/* The ECAM window must be claimed by a motherboard resource, or Linux does not trust it (PCI Firmware 4.1.2). */
-static void dsdt_motherboard(struct buf *b)
-{
+/* The ECAM window must be claimed by a motherboard resource, or Linux does not trust it (PCI
+ * Firmware 4.1.2). */
+static void dsdt_motherboard(struct buf *b) {
     size_t d = aml_device(b, "MBRD"), r;
 
     aml_name(b, "_HID");
@@ -136,8 +146,7 @@ static void dsdt_motherboard(struct buf *b)
     aml_close(b, d);
 }
 
-static void dsdt(struct buf *b, const struct acpi_config *config)
-{
+static void dsdt(struct buf *b, const struct acpi_config *config) {
     size_t sb = aml_scope(b, "\\_SB"), pci, m;
 
     dsdt_motherboard(b);
@@ -168,8 +177,7 @@ static void dsdt(struct buf *b, const struct acpi_config *config)
 /* ---- the other tables ---- */
 
 /* Generic address structure of an I/O port (section 5.2.3.2). */
-static void gas_io(uint8_t *p, unsigned bits, unsigned access, uint64_t addr)
-{
+static void gas_io(uint8_t *p, unsigned bits, unsigned access, uint64_t addr) {
     p[0] = 1;
     p[1] = (uint8_t)bits;
     p[2] = 0;
@@ -177,8 +185,7 @@ static void gas_io(uint8_t *p, unsigned bits, unsigned access, uint64_t addr)
     store_le64(p + 4, addr);
 }
 
-static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at)
-{
+static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at) {
     size_t at = table_begin(b, "FACP", 6);
     uint8_t *t;
 
@@ -196,9 +203,9 @@ static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at)
     t[89] = 2;
     t[91] = 4;
     t[92] = 16;
-    store_le16(t + 96, 0xfff);  /* no C2 */
-    store_le16(t + 98, 0xfff);  /* no C3 */
-    t[108] = 0x32;              /* RTC century */
+    store_le16(t + 96, 0xfff);                     /* no C2 */
+    store_le16(t + 98, 0xfff);                     /* no C3 */
+    t[108] = 0x32;                                 /* RTC century */
     store_le16(t + 109, 1 << 0 | 1 << 1 | 1 << 2); /* legacy devices, 8042, no VGA */
     /* WBINVD, PROC_C1, SLP_BUTTON absent, RESET_REG_SUP. PWR_BUTTON = 0: fixed power button. */
     store_le32(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 10);
@@ -214,8 +221,7 @@ static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at)
     table_end(b, at);
 }
 
-static void madt_override(struct buf *b, unsigned source, unsigned gsi, unsigned flags)
-{
+static void madt_override(struct buf *b, unsigned source, unsigned gsi, unsigned flags) {
     uint8_t e[10] = {2, 10, 0, (uint8_t)source};
 
     store_le32(e + 4, gsi);
@@ -223,8 +229,7 @@ static void madt_override(struct buf *b, unsigned source, unsigned gsi, unsigned
     buf_put(b, e, sizeof(e));
 }
 
-static void madt(struct buf *b, unsigned cpus)
-{
+static void madt(struct buf *b, unsigned cpus) {
     size_t at = table_begin(b, "APIC", 5);
     uint8_t ioapic[12] = {1, 12}, nmi[6] = {4, 6, 0xff, 0, 0, 1};
 
@@ -242,20 +247,18 @@ static void madt(struct buf *b, unsigned cpus)
     table_end(b, at);
 }
 
-static void mcfg(struct buf *b)
-{
+static void mcfg(struct buf *b) {
     size_t at = table_begin(b, "MCFG", 1);
 
     buf_grow(b, 8);
     buf_put_le64(b, MAP_ECAM);
-    buf_put_le16(b, 0); /* segment */
+    buf_put_le16(b, 0);      /* segment */
     buf_put_le16(b, 0xff00); /* buses 0 to 255 */
     buf_put_le32(b, 0);
     table_end(b, at);
 }
 
-static void rsdp(uint8_t *p, uint64_t xsdt)
-{
+static void rsdp(uint8_t *p, uint64_t xsdt) {
     memcpy(p, "RSD PTR ", 8);
     memcpy(p + 9, "VIVARM", 6);
     p[15] = 2;
@@ -265,8 +268,7 @@ static void rsdp(uint8_t *p, uint64_t xsdt)
     p[32] = checksum(p, RSDP_SIZE);
 }
 
-int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *err)
-{
+int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *err) {
     struct buf b = {0};
     uint64_t base = MAP_ACPI_TABLES, entry[3];
     size_t facs, dsdt_at, at;
@@ -292,7 +294,9 @@ int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *
     table_end(&b, at);
     rsdp(b.data, base + at);
     if (base + b.len > MAP_1M || mem_load(mem, base, b.data, b.len) < 0)
-        r = error_set(err, -ENOSPC, "the ACPI tables (%zu bytes) do not fit below 1 MiB: fewer processors make them smaller",
+        r = error_set(err, -ENOSPC,
+                      "the ACPI tables (%zu bytes) do not fit below 1 MiB: fewer processors make "
+                      "them smaller",
                       b.len);
     buf_done(&b);
     return r;

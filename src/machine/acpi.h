@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ACPI tables of the board: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG. Source: ACPI 6.5 section 5.2, PCI Firmware 3.3. */
+/* ACPI tables of the board: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG. Source: ACPI 6.5 section 5.2,
+ * PCI Firmware 3.3. */
 #ifndef MACHINE_ACPI_H
 #define MACHINE_ACPI_H
 

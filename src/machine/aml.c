@@ -1,25 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ACPI machine language writer. Source: ACPI 6.5 section 20.2 (grammar), 6.4.2 and 6.4.3 (resources). */
+/* ACPI machine language writer. Source: ACPI 6.5 section 20.2 (grammar), 6.4.2 and 6.4.3
+ * (resources). */
 #include "machine/aml.h"
 
 #include <string.h>
 
 enum {
-    AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_STRING = 0x0d, AML_QWORD = 0x0e,
-    AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14, AML_ARG0 = 0x68,
-    AML_RETURN = 0xa4, AML_EXT = 0x5b, AML_DEVICE = 0x82,
+    AML_NAME = 0x08,
+    AML_BYTE = 0x0a,
+    AML_WORD = 0x0b,
+    AML_DWORD = 0x0c,
+    AML_STRING = 0x0d,
+    AML_QWORD = 0x0e,
+    AML_SCOPE = 0x10,
+    AML_BUFFER = 0x11,
+    AML_PACKAGE = 0x12,
+    AML_METHOD = 0x14,
+    AML_ARG0 = 0x68,
+    AML_RETURN = 0xa4,
+    AML_EXT = 0x5b,
+    AML_DEVICE = 0x82,
 };
 
-static void put8(struct buf *b, unsigned v)
-{
+static void put8(struct buf *b, unsigned v) {
     uint8_t byte = (uint8_t)v;
 
     buf_put(b, &byte, 1);
 }
 
 /* NameString: an optional backslash and one name segment of up to four characters. */
-static void put_path(struct buf *b, const char *path)
-{
+static void put_path(struct buf *b, const char *path) {
     char seg[5] = "____";
 
     if (*path == '\\')
@@ -29,16 +39,14 @@ static void put_path(struct buf *b, const char *path)
 }
 
 /* Room for the longest PkgLength that we need (three bytes: 1 MiB), filled in by aml_close. */
-static size_t open_package(struct buf *b)
-{
+static size_t open_package(struct buf *b) {
     size_t mark = b->len;
 
     buf_grow(b, 3);
     return mark;
 }
 
-void aml_close(struct buf *b, size_t mark)
-{
+void aml_close(struct buf *b, size_t mark) {
     size_t n = b->len - mark;
 
     b->data[mark] = (uint8_t)(2 << 6 | (n & 15));
@@ -46,8 +54,7 @@ void aml_close(struct buf *b, size_t mark)
     b->data[mark + 2] = (uint8_t)(n >> 12);
 }
 
-size_t aml_scope(struct buf *b, const char *path)
-{
+size_t aml_scope(struct buf *b, const char *path) {
     size_t mark;
 
     put8(b, AML_SCOPE);
@@ -56,8 +63,7 @@ size_t aml_scope(struct buf *b, const char *path)
     return mark;
 }
 
-size_t aml_device(struct buf *b, const char *name)
-{
+size_t aml_device(struct buf *b, const char *name) {
     size_t mark;
 
     put8(b, AML_EXT);
@@ -67,8 +73,7 @@ size_t aml_device(struct buf *b, const char *name)
     return mark;
 }
 
-size_t aml_method(struct buf *b, const char *name, unsigned args)
-{
+size_t aml_method(struct buf *b, const char *name, unsigned args) {
     size_t mark;
 
     put8(b, AML_METHOD);
@@ -78,8 +83,7 @@ size_t aml_method(struct buf *b, const char *name, unsigned args)
     return mark;
 }
 
-size_t aml_package(struct buf *b, unsigned elements)
-{
+size_t aml_package(struct buf *b, unsigned elements) {
     size_t mark;
 
     put8(b, AML_PACKAGE);
@@ -89,8 +93,7 @@ size_t aml_package(struct buf *b, unsigned elements)
 }
 
 /* Buffer whose size is a word constant, patched at the end. */
-size_t aml_resources(struct buf *b)
-{
+size_t aml_resources(struct buf *b) {
     size_t mark;
 
     put8(b, AML_BUFFER);
@@ -100,8 +103,7 @@ size_t aml_resources(struct buf *b)
     return mark;
 }
 
-void aml_close_resources(struct buf *b, size_t mark)
-{
+void aml_close_resources(struct buf *b, size_t mark) {
     size_t size_at = mark + 4;
 
     put8(b, 0x79); /* end tag, checksum 0 = none */
@@ -110,14 +112,12 @@ void aml_close_resources(struct buf *b, size_t mark)
     aml_close(b, mark);
 }
 
-void aml_name(struct buf *b, const char *name)
-{
+void aml_name(struct buf *b, const char *name) {
     put8(b, AML_NAME);
     put_path(b, name);
 }
 
-void aml_integer(struct buf *b, uint64_t v)
-{
+void aml_integer(struct buf *b, uint64_t v) {
     if (v <= 1) {
         put8(b, (unsigned)v);
     } else if (v <= 0xff) {
@@ -135,21 +135,19 @@ void aml_integer(struct buf *b, uint64_t v)
     }
 }
 
-void aml_string(struct buf *b, const char *s)
-{
+void aml_string(struct buf *b, const char *s) {
     put8(b, AML_STRING);
     buf_put(b, s, strlen(s) + 1);
 }
 
-static unsigned hex_digit(char c)
-{
+static unsigned hex_digit(char c) {
     return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'A' + 10);
 }
 
 /* Three compressed letters and four hex digits, big-endian (ACPI 6.5 section 19.3.4). */
-void aml_eisa_id(struct buf *b, const char *id)
-{
-    uint32_t v = (uint32_t)(id[0] - '@') << 26 | (uint32_t)(id[1] - '@') << 21 | (uint32_t)(id[2] - '@') << 16;
+void aml_eisa_id(struct buf *b, const char *id) {
+    uint32_t v = (uint32_t)(id[0] - '@') << 26 | (uint32_t)(id[1] - '@') << 21 |
+                 (uint32_t)(id[2] - '@') << 16;
 
     for (unsigned i = 0; i < 4; i++)
         v |= hex_digit(id[3 + i]) << (12 - 4 * i);
@@ -157,16 +155,14 @@ void aml_eisa_id(struct buf *b, const char *id)
     buf_put_le32(b, __builtin_bswap32(v));
 }
 
-void aml_return_arg(struct buf *b, unsigned n)
-{
+void aml_return_arg(struct buf *b, unsigned n) {
     put8(b, AML_RETURN);
     put8(b, AML_ARG0 + n);
 }
 
 /* ---- resources ---- */
 
-void aml_io(struct buf *b, uint16_t base, uint8_t length)
-{
+void aml_io(struct buf *b, uint16_t base, uint8_t length) {
     put8(b, 0x47);
     put8(b, 1); /* decodes 16 bits */
     buf_put_le16(b, base);
@@ -175,15 +171,14 @@ void aml_io(struct buf *b, uint16_t base, uint8_t length)
     put8(b, length);
 }
 
-void aml_irq(struct buf *b, unsigned irq)
-{
+void aml_irq(struct buf *b, unsigned irq) {
     put8(b, 0x22); /* edge, active high, exclusive */
     buf_put_le16(b, (uint16_t)(1u << irq));
 }
 
 /* Address space descriptors: minimum and maximum fixed, consumed by children (producer). */
-static void address_head(struct buf *b, unsigned tag, unsigned length, unsigned type, unsigned specific)
-{
+static void address_head(struct buf *b, unsigned tag, unsigned length, unsigned type,
+                         unsigned specific) {
     put8(b, tag);
     buf_put_le16(b, (uint16_t)length);
     put8(b, type);
@@ -191,8 +186,8 @@ static void address_head(struct buf *b, unsigned tag, unsigned length, unsigned 
     put8(b, specific);
 }
 
-static void word_range(struct buf *b, unsigned type, unsigned specific, uint16_t first, uint16_t last)
-{
+static void word_range(struct buf *b, unsigned type, unsigned specific, uint16_t first,
+                       uint16_t last) {
     address_head(b, 0x88, 13, type, specific);
     buf_put_le16(b, 0);
     buf_put_le16(b, first);
@@ -201,18 +196,15 @@ static void word_range(struct buf *b, unsigned type, unsigned specific, uint16_t
     buf_put_le16(b, (uint16_t)(last - first + 1));
 }
 
-void aml_bus_range(struct buf *b, uint16_t first, uint16_t last)
-{
+void aml_bus_range(struct buf *b, uint16_t first, uint16_t last) {
     word_range(b, 2, 0, first, last);
 }
 
-void aml_io_range(struct buf *b, uint16_t first, uint16_t last)
-{
+void aml_io_range(struct buf *b, uint16_t first, uint16_t last) {
     word_range(b, 1, 3, first, last);
 }
 
-void aml_memory_range32(struct buf *b, uint32_t first, uint32_t last)
-{
+void aml_memory_range32(struct buf *b, uint32_t first, uint32_t last) {
     address_head(b, 0x87, 23, 0, 1); /* read-write, not cacheable */
     buf_put_le32(b, 0);
     buf_put_le32(b, first);
@@ -221,8 +213,7 @@ void aml_memory_range32(struct buf *b, uint32_t first, uint32_t last)
     buf_put_le32(b, last - first + 1);
 }
 
-void aml_memory_range64(struct buf *b, uint64_t first, uint64_t last)
-{
+void aml_memory_range64(struct buf *b, uint64_t first, uint64_t last) {
     address_head(b, 0x8a, 43, 0, 1);
     buf_put_le64(b, 0);
     buf_put_le64(b, first);
@@ -231,8 +222,7 @@ void aml_memory_range64(struct buf *b, uint64_t first, uint64_t last)
     buf_put_le64(b, last - first + 1);
 }
 
-void aml_fixed_memory(struct buf *b, uint32_t base, uint32_t length)
-{
+void aml_fixed_memory(struct buf *b, uint32_t base, uint32_t length) {
     put8(b, 0x86);
     buf_put_le16(b, 9);
     put8(b, 1);

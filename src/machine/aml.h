@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * ACPI machine language, written from the outside in: open a package, add to it, close it.
- * Source: ACPI 6.5 section 20 (AML), 6.4 (resource descriptors). Any thread; grows the caller's buffer.
+ * Source: ACPI 6.5 section 20 (AML), 6.4 (resource descriptors). Any thread; grows the caller's
+ * buffer.
  */
 #ifndef MACHINE_AML_H
 #define MACHINE_AML_H

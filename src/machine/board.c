@@ -23,9 +23,9 @@
 
 enum { DEVFN_HOST = 0, DEVFN_LPC = 0x1f << 3, FIRST_SLOT = 1 };
 
-/* ISA interrupt n reaches PIC input n and the IOAPIC pin of the same number, but 0 goes to pin 2. */
-static void isa_irq(void *opaque, unsigned n, bool level)
-{
+/* ISA interrupt n reaches PIC input n and the IOAPIC pin of the same number, but 0 goes to pin 2.
+ */
+static void isa_irq(void *opaque, unsigned n, bool level) {
     struct board *b = opaque;
     struct irq pic = pic_irq_wire(b->pic, n), ioapic = ioapic_irq_wire(b->ioapic, n == 0 ? 2 : n);
 
@@ -33,13 +33,11 @@ static void isa_irq(void *opaque, unsigned n, bool level)
     irq_set(&ioapic, level);
 }
 
-static struct irq isa_wire(struct board *b, unsigned n)
-{
+static struct irq isa_wire(struct board *b, unsigned n) {
     return (struct irq){.fn = isa_irq, .opaque = b, .n = n};
 }
 
-static struct device_env make_env(struct board *b, const void *config)
-{
+static struct device_env make_env(struct board *b, const void *config) {
     return (struct device_env){
         .mem = &b->mem,
         .clock = b->clock,
@@ -49,8 +47,8 @@ static struct device_env make_env(struct board *b, const void *config)
     };
 }
 
-static struct device *add(struct board *b, const char *class, const struct device_env *env, struct error *err)
-{
+static struct device *add(struct board *b, const char *class, const struct device_env *env,
+                          struct error *err) {
     struct device *d;
     unsigned same = 0;
     char name[32];
@@ -58,7 +56,8 @@ static struct device *add(struct board *b, const char *class, const struct devic
     for (unsigned i = 0; i < b->devices; i++)
         same += !strcmp(b->device[i]->cls->name, class);
     if (b->devices == BOARD_MAX_DEVICES) {
-        error_set(err, -E2BIG, "the machine has more than %d devices: leave some out", BOARD_MAX_DEVICES);
+        error_set(err, -E2BIG, "the machine has more than %d devices: leave some out",
+                  BOARD_MAX_DEVICES);
         return NULL;
     }
     snprintf(name, sizeof(name), "%s%u", class, same);
@@ -75,41 +74,37 @@ struct mount {
 };
 
 /* Makes a device with one optional interrupt and mounts its regions (list ends with base 0). */
-static struct device *add_isa(struct board *b, const char *class, const void *config, struct irq irq,
-                              const struct mount *mounts, struct error *err)
-{
+static struct device *add_isa(struct board *b, const char *class, const void *config,
+                              struct irq irq, const struct mount *mounts, struct error *err) {
     struct device_env env = make_env(b, config);
     struct device *d;
 
     env.irq[0] = irq;
     d = add(b, class, &env, err);
     for (; d && mounts && mounts->base; mounts++)
-        if (device_mount(d, mounts->region, mounts->mmio ? &b->mmio : &b->pio, mounts->base, err) < 0)
+        if (device_mount(d, mounts->region, mounts->mmio ? &b->mmio : &b->pio, mounts->base, err) <
+            0)
             return NULL;
     return d;
 }
 
 /* ---- interrupt controllers ---- */
 
-static void eoi_broadcast(void *opaque, uint8_t vector)
-{
+static void eoi_broadcast(void *opaque, uint8_t vector) {
     ioapic_eoi(((struct board *)opaque)->ioapic, vector);
 }
 
-static int external_ack(void *opaque)
-{
-    return pic_ack(((struct board *)opaque)->pic);
-}
+static int external_ack(void *opaque) { return pic_ack(((struct board *)opaque)->pic); }
 
-static int add_apics(struct board *b, const struct board_config *config, struct error *err)
-{
+static int add_apics(struct board *b, const struct board_config *config, struct error *err) {
     struct apic_bus_sinks sinks = {.eoi = eoi_broadcast, .ext_ack = external_ack, .opaque = b};
 
     b->apics = apic_bus_new(&sinks);
     if (!b->apics)
         return error_set(err, -ENOMEM, "the machine's APIC bus: out of memory");
     for (unsigned i = 0; i < b->cpus; i++) {
-        struct lapic_config lapic = {.bus = b->apics, .id = i, .bsp = i == 0, .x2apic = true, .cpu = config->cpu_pins[i]};
+        struct lapic_config lapic = {
+            .bus = b->apics, .id = i, .bsp = i == 0, .x2apic = true, .cpu = config->cpu_pins[i]};
         struct device_env env = make_env(b, &lapic);
         b->lapic[i] = add(b, "lapic", &env, err);
         if (!b->lapic[i])
@@ -118,8 +113,7 @@ static int add_apics(struct board *b, const struct board_config *config, struct 
     return 0;
 }
 
-static int add_interrupt_controllers(struct board *b, struct error *err)
-{
+static int add_interrupt_controllers(struct board *b, struct error *err) {
     static const struct mount pic[] = {{0, 0x20, false}, {1, 0xa0, false}, {2, 0x4d0, false}, {0}};
     static const struct mount ioapic[] = {{0, MAP_IOAPIC, true}, {0}};
 
@@ -130,18 +124,21 @@ static int add_interrupt_controllers(struct board *b, struct error *err)
 
 /* ---- the south bridge's old parts ---- */
 
-static int add_isa_devices(struct board *b, const struct machine_config *m, struct error *err)
-{
+static int add_isa_devices(struct board *b, const struct machine_config *m, struct error *err) {
     static const struct mount pit[] = {{0, 0x40, false}, {1, 0x61, false}, {0}};
     static const struct mount rtc[] = {{0, 0x70, false}, {1, 0x72, false}, {0}};
     static const struct mount uart[] = {{0, 0x3f8, false}, {0}};
-    static const struct mount pm[] = {{0, MAP_PM1_EVENT, false}, {1, MAP_PM1_CONTROL, false},
-                                      {2, MAP_PM_TIMER, false}, {3, MAP_GPE0, false}, {0}};
+    static const struct mount pm[] = {{0, MAP_PM1_EVENT, false},
+                                      {1, MAP_PM1_CONTROL, false},
+                                      {2, MAP_PM_TIMER, false},
+                                      {3, MAP_GPE0, false},
+                                      {0}};
     static const struct mount debugcon[] = {{0, 0x402, false}, {0}};
     static const struct mount postcode[] = {{0, 0x80, false}, {0}};
-    static const struct mount pvpanic[] = {{0, 0x505, false}, {0}};
+    static const struct mount pvpanic[] = {{0, MAP_PVPANIC, false}, {0}};
     static const struct mount debug_exit[] = {{0, 0xf4, false}, {0}};
-    struct rtc_config clock = {.memory_low = map_low_size(b->memory), .memory_high = map_high_size(b->memory)};
+    struct rtc_config clock = {.memory_low = map_low_size(b->memory),
+                               .memory_high = map_high_size(b->memory)};
     struct uart_config serial = {.port = m->serial};
 
     b->pit = add_isa(b, "pit", NULL, isa_wire(b, 0), pit, err);
@@ -160,15 +157,15 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     return 0;
 }
 
-static int add_keyboard(struct board *b, struct error *err)
-{
+static int add_keyboard(struct board *b, struct error *err) {
     struct device_env env = make_env(b, NULL);
     struct device *d;
 
     env.irq[0] = isa_wire(b, 1);
     env.irq[1] = isa_wire(b, 12);
     d = add(b, "i8042", &env, err);
-    if (!d || device_mount(d, 0, &b->pio, 0x60, err) < 0 || device_mount(d, 1, &b->pio, 0x64, err) < 0)
+    if (!d || device_mount(d, 0, &b->pio, 0x60, err) < 0 ||
+        device_mount(d, 1, &b->pio, 0x64, err) < 0)
         return -ENOMEM;
     d = add(b, "port92", &env, err);
     return d && device_mount(d, 0, &b->pio, 0x92, err) == 0 ? 0 : -ENOMEM;
@@ -176,13 +173,11 @@ static int add_keyboard(struct board *b, struct error *err)
 
 /* ---- PCI ---- */
 
-static int attach(struct board *b, struct device *d, unsigned devfn, struct error *err)
-{
+static int attach(struct board *b, struct device *d, unsigned devfn, struct error *err) {
     return d ? pci_bus_attach(b->pci, (struct pci_device *)d, devfn, err) : -ENOMEM;
 }
 
-static int add_chipset_functions(struct board *b, struct error *err)
-{
+static int add_chipset_functions(struct board *b, struct error *err) {
     struct pci_host_config host = {.reset_ctl = b->reset_ctl};
     struct device_env env = make_env(b, &host);
     struct irq wires[4];
@@ -215,9 +210,8 @@ static int add_chipset_functions(struct board *b, struct error *err)
     return r;
 }
 
-static int add_function(struct board *b, const char *class, const void *config, unsigned *slot, struct device **ret,
-                        struct error *err)
-{
+static int add_function(struct board *b, const char *class, const void *config, unsigned *slot,
+                        struct device **ret, struct error *err) {
     struct device_env env = make_env(b, config);
     struct device *d = add(b, class, &env, err);
     int r = attach(b, d, (*slot)++ << 3, err);
@@ -227,8 +221,7 @@ static int add_function(struct board *b, const char *class, const void *config, 
     return r;
 }
 
-static int add_virtio(struct board *b, const struct machine_config *m, struct error *err)
-{
+static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {
     unsigned slot = FIRST_SLOT;
     int r = add_function(b, "virtio_rng", NULL, &slot, NULL, err);
 
@@ -251,8 +244,7 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
 
 /* ---- the whole ---- */
 
-static int add_memory(struct board *b, struct error *err)
-{
+static int add_memory(struct board *b, struct error *err) {
     uint64_t low = map_low_size(b->memory), high = map_high_size(b->memory);
     int r = mem_init(&b->mem, err);
 
@@ -267,8 +259,7 @@ static int add_memory(struct board *b, struct error *err)
     return r;
 }
 
-int board_init(struct board *b, const struct board_config *config, struct error *err)
-{
+int board_init(struct board *b, const struct board_config *config, struct error *err) {
     const struct machine_config *m = config->machine;
     int r;
 
@@ -295,8 +286,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     return r;
 }
 
-void board_done(struct board *b)
-{
+void board_done(struct board *b) {
     while (b->devices) {
         struct device *d = b->device[--b->devices];
         if (d->cls->pci)
@@ -315,8 +305,7 @@ void board_done(struct board *b)
     mem_done(&b->mem);
 }
 
-int board_reset(struct board *b, struct error *err)
-{
+int board_reset(struct board *b, struct error *err) {
     struct acpi_config acpi = {.cpus = b->cpus, .serial = true};
     int r;
 
@@ -326,8 +315,7 @@ int board_reset(struct board *b, struct error *err)
     return r < 0 ? r : acpi_write(&b->mem, &acpi, err);
 }
 
-uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size)
-{
+uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size) {
     if (port)
         return io_read(&b->pio, addr, size);
     if (lapic_claims(b->lapic[cpu], addr))
@@ -335,8 +323,8 @@ uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, uns
     return io_read(&b->mmio, addr, size);
 }
 
-void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size, uint64_t value)
-{
+void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size,
+                 uint64_t value) {
     if (port)
         io_write(&b->pio, addr, size, value);
     else if (lapic_claims(b->lapic[cpu], addr))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The board: which devices there are, where they are mounted, and how their wires run. Inside of machine/. */
+/* The board: which devices there are, where they are mounted, and how their wires run. Inside of
+ * machine/. */
 #ifndef MACHINE_BOARD_H
 #define MACHINE_BOARD_H
 
@@ -7,7 +8,7 @@
 #include "devices/pci.h"
 #include "machine/machine.h"
 
-enum { BOARD_MAX_DEVICES = 64 };
+enum { BOARD_MAX_DEVICES = 96 }; /* 32 LAPICs, 26 PCI functions, and the fixed ones */
 
 struct board {
     struct mem mem;
@@ -38,6 +39,7 @@ int board_reset(struct board *b, struct error *err);
 
 /* A processor's access; machine lock held. */
 uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size);
-void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size, uint64_t value);
+void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size,
+                 uint64_t value);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * A machine's life: build, start, reset, end.
  *
- * Power events come from devices on any thread; they are noted and acted on by the loop's thread, which
- * first parks the processors. The first ending wins.
+ * Power events come from devices on any thread; they are noted and acted on by the loop's thread,
+ * which first parks the processors. The first ending wins.
  */
 #include "machine/machine.h"
 
@@ -32,16 +32,17 @@ struct machine {
     struct machine_cpu cpu[MACHINE_MAX_CPUS];
     const struct cpu_ops *ops;
     char cpu_why[200];
+    struct boot_image image;
     struct error error;
-    bool started, ending, reset_wanted;
+    bool ending, reset_wanted, crashed;
+    bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
     unsigned end_code;
 };
 
 /* ---- a processor's view of the board ---- */
 
-static uint64_t bus_read(void *opaque, bool port, uint64_t addr, unsigned size)
-{
+static uint64_t bus_read(void *opaque, bool port, uint64_t addr, unsigned size) {
     struct machine_cpu *c = opaque;
     uint64_t v;
 
@@ -51,8 +52,7 @@ static uint64_t bus_read(void *opaque, bool port, uint64_t addr, unsigned size)
     return v;
 }
 
-static void bus_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value)
-{
+static void bus_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value) {
     struct machine_cpu *c = opaque;
 
     pthread_mutex_lock(c->machine->lock);
@@ -70,36 +70,31 @@ static void bus_write(void *opaque, bool port, uint64_t addr, unsigned size, uin
         result_;                                                                                   \
     })
 
-static int bus_intr_ack(void *opaque)
-{
+static int bus_intr_ack(void *opaque) {
     struct machine_cpu *c = opaque;
 
     return WITH_LAPIC(c, lapic_ack(lapic));
 }
 
-static uint8_t bus_get_tpr(void *opaque)
-{
+static uint8_t bus_get_tpr(void *opaque) {
     struct machine_cpu *c = opaque;
 
     return (uint8_t)WITH_LAPIC(c, lapic_get_tpr(lapic));
 }
 
-static void bus_set_tpr(void *opaque, uint8_t cr8)
-{
+static void bus_set_tpr(void *opaque, uint8_t cr8) {
     struct machine_cpu *c = opaque;
 
     WITH_LAPIC(c, (lapic_set_tpr(lapic, cr8), 0));
 }
 
-static int bus_msr_read(void *opaque, uint32_t msr, uint64_t *ret_value)
-{
+static int bus_msr_read(void *opaque, uint32_t msr, uint64_t *ret_value) {
     struct machine_cpu *c = opaque;
 
     return WITH_LAPIC(c, lapic_msr_read(lapic, msr, ret_value));
 }
 
-static int bus_msr_write(void *opaque, uint32_t msr, uint64_t value)
-{
+static int bus_msr_write(void *opaque, uint32_t msr, uint64_t value) {
     struct machine_cpu *c = opaque;
 
     return WITH_LAPIC(c, lapic_msr_write(lapic, msr, value));
@@ -107,40 +102,35 @@ static int bus_msr_write(void *opaque, uint32_t msr, uint64_t value)
 
 /* ---- the LAPIC's pins into the processor ---- */
 
-static void pin_intr(void *opaque, bool level)
-{
+static void pin_intr(void *opaque, bool level) {
     struct machine_cpu *c = opaque;
 
     if (c->vcpu)
         vcpu_signal(c->vcpu, level ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
 }
 
-static void pin_nmi(void *opaque)
-{
+static void pin_nmi(void *opaque) {
     struct machine_cpu *c = opaque;
 
     if (c->vcpu)
         vcpu_signal(c->vcpu, CPU_SIGNAL_NMI, 0);
 }
 
-static void pin_init(void *opaque)
-{
+static void pin_init(void *opaque) {
     struct machine_cpu *c = opaque;
 
     if (c->vcpu)
         vcpu_signal(c->vcpu, CPU_SIGNAL_INIT, 0);
 }
 
-static void pin_sipi(void *opaque, uint8_t vector)
-{
+static void pin_sipi(void *opaque, uint8_t vector) {
     struct machine_cpu *c = opaque;
 
     if (c->vcpu)
         vcpu_signal(c->vcpu, CPU_SIGNAL_SIPI, vector);
 }
 
-static void code_written(void *opaque, gpa page)
-{
+static void code_written(void *opaque, gpa page) {
     struct machine *m = opaque;
 
     for (unsigned i = 0; i < m->config.cpus; i++)
@@ -150,29 +140,22 @@ static void code_written(void *opaque, gpa page)
 
 /* ---- endings and resets ---- */
 
-static void park_all(struct machine *m)
-{
+static void park_all(struct machine *m) {
     for (unsigned i = 0; i < m->config.cpus; i++)
-        vcpu_pause(m->cpu[i].vcpu);
+        if (m->cpu[i].vcpu) /* a machine that could not be built lacks some */
+            vcpu_pause(m->cpu[i].vcpu);
 }
 
-static void resume_all(struct machine *m)
-{
+static void resume_all(struct machine *m) {
     for (unsigned i = 0; i < m->config.cpus; i++)
         vcpu_resume(m->cpu[i].vcpu);
 }
 
 /* Loads the kernel afresh and puts the boot processor at its entry, the others in wait-for-SIPI. */
-static int load_and_set(struct machine *m, struct error *err)
-{
-    struct boot_image image;
+static int load_and_set(struct machine *m, struct error *err) {
     struct x86_state s;
-    int r = boot_open(&image, m->config.kernel, m->config.initrd, m->config.cmdline, err);
+    int r = boot_load(&m->image, &m->board.mem, &s, err);
 
-    if (r < 0)
-        return r;
-    r = boot_load(&image, &m->board.mem, &s, err);
-    boot_close(&image);
     for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
         struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);
         if (i) {
@@ -185,59 +168,71 @@ static int load_and_set(struct machine *m, struct error *err)
     return r;
 }
 
-static int reset_now(struct machine *m, struct error *err)
-{
+static int reset_now(struct machine *m, struct error *err) {
     int r = board_reset(&m->board, err);
 
     return r < 0 ? r : load_and_set(m, err);
 }
 
-static void act(void *opaque)
-{
+/* The guest may have asked more than once before this runs; another thread may add to it while the
+ * processors come to rest, so what to do is decided after that. */
+static void act(void *opaque) {
     struct machine *m = opaque;
+    bool crashed;
 
-    if (!m->ending && !m->reset_wanted)
+    if (m->over || (!m->ending && !m->reset_wanted))
         return;
     park_all(m);
+    crashed = m->crashed;
     if (!m->ending && reset_now(m, &m->error) < 0) {
         m->ending = true;
         m->end = MACHINE_FAILED;
     }
-    m->reset_wanted = false;
-    if (m->ending)
+    m->reset_wanted = m->crashed = false;
+    if (m->ending) {
+        m->over = true;
         m->config.ended(m->config.opaque, m->end, m->end_code);
-    else
-        resume_all(m);
-}
-
-static void end(struct machine *m, enum machine_end how, unsigned code)
-{
-    if (m->ending)
         return;
-    m->ending = true;
-    m->end = how;
-    m->end_code = code;
-    for (unsigned i = 0; i < m->config.cpus; i++) /* no further instruction than need be */
-        vcpu_kick(m->cpu[i].vcpu);
-    loop_post(m->loop, act, m);
+    }
+    if (m->config.was_reset)
+        m->config.was_reset(m->config.opaque, crashed);
+    resume_all(m);
 }
 
-void machine_reset(struct machine *m)
+static void kick_all(struct machine *m) /* no further instruction than need be */
 {
-    m->reset_wanted = true;
     for (unsigned i = 0; i < m->config.cpus; i++)
         vcpu_kick(m->cpu[i].vcpu);
     loop_post(m->loop, act, m);
 }
 
-static void power_request(void *opaque, enum power_event event, unsigned code)
-{
+static void end(struct machine *m, enum machine_end how, unsigned code) {
+    if (m->ending)
+        return;
+    m->ending = true;
+    m->end = how;
+    m->end_code = code;
+    kick_all(m);
+}
+
+void machine_reset(struct machine *m) {
+    if (m->ending || m->reset_wanted)
+        return;
+    m->reset_wanted = true;
+    kick_all(m);
+}
+
+static void power_request(void *opaque, enum power_event event, unsigned code) {
     struct machine *m = opaque;
 
     trace(machine_power, event, code);
     switch (event) {
-    case POWER_OFF: end(m, MACHINE_POWERED_OFF, 0); break;
-    case POWER_EXIT: end(m, MACHINE_DEBUG_EXIT, code); break;
+    case POWER_OFF:
+        end(m, MACHINE_POWERED_OFF, 0);
+        break;
+    case POWER_EXIT:
+        end(m, MACHINE_DEBUG_EXIT, code);
+        break;
     case POWER_RESET:
     case POWER_PANIC:
         if (m->config.no_reboot)
@@ -248,25 +243,25 @@ static void power_request(void *opaque, enum power_event event, unsigned code)
     }
 }
 
-static void cpu_stopped(void *opaque, unsigned index, const struct error *failure)
-{
+static void cpu_stopped(void *opaque, unsigned index, const struct error *failure) {
     struct machine *m = opaque;
 
     trace(machine_stop, index, failure ? failure->text : "triple fault");
     if (failure) {
-        m->error = *failure;
+        if (!m->ending)
+            m->error = *failure;
         end(m, MACHINE_FAILED, 0);
     } else if (m->config.no_reboot) {
         end(m, MACHINE_CRASHED, 0);
     } else {
+        m->crashed = true;
         machine_reset(m); /* a PC's chipset turns the shutdown cycle into a reset */
     }
 }
 
 /* ---- building ---- */
 
-static int make_cpus(struct machine *m, struct error *err)
-{
+static int make_cpus(struct machine *m, struct error *err) {
     struct vcpu_owner owner = {.lock = m->lock, .stopped = cpu_stopped, .opaque = m};
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
@@ -274,9 +269,16 @@ static int make_cpus(struct machine *m, struct error *err)
             .index = i,
             .count = m->config.cpus,
             .model = m->config.cpu_model,
-            .bus = {.opaque = &m->cpu[i], .mem = &m->board.mem, .clock = m->board.clock, .io_read = bus_read,
-                    .io_write = bus_write, .intr_ack = bus_intr_ack, .get_tpr = bus_get_tpr,
-                    .set_tpr = bus_set_tpr, .msr_read = bus_msr_read, .msr_write = bus_msr_write},
+            .bus = {.opaque = &m->cpu[i],
+                    .mem = &m->board.mem,
+                    .clock = m->board.clock,
+                    .io_read = bus_read,
+                    .io_write = bus_write,
+                    .intr_ack = bus_intr_ack,
+                    .get_tpr = bus_get_tpr,
+                    .set_tpr = bus_set_tpr,
+                    .msr_read = bus_msr_read,
+                    .msr_write = bus_msr_write},
         };
         m->cpu[i].vcpu = vcpu_new(m->ops, &c, &owner, err);
         if (!m->cpu[i].vcpu)
@@ -287,8 +289,7 @@ static int make_cpus(struct machine *m, struct error *err)
     return 0;
 }
 
-static int build(struct machine *m, struct error *err)
-{
+static int build(struct machine *m, struct error *err) {
     struct lapic_cpu pins[MACHINE_MAX_CPUS];
     struct board_config config = {
         .machine = &m->config,
@@ -300,18 +301,22 @@ static int build(struct machine *m, struct error *err)
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
         m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
-        pins[i] = (struct lapic_cpu){
-            .intr = pin_intr, .nmi = pin_nmi, .init = pin_init, .sipi = pin_sipi, .opaque = &m->cpu[i]};
+        pins[i] = (struct lapic_cpu){.intr = pin_intr,
+                                     .nmi = pin_nmi,
+                                     .init = pin_init,
+                                     .sipi = pin_sipi,
+                                     .opaque = &m->cpu[i]};
     }
-    r = board_init(&m->board, &config, err);
+    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline, err);
+    if (r == 0)
+        r = board_init(&m->board, &config, err);
     if (r == 0)
         r = make_cpus(m, err);
     return r < 0 ? r : reset_now(m, err);
 }
 
-struct machine *machine_new(const struct machine_config *config, struct loop *loop, pthread_mutex_t *lock,
-                            struct error *err)
-{
+struct machine *machine_new(const struct machine_config *config, struct loop *loop,
+                            pthread_mutex_t *lock, struct error *err) {
     struct machine *m = calloc(1, sizeof(*m));
     int r;
 
@@ -322,6 +327,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->config = *config;
     m->loop = loop;
     m->lock = lock;
+    m->image.kernel.fd = m->image.initrd.fd = m->board.mem.fd = -1;
     m->ops = cpu_select(config->cpu, m->cpu_why, sizeof(m->cpu_why), err);
     pthread_mutex_lock(lock);
     r = m->ops ? build(m, err) : -EINVAL;
@@ -333,8 +339,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     return m;
 }
 
-int machine_start(struct machine *m, struct error *err)
-{
+int machine_start(struct machine *m, struct error *err) {
     int r = 0;
 
     pthread_mutex_lock(m->lock);
@@ -348,10 +353,19 @@ int machine_start(struct machine *m, struct error *err)
     return r;
 }
 
-void machine_free(struct machine *m)
-{
+void machine_stop(struct machine *m) {
+    pthread_mutex_lock(m->lock);
+    m->ending = m->over = true;
+    park_all(m);
+    if (m->board.clock)
+        clock_pause(m->board.clock);
+    pthread_mutex_unlock(m->lock);
+}
+
+void machine_free(struct machine *m) {
     if (!m)
         return;
+    machine_stop(m);
     for (unsigned i = 0; i < m->config.cpus; i++) {
         struct vcpu *v = m->cpu[i].vcpu;
         m->cpu[i].vcpu = NULL; /* devices that go away may still move their wires */
@@ -361,32 +375,24 @@ void machine_free(struct machine *m)
     pthread_mutex_lock(m->lock);
     board_done(&m->board);
     pthread_mutex_unlock(m->lock);
+    boot_close(&m->image);
     free(m);
 }
 
-void machine_power_button(struct machine *m)
-{
-    acpi_pm_power_button(m->board.pm);
-}
+void machine_power_button(struct machine *m) { acpi_pm_power_button(m->board.pm); }
 
-struct device *machine_serial(struct machine *m)
-{
+struct device *machine_serial(struct machine *m) {
     return m->board.uart;
 }
 
-struct device *machine_console(struct machine *m)
-{
+struct device *machine_console(struct machine *m) {
     return m->board.console;
 }
 
-const struct error *machine_error(const struct machine *m)
-{
-    return &m->error;
-}
+const struct error *machine_error(const struct machine *m) { return &m->error; }
 
-void machine_print_stats(struct machine *m, FILE *f)
-{
-    fprintf(f, "cpu backend: %s (%s)\n", m->ops->name, m->cpu_why);
+void machine_print_stats(struct machine *m, FILE *f) {
+    fprintf(f, "cpu backend: %s (%s)\n", m->ops->name, *m->cpu_why ? m->cpu_why : "as asked for");
     for (unsigned i = 0; i < m->config.cpus; i++)
         if (m->ops->stats)
             m->ops->stats(vcpu_cpu(m->cpu[i].vcpu), f);

@@ -2,9 +2,10 @@
 /*
  * One virtual machine: the board, its processors and their threads, its life from start to end.
  *
- * Contract: machine_new, machine_start and machine_free on the main thread, which then runs the loop.
- * Everything else with the machine lock held (loop callbacks have it). Each vCPU has a thread; it takes
- * the lock around every device access. `ended` is called once on the loop's thread.
+ * Contract: machine_new, machine_start and machine_free on the main thread, which then runs the
+ * loop. Everything else with the machine lock held (loop callbacks have it). Each vCPU has a
+ * thread; it takes the lock around every device access. `ended` is called at most once, on the
+ * loop's thread, with all processors at rest. The files that the config names stay open for resets.
  */
 #ifndef MACHINE_MACHINE_H
 #define MACHINE_MACHINE_H
@@ -39,9 +40,9 @@ struct machine_nic {
 struct machine_config {
     const char *name;
     unsigned cpus;
-    uint64_t memory; /* bytes, multiple of 2 MiB */
-    const char *cpu; /* backend: auto, ref */
-    const char *cpu_model; /* NULL = default */
+    uint64_t memory;                       /* bytes, multiple of 2 MiB */
+    const char *cpu;                       /* backend: auto, ref */
+    const char *cpu_model;                 /* NULL = default */
     const char *kernel, *initrd, *cmdline; /* kernel is needed, the others may be NULL */
     struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */
     unsigned disks;
@@ -52,15 +53,19 @@ struct machine_config {
     struct console_port console; /* virtio console, if has_console */
     bool no_reboot, debug_exit;
     void (*ended)(void *opaque, enum machine_end how, unsigned code);
+    /* After a reset that did not end the machine, also one after a triple fault. NULL allowed. */
+    void (*was_reset)(void *opaque, bool crashed);
     void *opaque;
 };
 
 /* Builds the board and loads the kernel. The config's strings must outlive the machine. */
-struct machine *machine_new(const struct machine_config *config, struct loop *loop, pthread_mutex_t *lock,
-                            struct error *err);
+struct machine *machine_new(const struct machine_config *config, struct loop *loop,
+                            pthread_mutex_t *lock, struct error *err);
 int machine_start(struct machine *m, struct error *err); /* starts the clock and the vCPU threads */
-/* Stops the threads (not with the lock held) and frees everything. Accepts NULL. */
-void machine_free(struct machine *m);
+/* Rests the processors and the clock for good; whatever the guest still asked for is ignored. Not
+ * with the lock held. */
+void machine_stop(struct machine *m);
+void machine_free(struct machine *m); /* machine_stop, then frees everything. Accepts NULL. */
 
 void machine_power_button(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
@@ -68,6 +73,7 @@ void machine_reset(struct machine *m); /* as by the reset button; takes effect s
 struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
 struct device *machine_console(struct machine *m); /* NULL without has_console */
 const struct error *machine_error(const struct machine *m);
-void machine_print_stats(struct machine *m, FILE *f); /* backend and why, per-CPU counters */
+void machine_print_stats(struct machine *m,
+                         FILE *f); /* after machine_stop: backend and why, counters */
 
 #endif

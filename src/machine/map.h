@@ -1,39 +1,44 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The board's address map: one place for what ACPI, boot protocols, PCI windows and mounting must agree on. */
+/* The board's address map: one place for what ACPI, boot protocols, PCI windows and mounting must
+ * agree on. */
 #ifndef MACHINE_MAP_H
 #define MACHINE_MAP_H
 
 #include <stdint.h>
 
-#define MAP_LOW_MAX 0xb0000000ull      /* RAM below 4 GiB ends here at most: the ECAM window follows */
-#define MAP_HIGH 0x100000000ull        /* the rest of RAM */
-#define MAP_VGA_HOLE 0xa0000ull        /* no RAM from here ... */
-#define MAP_SHADOW 0xc0000ull          /* ... to here; RAM for option ROMs and tables up to 1 MiB */
-#define MAP_ACPI_TABLES 0xe0000ull     /* RSDP first; up to 1 MiB */
-#define MAP_1M 0x100000ull
-#define MAP_ECAM 0xb0000000ull
-#define MAP_ECAM_SIZE 0x10000000ull
-#define MAP_PCI_MMIO 0xc0000000ull
+#define MAP_LOW_MAX      0xb0000000ull /* RAM below 4 GiB ends here at most: the ECAM window follows */
+#define MAP_HIGH         0x100000000ull /* the rest of RAM */
+#define MAP_VGA_HOLE     0xa0000ull     /* no RAM from here ... */
+#define MAP_SHADOW       0xc0000ull /* ... to here; RAM for option ROMs and tables up to 1 MiB */
+#define MAP_ACPI_TABLES  0xe0000ull /* RSDP first; up to 1 MiB */
+#define MAP_1M           0x100000ull
+#define MAP_ECAM         0xb0000000ull
+#define MAP_ECAM_SIZE    0x10000000ull
+#define MAP_PCI_MMIO     0xc0000000ull
 #define MAP_PCI_MMIO_END 0xfec00000ull
-#define MAP_PCI_IO 0xc000u
-#define MAP_IOAPIC 0xfec00000ull
-#define MAP_LAPIC 0xfee00000ull
+#define MAP_PCI_IO       0xc000u
+#define MAP_IOAPIC       0xfec00000ull
+#define MAP_LAPIC        0xfee00000ull
 
 /* Where direct boot puts its structures, below 640 KiB. */
-#define MAP_BOOT_GDT 0x5000ull
-#define MAP_BOOT_INFO 0x6000ull        /* PVH start_info, or Linux boot_params at + 0x1000 */
-#define MAP_BOOT_PARAMS 0x7000ull
-#define MAP_BOOT_PAGES 0x9000ull       /* PML4, PDPT, four page directories */
-#define MAP_BOOT_STACK 0x8ff0ull
-#define MAP_BOOT_CMDLINE 0x20000ull
+#define MAP_BOOT_GDT         0x5000ull
+#define MAP_BOOT_INFO        0x6000ull /* PVH start_info, or Linux boot_params at + 0x1000 */
+#define MAP_BOOT_PARAMS      0x7000ull
+#define MAP_BOOT_PAGES       0x9000ull /* PML4, PDPT, four page directories */
+#define MAP_BOOT_PAGES_END   0xf000ull
+#define MAP_BOOT_STACK       0x8ff0ull
+#define MAP_BOOT_CMDLINE     0x20000ull
 #define MAP_BOOT_CMDLINE_MAX 0x10000ull
-#define MAP_EBDA 0x9fc00ull
+#define MAP_EBDA             0x9fc00ull
 
 enum { MAP_PM1_EVENT = 0x600, MAP_PM1_CONTROL = 0x604, MAP_PM_TIMER = 0x608, MAP_GPE0 = 0x620 };
+enum { MAP_PVPANIC = 0x505 };
 enum { MAP_SCI_IRQ = 9, MAP_GSI_PCI = 16 };
 
 /* RAM by the total size: how much is below and above the hole. */
-static inline uint64_t map_low_size(uint64_t total) { return total < MAP_LOW_MAX ? total : MAP_LOW_MAX; }
+static inline uint64_t map_low_size(uint64_t total) {
+    return total < MAP_LOW_MAX ? total : MAP_LOW_MAX;
+}
 static inline uint64_t map_high_size(uint64_t total) { return total - map_low_size(total); }
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Processor threads. A halted processor sleeps on a condition of its own, so that interrupts wake one thread only. */
+/* Processor threads. A halted processor sleeps on a condition of its own, so that interrupts wake
+ * one thread only. */
 #include "machine/vcpu.h"
 
 #include <errno.h>
@@ -24,13 +25,11 @@ struct vcpu {
     bool kicked;
 };
 
-struct cpu *vcpu_cpu(struct vcpu *v)
-{
+struct cpu *vcpu_cpu(struct vcpu *v) {
     return v->cpu;
 }
 
-static void wake(struct vcpu *v, bool kick)
-{
+static void wake(struct vcpu *v, bool kick) {
     pthread_mutex_lock(&v->sleep_lock);
     if (kick)
         v->kicked = true;
@@ -38,21 +37,18 @@ static void wake(struct vcpu *v, bool kick)
     pthread_mutex_unlock(&v->sleep_lock);
 }
 
-void vcpu_signal(struct vcpu *v, enum cpu_signal_kind kind, uint8_t vector)
-{
+void vcpu_signal(struct vcpu *v, enum cpu_signal_kind kind, uint8_t vector) {
     v->ops->signal(v->cpu, kind, vector);
     if (kind != CPU_SIGNAL_INTR_OFF && !(v->started && pthread_equal(v->thread, pthread_self())))
         wake(v, false);
 }
 
-void vcpu_kick(struct vcpu *v)
-{
+void vcpu_kick(struct vcpu *v) {
     v->ops->kick(v->cpu);
     wake(v, true);
 }
 
-static void sleep_halted(struct vcpu *v)
-{
+static void sleep_halted(struct vcpu *v) {
     pthread_mutex_lock(&v->sleep_lock);
     while (!v->kicked && !v->ops->runnable(v->cpu))
         pthread_cond_wait(&v->wake, &v->sleep_lock);
@@ -61,8 +57,7 @@ static void sleep_halted(struct vcpu *v)
 }
 
 /* Waits until the machine runs. False: the thread must end. */
-static bool park(struct vcpu *v)
-{
+static bool park(struct vcpu *v) {
     pthread_mutex_lock(v->owner.lock);
     while (!v->quit && (!v->want_run || v->dead)) {
         v->parked = true;
@@ -74,16 +69,14 @@ static bool park(struct vcpu *v)
     return !v->quit;
 }
 
-static void stopped(struct vcpu *v, const struct error *failure)
-{
+static void stopped(struct vcpu *v, const struct error *failure) {
     pthread_mutex_lock(v->owner.lock);
     v->dead = true;
     v->owner.stopped(v->owner.opaque, v->index, failure);
     pthread_mutex_unlock(v->owner.lock);
 }
 
-static void *thread_main(void *opaque)
-{
+static void *thread_main(void *opaque) {
     struct vcpu *v = opaque;
 
     while (park(v)) {
@@ -92,17 +85,21 @@ static void *thread_main(void *opaque)
             stat_inc(vcpu_halts);
             sleep_halted(v);
             break;
-        case CPU_EXIT_SHUTDOWN: stopped(v, NULL); break;
-        case CPU_EXIT_ERROR: stopped(v, &v->cpu->error); break;
-        case CPU_EXIT_KICK: break;
+        case CPU_EXIT_SHUTDOWN:
+            stopped(v, NULL);
+            break;
+        case CPU_EXIT_ERROR:
+            stopped(v, &v->cpu->error);
+            break;
+        case CPU_EXIT_KICK:
+            break;
         }
     }
     return NULL;
 }
 
-struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config, const struct vcpu_owner *owner,
-                      struct error *err)
-{
+struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config,
+                      const struct vcpu_owner *owner, struct error *err) {
     struct vcpu *v = calloc(1, sizeof(*v));
 
     if (!v) {
@@ -123,8 +120,7 @@ struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config
     return v;
 }
 
-void vcpu_free(struct vcpu *v)
-{
+void vcpu_free(struct vcpu *v) {
     if (!v)
         return;
     if (v->started) {
@@ -143,25 +139,26 @@ void vcpu_free(struct vcpu *v)
     free(v);
 }
 
-int vcpu_start(struct vcpu *v, struct error *err)
-{
+int vcpu_start(struct vcpu *v, struct error *err) {
+    char name[16];
     int r = pthread_create(&v->thread, NULL, thread_main, v);
 
     if (r)
-        return error_set(err, -r, "processor %u: its thread cannot be made: %s", v->index, strerror(r));
+        return error_set(err, -r, "processor %u: its thread cannot be made: %s", v->index,
+                         strerror(r));
+    snprintf(name, sizeof(name), "vcpu%u", v->index);
+    pthread_setname_np(v->thread, name);
     v->started = true;
     return 0;
 }
 
-void vcpu_resume(struct vcpu *v)
-{
+void vcpu_resume(struct vcpu *v) {
     v->want_run = true;
     v->dead = false;
     pthread_cond_broadcast(&v->changed);
 }
 
-void vcpu_pause(struct vcpu *v)
-{
+void vcpu_pause(struct vcpu *v) {
     v->want_run = false;
     vcpu_kick(v);
     while (v->started && !v->parked)

@@ -14,13 +14,14 @@ struct vcpu;
 
 struct vcpu_owner {
     pthread_mutex_t *lock; /* the machine lock */
-    /* The processor stopped for good: triple fault (error NULL) or our own failure. On its thread, lock held. */
+    /* The processor stopped for good: triple fault (error NULL) or our own failure. On its thread,
+     * lock held. */
     void (*stopped)(void *opaque, unsigned index, const struct error *failure);
     void *opaque;
 };
 
-struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config, const struct vcpu_owner *owner,
-                      struct error *err);
+struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config,
+                      const struct vcpu_owner *owner, struct error *err);
 void vcpu_free(struct vcpu *v); /* without the lock: ends and joins the thread. Accepts NULL */
 int vcpu_start(struct vcpu *v, struct error *err); /* makes the thread, parked */
 void vcpu_resume(struct vcpu *v);

@@ -517,6 +517,8 @@ static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state)
 
     ref_sync(c);
     *ret_state = c->s;
+    if (atomic_load(&c->attention) & REF_ATT_NMI)
+        ret_state->nmi_pending = true;
 }
 
 static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct error *err)
@@ -525,6 +527,8 @@ static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct 
 
     c->s = *state;
     c->delivering = false;
+    /* What was signalled to the old state is not the new one's. The INTR pin is the LAPIC's. */
+    atomic_fetch_and(&c->attention, ~(uint32_t)(REF_ATT_NMI | REF_ATT_INIT | REF_ATT_SIPI));
     ref_unsync(c);
     return 0;
 }
