@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * CPUID: one table of features, four models, and the leaves made from them.
- * Source: Intel SDM vol. 2A, CPUID; x86-64 psABI section 3.1.1 (the levels v1 to v3); the KVM paravirtual
- * leaves as Linux documents them (Documentation/virt/kvm/x86/cpuid.rst).
+ * Source: Intel SDM vol. 2A, CPUID; x86-64 psABI section 3.1.1 (the levels v1 to v3); the KVM
+ * paravirtual leaves as Linux documents them (Documentation/virt/kvm/x86/cpuid.rst).
  *
- * A level of the psABI is a promise about user instructions only. What the system side of this processor
- * implements by itself (PCID, SMEP, x2APIC, RDRAND ...) is in every model, and user features above the level
- * are not. A feature that runs on the host's own CPU is advertised only if the host has it.
+ * A level of the psABI is a promise about user instructions only. What the system side of this
+ * processor implements by itself (PCID, SMEP, x2APIC, RDRAND ...) is in every model, and user
+ * features above the level are not. A feature that runs on the host's own CPU is advertised only if
+ * the host has it.
  *
  * Departures: no leaf 2 TLB details; leaf 1 EDX.APIC stays set when the guest disables its APIC.
  */
@@ -28,12 +29,13 @@ enum { APIC_TIMER_KHZ = 1000000, BUS_MHZ = 100 };
 
 enum level { ALL, V2, V3, HOST, NEVER };
 
-/* First column: the name in the opcode table's feature column (lower-case names stand in no opcode row). */
+/* First column: the name in the opcode table's feature column (lower-case names stand in no opcode
+ * row). */
 struct feature {
     const char *name;
     uint8_t word, bit;
-    uint8_t level;     /* first model that has it */
-    bool host;         /* runs on the host's CPU, which therefore must have it */
+    uint8_t level; /* first model that has it */
+    bool host;     /* runs on the host's CPU, which therefore must have it */
 };
 
 static const struct feature features[] = {
@@ -106,7 +108,8 @@ static const struct feature features[] = {
     {"arch-capabilities", CPUID_7_EDX, 29, ALL, false},
     {"ssbd", CPUID_7_EDX, 31, ALL, false},
     {"AVX_VNNI", CPUID_7_1_EAX, 4, NEVER, true},
-    {"bhi-ctrl", CPUID_7_2_EDX, 4, ALL, false}, /* Linux clears the branch history by hand without it */
+    {"bhi-ctrl", CPUID_7_2_EDX, 4, ALL,
+     false}, /* Linux clears the branch history by hand without it */
     {"mcdt-no", CPUID_7_2_EDX, 5, ALL, false},
     {"XSAVEOPT", CPUID_D_1_EAX, 0, V3, false},
     {"XSAVEC", CPUID_D_1_EAX, 1, V3, false},
@@ -135,7 +138,8 @@ static const struct {
     {"host", "Vivarium virtual processor", HOST},
 };
 
-/* Worked out once: what each model advertises on this host, and which models the host can execute. */
+/* Worked out once: what each model advertises on this host, and which models the host can execute.
+ */
 static struct {
     uint32_t word[MODELS][CPUID_WORDS];
     const char *missing[MODELS]; /* a feature of the level that the host lacks, else NULL */
@@ -145,16 +149,14 @@ static pthread_once_t known_once = PTHREAD_ONCE_INIT;
 
 /* ------------------------------------------------------------------ the host */
 
-static uint64_t host_xcr0(void)
-{
+static uint64_t host_xcr0(void) {
     uint32_t low, high;
 
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low | (uint64_t)high << 32;
 }
 
-static void read_host(uint32_t word[CPUID_WORDS])
-{
+static void read_host(uint32_t word[CPUID_WORDS]) {
     uint32_t a, b, c, d;
 
     memset(word, 0, CPUID_WORDS * sizeof(word[0]));
@@ -182,13 +184,11 @@ static void read_host(uint32_t word[CPUID_WORDS])
 }
 
 /* Features that the psABI levels promise; the rest of a level is ours to leave out. */
-static bool promised(const struct feature *f)
-{
+static bool promised(const struct feature *f) {
     return f->level <= V3 && f->name[0] >= 'A' && f->name[0] <= 'Z';
 }
 
-static void learn(void)
-{
+static void learn(void) {
     uint32_t host[CPUID_WORDS];
 
     read_host(host);
@@ -215,8 +215,7 @@ static void learn(void)
 
 /* ------------------------------------------------------------------ models */
 
-static unsigned find_model(const char *name)
-{
+static unsigned find_model(const char *name) {
     pthread_once(&known_once, learn);
     if (!name)
         return known.preferred;
@@ -227,35 +226,31 @@ static unsigned find_model(const char *name)
 }
 
 /* A config whose model was never checked gets the default one. */
-static unsigned model_of(const struct cpu_config *config)
-{
+static unsigned model_of(const struct cpu_config *config) {
     unsigned m = find_model(config->model);
 
     return m < MODELS ? m : known.preferred;
 }
 
-int cpuid_check_model(const char *name, struct error *err)
-{
+int cpuid_check_model(const char *name, struct error *err) {
     unsigned m = find_model(name);
 
     if (m == MODELS)
-        return error_set(err, -EINVAL,
-                         "processor model '%s' is not known; use x86-64-v1, x86-64-v2, x86-64-v3 or host",
-                         name);
+        return error_set(
+            err, -EINVAL,
+            "processor model '%s' is not known; use x86-64-v1, x86-64-v2, x86-64-v3 or host", name);
     if (known.missing[m])
         return error_set(err, -EINVAL,
-                         "processor model '%s' needs %s, which the host does not have; use %s", name,
-                         known.missing[m], models[known.preferred].name);
+                         "processor model '%s' needs %s, which the host does not have; use %s",
+                         name, known.missing[m], models[known.preferred].name);
     return 0;
 }
 
-const char *cpuid_model_name(const struct cpu_config *config)
-{
+const char *cpuid_model_name(const struct cpu_config *config) {
     return models[model_of(config)].name;
 }
 
-uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word)
-{
+uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word) {
     uint32_t v = known.word[model_of(config)][word];
 
     if (word == CPUID_1_ECX && !config->no_hypervisor)
@@ -265,21 +260,16 @@ uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word)
     return v;
 }
 
-static const struct feature *find_feature(const char *name)
-{
+static const struct feature *find_feature(const char *name) {
     for (unsigned i = 0; i < FEATURES; i++)
         if (!strcmp(features[i].name, name))
             return &features[i];
     return NULL;
 }
 
-bool cpuid_knows(const char *name)
-{
-    return !strcmp(name, "BASE") || find_feature(name);
-}
+bool cpuid_knows(const char *name) { return !strcmp(name, "BASE") || find_feature(name); }
 
-int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct error *err)
-{
+int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct error *err) {
     int code = cpuid_check_model(config->model, err);
 
     if (code < 0)
@@ -295,8 +285,7 @@ int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct err
     return 0;
 }
 
-uint64_t cpuid_xcr0(const struct cpu_config *config)
-{
+uint64_t cpuid_xcr0(const struct cpu_config *config) {
     uint32_t ecx = cpuid_word(config, CPUID_1_ECX);
 
     if (!(ecx >> 26 & 1))
@@ -306,8 +295,7 @@ uint64_t cpuid_xcr0(const struct cpu_config *config)
 
 /* ------------------------------------------------------------------ leaves */
 
-static unsigned log2_up(unsigned n)
-{
+static unsigned log2_up(unsigned n) {
     unsigned bits = 0;
 
     while (n > 1u << bits && bits < 31)
@@ -315,8 +303,7 @@ static unsigned log2_up(unsigned n)
     return bits;
 }
 
-static void leaf_1(const struct cpu *cpu, const struct x86_state *s, uint32_t out[4])
-{
+static void leaf_1(const struct cpu *cpu, const struct x86_state *s, uint32_t out[4]) {
     const struct cpu_config *config = &cpu->config;
 
     out[0] = CPUID_SIGNATURE;
@@ -327,14 +314,17 @@ static void leaf_1(const struct cpu *cpu, const struct x86_state *s, uint32_t ou
         out[2] |= ECX_OSXSAVE;
 }
 
-/* Caches: fixed, so that a guest does not see them change when it moves. Each processor is a core. */
-static void leaf_4(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4])
-{
+/* Caches: fixed, so that a guest does not see them change when it moves. Each processor is a core.
+ */
+static void leaf_4(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4]) {
     static const struct {
         uint8_t type, level, ways;
         uint16_t sets;
         bool shared;
-    } cache[] = {{1, 1, 8, 64, false}, {2, 1, 8, 64, false}, {3, 2, 16, 2048, false}, {3, 3, 16, 32768, true}};
+    } cache[] = {{1, 1, 8, 64, false},
+                 {2, 1, 8, 64, false},
+                 {3, 2, 16, 2048, false},
+                 {3, 3, 16, 32768, true}};
     unsigned cores = (1u << log2_up(config->count ? config->count : 1)) - 1;
 
     if (subleaf >= sizeof(cache) / sizeof(cache[0]))
@@ -346,8 +336,7 @@ static void leaf_4(const struct cpu_config *config, uint32_t subleaf, uint32_t o
     out[3] = cache[subleaf].shared ? 4 : 0;
 }
 
-static void leaf_7(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4])
-{
+static void leaf_7(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4]) {
     if (subleaf == 0) {
         out[0] = 2; /* last subleaf */
         out[1] = cpuid_word(config, CPUID_7_EBX);
@@ -361,8 +350,7 @@ static void leaf_7(const struct cpu_config *config, uint32_t subleaf, uint32_t o
 }
 
 /* Topology: one thread a core, all cores in one package. */
-static void leaf_b(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4])
-{
+static void leaf_b(const struct cpu_config *config, uint32_t subleaf, uint32_t out[4]) {
     unsigned count = config->count ? config->count : 1;
 
     out[2] = subleaf & 0xff;
@@ -377,8 +365,8 @@ static void leaf_b(const struct cpu_config *config, uint32_t subleaf, uint32_t o
     }
 }
 
-static void leaf_d(const struct cpu *cpu, const struct x86_state *s, uint32_t subleaf, uint32_t out[4])
-{
+static void leaf_d(const struct cpu *cpu, const struct x86_state *s, uint32_t subleaf,
+                   uint32_t out[4]) {
     enum { LEGACY_AND_HEADER = 576, YMM_SIZE = 256 };
     uint64_t xcr0 = cpuid_xcr0(&cpu->config);
 
@@ -397,17 +385,16 @@ static void leaf_d(const struct cpu *cpu, const struct x86_state *s, uint32_t su
     }
 }
 
-static uint64_t tsc_khz(const struct cpu *cpu)
-{
+static uint64_t tsc_khz(const struct cpu *cpu) {
     return cpu->config.bus.clock ? (clock_tsc_hz(cpu->config.bus.clock) + 500) / 1000 : 1000000;
 }
 
 /*
- * TSC = crystal * EBX / EAX, and guests take the crystal for the APIC timer's clock, here 1 GHz. Linux
- * multiplies kHz by EBX in 32 bits, which bounds EBX; the best fraction within that is good to 0.1 ppm.
+ * TSC = crystal * EBX / EAX, and guests take the crystal for the APIC timer's clock, here 1 GHz.
+ * Linux multiplies kHz by EBX in 32 bits, which bounds EBX; the best fraction within that is good
+ * to 0.1 ppm.
  */
-static void leaf_15(const struct cpu *cpu, uint32_t out[4])
-{
+static void leaf_15(const struct cpu *cpu, uint32_t out[4]) {
     enum { MAX_NUMERATOR = 4294 };
     uint64_t khz = tsc_khz(cpu), best = UINT64_MAX;
 
@@ -429,23 +416,20 @@ static void leaf_15(const struct cpu *cpu, uint32_t out[4])
         out[2] = APIC_TIMER_KHZ * 1000u;
 }
 
-static void leaf_16(const struct cpu *cpu, uint32_t out[4])
-{
+static void leaf_16(const struct cpu *cpu, uint32_t out[4]) {
     out[0] = out[1] = (uint32_t)((tsc_khz(cpu) + 500) / 1000) & 0xffff;
     out[2] = BUS_MHZ;
 }
 
-static void put_text(uint32_t *out, const char *text, size_t at, size_t size)
-{
+static void put_text(uint32_t *out, const char *text, size_t at, size_t size) {
     size_t len = strlen(text);
 
     if (at < len)
         memcpy(out, text + at, len - at < size ? len - at : size);
 }
 
-static void leaf_basic(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf,
-                       uint32_t out[4])
-{
+static void leaf_basic(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf,
+                       uint32_t subleaf, uint32_t out[4]) {
     switch (leaf) {
     case 0:
         out[0] = MAX_BASIC;
@@ -484,9 +468,9 @@ static void leaf_basic(const struct cpu *cpu, const struct x86_state *s, uint32_
     }
 }
 
-/* KVM's interface: the clock pair in MSRs 4b564d00/01, its TSC stable, no delays after port accesses. */
-static void leaf_kvm(const struct cpu *cpu, uint32_t leaf, uint32_t out[4])
-{
+/* KVM's interface: the clock pair in MSRs 4b564d00/01, its TSC stable, no delays after port
+ * accesses. */
+static void leaf_kvm(const struct cpu *cpu, uint32_t leaf, uint32_t out[4]) {
     if (leaf == KVM_BASE) {
         out[0] = KVM_MAX;
         put_text(&out[1], "KVMKVMKVM", 0, 12);
@@ -498,8 +482,7 @@ static void leaf_kvm(const struct cpu *cpu, uint32_t leaf, uint32_t out[4])
     }
 }
 
-static void leaf_extended(const struct cpu *cpu, uint32_t leaf, uint32_t out[4])
-{
+static void leaf_extended(const struct cpu *cpu, uint32_t leaf, uint32_t out[4]) {
     switch (leaf) {
     case 0x80000000:
         out[0] = MAX_EXTENDED;
@@ -523,8 +506,8 @@ static void leaf_extended(const struct cpu *cpu, uint32_t leaf, uint32_t out[4])
     }
 }
 
-void cpu_cpuid(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
-{
+void cpu_cpuid(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf,
+               uint32_t out[4]) {
     memset(out, 0, 4 * sizeof(out[0]));
     if (leaf >= 0x80000000 && leaf <= MAX_EXTENDED)
         leaf_extended(cpu, leaf, out);

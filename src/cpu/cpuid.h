@@ -12,7 +12,8 @@
 
 #include "cpu/cpu.h"
 
-/* Family 6, model 8fh (Sapphire Rapids), stepping 4: the newest server part that guests know by heart. */
+/* Family 6, model 8fh (Sapphire Rapids), stepping 4: the newest server part that guests know by
+ * heart. */
 #define CPUID_SIGNATURE 0x000806f4u
 
 enum { CPUID_PHYS_BITS = 46, CPUID_VIRT_BITS = 48 };
@@ -22,14 +23,27 @@ enum { CPUID_PHYS_BITS = 46, CPUID_VIRT_BITS = 48 };
 
 /* Words of feature bits. */
 enum cpuid_word {
-    CPUID_1_ECX, CPUID_1_EDX, CPUID_6_EAX, CPUID_7_EBX, CPUID_7_ECX, CPUID_7_EDX, CPUID_7_1_EAX,
-    CPUID_7_2_EDX, CPUID_D_1_EAX, CPUID_81_ECX, CPUID_81_EDX, CPUID_87_EDX, CPUID_WORDS,
+    CPUID_1_ECX,
+    CPUID_1_EDX,
+    CPUID_6_EAX,
+    CPUID_7_EBX,
+    CPUID_7_ECX,
+    CPUID_7_EDX,
+    CPUID_7_1_EAX,
+    CPUID_7_2_EDX,
+    CPUID_D_1_EAX,
+    CPUID_81_ECX,
+    CPUID_81_EDX,
+    CPUID_87_EDX,
+    CPUID_WORDS,
 };
 
-/* 0, or -EINVAL with a sentence: unknown name, or the host cannot execute it. NULL is the default model. */
+/* 0, or -EINVAL with a sentence: unknown name, or the host cannot execute it. NULL is the default
+ * model. */
 int cpuid_check_model(const char *model, struct error *err);
 
-/* Name of the model in force ("x86-64-v3" when config->model is NULL and the host can execute that). */
+/* Name of the model in force ("x86-64-v3" when config->model is NULL and the host can execute
+ * that). */
 const char *cpuid_model_name(const struct cpu_config *config);
 
 /* Feature bits of one word, as CPUID returns them but without what depends on state (OSXSAVE). */
@@ -39,7 +53,8 @@ uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word);
  * cpuid_check_model. */
 int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct error *err);
 
-/* True if the table knows a feature of that name (tests: every row of the opcode table can be decided). */
+/* True if the table knows a feature of that name (tests: every row of the opcode table can be
+ * decided). */
 bool cpuid_knows(const char *feature);
 
 /* Bits of XCR0 that the model allows: 7 with AVX, 3 with XSAVE only, else 1. */

@@ -10,8 +10,7 @@
 static const struct cpu_ops *const backends[] = {&cpu_ref_ops};
 
 /* What /dev/kvm says: opened, never used, because a node that opens may still be an emulation. */
-static const char *kvm_state(void)
-{
+static const char *kvm_state(void) {
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
     if (fd >= 0) {
@@ -23,8 +22,8 @@ static const char *kvm_state(void)
     return "the host's /dev/kvm cannot be opened, and this build has no KVM backend";
 }
 
-const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size, struct error *err)
-{
+const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size,
+                                 struct error *err) {
     if (why_size)
         why[0] = '\0';
     for (unsigned i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)

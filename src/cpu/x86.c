@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Architectural state: its table for snapshots, what makes a saved state impossible, and reset.
- * Source: Intel SDM vol. 3A table 9-1 (reset, INIT), sections 2.5 (control registers), 4.1 (paging modes),
- * 5.8 (segments); vol. 3C 26.3.1 (checks on guest state) gave the list of what must agree.
+ * Source: Intel SDM vol. 3A table 9-1 (reset, INIT), sections 2.5 (control registers), 4.1 (paging
+ * modes), 5.8 (segments); vol. 3C 26.3.1 (checks on guest state) gave the list of what must agree.
  */
 #include "cpu/x86.h"
 
@@ -16,42 +16,46 @@ static const struct state_desc segment_desc = {
     .name = "x86-segment",
     .version = 1,
     .struct_size = sizeof(struct x86_segment),
-    .fields = (const struct state_field[]){
-        STATE(struct x86_segment, sel),
-        STATE_MAX(struct x86_segment, attr, 0x1f0ff),
-        STATE(struct x86_segment, limit),
-        STATE(struct x86_segment, base),
-        STATE_END,
-    },
+    .fields =
+        (const struct state_field[]){
+            STATE(struct x86_segment, sel),
+            STATE_MAX(struct x86_segment, attr, 0x1f0ff),
+            STATE(struct x86_segment, limit),
+            STATE(struct x86_segment, base),
+            STATE_END,
+        },
 };
 
 static const struct state_desc table_desc = {
     .name = "x86-table",
     .version = 1,
     .struct_size = sizeof(struct x86_table),
-    .fields = (const struct state_field[]){
-        STATE(struct x86_table, base),
-        STATE(struct x86_table, limit),
-        STATE_END,
-    },
+    .fields =
+        (const struct state_field[]){
+            STATE(struct x86_table, base),
+            STATE(struct x86_table, limit),
+            STATE_END,
+        },
 };
 
 static const struct state_desc fpu_desc = {
     .name = "x86-fpu",
     .version = 1,
     .struct_size = sizeof(struct x86_fpu),
-    .fields = (const struct state_field[]){
-        STATE(struct x86_fpu, fcw),
-        STATE(struct x86_fpu, fsw),
-        STATE(struct x86_fpu, ftw),
-        STATE_MAX(struct x86_fpu, fop, 0x7ff),
-        STATE(struct x86_fpu, fip),
-        STATE(struct x86_fpu, fdp),
-        STATE_BYTES(struct x86_fpu, st),
-        STATE_MAX(struct x86_fpu, mxcsr, 0xffff), /* a reserved bit would fault in the host's FXRSTOR */
-        STATE_BYTES(struct x86_fpu, vec),
-        STATE_END,
-    },
+    .fields =
+        (const struct state_field[]){
+            STATE(struct x86_fpu, fcw),
+            STATE(struct x86_fpu, fsw),
+            STATE(struct x86_fpu, ftw),
+            STATE_MAX(struct x86_fpu, fop, 0x7ff),
+            STATE(struct x86_fpu, fip),
+            STATE(struct x86_fpu, fdp),
+            STATE_BYTES(struct x86_fpu, st),
+            STATE_MAX(struct x86_fpu, mxcsr,
+                      0xffff), /* a reserved bit would fault in the host's FXRSTOR */
+            STATE_BYTES(struct x86_fpu, vec),
+            STATE_END,
+        },
 };
 
 /* ------------------------------------------------------------------ what cannot be */
@@ -63,21 +67,16 @@ static const struct state_desc fpu_desc = {
     (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE |            \
      X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_UMIP | X86_CR4_FSGSBASE |         \
      X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP)
-#define EFER_KNOWN (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
+#define EFER_KNOWN  (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
 #define FLAGS_KNOWN 0x3f7fd7u
 
-static bool canonical(uint64_t v)
-{
+static bool canonical(uint64_t v) {
     return (uint64_t)((int64_t)(v << (64 - CPUID_VIRT_BITS)) >> (64 - CPUID_VIRT_BITS)) == v;
 }
 
-static bool memory_type(uint64_t t)
-{
-    return t == 0 || t == 1 || t == 4 || t == 5 || t == 6;
-}
+static bool memory_type(uint64_t t) { return t == 0 || t == 1 || t == 4 || t == 5 || t == 6; }
 
-static bool memory_types(uint64_t v, bool pat)
-{
+static bool memory_types(uint64_t v, bool pat) {
     for (unsigned i = 0; i < 64; i += 8) {
         uint64_t t = v >> i & 0xff;
 
@@ -88,8 +87,7 @@ static bool memory_types(uint64_t v, bool pat)
 }
 
 /* One reason a time; NULL if all is well. Each function looks at one subject. */
-static const char *wrong_control(const struct x86_state *s)
-{
+static const char *wrong_control(const struct x86_state *s) {
     bool pg = s->cr0 & X86_CR0_PG, lma = s->efer & X86_EFER_LMA;
 
     if (s->cr0 & ~CR0_KNOWN)
@@ -116,8 +114,7 @@ static const char *wrong_control(const struct x86_state *s)
     return NULL;
 }
 
-static const char *wrong_modes(const struct x86_state *s)
-{
+static const char *wrong_modes(const struct x86_state *s) {
     const struct x86_segment *cs = &s->seg[SEG_CS];
     bool pe = s->cr0 & X86_CR0_PE, lma = s->efer & X86_EFER_LMA, vm = s->rflags & X86_FLAG_VM;
     bool code64 = lma && (cs->attr & X86_ATTR_L);
@@ -140,11 +137,11 @@ static const char *wrong_modes(const struct x86_state *s)
     return NULL;
 }
 
-static const char *wrong_addresses(const struct x86_state *s)
-{
-    const uint64_t linear[] = {s->gdtr.base, s->idtr.base, s->tr.base, s->ldtr.base,
-                               s->seg[SEG_FS].base, s->seg[SEG_GS].base, s->lstar, s->cstar,
-                               s->kernel_gs_base, s->sysenter_esp, s->sysenter_eip};
+static const char *wrong_addresses(const struct x86_state *s) {
+    const uint64_t linear[] = {
+        s->gdtr.base,        s->idtr.base,        s->tr.base,     s->ldtr.base,
+        s->seg[SEG_FS].base, s->seg[SEG_GS].base, s->lstar,       s->cstar,
+        s->kernel_gs_base,   s->sysenter_esp,     s->sysenter_eip};
 
     for (unsigned i = 0; i < sizeof(linear) / sizeof(linear[0]); i++)
         if (!canonical(linear[i]))
@@ -155,8 +152,7 @@ static const char *wrong_addresses(const struct x86_state *s)
     return NULL;
 }
 
-static const char *wrong_msrs(const struct x86_state *s)
-{
+static const char *wrong_msrs(const struct x86_state *s) {
     if (!(s->xcr0 & 1) || (s->xcr0 & ~7ull) || ((s->xcr0 & 4) && !(s->xcr0 & 2)) || s->xss)
         return "XCR0 or XSS enables state that this processor does not have";
     if (s->dr6 >> 32 || s->dr7 >> 32)
@@ -171,14 +167,14 @@ static const char *wrong_msrs(const struct x86_state *s)
         if (!memory_types(s->mtrr_fixed[i], false))
             return "a fixed-range MTRR has an impossible memory type";
     for (unsigned i = 0; i < 8; i++)
-        if ((s->mtrr_base[i] & (CPUID_PHYS_RESERVED | 0xf00)) || !memory_type(s->mtrr_base[i] & 0xff) ||
+        if ((s->mtrr_base[i] & (CPUID_PHYS_RESERVED | 0xf00)) ||
+            !memory_type(s->mtrr_base[i] & 0xff) ||
             (s->mtrr_mask[i] & (CPUID_PHYS_RESERVED | 0x7ff)))
             return "a variable-range MTRR is impossible";
     return NULL;
 }
 
-static int x86_validate(const void *obj, struct error *err)
-{
+static int x86_validate(const void *obj, struct error *err) {
     const struct x86_state *s = obj;
     const char *why = wrong_control(s);
 
@@ -190,8 +186,8 @@ static int x86_validate(const void *obj, struct error *err)
         why = wrong_msrs(s);
     if (!why)
         return 0;
-    return error_set(err, -EINVAL, "saved processor state: %s; it was damaged or made by something else",
-                     why);
+    return error_set(err, -EINVAL,
+                     "saved processor state: %s; it was damaged or made by something else", why);
 }
 
 const struct state_desc x86_state_desc = {
@@ -199,73 +195,72 @@ const struct state_desc x86_state_desc = {
     .version = 1,
     .struct_size = sizeof(struct x86_state),
     .validate = x86_validate,
-    .fields = (const struct state_field[]){
-        STATE_ARRAY(struct x86_state, gpr),
-        STATE(struct x86_state, rip),
-        STATE(struct x86_state, rflags),
-        STATE_SUB_ARRAY(struct x86_state, seg, &segment_desc),
-        STATE_SUB(struct x86_state, ldtr, &segment_desc),
-        STATE_SUB(struct x86_state, tr, &segment_desc),
-        STATE_SUB(struct x86_state, gdtr, &table_desc),
-        STATE_SUB(struct x86_state, idtr, &table_desc),
-        STATE(struct x86_state, cr0),
-        STATE(struct x86_state, cr2),
-        STATE(struct x86_state, cr3),
-        STATE(struct x86_state, cr4),
-        STATE(struct x86_state, efer),
-        STATE_ARRAY(struct x86_state, dr),
-        STATE(struct x86_state, dr6),
-        STATE(struct x86_state, dr7),
-        STATE_ARRAY(struct x86_state, pdpte),
-        STATE_SUB(struct x86_state, fpu, &fpu_desc),
-        STATE(struct x86_state, xcr0),
-        STATE(struct x86_state, xss),
-        STATE(struct x86_state, star),
-        STATE(struct x86_state, lstar),
-        STATE(struct x86_state, cstar),
-        STATE(struct x86_state, sfmask),
-        STATE(struct x86_state, kernel_gs_base),
-        STATE(struct x86_state, tsc_aux),
-        STATE(struct x86_state, sysenter_cs),
-        STATE(struct x86_state, sysenter_esp),
-        STATE(struct x86_state, sysenter_eip),
-        STATE(struct x86_state, pat),
-        STATE(struct x86_state, mtrr_def_type),
-        STATE_ARRAY(struct x86_state, mtrr_fixed),
-        STATE_ARRAY(struct x86_state, mtrr_base),
-        STATE_ARRAY(struct x86_state, mtrr_mask),
-        STATE(struct x86_state, misc_enable),
-        STATE(struct x86_state, spec_ctrl),
-        STATE(struct x86_state, tsc_adjust),
-        STATE(struct x86_state, kvmclock_system),
-        STATE(struct x86_state, kvmclock_wall),
-        STATE(struct x86_state, kvm_async_pf),
-        STATE(struct x86_state, kvm_steal),
-        STATE(struct x86_state, kvm_eoi),
-        STATE_MAX(struct x86_state, activity, X86_SHUTDOWN),
-        STATE_MAX(struct x86_state, shadow, 1),
-        STATE(struct x86_state, nmi_blocked),
-        STATE(struct x86_state, nmi_pending),
-        STATE(struct x86_state, exception_pending),
-        STATE_MAX(struct x86_state, exception_vector, 31),
-        STATE(struct x86_state, exception_has_error),
-        STATE_MAX(struct x86_state, exception_error, 0xffff),
-        STATE_END,
-    },
+    .fields =
+        (const struct state_field[]){
+            STATE_ARRAY(struct x86_state, gpr),
+            STATE(struct x86_state, rip),
+            STATE(struct x86_state, rflags),
+            STATE_SUB_ARRAY(struct x86_state, seg, &segment_desc),
+            STATE_SUB(struct x86_state, ldtr, &segment_desc),
+            STATE_SUB(struct x86_state, tr, &segment_desc),
+            STATE_SUB(struct x86_state, gdtr, &table_desc),
+            STATE_SUB(struct x86_state, idtr, &table_desc),
+            STATE(struct x86_state, cr0),
+            STATE(struct x86_state, cr2),
+            STATE(struct x86_state, cr3),
+            STATE(struct x86_state, cr4),
+            STATE(struct x86_state, efer),
+            STATE_ARRAY(struct x86_state, dr),
+            STATE(struct x86_state, dr6),
+            STATE(struct x86_state, dr7),
+            STATE_ARRAY(struct x86_state, pdpte),
+            STATE_SUB(struct x86_state, fpu, &fpu_desc),
+            STATE(struct x86_state, xcr0),
+            STATE(struct x86_state, xss),
+            STATE(struct x86_state, star),
+            STATE(struct x86_state, lstar),
+            STATE(struct x86_state, cstar),
+            STATE(struct x86_state, sfmask),
+            STATE(struct x86_state, kernel_gs_base),
+            STATE(struct x86_state, tsc_aux),
+            STATE(struct x86_state, sysenter_cs),
+            STATE(struct x86_state, sysenter_esp),
+            STATE(struct x86_state, sysenter_eip),
+            STATE(struct x86_state, pat),
+            STATE(struct x86_state, mtrr_def_type),
+            STATE_ARRAY(struct x86_state, mtrr_fixed),
+            STATE_ARRAY(struct x86_state, mtrr_base),
+            STATE_ARRAY(struct x86_state, mtrr_mask),
+            STATE(struct x86_state, misc_enable),
+            STATE(struct x86_state, spec_ctrl),
+            STATE(struct x86_state, tsc_adjust),
+            STATE(struct x86_state, kvmclock_system),
+            STATE(struct x86_state, kvmclock_wall),
+            STATE(struct x86_state, kvm_async_pf),
+            STATE(struct x86_state, kvm_steal),
+            STATE(struct x86_state, kvm_eoi),
+            STATE_MAX(struct x86_state, activity, X86_SHUTDOWN),
+            STATE_MAX(struct x86_state, shadow, 1),
+            STATE(struct x86_state, nmi_blocked),
+            STATE(struct x86_state, nmi_pending),
+            STATE(struct x86_state, exception_pending),
+            STATE_MAX(struct x86_state, exception_vector, 31),
+            STATE(struct x86_state, exception_has_error),
+            STATE_MAX(struct x86_state, exception_error, 0xffff),
+            STATE_END,
+        },
 };
 
 /* ------------------------------------------------------------------ reset */
 
-static void reset_fpu(struct x86_fpu *f)
-{
+static void reset_fpu(struct x86_fpu *f) {
     memset(f, 0, sizeof(*f));
     f->fcw = 0x40;
     f->ftw = 0xff; /* tag word 5555h: every register holds +0.0 and is valid */
     f->mxcsr = 0x1f80;
 }
 
-static void reset_power_on(struct x86_state *s)
-{
+static void reset_power_on(struct x86_state *s) {
     memset(s, 0, sizeof(*s));
     reset_fpu(&s->fpu);
     s->xcr0 = 1;
@@ -274,18 +269,17 @@ static void reset_power_on(struct x86_state *s)
     s->cr0 = X86_CR0_CD | X86_CR0_NW;
 }
 
-static void reset_segments(struct x86_state *s)
-{
+static void reset_segments(struct x86_state *s) {
     for (unsigned i = 0; i < 6; i++)
         s->seg[i] = (struct x86_segment){.attr = 0x93, .limit = 0xffff};
-    s->seg[SEG_CS] = (struct x86_segment){.sel = 0xf000, .attr = 0x9b, .limit = 0xffff, .base = 0xffff0000};
+    s->seg[SEG_CS] =
+        (struct x86_segment){.sel = 0xf000, .attr = 0x9b, .limit = 0xffff, .base = 0xffff0000};
     s->ldtr = (struct x86_segment){.attr = 0x82, .limit = 0xffff};
     s->tr = (struct x86_segment){.attr = 0x8b, .limit = 0xffff};
     s->gdtr = s->idtr = (struct x86_table){.limit = 0xffff};
 }
 
-void x86_reset(struct x86_state *s, bool init)
-{
+void x86_reset(struct x86_state *s, bool init) {
     if (!init)
         reset_power_on(s);
     memset(s->gpr, 0, sizeof(s->gpr));

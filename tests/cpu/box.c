@@ -12,13 +12,11 @@
 
 enum { RUN_SECONDS = 20, STUB_SIZE = 16 };
 
-static uint64_t io_read(void *opaque, bool port, uint64_t addr, unsigned size)
-{
+static uint64_t io_read(void *opaque, bool port, uint64_t addr, unsigned size) {
     return size == 4 ? 0x11223344 : size == 2 ? 0x5566 : 0x77;
 }
 
-static void io_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value)
-{
+static void io_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value) {
     struct box *b = opaque;
 
     if (b->io_count + 3 <= sizeof(b->io) / sizeof(b->io[0])) {
@@ -28,8 +26,7 @@ static void io_write(void *opaque, bool port, uint64_t addr, unsigned size, uint
     }
 }
 
-static int intr_ack(void *opaque)
-{
+static int intr_ack(void *opaque) {
     struct box *b = opaque;
     int vector = b->vector;
 
@@ -38,37 +35,27 @@ static int intr_ack(void *opaque)
     return vector;
 }
 
-static uint8_t get_tpr(void *opaque)
-{
-    return ((struct box *)opaque)->tpr;
-}
+static uint8_t get_tpr(void *opaque) { return ((struct box *)opaque)->tpr; }
 
-static void set_tpr(void *opaque, uint8_t cr8)
-{
-    ((struct box *)opaque)->tpr = cr8;
-}
+static void set_tpr(void *opaque, uint8_t cr8) { ((struct box *)opaque)->tpr = cr8; }
 
-static int msr_read(void *opaque, uint32_t msr, uint64_t *ret_value)
-{
+static int msr_read(void *opaque, uint32_t msr, uint64_t *ret_value) {
     *ret_value = ((struct box *)opaque)->msr_value + msr;
     return 0;
 }
 
-static int msr_write(void *opaque, uint32_t msr, uint64_t value)
-{
+static int msr_write(void *opaque, uint32_t msr, uint64_t value) {
     ((struct box *)opaque)->msr_value = value;
     return msr == 0x1b ? -1 : 0;
 }
 
-static void code_written(void *opaque, gpa page)
-{
+static void code_written(void *opaque, gpa page) {
     struct box *b = opaque;
 
     b->cpu->ops->code_written(b->cpu, page);
 }
 
-void box_new(struct box *b, const char *model)
-{
+void box_new(struct box *b, const char *model) {
     struct cpu_config config = {.count = 1, .model = model};
     struct error err = {0};
 
@@ -77,9 +64,16 @@ void box_new(struct box *b, const char *model)
     assert_int_equal(mem_init(&b->mem, &err), 0);
     assert_int_equal(mem_add(&b->mem, 0, BOX_MEM, false, &err), 0);
     b->clock = clock_new_stepped();
-    config.bus = (struct cpu_bus){.opaque = b, .mem = &b->mem, .clock = b->clock, .io_read = io_read,
-                                  .io_write = io_write, .intr_ack = intr_ack, .get_tpr = get_tpr,
-                                  .set_tpr = set_tpr, .msr_read = msr_read, .msr_write = msr_write};
+    config.bus = (struct cpu_bus){.opaque = b,
+                                  .mem = &b->mem,
+                                  .clock = b->clock,
+                                  .io_read = io_read,
+                                  .io_write = io_write,
+                                  .intr_ack = intr_ack,
+                                  .get_tpr = get_tpr,
+                                  .set_tpr = set_tpr,
+                                  .msr_read = msr_read,
+                                  .msr_write = msr_write};
     assert_int_equal(cpu_ref_ops.create(&config, &b->cpu, &err), 0);
     b->ref = (struct ref *)b->cpu;
     b->mem.code_written = code_written;
@@ -87,8 +81,7 @@ void box_new(struct box *b, const char *model)
     x86_reset(&b->s, false);
 }
 
-void box_done(struct box *b)
-{
+void box_done(struct box *b) {
     cpu_ref_ops.destroy(b->cpu);
     clock_free(b->clock);
     mem_done(&b->mem);
@@ -96,26 +89,20 @@ void box_done(struct box *b)
 
 /* ------------------------------------------------------------------ memory */
 
-void box_put(struct box *b, gpa at, const void *bytes, size_t n)
-{
+void box_put(struct box *b, gpa at, const void *bytes, size_t n) {
     assert_int_equal(mem_write(&b->mem, at, bytes, n), 0);
 }
 
-uint64_t box_get(struct box *b, gpa at, unsigned size)
-{
+uint64_t box_get(struct box *b, gpa at, unsigned size) {
     uint64_t v = 0;
 
     assert_int_equal(mem_read(&b->mem, at, &v, size), 0);
     return v;
 }
 
-void box_set(struct box *b, gpa at, unsigned size, uint64_t value)
-{
-    box_put(b, at, &value, size);
-}
+void box_set(struct box *b, gpa at, unsigned size, uint64_t value) { box_put(b, at, &value, size); }
 
-void box_desc(struct box *b, unsigned sel, uint32_t base, uint32_t limit, uint32_t attr)
-{
+void box_desc(struct box *b, unsigned sel, uint32_t base, uint32_t limit, uint32_t attr) {
     uint64_t d;
 
     if (attr & X86_ATTR_G)
@@ -125,8 +112,8 @@ void box_desc(struct box *b, unsigned sel, uint32_t base, uint32_t limit, uint32
     box_set(b, (sel & 4 ? BOX_LDT : BOX_GDT) + (sel & ~7u), 8, d);
 }
 
-void box_gate(struct box *b, unsigned vector, uint16_t sel, uint64_t offset, unsigned type, unsigned dpl, unsigned ist)
-{
+void box_gate(struct box *b, unsigned vector, uint16_t sel, uint64_t offset, unsigned type,
+              unsigned dpl, unsigned ist) {
     bool wide = b->s.efer & X86_EFER_LMA;
     uint64_t low = (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)ist << 32 |
                    (uint64_t)(0x80 | dpl << 5 | type) << 40 | (offset >> 16 & 0xffff) << 48;
@@ -137,8 +124,7 @@ void box_gate(struct box *b, unsigned vector, uint16_t sel, uint64_t offset, uns
         box_set(b, at + 8, 8, offset >> 32);
 }
 
-static void make_gdt(struct box *b)
-{
+static void make_gdt(struct box *b) {
     box_desc(b, BOX_CS64, 0, 0xffffffff, 0xa09b);
     box_desc(b, BOX_DS, 0, 0xffffffff, 0xc093);
     box_desc(b, BOX_CS32, 0, 0xffffffff, 0xc09b);
@@ -154,8 +140,7 @@ static void make_gdt(struct box *b)
 }
 
 /* Each stub: push imm8 (sign-extended: vectors are below 80h here), hlt, jmp to itself. */
-static void make_idt(struct box *b, uint16_t cs)
-{
+static void make_idt(struct box *b, uint16_t cs) {
     b->s.idtr = (struct x86_table){BOX_IDT, 0xfff};
     for (unsigned v = 0; v < 0x80; v++) {
         const uint8_t stub[] = {0x6a, (uint8_t)v, 0xf4, 0xeb, 0xfd};
@@ -167,13 +152,11 @@ static void make_idt(struct box *b, uint16_t cs)
 
 /* ------------------------------------------------------------------ modes */
 
-static struct x86_segment flat(uint16_t sel, uint32_t attr)
-{
+static struct x86_segment flat(uint16_t sel, uint32_t attr) {
     return (struct x86_segment){.sel = sel, .attr = attr, .limit = 0xffffffff};
 }
 
-static void common(struct box *b)
-{
+static void common(struct box *b) {
     x86_reset(&b->s, false);
     b->s.cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP;
     b->s.rip = BOX_CODE;
@@ -183,8 +166,7 @@ static void common(struct box *b)
         b->s.seg[i] = flat(BOX_DS, 0xc093);
 }
 
-void box_long(struct box *b)
-{
+void box_long(struct box *b) {
     common(b);
     b->s.seg[SEG_CS] = flat(BOX_CS64, 0xa09b);
     b->s.efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE | X86_EFER_SCE;
@@ -204,8 +186,7 @@ void box_long(struct box *b)
     make_idt(b, BOX_CS64);
 }
 
-void box_protected(struct box *b, bool paging)
-{
+void box_protected(struct box *b, bool paging) {
     common(b);
     b->s.seg[SEG_CS] = flat(BOX_CS32, 0xc09b);
     if (paging) {
@@ -223,18 +204,17 @@ void box_protected(struct box *b, bool paging)
     make_idt(b, BOX_CS32);
 }
 
-void box_real(struct box *b)
-{
+void box_real(struct box *b) {
     x86_reset(&b->s, false);
-    b->s.seg[SEG_CS] = (struct x86_segment){.sel = BOX_CODE >> 4, .attr = 0x9b, .limit = 0xffff, .base = BOX_CODE};
+    b->s.seg[SEG_CS] =
+        (struct x86_segment){.sel = BOX_CODE >> 4, .attr = 0x9b, .limit = 0xffff, .base = BOX_CODE};
     b->s.rip = 0;
     b->s.gpr[X86_RSP] = 0x8000;
     b->s.seg[SEG_SS].sel = 0x1000;
     b->s.seg[SEG_SS].base = 0x10000;
 }
 
-void box_ring3(struct box *b)
-{
+void box_ring3(struct box *b) {
     bool wide = b->s.efer & X86_EFER_LMA;
 
     b->s.seg[SEG_CS] = wide ? flat(BOX_CS64_3 | 3, 0xa0fb) : flat(BOX_CS32_3 | 3, 0xc0fb);
@@ -246,9 +226,9 @@ void box_ring3(struct box *b)
 
 /* ------------------------------------------------------------------ running */
 
-/* Every state that a test reaches must survive saving, and the processor goes on from what was loaded. */
-static void save_and_restore(struct box *b)
-{
+/* Every state that a test reaches must survive saving, and the processor goes on from what was
+ * loaded. */
+static void save_and_restore(struct box *b) {
     struct x86_state loaded = {0};
     struct error err = {0};
     struct buf bytes = {0};
@@ -261,8 +241,7 @@ static void save_and_restore(struct box *b)
     assert_int_equal(cpu_ref_ops.set_state(b->cpu, &loaded, &err), 0);
 }
 
-enum cpu_exit box_go_on(struct box *b)
-{
+enum cpu_exit box_go_on(struct box *b) {
     enum cpu_exit exit;
 
     alarm(RUN_SECONDS); /* a guest that never halts ends the test program */
@@ -275,27 +254,24 @@ enum cpu_exit box_go_on(struct box *b)
     return exit;
 }
 
-enum cpu_exit box_run(struct box *b)
-{
+enum cpu_exit box_run(struct box *b) {
     struct error err = {0};
 
     assert_int_equal(cpu_ref_ops.set_state(b->cpu, &b->s, &err), 0);
     return box_go_on(b);
 }
 
-enum cpu_exit box_exec(struct box *b, const void *start, const void *end)
-{
+enum cpu_exit box_exec(struct box *b, const void *start, const void *end) {
     box_put(b, BOX_CODE, start, (size_t)((const uint8_t *)end - (const uint8_t *)start));
     return box_run(b);
 }
 
-bool box_halted_quietly(const struct box *b)
-{
-    return b->s.activity == X86_HALTED && (b->s.rip < BOX_STUBS || b->s.rip >= BOX_STUBS + 0x80 * STUB_SIZE);
+bool box_halted_quietly(const struct box *b) {
+    return b->s.activity == X86_HALTED &&
+           (b->s.rip < BOX_STUBS || b->s.rip >= BOX_STUBS + 0x80 * STUB_SIZE);
 }
 
-struct box_frame box_fault(struct box *b)
-{
+struct box_frame box_fault(struct box *b) {
     const uint32_t with_error = 1u << 8 | 0x7c00 | 1u << 17;
     unsigned size = b->s.efer & X86_EFER_LMA ? 8 : 4;
     struct box_frame f = {.vector = ~0u};

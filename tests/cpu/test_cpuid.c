@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* CPUID models: what each promises, what none may advertise, and that words and decoder features agree. */
+/* CPUID models: what each promises, what none may advertise, and that words and decoder features
+ * agree. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +12,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/soft/decode.h"
 
-static void leaf(const char *model, uint32_t l, uint32_t sub, uint32_t out[4])
-{
+static void leaf(const char *model, uint32_t l, uint32_t sub, uint32_t out[4]) {
     struct cpu cpu = {.config = {.index = 2, .count = 4, .model = model}};
     struct x86_state s;
 
@@ -20,22 +20,17 @@ static void leaf(const char *model, uint32_t l, uint32_t sub, uint32_t out[4])
     cpu_cpuid(&cpu, &s, l, sub, out);
 }
 
-static bool usable(const char *model)
-{
-    return cpuid_check_model(model, NULL) == 0;
-}
+static bool usable(const char *model) { return cpuid_check_model(model, NULL) == 0; }
 
 static const char *const models[] = {"x86-64-v1", "x86-64-v2", "x86-64-v3", "host"};
 
-static void every_feature_of_the_opcode_table_is_known(void **state)
-{
+static void every_feature_of_the_opcode_table_is_known(void **state) {
     for (unsigned i = 0; i < FEAT_COUNT; i++)
         if (!cpuid_knows(insn_feature_name(i)))
             fail_msg("no CPUID bit for %s", insn_feature_name(i));
 }
 
-static void unknown_models_are_refused_with_the_list(void **state)
-{
+static void unknown_models_are_refused_with_the_list(void **state) {
     struct error err = {0};
 
     assert_true(cpuid_check_model("pentium", &err) < 0);
@@ -44,14 +39,14 @@ static void unknown_models_are_refused_with_the_list(void **state)
     assert_int_equal(cpuid_check_model("host", NULL), 0);
 }
 
-static void levels_have_what_the_psabi_promises(void **state)
-{
+static void levels_have_what_the_psabi_promises(void **state) {
     const struct {
         const char *model;
         enum cpuid_word word;
         uint32_t bits;
     } promise[] = {
-        {"x86-64-v1", CPUID_1_EDX, 1u << 0 | 1u << 8 | 1u << 15 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26},
+        {"x86-64-v1", CPUID_1_EDX,
+         1u << 0 | 1u << 8 | 1u << 15 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26},
         {"x86-64-v1", CPUID_81_EDX, 1u << 11 | 1u << 29},
         {"x86-64-v2", CPUID_1_ECX, 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23},
         {"x86-64-v2", CPUID_81_ECX, 1u << 0},
@@ -66,49 +61,55 @@ static void levels_have_what_the_psabi_promises(void **state)
 
             if (strcmp(models[m], promise[i].model) < 0 || !usable(models[m]))
                 continue;
-            assert_int_equal(cpuid_word(&config, promise[i].word) & promise[i].bits, promise[i].bits);
+            assert_int_equal(cpuid_word(&config, promise[i].word) & promise[i].bits,
+                             promise[i].bits);
         }
 }
 
-static void a_level_leaves_out_what_is_above_it(void **state)
-{
+static void a_level_leaves_out_what_is_above_it(void **state) {
     struct cpu_config v1 = {.model = "x86-64-v1"}, v2 = {.model = "x86-64-v2"};
 
-    assert_int_equal(cpuid_word(&v1, CPUID_1_ECX) & (1u << 0 | 1u << 9 | 1u << 20 | 1u << 26 | 1u << 28), 0);
+    assert_int_equal(
+        cpuid_word(&v1, CPUID_1_ECX) & (1u << 0 | 1u << 9 | 1u << 20 | 1u << 26 | 1u << 28), 0);
     assert_int_equal(cpuid_word(&v2, CPUID_1_ECX) & (1u << 12 | 1u << 26 | 1u << 28 | 1u << 25), 0);
     assert_int_equal(cpuid_word(&v2, CPUID_7_EBX) & (1u << 5 | 1u << 29), 0);
     assert_int_equal(cpuid_xcr0(&v1), 1);
     assert_int_equal(cpuid_xcr0(&v2), 1);
 }
 
-static void nothing_unimplemented_is_advertised(void **state)
-{
+static void nothing_unimplemented_is_advertised(void **state) {
     for (unsigned m = 0; m < 4; m++) {
         struct cpu_config config = {.model = models[m]};
 
-        assert_int_equal(cpuid_word(&config, CPUID_1_EDX) & (1u << 1 | 1u << 10 | 1u << 22), 0); /* VME, ACPI */
-        assert_int_equal(cpuid_word(&config, CPUID_1_ECX) & (1u << 3 | 1u << 5 | 1u << 6), 0); /* MONITOR VMX SMX */
+        assert_int_equal(cpuid_word(&config, CPUID_1_EDX) & (1u << 1 | 1u << 10 | 1u << 22),
+                         0); /* VME, ACPI */
+        assert_int_equal(cpuid_word(&config, CPUID_1_ECX) & (1u << 3 | 1u << 5 | 1u << 6),
+                         0); /* MONITOR VMX SMX */
         /* HLE, RTM, SMAP, AVX-512, MPX, PT */
         assert_int_equal(cpuid_word(&config, CPUID_7_EBX) &
-                             (1u << 4 | 1u << 11 | 1u << 14 | 1u << 16 | 1u << 17 | 1u << 20 | 1u << 25 |
-                              1u << 30 | 1u << 31), 0);
+                             (1u << 4 | 1u << 11 | 1u << 14 | 1u << 16 | 1u << 17 | 1u << 20 |
+                              1u << 25 | 1u << 30 | 1u << 31),
+                         0);
         /* PKU, WAITPKG, CET, LA57 */
-        assert_int_equal(cpuid_word(&config, CPUID_7_ECX) & (1u << 3 | 1u << 5 | 1u << 7 | 1u << 16), 0);
-        assert_int_equal(cpuid_word(&config, CPUID_7_EDX) & (1u << 20 | 1u << 22 | 1u << 24 | 1u << 25), 0);
+        assert_int_equal(
+            cpuid_word(&config, CPUID_7_ECX) & (1u << 3 | 1u << 5 | 1u << 7 | 1u << 16), 0);
+        assert_int_equal(
+            cpuid_word(&config, CPUID_7_EDX) & (1u << 20 | 1u << 22 | 1u << 24 | 1u << 25), 0);
     }
 }
 
-static void decoder_features_follow_the_words(void **state)
-{
+static void decoder_features_follow_the_words(void **state) {
     const struct {
         unsigned feature;
         enum cpuid_word word;
         unsigned bit;
     } pairs[] = {
-        {FEAT_SSE42, CPUID_1_ECX, 20}, {FEAT_AVX2, CPUID_7_EBX, 5},     {FEAT_BMI1, CPUID_7_EBX, 3},
-        {FEAT_SHA, CPUID_7_EBX, 29},   {FEAT_INVPCID, CPUID_7_EBX, 10}, {FEAT_XSAVES, CPUID_D_1_EAX, 3},
-        {FEAT_PKU, CPUID_7_ECX, 3},    {FEAT_MONITOR, CPUID_1_ECX, 3},  {FEAT_LZCNT, CPUID_81_ECX, 5},
-        {FEAT_RDPID, CPUID_7_ECX, 22}, {FEAT_SYSCALL, CPUID_81_EDX, 11},
+        {FEAT_SSE42, CPUID_1_ECX, 20},    {FEAT_AVX2, CPUID_7_EBX, 5},
+        {FEAT_BMI1, CPUID_7_EBX, 3},      {FEAT_SHA, CPUID_7_EBX, 29},
+        {FEAT_INVPCID, CPUID_7_EBX, 10},  {FEAT_XSAVES, CPUID_D_1_EAX, 3},
+        {FEAT_PKU, CPUID_7_ECX, 3},       {FEAT_MONITOR, CPUID_1_ECX, 3},
+        {FEAT_LZCNT, CPUID_81_ECX, 5},    {FEAT_RDPID, CPUID_7_ECX, 22},
+        {FEAT_SYSCALL, CPUID_81_EDX, 11},
     };
 
     for (unsigned m = 0; m < 4; m++) {
@@ -125,8 +126,7 @@ static void decoder_features_follow_the_words(void **state)
     }
 }
 
-static void the_vendor_and_limits(void **state)
-{
+static void the_vendor_and_limits(void **state) {
     uint32_t r[4];
 
     leaf(NULL, 0, 0, r);
@@ -140,8 +140,7 @@ static void the_vendor_and_limits(void **state)
     assert_true(r[3] >> 8 & 1);
 }
 
-static void the_brand_string_is_the_model(void **state)
-{
+static void the_brand_string_is_the_model(void **state) {
     char brand[48];
     uint32_t r[4];
 
@@ -152,8 +151,7 @@ static void the_brand_string_is_the_model(void **state)
     assert_string_equal(brand, "Vivarium x86-64-v1 virtual processor");
 }
 
-static void leaves_past_the_last_basic_one_repeat_it(void **state)
-{
+static void leaves_past_the_last_basic_one_repeat_it(void **state) {
     uint32_t a[4], b[4];
 
     leaf(NULL, 0x16, 0, a);
@@ -163,8 +161,7 @@ static void leaves_past_the_last_basic_one_repeat_it(void **state)
     assert_memory_equal(a, b, sizeof(a));
 }
 
-static void topology_gives_each_processor_its_own_core(void **state)
-{
+static void topology_gives_each_processor_its_own_core(void **state) {
     uint32_t r[4];
 
     leaf(NULL, 1, 0, r);
@@ -188,8 +185,7 @@ static void topology_gives_each_processor_its_own_core(void **state)
     assert_int_equal(r[0], 0);
 }
 
-static void the_hypervisor_leaves_can_be_left_out(void **state)
-{
+static void the_hypervisor_leaves_can_be_left_out(void **state) {
     struct cpu cpu = {.config = {.count = 1}};
     struct x86_state s;
     uint32_t r[4];
@@ -209,8 +205,7 @@ static void the_hypervisor_leaves_can_be_left_out(void **state)
     assert_memory_not_equal(&r[1], "KVMK", 4);
 }
 
-static void leaf_d_follows_xcr0(void **state)
-{
+static void leaf_d_follows_xcr0(void **state) {
     struct cpu cpu = {.config = {.count = 1, .model = "x86-64-v3"}};
     struct x86_state s;
     uint32_t r[4];
@@ -234,8 +229,7 @@ static void leaf_d_follows_xcr0(void **state)
     assert_true(r[2] >> 27 & 1);
 }
 
-static void the_crystal_fraction_gives_the_tsc_frequency(void **state)
-{
+static void the_crystal_fraction_gives_the_tsc_frequency(void **state) {
     struct clock *clock = clock_new_stepped();
     struct cpu cpu = {.config = {.count = 1, .bus = {.clock = clock}}};
     struct x86_state s;
@@ -253,8 +247,7 @@ static void the_crystal_fraction_gives_the_tsc_frequency(void **state)
     clock_free(clock);
 }
 
-static void the_choice_of_backend_gives_its_reason(void **state)
-{
+static void the_choice_of_backend_gives_its_reason(void **state) {
     struct error err = {0};
     char why[200];
 
@@ -266,8 +259,7 @@ static void the_choice_of_backend_gives_its_reason(void **state)
     assert_non_null(strstr(err.text, "turbo"));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_feature_of_the_opcode_table_is_known),
         cmocka_unit_test(unknown_models_are_refused_with_the_list),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Delivery of exceptions and interrupts in all modes: frames, error codes, stacks, double and triple faults. */
+/* Delivery of exceptions and interrupts in all modes: frames, error codes, stacks, double and
+ * triple faults. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,8 +30,7 @@ GUEST(step, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n inc %rax\n inc %ra
 GUEST(real_int, ".code16", "int $0x21\n mov %bx, %ax\n hlt");
 GUEST(real_iret, ".code16", "inc %bx\n iret");
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     static struct box b;
 
     box_new(&b, NULL);
@@ -38,16 +38,14 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     box_done(*state);
     return 0;
 }
 
 /* ------------------------------------------------------------------ long mode */
 
-static void a_fault_saves_the_faulting_instruction_with_rf_set(void **state)
-{
+static void a_fault_saves_the_faulting_instruction_with_rf_set(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -63,8 +61,7 @@ static void a_fault_saves_the_faulting_instruction_with_rf_set(void **state)
     assert_false(b->s.rflags & X86_FLAG_RF);
 }
 
-static void a_fault_in_user_code_switches_to_the_stack_of_the_tss(void **state)
-{
+static void a_fault_in_user_code_switches_to_the_stack_of_the_tss(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -85,8 +82,7 @@ static void a_fault_in_user_code_switches_to_the_stack_of_the_tss(void **state)
     assert_int_equal(b->ref->cpl, 0);
 }
 
-static void an_ist_stack_is_taken_and_aligned_even_without_a_change_of_level(void **state)
-{
+static void an_ist_stack_is_taken_and_aligned_even_without_a_change_of_level(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -101,8 +97,7 @@ static void an_ist_stack_is_taken_and_aligned_even_without_a_change_of_level(voi
     assert_int_equal(b->s.seg[SEG_SS].sel, BOX_DS);
 }
 
-static void the_stack_is_aligned_to_sixteen_bytes(void **state)
-{
+static void the_stack_is_aligned_to_sixteen_bytes(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -112,8 +107,7 @@ static void the_stack_is_aligned_to_sixteen_bytes(void **state)
     assert_int_equal(b->s.gpr[X86_RSP], BOX_STACK0 - 16 - 6 * 8);
 }
 
-static void page_faults_tell_address_and_reason(void **state)
-{
+static void page_faults_tell_address_and_reason(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -133,8 +127,7 @@ static void page_faults_tell_address_and_reason(void **state)
     assert_int_equal(f.error, 6); /* user, write, not present */
 }
 
-static void a_write_to_a_read_only_page_is_a_protection_fault(void **state)
-{
+static void a_write_to_a_read_only_page_is_a_protection_fault(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -148,8 +141,7 @@ static void a_write_to_a_read_only_page_is_a_protection_fault(void **state)
     assert_int_equal(b->s.cr2, BOX_DATA);
 }
 
-static void a_non_canonical_address_is_a_general_protection_fault(void **state)
-{
+static void a_non_canonical_address_is_a_general_protection_fault(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -158,8 +150,7 @@ static void a_non_canonical_address_is_a_general_protection_fault(void **state)
     assert_int_equal(box_fault(b).error, 0);
 }
 
-static void division_by_zero_has_no_error_code(void **state)
-{
+static void division_by_zero_has_no_error_code(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -168,8 +159,7 @@ static void division_by_zero_has_no_error_code(void **state)
     assert_int_equal(box_fault(b).rip, BOX_CODE + 2);
 }
 
-static void int_n_saves_the_next_instruction(void **state)
-{
+static void int_n_saves_the_next_instruction(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -181,8 +171,7 @@ static void int_n_saves_the_next_instruction(void **state)
     assert_false(f.flags & X86_FLAG_RF);
 }
 
-static void int_n_from_user_code_needs_the_gates_permission(void **state)
-{
+static void int_n_from_user_code_needs_the_gates_permission(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -201,8 +190,7 @@ static void int_n_from_user_code_needs_the_gates_permission(void **state)
     assert_int_equal(box_fault(b).vector, 0x40);
 }
 
-static void int3_obeys_the_gates_permission_and_icebp_does_not(void **state)
-{
+static void int3_obeys_the_gates_permission_and_icebp_does_not(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -218,8 +206,7 @@ static void int3_obeys_the_gates_permission_and_icebp_does_not(void **state)
     assert_int_equal(box_fault(b).rip, BOX_CODE + 1);
 }
 
-static void a_trap_gate_leaves_interrupts_on(void **state)
-{
+static void a_trap_gate_leaves_interrupts_on(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -230,8 +217,7 @@ static void a_trap_gate_leaves_interrupts_on(void **state)
     assert_true(b->s.rflags & X86_FLAG_IF);
 }
 
-static void an_absent_gate_is_reported_with_its_vector(void **state)
-{
+static void an_absent_gate_is_reported_with_its_vector(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -241,8 +227,7 @@ static void an_absent_gate_is_reported_with_its_vector(void **state)
     assert_int_equal(box_fault(b).error, 0x40 << 3 | 2);
 }
 
-static void an_exception_without_a_gate_reports_itself_as_external(void **state)
-{
+static void an_exception_without_a_gate_reports_itself_as_external(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -253,8 +238,7 @@ static void an_exception_without_a_gate_reports_itself_as_external(void **state)
     assert_int_equal(box_fault(b).rip, BOX_CODE + 1);
 }
 
-static void a_sixteen_bit_gate_is_refused_in_long_mode(void **state)
-{
+static void a_sixteen_bit_gate_is_refused_in_long_mode(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -264,21 +248,20 @@ static void a_sixteen_bit_gate_is_refused_in_long_mode(void **state)
     assert_int_equal(box_fault(b).error, 0x40 << 3 | 2);
 }
 
-static void two_contributory_faults_make_a_double_fault(void **state)
-{
+static void two_contributory_faults_make_a_double_fault(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
     box_long(b);
-    box_set(b, BOX_IDT + X86_GP * 16 + 5, 1, 0x0e); /* #GP's gate absent: #NP while delivering #GP */
+    box_set(b, BOX_IDT + X86_GP * 16 + 5, 1,
+            0x0e); /* #GP's gate absent: #NP while delivering #GP */
     BOX_EXEC(b, non_canonical);
     f = box_fault(b);
     assert_int_equal(f.vector, X86_DF);
     assert_int_equal(f.error, 0);
 }
 
-static void a_fault_on_the_way_to_the_double_fault_handler_shuts_down(void **state)
-{
+static void a_fault_on_the_way_to_the_double_fault_handler_shuts_down(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -288,8 +271,7 @@ static void a_fault_on_the_way_to_the_double_fault_handler_shuts_down(void **sta
     assert_int_equal(b->s.activity, X86_SHUTDOWN);
 }
 
-static void a_page_fault_on_the_handlers_stack_is_a_double_fault(void **state)
-{
+static void a_page_fault_on_the_handlers_stack_is_a_double_fault(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -301,8 +283,7 @@ static void a_page_fault_on_the_handlers_stack_is_a_double_fault(void **state)
     assert_int_equal(box_fault(b).sp, BOX_STACK3);
 }
 
-static void the_table_of_double_faults(void **state)
-{
+static void the_table_of_double_faults(void **state) {
     struct box *b = *state;
     const unsigned contributory[] = {X86_DE, X86_TS, X86_NP, X86_SS, X86_GP};
 
@@ -322,8 +303,7 @@ static void the_table_of_double_faults(void **state)
     assert_int_equal(ref_combine(b->ref, X86_DF, X86_UD), X86_UD);
 }
 
-static void sti_holds_interrupts_for_one_instruction(void **state)
-{
+static void sti_holds_interrupts_for_one_instruction(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -337,8 +317,7 @@ static void sti_holds_interrupts_for_one_instruction(void **state)
     assert_int_equal(b->s.gpr[X86_RAX], 1);
 }
 
-static void an_interrupt_ends_a_halt(void **state)
-{
+static void an_interrupt_ends_a_halt(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -354,8 +333,7 @@ static void an_interrupt_ends_a_halt(void **state)
     assert_int_equal(b->s.gpr[X86_RSP], BOX_STACK0);
 }
 
-static void iret_from_user_code_comes_back_to_it(void **state)
-{
+static void iret_from_user_code_comes_back_to_it(void **state) {
     struct box *b = *state;
 
     box_long(b);
@@ -371,22 +349,36 @@ static void iret_from_user_code_comes_back_to_it(void **state)
     assert_int_equal(b->s.gpr[X86_RCX], 1);
 }
 
-static void nmis_are_blocked_until_iret(void **state)
-{
+static void an_nmi_is_delivered_once_and_blocks_the_next(void **state) {
     struct box *b = *state;
 
     box_long(b);
-    b->cpu->ops->signal(b->cpu, CPU_SIGNAL_NMI, 0);
+    b->s.nmi_pending = true;
     BOX_EXEC(b, ud);
     assert_int_equal(box_fault(b).vector, X86_NMI);
+    assert_int_equal(box_fault(b).rip, BOX_CODE);
     assert_true(b->s.nmi_blocked);
     b->cpu->ops->signal(b->cpu, CPU_SIGNAL_NMI, 0);
-    box_go_on(b); /* the stub loops over its HLT */
+    assert_int_equal(box_go_on(b), CPU_EXIT_HALT);
     assert_true(b->s.nmi_pending);
 }
 
-static void single_step_traps_after_the_instruction_behind_popf(void **state)
-{
+static void iret_lets_the_next_nmi_in(void **state) {
+    struct box *b = *state;
+
+    box_long(b);
+    box_put(b, BOX_DATA, returner, (size_t)(returner_end - returner));
+    box_gate(b, X86_NMI, BOX_CS64, BOX_DATA, 14, 0, 0);
+    b->s.nmi_blocked = b->s.nmi_pending = true;
+    box_gate(b, 0x41, BOX_CS64, BOX_DATA, 14, 0, 0);
+    BOX_EXEC(b, round_trip);
+    assert_true(box_halted_quietly(b));
+    assert_int_equal(b->s.gpr[X86_RCX], 2); /* INT's handler and, after its IRET, the NMI's */
+    assert_false(b->s.nmi_pending);
+    assert_false(b->s.nmi_blocked);
+}
+
+static void single_step_traps_after_the_instruction_behind_popf(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -402,8 +394,7 @@ static void single_step_traps_after_the_instruction_behind_popf(void **state)
 
 /* ------------------------------------------------------------------ protected and real mode */
 
-static void protected_mode_pushes_doublewords(void **state)
-{
+static void protected_mode_pushes_doublewords(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -415,8 +406,7 @@ static void protected_mode_pushes_doublewords(void **state)
     assert_int_equal(b->s.gpr[X86_RSP], BOX_STACK0 - 4 * 4); /* no SS:ESP at the same level */
 }
 
-static void user_code_in_protected_mode_goes_to_ss0_esp0(void **state)
-{
+static void user_code_in_protected_mode_goes_to_ss0_esp0(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -430,8 +420,7 @@ static void user_code_in_protected_mode_goes_to_ss0_esp0(void **state)
     assert_int_equal(b->s.seg[SEG_SS].sel, BOX_DS);
 }
 
-static void a_bad_ss0_is_an_invalid_tss(void **state)
-{
+static void a_bad_ss0_is_an_invalid_tss(void **state) {
     struct box *b = *state;
     struct box_frame f;
 
@@ -440,15 +429,15 @@ static void a_bad_ss0_is_an_invalid_tss(void **state)
     box_gate(b, 0x40, BOX_CS32, BOX_STUBS + 0x40 * 16, 14, 3, 0);
     box_set(b, BOX_TSS + 8, 2, BOX_DS3); /* DPL 3 */
     box_gate(b, X86_TS, BOX_CS32_3 | 3, BOX_STUBS + X86_TS * 16, 14, 3, 0);
-    BOX_EXEC(b, int_40_32); /* #TS is taken at level 3, where HLT faults: #TS again, #DF, shutdown */
+    BOX_EXEC(b,
+             int_40_32); /* #TS is taken at level 3, where HLT faults: #TS again, #DF, shutdown */
     f = box_fault(b);
     assert_int_equal(f.vector, ~0u);
     assert_int_equal(b->s.activity, X86_SHUTDOWN);
     assert_int_equal(box_get(b, BOX_STACK3 - 4 * 4, 4), BOX_DS3);
 }
 
-static void into_and_bound(void **state)
-{
+static void into_and_bound(void **state) {
     struct box *b = *state;
 
     box_protected(b, false);
@@ -467,8 +456,7 @@ static void into_and_bound(void **state)
     assert_int_equal(box_fault(b).rip, BOX_CODE + 5);
 }
 
-static void real_mode_uses_the_vector_table(void **state)
-{
+static void real_mode_uses_the_vector_table(void **state) {
     struct box *b = *state;
 
     box_real(b);
@@ -483,8 +471,7 @@ static void real_mode_uses_the_vector_table(void **state)
     assert_int_equal(box_get(b, 0x10000 + 0x7ffa, 2), 2); /* IP after INT */
 }
 
-static void a_vector_beyond_the_real_mode_table_ends_in_shutdown_at_last(void **state)
-{
+static void a_vector_beyond_the_real_mode_table_ends_in_shutdown_at_last(void **state) {
     struct box *b = *state;
 
     box_real(b);
@@ -494,8 +481,7 @@ static void a_vector_beyond_the_real_mode_table_ends_in_shutdown_at_last(void **
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_fault_saves_the_faulting_instruction_with_rf_set),
         TEST(a_fault_in_user_code_switches_to_the_stack_of_the_tss),
@@ -519,7 +505,8 @@ int main(void)
         TEST(sti_holds_interrupts_for_one_instruction),
         TEST(an_interrupt_ends_a_halt),
         TEST(iret_from_user_code_comes_back_to_it),
-        TEST(nmis_are_blocked_until_iret),
+        TEST(an_nmi_is_delivered_once_and_blocks_the_next),
+        TEST(iret_lets_the_next_nmi_in),
         TEST(single_step_traps_after_the_instruction_behind_popf),
         TEST(protected_mode_pushes_doublewords),
         TEST(user_code_in_protected_mode_goes_to_ss0_esp0),

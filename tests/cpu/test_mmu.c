@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Page walks: each format's pages, every combination of rights, reserved bits, accessed and dirty bits.
- * The expected outcome of the rights test comes from the manual's sentences (SDM vol. 3A 4.6, 4.7) written as
- * boolean expressions, not from a walk.
+ * Page walks: each format's pages, every combination of rights, reserved bits, accessed and dirty
+ * bits. The expected outcome of the rights test comes from the manual's sentences (SDM vol.
+ * 3A 4.6, 4.7) written as boolean expressions, not from a walk.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,21 +21,18 @@ enum { T1 = 0x100000, T2 = 0x101000, T3 = 0x102000, T4 = 0x103000, PAGE = 0x2000
 
 static struct box box;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     box_new(&box, NULL);
     *state = &box;
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     box_done(&box);
     return 0;
 }
 
-static struct ref *use(uint64_t cr0, uint64_t cr4, uint64_t efer, uint64_t cr3)
-{
+static struct ref *use(uint64_t cr0, uint64_t cr4, uint64_t efer, uint64_t cr3) {
     struct ref *c = box.ref;
 
     c->s.cr0 = cr0;
@@ -45,14 +42,14 @@ static struct ref *use(uint64_t cr0, uint64_t cr4, uint64_t efer, uint64_t cr3)
     return c;
 }
 
-static struct ref *use_long(void)
-{
-    return use(X86_CR0_PE | X86_CR0_PG | X86_CR0_WP, X86_CR4_PAE, X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE, T1);
+static struct ref *use_long(void) {
+    return use(X86_CR0_PE | X86_CR0_PG | X86_CR0_WP, X86_CR4_PAE,
+               X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE, T1);
 }
 
-/* 4-level tables for lin, with the given flags at each level; returns the address of the leaf entry. */
-static void map_long(uint64_t lin, uint64_t f4, uint64_t f3, uint64_t f2, uint64_t f1)
-{
+/* 4-level tables for lin, with the given flags at each level; returns the address of the leaf
+ * entry. */
+static void map_long(uint64_t lin, uint64_t f4, uint64_t f3, uint64_t f2, uint64_t f1) {
     for (unsigned i = 0; i < 4; i++)
         memset(mem_ptr(&box.mem, T1 + i * 0x1000, 0x1000, true), 0, 0x1000);
     box_set(&box, T1 + (lin >> 39 & 511) * 8, 8, T2 | f4);
@@ -61,14 +58,13 @@ static void map_long(uint64_t lin, uint64_t f4, uint64_t f3, uint64_t f2, uint64
     box_set(&box, T4 + (lin >> 12 & 511) * 8, 8, PAGE | f1);
 }
 
-static int walk(uint64_t lin, enum ref_access access, bool user, struct ref_xlat *x, uint32_t *error)
-{
+static int walk(uint64_t lin, enum ref_access access, bool user, struct ref_xlat *x,
+                uint32_t *error) {
     *error = 0xdead;
     return ref_mmu_translate(box.ref, lin, access, user, x, error);
 }
 
-static void expect_pa(uint64_t lin, gpa pa, bool large)
-{
+static void expect_pa(uint64_t lin, gpa pa, bool large) {
     struct ref_xlat x;
     uint32_t error;
 
@@ -77,8 +73,7 @@ static void expect_pa(uint64_t lin, gpa pa, bool large)
     assert_int_equal(x.large, large);
 }
 
-static void expect_error(uint64_t lin, enum ref_access access, bool user, uint32_t expected)
-{
+static void expect_error(uint64_t lin, enum ref_access access, bool user, uint32_t expected) {
     struct ref_xlat x;
     uint32_t error;
 
@@ -86,14 +81,12 @@ static void expect_error(uint64_t lin, enum ref_access access, bool user, uint32
     assert_int_equal(error, expected);
 }
 
-static void without_paging_addresses_wrap_at_32_bits(void **state)
-{
+static void without_paging_addresses_wrap_at_32_bits(void **state) {
     use(X86_CR0_PE, 0, 0, 0);
     expect_pa(0x123456789, 0x23456789, false);
 }
 
-static void four_levels_lead_to_4k_2m_and_1g_pages(void **state)
-{
+static void four_levels_lead_to_4k_2m_and_1g_pages(void **state) {
     const uint64_t lin = 0xffff912345678abc;
 
     use_long();
@@ -105,16 +98,17 @@ static void four_levels_lead_to_4k_2m_and_1g_pages(void **state)
     expect_pa(lin, 0x1c0000000 | (lin & 0x3fffffff), true);
 }
 
-static void every_combination_of_rights_gives_the_manuals_outcome(void **state)
-{
+static void every_combination_of_rights_gives_the_manuals_outcome(void **state) {
     const uint64_t lin = 0x7f1234567000;
     unsigned bad = 0;
 
     use_long();
-    /* Four levels of W and U and the leaf's NX, CR0.WP, CR4.SMEP, EFER.NXE on, access, privilege. */
+    /* Four levels of W and U and the leaf's NX, CR0.WP, CR4.SMEP, EFER.NXE on, access, privilege.
+     */
     for (unsigned n = 0; n < 1u << 14; n++) {
         uint64_t f[4];
-        bool all_w = true, all_u = true, nx = n >> 8 & 1, wp = n >> 9 & 1, smep = n >> 10 & 1, user = n >> 11 & 1;
+        bool all_w = true, all_u = true, nx = n >> 8 & 1, wp = n >> 9 & 1, smep = n >> 10 & 1,
+             user = n >> 11 & 1;
         enum ref_access access = (n >> 12 & 3) % 3;
         bool ok, w;
         uint32_t error, expected;
@@ -134,7 +128,8 @@ static void every_combination_of_rights_gives_the_manuals_outcome(void **state)
             ok = ok && w;
         if (access == REF_FETCH)
             ok = ok && !nx && !(smep && !user && all_u);
-        expected = 1u | (access == REF_WRITE ? 2 : 0) | (user ? 4 : 0) | (access == REF_FETCH ? 16 : 0);
+        expected =
+            1u | (access == REF_WRITE ? 2 : 0) | (user ? 4 : 0) | (access == REF_FETCH ? 16 : 0);
         if ((walk(lin, access, user, &x, &error) == 0) != ok)
             bad++;
         else if (!ok && error != expected)
@@ -145,8 +140,7 @@ static void every_combination_of_rights_gives_the_manuals_outcome(void **state)
     assert_int_equal(bad, 0);
 }
 
-static void the_fetch_bit_of_the_error_code_needs_nx_or_smep(void **state)
-{
+static void the_fetch_bit_of_the_error_code_needs_nx_or_smep(void **state) {
     use_long();
     expect_error(0x1000, REF_FETCH, true, 4 | 16);
     box.ref->s.efer &= ~X86_EFER_NXE;
@@ -155,8 +149,7 @@ static void the_fetch_bit_of_the_error_code_needs_nx_or_smep(void **state)
     expect_error(0x1000, REF_FETCH, true, 4 | 16);
 }
 
-static void an_absent_entry_at_any_level_is_not_present(void **state)
-{
+static void an_absent_entry_at_any_level_is_not_present(void **state) {
     const uint64_t lin = 0x12345678000;
 
     use_long();
@@ -167,8 +160,7 @@ static void an_absent_entry_at_any_level_is_not_present(void **state)
     }
 }
 
-static void reserved_bits_at_any_level_fault_as_reserved(void **state)
-{
+static void reserved_bits_at_any_level_fault_as_reserved(void **state) {
     const uint64_t lin = 0x12345678000, high = 1ull << 46;
 
     use_long();
@@ -184,15 +176,14 @@ static void reserved_bits_at_any_level_fault_as_reserved(void **state)
     expect_error(lin, REF_READ, false, 9);
     map_long(lin, 7, 7, 7, 7 | 1ull << 52); /* bits 62:52 are the system's */
     expect_pa(lin, PAGE, false);
-    map_long(lin, 7, 7, 7 | PS, 7);         /* T4 as a 2 MiB page: bits 20:13 set */
+    map_long(lin, 7, 7, 7 | PS, 7); /* T4 as a 2 MiB page: bits 20:13 set */
     expect_error(lin, REF_READ, false, 9);
     box.ref->s.efer &= ~X86_EFER_NXE;
     map_long(lin, 7, 7, 7, 7 | NX);
     expect_error(lin, REF_READ, false, 9);
 }
 
-static void accessed_and_dirty_bits_are_set_only_by_accesses_that_succeed(void **state)
-{
+static void accessed_and_dirty_bits_are_set_only_by_accesses_that_succeed(void **state) {
     const uint64_t lin = 0x12345678000;
     gpa e[4] = {T1 + (lin >> 39 & 511) * 8, T2 + (lin >> 30 & 511) * 8, T3 + (lin >> 21 & 511) * 8,
                 T4 + (lin >> 12 & 511) * 8};
@@ -216,8 +207,7 @@ static void accessed_and_dirty_bits_are_set_only_by_accesses_that_succeed(void *
     assert_true(x.writable); /* dirty already */
 }
 
-static void tables_outside_ram_read_as_not_present(void **state)
-{
+static void tables_outside_ram_read_as_not_present(void **state) {
     const uint64_t lin = 0x12345678000;
 
     use_long();
@@ -228,8 +218,7 @@ static void tables_outside_ram_read_as_not_present(void **state)
     expect_error(lin, REF_READ, false, 0);
 }
 
-static void tables_in_rom_translate_and_keep_their_bits(void **state)
-{
+static void tables_in_rom_translate_and_keep_their_bits(void **state) {
     uint64_t entry = PAGE | 7;
     struct ref_xlat x;
     uint32_t error;
@@ -246,8 +235,7 @@ static void tables_in_rom_translate_and_keep_their_bits(void **state)
 
 /* ------------------------------------------------------------------ PAE */
 
-static void map_pae(uint32_t lin, uint64_t f2, uint64_t f1)
-{
+static void map_pae(uint32_t lin, uint64_t f2, uint64_t f1) {
     memset(mem_ptr(&box.mem, T1, 0x3000, true), 0, 0x3000);
     box_set(&box, T1 + (lin >> 30) * 8, 8, T2 | P);
     box_set(&box, T2 + (lin >> 21 & 511) * 8, 8, T3 | f2);
@@ -255,8 +243,7 @@ static void map_pae(uint32_t lin, uint64_t f2, uint64_t f1)
     assert_true(ref_load_pdptes(box.ref, T1));
 }
 
-static void pae_pages_reach_beyond_4g_and_have_nx(void **state)
-{
+static void pae_pages_reach_beyond_4g_and_have_nx(void **state) {
     const uint32_t lin = 0xc1234567;
 
     use(X86_CR0_PE | X86_CR0_PG | X86_CR0_WP, X86_CR4_PAE, X86_EFER_NXE, T1);
@@ -274,8 +261,7 @@ static void pae_pages_reach_beyond_4g_and_have_nx(void **state)
     expect_error(0x1234567, REF_READ, true, 4); /* its PDPTE is absent */
 }
 
-static void pdptes_with_reserved_bits_are_not_loaded(void **state)
-{
+static void pdptes_with_reserved_bits_are_not_loaded(void **state) {
     const uint64_t bad[] = {P | W, P | U, P | 1ull << 46, P | NX, P | 0x20};
 
     use(X86_CR0_PE | X86_CR0_PG, X86_CR4_PAE, 0, T1);
@@ -291,8 +277,7 @@ static void pdptes_with_reserved_bits_are_not_loaded(void **state)
 
 /* ------------------------------------------------------------------ 32-bit */
 
-static void two_levels_lead_to_4k_and_4m_pages(void **state)
-{
+static void two_levels_lead_to_4k_and_4m_pages(void **state) {
     const uint32_t lin = 0xc1234567;
     gpa pde = T1 + (lin >> 22) * 4, pte = T2 + (lin >> 12 & 1023) * 4;
 
@@ -318,8 +303,7 @@ static void two_levels_lead_to_4k_and_4m_pages(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(without_paging_addresses_wrap_at_32_bits),
         TEST(four_levels_lead_to_4k_2m_and_1g_pages),

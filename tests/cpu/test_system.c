@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Control and debug registers, mode switches, MSRs, system calls, ports, time, and what each refuses. */
+/* Control and debug registers, mode switches, MSRs, system calls, ports, time, and what each
+ * refuses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,21 +13,18 @@
 
 static struct box box;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     box_new(&box, NULL);
     *state = &box;
     return 0;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     box_done(&box);
     return 0;
 }
 
-static void expect(unsigned vector, uint64_t error)
-{
+static void expect(unsigned vector, uint64_t error) {
     struct box_frame f = box_fault(&box);
 
     assert_int_equal(f.vector, vector);
@@ -35,7 +33,8 @@ static void expect(unsigned vector, uint64_t error)
 
 /* ------------------------------------------------------------------ from reset to long mode */
 
-/* GDT, 4-level tables for the first 2 MiB, then PE, PAE, LME, PG and a far jump, as a boot loader does. */
+/* GDT, 4-level tables for the first 2 MiB, then PE, PAE, LME, PG and a far jump, as a boot loader
+ * does. */
 GUEST(go_long, ".code16",
       "cli\n"
       "xor %ax, %ax\n mov %ax, %ds\n"
@@ -54,8 +53,7 @@ GUEST(go_long, ".code16",
       ".org go_long + 0x200\n.code64\n"
       "movabs $0x1122334455667788, %r9\n push %r9\n pop %rdi\n hlt");
 
-static void a_boot_loader_reaches_long_mode(void **state)
-{
+static void a_boot_loader_reaches_long_mode(void **state) {
     box_protected(&box, false); /* for its GDT */
     box_set(&box, 0x6000, 2, 0x7f);
     box_set(&box, 0x6002, 4, BOX_GDT);
@@ -74,8 +72,7 @@ GUEST(big_real, ".code16",
       "mov $0x00123456, %ecx\n addr32 movl $0x600df00d, (%ecx)\n hlt\n"
       ".org big_real + 0x80\n .word 0x7f\n .long 0x5000");
 
-static void limits_survive_the_return_to_real_mode(void **state)
-{
+static void limits_survive_the_return_to_real_mode(void **state) {
     box_protected(&box, false);
     box_real(&box);
     BOX_EXEC(&box, big_real);
@@ -93,8 +90,7 @@ GUEST(get_cr1, ".code64", ".byte 0x0f, 0x20, 0xc8\n hlt");
 GUEST(get_cr0, ".code64", "mov %cr0, %rax\n hlt");
 GUEST(lmsw, ".code32", "mov $0, %eax\n lmsw %ax\n smsw %ebx\n hlt");
 
-static void set(const uint8_t *start, const uint8_t *end, uint64_t value)
-{
+static void set(const uint8_t *start, const uint8_t *end, uint64_t value) {
     box_long(&box);
     box.s.gpr[X86_RAX] = value;
     box_exec(&box, start, end);
@@ -102,10 +98,10 @@ static void set(const uint8_t *start, const uint8_t *end, uint64_t value)
 
 #define SET(name, value) set(name, name##_end, value)
 
-static void cr0_refuses_what_the_manual_says(void **state)
-{
+static void cr0_refuses_what_the_manual_says(void **state) {
     const uint64_t good = X86_CR0_PG | X86_CR0_PE | X86_CR0_WP | X86_CR0_NE;
-    const uint64_t bad[] = {good | 1ull << 32, good & ~X86_CR0_PE, good | X86_CR0_NW, good & ~X86_CR0_PG};
+    const uint64_t bad[] = {good | 1ull << 32, good & ~X86_CR0_PE, good | X86_CR0_NW,
+                            good & ~X86_CR0_PG};
 
     SET(set_cr0, good);
     assert_true(box_halted_quietly(&box));
@@ -118,11 +114,15 @@ static void cr0_refuses_what_the_manual_says(void **state)
     }
 }
 
-static void cr4_refuses_what_is_not_advertised(void **state)
-{
+static void cr4_refuses_what_is_not_advertised(void **state) {
     const uint64_t good = X86_CR4_PAE;
-    const uint64_t bad[] = {0, good | X86_CR4_LA57, good | X86_CR4_SMAP, good | X86_CR4_VME, good | 1ull << 33,
-                            good | 1 << 22 /* PKE */, good | 1 << 13 /* VMXE */};
+    const uint64_t bad[] = {0,
+                            good | X86_CR4_LA57,
+                            good | X86_CR4_SMAP,
+                            good | X86_CR4_VME,
+                            good | 1ull << 33,
+                            good | 1 << 22 /* PKE */,
+                            good | 1 << 13 /* VMXE */};
 
     SET(set_cr4, good | X86_CR4_PCIDE | X86_CR4_UMIP | X86_CR4_FSGSBASE);
     assert_true(box_halted_quietly(&box));
@@ -137,16 +137,14 @@ static void cr4_refuses_what_is_not_advertised(void **state)
     expect(X86_GP, 0);
 }
 
-static void osxsave_needs_a_model_with_xsave(void **state)
-{
+static void osxsave_needs_a_model_with_xsave(void **state) {
     teardown(state);
     box_new(&box, "x86-64-v1");
     SET(set_cr4, X86_CR4_PAE | X86_CR4_OSXSAVE);
     expect(X86_GP, 0);
 }
 
-static void cr3_and_cr8_check_their_reserved_bits(void **state)
-{
+static void cr3_and_cr8_check_their_reserved_bits(void **state) {
     SET(set_cr3, BOX_PML4);
     assert_true(box_halted_quietly(&box));
     SET(set_cr3, 1ull << 46 | BOX_PML4);
@@ -168,16 +166,14 @@ static void cr3_and_cr8_check_their_reserved_bits(void **state)
     expect(X86_UD, 0);
 }
 
-static void control_registers_belong_to_level_0(void **state)
-{
+static void control_registers_belong_to_level_0(void **state) {
     box_long(&box);
     box_ring3(&box);
     BOX_EXEC(&box, get_cr0);
     expect(X86_GP, 0);
 }
 
-static void lmsw_cannot_leave_protected_mode(void **state)
-{
+static void lmsw_cannot_leave_protected_mode(void **state) {
     box_protected(&box, false);
     box.s.cr0 |= X86_CR0_TS;
     BOX_EXEC(&box, lmsw);
@@ -191,8 +187,7 @@ GUEST(stale, ".code64",
       "invlpg 0x1000(%rax)\n"
       "mov (%rax), %rcx\n hlt");
 
-static void invlpg_in_a_large_page_forgets_all_of_it(void **state)
-{
+static void invlpg_in_a_large_page_forgets_all_of_it(void **state) {
     box_long(&box);
     box_set(&box, 0x200008, 8, 111);
     box_set(&box, 0x400008, 8, 222);
@@ -208,9 +203,11 @@ static void invlpg_in_a_large_page_forgets_all_of_it(void **state)
 
 GUEST(invpcid, ".code64", "invpcid 0x50000, %rax\n hlt");
 
-static void invpcid_checks_its_descriptor(void **state)
-{
-    const struct { uint64_t type, pcid, address; bool ok; } tries[] = {
+static void invpcid_checks_its_descriptor(void **state) {
+    const struct {
+        uint64_t type, pcid, address;
+        bool ok;
+    } tries[] = {
         {0, 0, 0x1000, true}, {1, 0, 0, true},  {2, 7, 0, true},       {3, 7, 0, true},
         {4, 0, 0, false},     {0, 5, 0, false}, {2, 0x1000, 0, false}, {0, 0, 1ull << 47, false},
     };
@@ -228,14 +225,14 @@ static void invpcid_checks_its_descriptor(void **state)
     }
 }
 
-/* ------------------------------------------------------------------ user-mode instruction prevention */
+/* ------------------------------------------------------------------ user-mode instruction
+ * prevention */
 
 GUEST(sgdt64, ".code64", "sgdt 0x50000\n ud2");
 GUEST(sldt64, ".code64", "mov $-1, %rax\n sldt %rax\n ud2");
 GUEST(lgdt64, ".code64", "lgdt 0x50000\n sgdt 0x50010\n hlt");
 
-static void umip_hides_the_tables_from_user_code(void **state)
-{
+static void umip_hides_the_tables_from_user_code(void **state) {
     box_long(&box);
     box_ring3(&box);
     BOX_EXEC(&box, sgdt64);
@@ -254,8 +251,7 @@ static void umip_hides_the_tables_from_user_code(void **state)
     expect(X86_GP, 0);
 }
 
-static void lgdt_refuses_a_base_that_is_not_canonical(void **state)
-{
+static void lgdt_refuses_a_base_that_is_not_canonical(void **state) {
     box_long(&box);
     box_set(&box, BOX_DATA, 2, 0x1234);
     box_set(&box, BOX_DATA + 2, 8, 0xffff800000001000);
@@ -271,13 +267,13 @@ static void lgdt_refuses_a_base_that_is_not_canonical(void **state)
 /* ------------------------------------------------------------------ system calls */
 
 GUEST(do_syscall, ".code64", "movq $0x8d7, %r11\n push %r11\n popfq\n syscall\n int $0x40");
-GUEST(on_syscall, ".code64", "mov %cs, %eax\n mov %ss, %ebx\n pushfq\n pop %rdx\n mov %r11, %rsi\n sysretq");
+GUEST(on_syscall, ".code64",
+      "mov %cs, %eax\n mov %ss, %ebx\n pushfq\n pop %rdx\n mov %r11, %rsi\n sysretq");
 GUEST(on_syscall32, ".code64", "sysretl");
 GUEST(bad_sysret, ".code64", "movabs $0x800000000000, %rcx\n sysretq");
 GUEST(syscall_32, ".code32", "syscall\n hlt");
 
-static void prepare_syscall(const uint8_t *handler, const uint8_t *end)
-{
+static void prepare_syscall(const uint8_t *handler, const uint8_t *end) {
     box_long(&box);
     box_ring3(&box);
     /* SYSCALL: CS 8, SS 10h. SYSRET: 64-bit CS 30h and SS 28h are 20h + 16, + 8. */
@@ -288,8 +284,7 @@ static void prepare_syscall(const uint8_t *handler, const uint8_t *end)
     box_gate(&box, 0x40, BOX_CS64, BOX_STUBS + 0x40 * 16, 14, 3, 0);
 }
 
-static void syscall_and_sysret_make_a_round_trip(void **state)
-{
+static void syscall_and_sysret_make_a_round_trip(void **state) {
     struct box_frame f;
 
     prepare_syscall(on_syscall, on_syscall_end);
@@ -306,8 +301,7 @@ static void syscall_and_sysret_make_a_round_trip(void **state)
     assert_int_equal(f.flags & 0x8d5, 0x8d5);
 }
 
-static void syscall_needs_sce_and_64_bit_code(void **state)
-{
+static void syscall_needs_sce_and_64_bit_code(void **state) {
     prepare_syscall(on_syscall, on_syscall_end);
     box.s.efer &= ~X86_EFER_SCE;
     BOX_EXEC(&box, do_syscall);
@@ -318,16 +312,14 @@ static void syscall_needs_sce_and_64_bit_code(void **state)
     expect(X86_UD, 0);
 }
 
-static void sysret_to_a_bad_address_faults_at_level_0(void **state)
-{
+static void sysret_to_a_bad_address_faults_at_level_0(void **state) {
     prepare_syscall(bad_sysret, bad_sysret_end);
     BOX_EXEC(&box, do_syscall);
     expect(X86_GP, 0);
     assert_int_equal(box_fault(&box).cs, BOX_CS64);
 }
 
-static void sysret_can_return_to_32_bit_code(void **state)
-{
+static void sysret_can_return_to_32_bit_code(void **state) {
     prepare_syscall(on_syscall32, on_syscall32_end);
     box.s.star = (uint64_t)BOX_CS64 << 32 | (uint64_t)BOX_CS32_3 << 48;
     BOX_EXEC(&box, do_syscall); /* INT 40h reads the same in 32-bit code */
@@ -336,11 +328,11 @@ static void sysret_can_return_to_32_bit_code(void **state)
 }
 
 GUEST(do_sysenter, ".code32", "mov %esp, %ecx\n mov $0x50100, %edx\n sysenter");
-GUEST(on_sysenter, ".code64", "mov %cs, %eax\n mov %rsp, %rbx\n mov $0x50100, %edx\n mov $0x30000, %ecx\n sysexitl");
+GUEST(on_sysenter, ".code64",
+      "mov %cs, %eax\n mov %rsp, %rbx\n mov $0x50100, %edx\n mov $0x30000, %ecx\n sysexitl");
 GUEST(after_sysexit, ".code32", "int $0x40");
 
-static void sysenter_goes_to_64_bit_code_from_compatibility_mode(void **state)
-{
+static void sysenter_goes_to_64_bit_code_from_compatibility_mode(void **state) {
     box_long(&box);
     box_ring3(&box);
     box.s.seg[SEG_CS] = (struct x86_segment){.sel = BOX_CS32_3 | 3, .attr = 0xc0fb, .limit = ~0u};
@@ -368,8 +360,7 @@ static void sysenter_goes_to_64_bit_code_from_compatibility_mode(void **state)
 GUEST(read_msr, ".code64", "rdmsr\n hlt");
 GUEST(write_msr, ".code64", "wrmsr\n rdmsr\n hlt");
 
-static bool try_write(uint32_t msr, uint64_t value)
-{
+static bool try_write(uint32_t msr, uint64_t value) {
     box_long(&box);
     box.s.gpr[X86_RCX] = msr;
     box.s.gpr[X86_RAX] = (uint32_t)value;
@@ -381,21 +372,34 @@ static bool try_write(uint32_t msr, uint64_t value)
     return false;
 }
 
-static uint64_t read_back(void)
-{
-    return box.s.gpr[X86_RAX] | box.s.gpr[X86_RDX] << 32;
-}
+static uint64_t read_back(void) { return box.s.gpr[X86_RAX] | box.s.gpr[X86_RDX] << 32; }
 
-static void msrs_keep_what_is_written(void **state)
-{
-    const struct { uint32_t msr; uint64_t value; } pairs[] = {
-        {0xc0000081, 0x0023001000000000}, {0xc0000082, 0xffffffff81000000}, {0xc0000083, 0x1234},
-        {0xc0000084, 0x257fd5},           {0xc0000100, 0x7f0000000000},     {0xc0000101, 0xffff888000000000},
-        {0xc0000102, 0x55},               {0xc0000103, 0x12345678},         {0x174, 0x10},
-        {0x175, 0xfffffe0000003000},      {0x176, 0xffffffff81234567},      {0x277, 0x0407050600070106},
-        {0x2ff, 0xc06},                   {0x200, 0xc0000000},              {0x20f, 0x3fffc0000800},
-        {0x250, 0x0606060606060606},      {0x26f, 0x0505050505050505},      {0x3b, 0x1000},
-        {0x48, 1},                        {0xc0000080, 0xd01},              {0x1a0, 0x1801},
+static void msrs_keep_what_is_written(void **state) {
+    const struct {
+        uint32_t msr;
+        uint64_t value;
+    } pairs[] = {
+        {0xc0000081, 0x0023001000000000},
+        {0xc0000082, 0xffffffff81000000},
+        {0xc0000083, 0x1234},
+        {0xc0000084, 0x257fd5},
+        {0xc0000100, 0x7f0000000000},
+        {0xc0000101, 0xffff888000000000},
+        {0xc0000102, 0x55},
+        {0xc0000103, 0x12345678},
+        {0x174, 0x10},
+        {0x175, 0xfffffe0000003000},
+        {0x176, 0xffffffff81234567},
+        {0x277, 0x0407050600070106},
+        {0x2ff, 0xc06},
+        {0x200, 0xc0000000},
+        {0x20f, 0x3fffc0000800},
+        {0x250, 0x0606060606060606},
+        {0x26f, 0x0505050505050505},
+        {0x3b, 0x1000},
+        {0x48, 1},
+        {0xc0000080, 0xd01},
+        {0x1a0, 0x1801},
     };
 
     for (unsigned i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
@@ -404,14 +408,31 @@ static void msrs_keep_what_is_written(void **state)
     }
 }
 
-static void msrs_refuse_what_cannot_be(void **state)
-{
-    const struct { uint32_t msr; uint64_t value; } pairs[] = {
-        {0xc0000082, 1ull << 47}, {0xc0000100, 1ull << 63}, {0xc0000102, 1ull << 48}, {0xc0000084, 1ull << 32},
-        {0xc0000103, 1ull << 32}, {0x277, 2},               {0x2ff, 7},               {0x200, 0x2},
-        {0x201, 1},               {0x250, 2},               {0x48, 8},                {0x49, 2},
-        {0xc0000080, 0x1d01},     {0xc0000080, 0xc01},      {0xfe, 0x508},            {0x10a, 0},
-        {0xda0, 1},               {0x1b, 0},                {0x8badf00d, 0},          {0x3a, 5},
+static void msrs_refuse_what_cannot_be(void **state) {
+    const struct {
+        uint32_t msr;
+        uint64_t value;
+    } pairs[] = {
+        {0xc0000082, 1ull << 47},
+        {0xc0000100, 1ull << 63},
+        {0xc0000102, 1ull << 48},
+        {0xc0000084, 1ull << 32},
+        {0xc0000103, 1ull << 32},
+        {0x277, 2},
+        {0x2ff, 7},
+        {0x200, 0x2},
+        {0x201, 1},
+        {0x250, 2},
+        {0x48, 8},
+        {0x49, 2},
+        {0xc0000080, 0x1d01},
+        {0xc0000080, 0xc01},
+        {0xfe, 0x508},
+        {0x10a, 0},
+        {0xda0, 1},
+        {0x1b, 0},
+        {0x8badf00d, 0},
+        {0x3a, 5},
     };
 
     for (unsigned i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
@@ -419,16 +440,14 @@ static void msrs_refuse_what_cannot_be(void **state)
             fail_msg("MSR %x accepted %lx", pairs[i].msr, pairs[i].value);
 }
 
-static void the_apics_registers_are_the_boards(void **state)
-{
+static void the_apics_registers_are_the_boards(void **state) {
     assert_true(try_write(0x80b, 0x1234));
     assert_int_equal(read_back(), 0x1234 + 0x80b);
     assert_true(try_write(0x6e0, 7));
     assert_int_equal(box.msr_value, 7);
 }
 
-static void capabilities_tell_that_nothing_leaks(void **state)
-{
+static void capabilities_tell_that_nothing_leaks(void **state) {
     box_long(&box);
     box.s.gpr[X86_RCX] = 0x10a;
     BOX_EXEC(&box, read_msr);
@@ -436,11 +455,11 @@ static void capabilities_tell_that_nothing_leaks(void **state)
     assert_true(read_back() >> 62 & 1);
 }
 
-GUEST(fsgs, ".code64", "movabs $0x123456789abc, %rax\n wrfsbase %rax\n rdfsbase %rbx\n wrgsbase %eax\n"
-                       "rdgsbase %rcx\n swapgs\n rdgsbase %rdx\n hlt");
+GUEST(fsgs, ".code64",
+      "movabs $0x123456789abc, %rax\n wrfsbase %rax\n rdfsbase %rbx\n wrgsbase %eax\n"
+      "rdgsbase %rcx\n swapgs\n rdgsbase %rdx\n hlt");
 
-static void bases_of_fs_and_gs(void **state)
-{
+static void bases_of_fs_and_gs(void **state) {
     box_long(&box);
     box.s.kernel_gs_base = 0x77;
     BOX_EXEC(&box, fsgs);
@@ -457,12 +476,12 @@ static void bases_of_fs_and_gs(void **state)
 
 /* ------------------------------------------------------------------ time */
 
-GUEST(tsc, ".code64", "rdtscp\n shl $32, %rdx\n or %rax, %rdx\n mov %rdx, %rbx\n mov %rcx, %rsi\n"
-                      "mov $0x10, %ecx\n rdmsr\n shl $32, %rdx\n or %rax, %rdx\n hlt");
+GUEST(tsc, ".code64",
+      "rdtscp\n shl $32, %rdx\n or %rax, %rdx\n mov %rdx, %rbx\n mov %rcx, %rsi\n"
+      "mov $0x10, %ecx\n rdmsr\n shl $32, %rdx\n or %rax, %rdx\n hlt");
 GUEST(rdtsc3, ".code64", "rdtsc\n ud2");
 
-static void the_tsc_follows_the_clock_and_its_adjustment(void **state)
-{
+static void the_tsc_follows_the_clock_and_its_adjustment(void **state) {
     box_long(&box);
     box.s.tsc_aux = 0x5a;
     clock_step(box.clock, 1000);
@@ -475,8 +494,7 @@ static void the_tsc_follows_the_clock_and_its_adjustment(void **state)
     assert_int_equal(box.s.tsc_adjust, 4000);
 }
 
-static void tsd_keeps_the_tsc_from_user_code(void **state)
-{
+static void tsd_keeps_the_tsc_from_user_code(void **state) {
     box_long(&box);
     box_ring3(&box);
     BOX_EXEC(&box, rdtsc3);
@@ -488,8 +506,7 @@ static void tsd_keeps_the_tsc_from_user_code(void **state)
     expect(X86_GP, 0);
 }
 
-static void the_paravirtual_clock_page_describes_the_tsc(void **state)
-{
+static void the_paravirtual_clock_page_describes_the_tsc(void **state) {
     uint32_t version, mul;
     uint64_t stamp, base, ns;
     int8_t shift;
@@ -514,8 +531,7 @@ static void the_paravirtual_clock_page_describes_the_tsc(void **state)
     assert_true(try_write(0x4b564d01, 0xfffffffffff1)); /* nowhere: ignored */
 }
 
-static void the_wall_clock_is_the_hosts(void **state)
-{
+static void the_wall_clock_is_the_hosts(void **state) {
     uint64_t seconds;
 
     assert_true(try_write(0x4b564d00, BOX_DATA));
@@ -529,8 +545,7 @@ static void the_wall_clock_is_the_hosts(void **state)
 
 GUEST(out_80, ".code64", "mov $0x12345678, %eax\n mov $0x1f0, %edx\n out %ax, %dx\n ud2");
 
-static void ports_need_iopl_or_the_bitmap(void **state)
-{
+static void ports_need_iopl_or_the_bitmap(void **state) {
     box_long(&box);
     box_ring3(&box);
     BOX_EXEC(&box, out_80);
@@ -570,11 +585,12 @@ static void ports_need_iopl_or_the_bitmap(void **state)
 GUEST(get_dr7, ".code64", "mov %dr7, %rax\n hlt");
 GUEST(get_dr4, ".code64", "mov %dr4, %rax\n hlt");
 GUEST(set_dr6, ".code64", "mov %rax, %dr6\n mov %dr6, %rbx\n hlt");
-GUEST(watch, ".code64", "mov %rax, %dr0\n mov $0x00050002, %ebx\n mov %rbx, %dr7\n movb $1, 0x50003\n nop\n hlt");
-GUEST(breakpoint, ".code64", "mov %rax, %dr1\n mov $0x00000008, %ebx\n mov %rbx, %dr7\n nop\n target: inc %rcx\n hlt");
+GUEST(watch, ".code64",
+      "mov %rax, %dr0\n mov $0x00050002, %ebx\n mov %rbx, %dr7\n movb $1, 0x50003\n nop\n hlt");
+GUEST(breakpoint, ".code64",
+      "mov %rax, %dr1\n mov $0x00000008, %ebx\n mov %rbx, %dr7\n nop\n target: inc %rcx\n hlt");
 
-static void debug_registers_have_fixed_bits(void **state)
-{
+static void debug_registers_have_fixed_bits(void **state) {
     SET(set_dr6, 0);
     assert_int_equal(box.s.gpr[X86_RBX], 0xffff0ff0);
     SET(set_dr6, 1ull << 32);
@@ -587,8 +603,7 @@ static void debug_registers_have_fixed_bits(void **state)
     expect(X86_UD, 0);
 }
 
-static void general_detect_traps_accesses_once(void **state)
-{
+static void general_detect_traps_accesses_once(void **state) {
     box_long(&box);
     box.s.dr7 |= 1 << 13;
     BOX_EXEC(&box, get_dr7);
@@ -598,8 +613,7 @@ static void general_detect_traps_accesses_once(void **state)
     assert_int_equal(box_fault(&box).rip, BOX_CODE);
 }
 
-static void a_watched_store_traps_behind_itself(void **state)
-{
+static void a_watched_store_traps_behind_itself(void **state) {
     SET(watch, BOX_DATA + 3);
     expect(X86_DB, 0);
     assert_int_equal(box.s.dr6 & 0xf, 1);
@@ -607,8 +621,7 @@ static void a_watched_store_traps_behind_itself(void **state)
     assert_int_equal(box_get(&box, BOX_DATA + 3, 1), 1);
 }
 
-static void an_instruction_breakpoint_faults_before_it(void **state)
-{
+static void an_instruction_breakpoint_faults_before_it(void **state) {
     SET(breakpoint, BOX_CODE + (unsigned)(breakpoint_end - breakpoint) - 4);
     expect(X86_DB, 0);
     assert_int_equal(box.s.dr6 & 0xf, 2);
@@ -620,13 +633,13 @@ static void an_instruction_breakpoint_faults_before_it(void **state)
 
 GUEST(random, ".code64", "rdrand %rax\n setc %cl\n rdrand %rbx\n rdseed %edx\n rdpid %rsi\n hlt");
 GUEST(xcr, ".code64", "xor %ecx, %ecx\n xor %edx, %edx\n xsetbv\n xgetbv\n hlt");
-GUEST(call_kvm, ".code64", "mov $99, %eax\n vmcall\n mov %rax, %rbx\n mov $1, %eax\n vmmcall\n hlt");
+GUEST(call_kvm, ".code64",
+      "mov $99, %eax\n vmcall\n mov %rax, %rbx\n mov $1, %eax\n vmmcall\n hlt");
 GUEST(clflush, ".code64", "clflush (%rax)\n hlt");
 GUEST(monitor, ".code64", "monitor\n hlt");
 GUEST(stac, ".code64", "stac\n hlt");
 
-static void random_numbers_differ(void **state)
-{
+static void random_numbers_differ(void **state) {
     box_long(&box);
     box.s.tsc_aux = 3;
     BOX_EXEC(&box, random);
@@ -636,10 +649,12 @@ static void random_numbers_differ(void **state)
     assert_int_equal(box.s.gpr[X86_RSI], 3);
 }
 
-static void xcr0_takes_only_what_the_model_has(void **state)
-{
-    const struct { uint32_t value; bool ok; } tries[] = {{1, true}, {3, true}, {7, true}, {0, false}, {5, false},
-                                                         {2, false}, {0xe7, false}, {0x207, false}};
+static void xcr0_takes_only_what_the_model_has(void **state) {
+    const struct {
+        uint32_t value;
+        bool ok;
+    } tries[] = {{1, true},  {3, true},  {7, true},     {0, false},
+                 {5, false}, {2, false}, {0xe7, false}, {0x207, false}};
 
     if (!(cpuid_word(&box.cpu->config, CPUID_1_ECX) >> 28 & 1))
         skip();
@@ -657,24 +672,21 @@ static void xcr0_takes_only_what_the_model_has(void **state)
     expect(X86_UD, 0); /* CR4.OSXSAVE is off */
 }
 
-static void unknown_hypercalls_are_told_so(void **state)
-{
+static void unknown_hypercalls_are_told_so(void **state) {
     box_long(&box);
     BOX_EXEC(&box, call_kvm);
     assert_int_equal(box.s.gpr[X86_RBX], (uint64_t)-1000);
     assert_int_equal(box.s.gpr[X86_RAX], 0);
 }
 
-static void cache_line_flushes_look_at_the_page_rights(void **state)
-{
+static void cache_line_flushes_look_at_the_page_rights(void **state) {
     SET(clflush, BOX_DATA);
     assert_true(box_halted_quietly(&box));
     SET(clflush, 0x12345000);
     expect(X86_PF, 0);
 }
 
-static void what_is_not_advertised_is_undefined(void **state)
-{
+static void what_is_not_advertised_is_undefined(void **state) {
     SET(monitor, 0);
     expect(X86_UD, 0);
     SET(stac, 0);
@@ -683,8 +695,7 @@ static void what_is_not_advertised_is_undefined(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_boot_loader_reaches_long_mode),
         TEST(limits_survive_the_return_to_real_mode),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The processor's saved state: reset values, round trip, and everything a hostile snapshot may claim. */
+/* The processor's saved state: reset values, round trip, and everything a hostile snapshot may
+ * claim. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,13 +12,13 @@
 #include "cpu/x86.h"
 
 /* A state of 64-bit user code that has most fields set. */
-static struct x86_state good(void)
-{
+static struct x86_state good(void) {
     struct x86_state s;
 
     x86_reset(&s, false);
     s.cr0 = 0x80050033;
-    s.cr4 = X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_OSFXSR | X86_CR4_OSXSAVE | X86_CR4_SMEP;
+    s.cr4 =
+        X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_OSFXSR | X86_CR4_OSXSAVE | X86_CR4_SMEP;
     s.efer = X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE;
     s.cr3 = 0x12345001;
     s.rip = 0x00007fff12345678;
@@ -39,8 +40,7 @@ static struct x86_state good(void)
     return s;
 }
 
-static int try_load(const struct x86_state *s, struct error *err)
-{
+static int try_load(const struct x86_state *s, struct error *err) {
     struct x86_state loaded = {0};
     struct buf bytes = {0};
     int code;
@@ -55,8 +55,7 @@ static int try_load(const struct x86_state *s, struct error *err)
     return code;
 }
 
-static void power_on_has_the_values_of_the_manual(void **state)
-{
+static void power_on_has_the_values_of_the_manual(void **state) {
     struct x86_state s;
 
     memset(&s, 0xa5, sizeof(s));
@@ -76,8 +75,7 @@ static void power_on_has_the_values_of_the_manual(void **state)
     assert_int_equal(try_load(&s, NULL), 0);
 }
 
-static void init_keeps_fpu_and_msrs_and_cache_control(void **state)
-{
+static void init_keeps_fpu_and_msrs_and_cache_control(void **state) {
     struct x86_state s = good();
 
     s.cr0 |= X86_CR0_CD;
@@ -95,8 +93,7 @@ static void init_keeps_fpu_and_msrs_and_cache_control(void **state)
     assert_int_equal(try_load(&s, NULL), 0);
 }
 
-static void a_rich_state_survives_the_round_trip(void **state)
-{
+static void a_rich_state_survives_the_round_trip(void **state) {
     struct x86_state s = good();
     struct error err = {0};
 
@@ -113,8 +110,7 @@ static void a_rich_state_survives_the_round_trip(void **state)
         assert_true(strlen(err.text) > 10);                                                        \
     } while (0)
 
-static void control_registers_that_cannot_be_are_refused(void **state)
-{
+static void control_registers_that_cannot_be_are_refused(void **state) {
     REFUSED(s.cr0 &= ~X86_CR0_PE);
     REFUSED(s.cr0 |= X86_CR0_NW);
     REFUSED(s.cr0 |= 1ull << 32);
@@ -131,8 +127,7 @@ static void control_registers_that_cannot_be_are_refused(void **state)
     REFUSED(s.pdpte[0] = 3);
 }
 
-static void modes_that_cannot_be_are_refused(void **state)
-{
+static void modes_that_cannot_be_are_refused(void **state) {
     REFUSED(s.rflags &= ~2ull);
     REFUSED(s.rflags |= 1u << 15);
     REFUSED(s.rflags |= 1ull << 40);
@@ -145,8 +140,7 @@ static void modes_that_cannot_be_are_refused(void **state)
     REFUSED(s.seg[SEG_DS].attr |= 1u << 20);
 }
 
-static void addresses_that_are_not_canonical_are_refused(void **state)
-{
+static void addresses_that_are_not_canonical_are_refused(void **state) {
     REFUSED(s.gdtr.base = 1ull << 47);
     REFUSED(s.idtr.base = 1ull << 63);
     REFUSED(s.tr.base = 1ull << 50);
@@ -161,8 +155,7 @@ static void addresses_that_are_not_canonical_are_refused(void **state)
     REFUSED(s.sysenter_eip = 1ull << 48);
 }
 
-static void msrs_that_wrmsr_would_refuse_are_refused(void **state)
-{
+static void msrs_that_wrmsr_would_refuse_are_refused(void **state) {
     REFUSED(s.xcr0 = 6);
     REFUSED(s.xcr0 = 5);
     REFUSED(s.xcr0 = 0xe7);
@@ -183,8 +176,7 @@ static void msrs_that_wrmsr_would_refuse_are_refused(void **state)
     REFUSED(s.exception_vector = 32);
 }
 
-static void truncated_and_overlong_bytes_are_refused(void **state)
-{
+static void truncated_and_overlong_bytes_are_refused(void **state) {
     struct x86_state s = good(), loaded = {0};
     struct buf bytes = {0};
 
@@ -196,8 +188,7 @@ static void truncated_and_overlong_bytes_are_refused(void **state)
     buf_done(&bytes);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(power_on_has_the_values_of_the_manual),
         cmocka_unit_test(init_keeps_fpu_and_msrs_and_cache_control),

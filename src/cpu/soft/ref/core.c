@@ -173,6 +173,8 @@ void ref_unsync(struct ref *c)
     c->r[REF_ZERO] = 0;
     c->rip = c->s.rip;
     c->halted = c->s.activity == X86_HALTED;
+    c->ext = false;
+    c->stop_block = true; /* look at what the state has pending */
     c->cpl = c->s.cr0 & X86_CR0_PE ? X86_ATTR_DPL(c->s.seg[SEG_SS].attr) : 0;
     c->fl = (uint32_t)c->s.rflags & X86_FLAG_VM;
     ref_set_rflags(c, c->s.rflags);

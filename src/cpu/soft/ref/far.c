@@ -1,25 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Transfers between segments: far JMP, CALL and RET, call gates, IRET in all modes.
- * Source: Intel SDM vol. 2, "Operation" of CALL, JMP, RET, IRET; vol. 3A 5.8 (call gates), 20.2 (IRET to v86).
+ * Source: Intel SDM vol. 2, "Operation" of CALL, JMP, RET, IRET; vol. 3A 5.8 (call gates), 20.2
+ * (IRET to v86).
  */
 #include "cpu/soft/ref/sys.h"
 
-static uint64_t cut(uint64_t v, unsigned size)
-{
+static uint64_t cut(uint64_t v, unsigned size) {
     return size == 8 ? v : size == 4 ? (uint32_t)v : (uint16_t)v;
 }
 
 /* Address of the next instruction, to be saved. */
-static uint64_t next_rip(const struct ref *c, const struct ref_op *o)
-{
+static uint64_t next_rip(const struct ref *c, const struct ref_op *o) {
     unsigned code = c->mode & REF_MODE_CODE;
 
     return cut(ref_next_rip(c, o), code == 2 ? 8 : code ? 4 : 2);
 }
 
-static void land(struct ref *c, const struct x86_segment *cs, unsigned cpl, uint64_t rip)
-{
+static void land(struct ref *c, const struct x86_segment *cs, unsigned cpl, uint64_t rip) {
     sys_set_cs(c, cs, cpl);
     ref_update_mode(c);
     ref_goto(c, rip);
@@ -27,20 +25,18 @@ static void land(struct ref *c, const struct x86_segment *cs, unsigned cpl, uint
 
 /* ------------------------------------------------------------------ real and virtual-8086 mode */
 
-static struct x86_segment flat_cs(const struct ref *c, uint16_t sel)
-{
+static struct x86_segment flat_cs(const struct ref *c, uint16_t sel) {
     return sys_v86(c) ? sys_v86_seg(sel) : sys_real_seg(c, &c->s.seg[SEG_CS], sel);
 }
 
-static void land_real(struct ref *c, const struct x86_segment *cs, uint64_t rip)
-{
+static void land_real(struct ref *c, const struct x86_segment *cs, uint64_t rip) {
     c->s.seg[SEG_CS] = *cs;
     ref_update_mode(c);
     ref_goto(c, rip);
 }
 
-static void far_real(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip, unsigned size, bool call)
-{
+static void far_real(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip,
+                     unsigned size, bool call) {
     struct x86_segment cs = flat_cs(c, sel);
     struct sys_stack st = sys_stack_now(c);
 
@@ -56,8 +52,8 @@ static void far_real(struct ref *c, const struct ref_op *o, uint16_t sel, uint64
 /* ------------------------------------------------------------------ code segments and gates */
 
 /* CS of a far JMP or CALL without a gate. */
-static void check_direct(struct ref *c, const struct ref_op *o, uint16_t sel, const struct sys_desc *d)
-{
+static void check_direct(struct ref *c, const struct ref_op *o, uint16_t sel,
+                         const struct sys_desc *d) {
     unsigned dpl = X86_ATTR_DPL(d->seg.attr);
 
     if (d->seg.attr & DESC_CONFORMING ? dpl > c->cpl : (sel & 3u) > c->cpl || dpl != c->cpl)
@@ -68,9 +64,8 @@ static void check_direct(struct ref *c, const struct ref_op *o, uint16_t sel, co
         sys_fault_sel(c, o, X86_NP, sel);
 }
 
-static void far_direct(struct ref *c, const struct ref_op *o, struct sys_desc *d, uint64_t rip, unsigned size,
-                       bool call)
-{
+static void far_direct(struct ref *c, const struct ref_op *o, struct sys_desc *d, uint64_t rip,
+                       unsigned size, bool call) {
     struct sys_stack st = sys_stack_now(c);
 
     check_direct(c, o, d->seg.sel, d);
@@ -90,8 +85,8 @@ struct call_gate {
     unsigned size, params;
 };
 
-static void read_call_gate(struct ref *c, const struct ref_op *o, const struct sys_desc *d, struct call_gate *g)
-{
+static void read_call_gate(struct ref *c, const struct ref_op *o, const struct sys_desc *d,
+                           struct call_gate *g) {
     g->sel = (uint16_t)(d->raw >> 16);
     g->rip = (d->raw & 0xffff) | (d->raw >> 32 & 0xffff0000);
     g->params = d->raw >> 32 & 31;
@@ -101,7 +96,8 @@ static void read_call_gate(struct ref *c, const struct ref_op *o, const struct s
     if (sys_long(c)) {
         struct sys_desc high = *d;
 
-        /* The second half has the shape of a system descriptor's, its low 32 bits are the offset's. */
+        /* The second half has the shape of a system descriptor's, its low 32 bits are the offset's.
+         */
         high.seg.base = 0;
         sys_read_desc_high(c, o, &high);
         g->rip |= high.seg.base;
@@ -111,8 +107,8 @@ static void read_call_gate(struct ref *c, const struct ref_op *o, const struct s
 }
 
 /* The code segment behind a call gate; returns the privilege level to run at. */
-static unsigned check_gated(struct ref *c, const struct ref_op *o, uint16_t sel, bool call, struct sys_desc *cs)
-{
+static unsigned check_gated(struct ref *c, const struct ref_op *o, uint16_t sel, bool call,
+                            struct sys_desc *cs) {
     unsigned dpl;
 
     if (!(sel & 0xfffc))
@@ -129,9 +125,8 @@ static unsigned check_gated(struct ref *c, const struct ref_op *o, uint16_t sel,
     return cs->seg.attr & DESC_CONFORMING ? c->cpl : dpl;
 }
 
-static void call_inner(struct ref *c, const struct ref_op *o, const struct call_gate *g, struct sys_desc *cs,
-                       unsigned cpl)
-{
+static void call_inner(struct ref *c, const struct ref_op *o, const struct call_gate *g,
+                       struct sys_desc *cs, unsigned cpl) {
     struct sys_stack old = sys_stack_now(c), st = sys_stack_inner(c, o, cpl, 0);
     uint64_t param[31];
 
@@ -151,8 +146,8 @@ static void call_inner(struct ref *c, const struct ref_op *o, const struct call_
     land(c, &cs->seg, cpl, g->rip);
 }
 
-static void through_gate(struct ref *c, const struct ref_op *o, const struct sys_desc *d, bool call)
-{
+static void through_gate(struct ref *c, const struct ref_op *o, const struct sys_desc *d,
+                         bool call) {
     struct call_gate g;
     struct sys_stack st;
     struct sys_desc cs;
@@ -175,14 +170,14 @@ static void through_gate(struct ref *c, const struct ref_op *o, const struct sys
     land(c, &cs.seg, cpl, g.rip);
 }
 
-static void far_system(struct ref *c, const struct ref_op *o, struct sys_desc *d, bool call)
-{
+static void far_system(struct ref *c, const struct ref_op *o, struct sys_desc *d, bool call) {
     unsigned dpl = X86_ATTR_DPL(d->seg.attr), type = DESC_TYPE(d->seg.attr);
     uint16_t sel = d->seg.sel;
     bool known = type == DESC_CALL32;
 
     if (!sys_long(c))
-        known |= type == DESC_CALL16 || type == DESC_TASK || type == DESC_TSS16 || type == DESC_TSS32;
+        known |=
+            type == DESC_CALL16 || type == DESC_TASK || type == DESC_TSS16 || type == DESC_TSS32;
     if (!known || dpl < c->cpl || (sel & 3u) > dpl)
         sys_fault_sel(c, o, X86_GP, sel);
     if (!(d->seg.attr & X86_ATTR_P))
@@ -195,9 +190,8 @@ static void far_system(struct ref *c, const struct ref_op *o, struct sys_desc *d
         sys_task_switch(c, o, sel, call ? TASK_CALL : TASK_JUMP, next_rip(c, o), false, 0);
 }
 
-static void far_transfer(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip, unsigned size,
-                         bool call)
-{
+static void far_transfer(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip,
+                         unsigned size, bool call) {
     struct sys_desc d;
 
     rip = cut(rip, size);
@@ -217,21 +211,21 @@ static void far_transfer(struct ref *c, const struct ref_op *o, uint16_t sel, ui
         far_system(c, o, &d, call);
 }
 
-void sys_far_jump(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip, unsigned size)
-{
+void sys_far_jump(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip,
+                  unsigned size) {
     far_transfer(c, o, sel, rip, size, false);
 }
 
-void sys_far_call(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip, unsigned size)
-{
+void sys_far_call(struct ref *c, const struct ref_op *o, uint16_t sel, uint64_t rip,
+                  unsigned size) {
     far_transfer(c, o, sel, rip, size, true);
 }
 
 /* ------------------------------------------------------------------ returns */
 
 /* CS popped by RET or IRET. */
-static void check_return_cs(struct ref *c, const struct ref_op *o, uint16_t sel, struct sys_desc *d)
-{
+static void check_return_cs(struct ref *c, const struct ref_op *o, uint16_t sel,
+                            struct sys_desc *d) {
     unsigned rpl = sel & 3u, dpl;
 
     if (!(sel & 0xfffc))
@@ -248,9 +242,8 @@ static void check_return_cs(struct ref *c, const struct ref_op *o, uint16_t sel,
 }
 
 /* SS popped by a return to level `rpl` into `cs`: null is allowed in 64-bit code below level 3. */
-static struct x86_segment check_return_ss(struct ref *c, const struct ref_op *o, uint16_t sel, unsigned rpl,
-                                          const struct x86_segment *cs)
-{
+static struct x86_segment check_return_ss(struct ref *c, const struct ref_op *o, uint16_t sel,
+                                          unsigned rpl, const struct x86_segment *cs) {
     struct sys_desc d;
 
     if (!(sel & 0xfffc) && sys_long(c) && (cs->attr & X86_ATTR_L) && rpl != 3 && (sel & 3u) == rpl)
@@ -260,8 +253,8 @@ static struct x86_segment check_return_ss(struct ref *c, const struct ref_op *o,
     return d.seg;
 }
 
-static void set_return_sp(struct ref *c, const struct x86_segment *cs, uint64_t sp, unsigned extra)
-{
+static void set_return_sp(struct ref *c, const struct x86_segment *cs, uint64_t sp,
+                          unsigned extra) {
     struct sys_stack st = {.sp = sp + extra, .mask = 0xffff};
 
     if (sys_long(c) && (cs->attr & X86_ATTR_L))
@@ -271,8 +264,7 @@ static void set_return_sp(struct ref *c, const struct x86_segment *cs, uint64_t 
     sys_set_sp(c, &st);
 }
 
-static void return_real(struct ref *c, const struct ref_op *o, unsigned size, unsigned extra)
-{
+static void return_real(struct ref *c, const struct ref_op *o, unsigned size, unsigned extra) {
     struct sys_stack st = sys_stack_now(c);
     uint64_t rip = sys_pop(c, o, &st, size);
     struct x86_segment cs = flat_cs(c, (uint16_t)sys_pop(c, o, &st, size));
@@ -283,8 +275,16 @@ static void return_real(struct ref *c, const struct ref_op *o, unsigned size, un
     land_real(c, &cs, rip);
 }
 
-void sys_far_return(struct ref *c, const struct ref_op *o, unsigned size, unsigned extra)
-{
+/* Only two bytes are read, whatever the stack pointer moves by. */
+static uint16_t pop_selector(struct ref *c, const struct ref_op *o, struct sys_stack *st,
+                             unsigned size) {
+    uint16_t sel = (uint16_t)sys_pop(c, o, st, 2);
+
+    st->sp = (st->sp & ~st->mask) | ((st->sp + size - 2) & st->mask);
+    return sel;
+}
+
+void sys_far_return(struct ref *c, const struct ref_op *o, unsigned size, unsigned extra) {
     struct sys_stack st = sys_stack_now(c);
     struct x86_segment ss;
     struct sys_desc cs;
@@ -296,7 +296,7 @@ void sys_far_return(struct ref *c, const struct ref_op *o, unsigned size, unsign
         return;
     }
     rip = sys_pop(c, o, &st, size);
-    check_return_cs(c, o, (uint16_t)sys_pop(c, o, &st, size), &cs);
+    check_return_cs(c, o, pop_selector(c, o, &st, size), &cs);
     cpl = cs.seg.sel & 3;
     st.sp = (st.sp & ~st.mask) | ((st.sp + extra) & st.mask);
     if (cpl == c->cpl) {
@@ -307,7 +307,7 @@ void sys_far_return(struct ref *c, const struct ref_op *o, unsigned size, unsign
         return;
     }
     sp = sys_pop(c, o, &st, size);
-    ss = check_return_ss(c, o, (uint16_t)sys_pop(c, o, &st, size), cpl, &cs.seg);
+    ss = check_return_ss(c, o, pop_selector(c, o, &st, size), cpl, &cs.seg);
     sys_check_rip(c, o, &cs.seg, rip);
     sys_set_accessed(c, o, &cs);
     c->s.seg[SEG_SS] = ss;
@@ -320,10 +320,9 @@ void sys_far_return(struct ref *c, const struct ref_op *o, unsigned size, unsign
 /* ------------------------------------------------------------------ IRET */
 
 /* The flags that IRET at this level and operand size takes from the stack. */
-static uint64_t iret_flags(const struct ref *c, uint64_t popped, unsigned size)
-{
-    uint64_t mask = X86_FLAGS_ARITH | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT | X86_FLAG_RF | X86_FLAG_AC |
-                    X86_FLAG_ID;
+static uint64_t iret_flags(const struct ref *c, uint64_t popped, unsigned size) {
+    uint64_t mask = X86_FLAGS_ARITH | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT | X86_FLAG_RF |
+                    X86_FLAG_AC | X86_FLAG_ID;
 
     if (c->cpl <= sys_iopl(c))
         mask |= X86_FLAG_IF;
@@ -340,8 +339,7 @@ static uint64_t iret_flags(const struct ref *c, uint64_t popped, unsigned size)
     return (popped & mask) | (ref_rflags(c) & ~mask);
 }
 
-static void iret_real(struct ref *c, const struct ref_op *o, unsigned size)
-{
+static void iret_real(struct ref *c, const struct ref_op *o, unsigned size) {
     struct sys_stack st = sys_stack_now(c);
     struct x86_segment cs;
     uint64_t rip, flags;
@@ -358,9 +356,8 @@ static void iret_real(struct ref *c, const struct ref_op *o, unsigned size)
     land_real(c, &cs, rip);
 }
 
-static void iret_to_v86(struct ref *c, const struct ref_op *o, struct sys_stack *st, uint64_t rip, uint16_t cs,
-                        uint64_t flags)
-{
+static void iret_to_v86(struct ref *c, const struct ref_op *o, struct sys_stack *st, uint64_t rip,
+                        uint16_t cs, uint64_t flags) {
     static const uint8_t order[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     struct x86_segment code = sys_v86_seg(cs);
     uint64_t sp = sys_pop(c, o, st, 4);
@@ -381,8 +378,7 @@ static void iret_to_v86(struct ref *c, const struct ref_op *o, struct sys_stack 
 }
 
 /* NT: back to the task that this one interrupted or was called by. */
-static void iret_task(struct ref *c, const struct ref_op *o)
-{
+static void iret_task(struct ref *c, const struct ref_op *o) {
     uint16_t link;
 
     if (sys_long(c))
@@ -391,11 +387,10 @@ static void iret_task(struct ref *c, const struct ref_op *o)
     sys_task_switch(c, o, link, TASK_IRET, next_rip(c, o), false, 0);
 }
 
-static void iret_protected(struct ref *c, const struct ref_op *o, unsigned size)
-{
+static void iret_protected(struct ref *c, const struct ref_op *o, unsigned size) {
     struct sys_stack st = sys_stack_now(c);
     uint64_t rip = sys_pop(c, o, &st, size), flags, sp;
-    uint16_t sel = (uint16_t)sys_pop(c, o, &st, size);
+    uint16_t sel = pop_selector(c, o, &st, size);
     struct x86_segment ss;
     struct sys_desc cs;
     unsigned cpl;
@@ -411,7 +406,7 @@ static void iret_protected(struct ref *c, const struct ref_op *o, unsigned size)
     outer = cpl > c->cpl;
     if (outer || sys_code64(c)) { /* 64-bit code always returns SS:RSP too */
         sp = sys_pop(c, o, &st, size);
-        ss = check_return_ss(c, o, (uint16_t)sys_pop(c, o, &st, size), cpl, &cs.seg);
+        ss = check_return_ss(c, o, pop_selector(c, o, &st, size), cpl, &cs.seg);
     } else {
         sp = st.sp;
         ss = c->s.seg[SEG_SS];
@@ -428,8 +423,7 @@ static void iret_protected(struct ref *c, const struct ref_op *o, unsigned size)
     land(c, &cs.seg, cpl, rip);
 }
 
-void sys_iret(struct ref *c, const struct ref_op *o, unsigned size)
-{
+void sys_iret(struct ref *c, const struct ref_op *o, unsigned size) {
     c->s.nmi_blocked = false; /* even if the IRET faults */
     if (c->s.nmi_pending)
         c->stop_block = true;

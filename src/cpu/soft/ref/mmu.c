@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Page walks: 32-bit, PAE and 4-level paging, with accessed and dirty bits and exact #PF error codes.
- * Source: Intel SDM vol. 3A chapter 4 (4.3 32-bit, 4.4 PAE, 4.5 4-level, 4.6 rights, 4.7 error codes, 4.8 A/D).
+ * Page walks: 32-bit, PAE and 4-level paging, with accessed and dirty bits and exact #PF error
+ * codes. Source: Intel SDM vol. 3A chapter 4 (4.3 32-bit, 4.4 PAE, 4.5 4-level, 4.6 rights, 4.7
+ * error codes, 4.8 A/D).
  *
- * Runs on every TLB miss. An entry is read through the host mapping of guest RAM; a table outside RAM reads
- * as zero, so its pages are not present (the manual leaves it open). Accessed and dirty bits are set, by
- * compare and exchange, only after the whole walk and the rights check have succeeded; if an entry has
- * changed meanwhile the walk starts again. Tables in ROM keep their bits as they are.
+ * Runs on every TLB miss. An entry is read through the host mapping of guest RAM; a table outside
+ * RAM reads as zero, so its pages are not present (the manual leaves it open). Accessed and dirty
+ * bits are set, by compare and exchange, only after the whole walk and the rights check have
+ * succeeded; if an entry has changed meanwhile the walk starts again. Tables in ROM keep their bits
+ * as they are.
  */
 #include "cpu/cpuid.h"
 #include "cpu/soft/ref/sys.h"
 
-#define PTE_P (1ull << 0)
-#define PTE_W (1ull << 1)
-#define PTE_U (1ull << 2)
-#define PTE_A (1ull << 5)
-#define PTE_D (1ull << 6)
-#define PTE_PS (1ull << 7)
-#define PTE_NX (1ull << 63)
+#define PTE_P    (1ull << 0)
+#define PTE_W    (1ull << 1)
+#define PTE_U    (1ull << 2)
+#define PTE_A    (1ull << 5)
+#define PTE_D    (1ull << 6)
+#define PTE_PS   (1ull << 7)
+#define PTE_NX   (1ull << 63)
 #define PTE_ADDR 0x000ffffffffff000ull
 
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_ID = 16 };
@@ -30,17 +32,16 @@ struct walk {
     uint8_t *entry[4]; /* host address of each entry used, NULL if outside RAM */
     uint64_t value[4];
     unsigned depth;
-    bool readonly;     /* some table is in ROM */
-    uint64_t rights;   /* W and U: and of all levels; NX: or */
-    gpa base;          /* of the page */
+    bool readonly;   /* some table is in ROM */
+    uint64_t rights; /* W and U: and of all levels; NX: or */
+    gpa base;        /* of the page */
     uint64_t offset_mask;
 };
 
 enum { WALK_OK, WALK_ABSENT, WALK_RESERVED };
 
 /* The entry at a physical address, noted for the accessed bit. */
-static uint64_t read_entry(struct walk *w, gpa addr, unsigned size)
-{
+static uint64_t read_entry(struct walk *w, gpa addr, unsigned size) {
     const struct mem *m = w->c->cpu.config.bus.mem;
     const struct mem_range *r = &m->range[m->big[0]];
     uint64_t v = 0;
@@ -64,8 +65,7 @@ static uint64_t read_entry(struct walk *w, gpa addr, unsigned size)
 
 /* ------------------------------------------------------------------ the three formats */
 
-static int walk_long(struct walk *w, uint64_t lin, uint64_t nx_reserved)
-{
+static int walk_long(struct walk *w, uint64_t lin, uint64_t nx_reserved) {
     uint64_t rights = PTE_W | PTE_U | PTE_NX, e = w->c->s.cr3;
 
     for (int shift = 39;; shift -= 9) {
@@ -91,8 +91,7 @@ static int walk_long(struct walk *w, uint64_t lin, uint64_t nx_reserved)
     return WALK_OK;
 }
 
-static int walk_pae(struct walk *w, uint64_t lin, uint64_t nx_reserved)
-{
+static int walk_pae(struct walk *w, uint64_t lin, uint64_t nx_reserved) {
     uint64_t reserved = PHYS_RESERVED | 0x7ff0000000000000ull | nx_reserved;
     uint64_t rights = PTE_W | PTE_U | PTE_NX;
     uint64_t e = w->c->s.pdpte[lin >> 30 & 3];
@@ -120,8 +119,7 @@ static int walk_pae(struct walk *w, uint64_t lin, uint64_t nx_reserved)
     return WALK_OK;
 }
 
-static int walk_32(struct walk *w, uint64_t lin)
-{
+static int walk_32(struct walk *w, uint64_t lin) {
     uint64_t e = read_entry(w, (w->c->s.cr3 & 0xfffff000) + (lin >> 22 & 1023) * 4, 4);
     uint64_t rights = e;
 
@@ -145,13 +143,11 @@ static int walk_32(struct walk *w, uint64_t lin)
 
 /* ------------------------------------------------------------------ rights, accessed and dirty */
 
-static bool writable(const struct ref *c, uint64_t rights, bool user)
-{
+static bool writable(const struct ref *c, uint64_t rights, bool user) {
     return (rights & PTE_W) || (!user && !(c->s.cr0 & X86_CR0_WP));
 }
 
-static bool allowed(const struct ref *c, uint64_t rights, enum ref_access access, bool user)
-{
+static bool allowed(const struct ref *c, uint64_t rights, enum ref_access access, bool user) {
     if (user && !(rights & PTE_U))
         return false;
     if (access == REF_WRITE)
@@ -166,8 +162,7 @@ static bool allowed(const struct ref *c, uint64_t rights, enum ref_access access
 }
 
 /* Sets bits in the entry of level i. False if somebody else changed it first. */
-static bool set_bits(struct walk *w, unsigned i, uint64_t bits, unsigned size)
-{
+static bool set_bits(struct walk *w, unsigned i, uint64_t bits, unsigned size) {
     struct mem *m = w->c->cpu.config.bus.mem;
     uint64_t old = w->value[i];
     uint32_t old32 = (uint32_t)old;
@@ -177,8 +172,8 @@ static bool set_bits(struct walk *w, unsigned i, uint64_t bits, unsigned size)
         done = __atomic_compare_exchange_n((uint64_t *)w->entry[i], &old, old | bits, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     else
-        done = __atomic_compare_exchange_n((uint32_t *)w->entry[i], &old32, old32 | (uint32_t)bits, false,
-                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        done = __atomic_compare_exchange_n((uint32_t *)w->entry[i], &old32, old32 | (uint32_t)bits,
+                                           false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     if (done) /* rare enough to look whether the table also holds decoded code */
         for (unsigned k = 0; k < m->count; k++)
             if ((uint64_t)(w->entry[i] - m->range[k].host) < m->range[k].size) {
@@ -189,8 +184,7 @@ static bool set_bits(struct walk *w, unsigned i, uint64_t bits, unsigned size)
     return done;
 }
 
-static bool set_accessed(struct walk *w, bool write, unsigned size)
-{
+static bool set_accessed(struct walk *w, bool write, unsigned size) {
     for (unsigned i = 0; i < w->depth; i++) {
         uint64_t bits = PTE_A | (write && i + 1 == w->depth ? PTE_D : 0);
 
@@ -200,8 +194,7 @@ static bool set_accessed(struct walk *w, bool write, unsigned size)
     return true;
 }
 
-static uint32_t error_code(const struct ref *c, enum ref_access access, bool user, int outcome)
-{
+static uint32_t error_code(const struct ref *c, enum ref_access access, bool user, int outcome) {
     bool nx = (c->s.cr4 & X86_CR4_PAE) && (c->s.efer & X86_EFER_NXE);
     uint32_t e = (access == REF_WRITE ? PF_W : 0) | (user ? PF_U : 0);
 
@@ -212,9 +205,8 @@ static uint32_t error_code(const struct ref *c, enum ref_access access, bool use
     return outcome == WALK_ABSENT ? e : e | PF_P;
 }
 
-int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool user, struct ref_xlat *ret,
-                      uint32_t *ret_error)
-{
+int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool user,
+                      struct ref_xlat *ret, uint32_t *ret_error) {
     uint64_t nx_reserved = c->s.efer & X86_EFER_NXE ? 0 : PTE_NX;
     bool wide = c->s.cr4 & X86_CR4_PAE;
     struct walk w;
@@ -248,8 +240,7 @@ int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool 
     return 0;
 }
 
-bool ref_load_pdptes(struct ref *c, uint64_t cr3)
-{
+bool ref_load_pdptes(struct ref *c, uint64_t cr3) {
     uint64_t entry[4] = {0};
     gpa base = cr3 & 0xffffffe0;
 

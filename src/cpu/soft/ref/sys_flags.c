@@ -1,39 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Interrupt flag, flag image, software interrupts, system calls, HLT.
- * Source: Intel SDM vol. 2 (CLI, STI, PUSHF, POPF, INT n, BOUND, SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS);
- * vol. 3A 5.8.7, 5.8.8 (fast system calls), 20.2 (virtual-8086 mode; VME and PVI are not advertised).
+ * Source: Intel SDM vol. 2 (CLI, STI, PUSHF, POPF, INT n, BOUND, SYSCALL, SYSRET, SYSENTER,
+ * SYSEXIT, SWAPGS); vol. 3A 5.8.7, 5.8.8 (fast system calls), 20.2 (virtual-8086 mode; VME and PVI
+ * are not advertised).
  */
 #include "cpu/soft/ref/sys.h"
 
 /* Segments that SYSCALL and its kin load without looking at descriptors. */
 enum {
-    ATTR_CODE64 = 0xa09b, ATTR_CODE32 = 0xc09b, ATTR_DATA = 0xc093, /* DPL 0 */
+    ATTR_CODE64 = 0xa09b,
+    ATTR_CODE32 = 0xc09b,
+    ATTR_DATA = 0xc093, /* DPL 0 */
     ATTR_RING3 = 3 << 5,
 };
 
-static _Noreturn void fault_gp(struct ref *c, const struct ref_op *o)
-{
+static _Noreturn void fault_gp(struct ref *c, const struct ref_op *o) {
     ref_raise_error(c, o, X86_GP, 0);
 }
 
 /* ------------------------------------------------------------------ CLI, STI, PUSHF, POPF */
 
-static bool may_change_if(const struct ref *c)
-{
+static bool may_change_if(const struct ref *c) {
     return c->cpl <= sys_iopl(c) || !(c->s.cr0 & X86_CR0_PE);
 }
 
-static void cli(struct ref *c, const struct ref_op *o)
-{
+static void cli(struct ref *c, const struct ref_op *o) {
     if (REF_UNLIKELY(!may_change_if(c)))
         fault_gp(c, o);
     sys_set_if(c, false);
     ref_end_linked(c, o);
 }
 
-static void sti(struct ref *c, const struct ref_op *o)
-{
+static void sti(struct ref *c, const struct ref_op *o) {
     if (REF_UNLIKELY(!may_change_if(c)))
         fault_gp(c, o);
     if (!(c->fl & X86_FLAG_IF))
@@ -42,14 +41,12 @@ static void sti(struct ref *c, const struct ref_op *o)
     ref_end_linked(c, o);
 }
 
-static void check_v86_iopl(struct ref *c, const struct ref_op *o)
-{
+static void check_v86_iopl(struct ref *c, const struct ref_op *o) {
     if (REF_UNLIKELY(sys_v86(c) && sys_iopl(c) < 3))
         fault_gp(c, o);
 }
 
-static void pushf64(struct ref *c, const struct ref_op *o)
-{
+static void pushf64(struct ref *c, const struct ref_op *o) {
     uint64_t sp = c->r[X86_RSP] - 8;
 
     if (REF_UNLIKELY(!sys_canonical(sp)))
@@ -59,8 +56,7 @@ static void pushf64(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void pushf(struct ref *c, const struct ref_op *o)
-{
+static void pushf(struct ref *c, const struct ref_op *o) {
     struct sys_stack st = sys_stack_now(c);
 
     check_v86_iopl(c, o);
@@ -69,9 +65,9 @@ static void pushf(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void set_popped(struct ref *c, const struct ref_op *o, uint64_t popped)
-{
-    uint64_t mask = X86_FLAGS_ARITH | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT | X86_FLAG_AC | X86_FLAG_ID;
+static void set_popped(struct ref *c, const struct ref_op *o, uint64_t popped) {
+    uint64_t mask =
+        X86_FLAGS_ARITH | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT | X86_FLAG_AC | X86_FLAG_ID;
     uint32_t mode = c->mode;
 
     if (may_change_if(c))
@@ -87,8 +83,7 @@ static void set_popped(struct ref *c, const struct ref_op *o, uint64_t popped)
         ref_end(c, o);
 }
 
-static void popf64(struct ref *c, const struct ref_op *o)
-{
+static void popf64(struct ref *c, const struct ref_op *o) {
     uint64_t sp = c->r[X86_RSP], popped;
 
     if (REF_UNLIKELY(!sys_canonical(sp)))
@@ -98,8 +93,7 @@ static void popf64(struct ref *c, const struct ref_op *o)
     set_popped(c, o, popped);
 }
 
-static void popf(struct ref *c, const struct ref_op *o)
-{
+static void popf(struct ref *c, const struct ref_op *o) {
     struct sys_stack st = sys_stack_now(c);
     uint64_t popped;
 
@@ -111,14 +105,13 @@ static void popf(struct ref *c, const struct ref_op *o)
 
 /* ------------------------------------------------------------------ HLT, INT n */
 
-static void hlt(struct ref *c, const struct ref_op *o)
-{
+static void hlt(struct ref *c, const struct ref_op *o) {
     c->halted = true;
     ref_end(c, o);
 }
 
-static void software_interrupt(struct ref *c, const struct ref_op *o, enum ref_event_kind kind, unsigned vector)
-{
+static void software_interrupt(struct ref *c, const struct ref_op *o, enum ref_event_kind kind,
+                               unsigned vector) {
     uint64_t rip = ref_next_rip(c, o);
 
     if (!sys_code64(c))
@@ -126,61 +119,50 @@ static void software_interrupt(struct ref *c, const struct ref_op *o, enum ref_e
     sys_deliver(c, o, kind, vector, rip, false, 0);
 }
 
-static void int_n(struct ref *c, const struct ref_op *o)
-{
+static void int_n(struct ref *c, const struct ref_op *o) {
     check_v86_iopl(c, o);
     software_interrupt(c, o, REF_EVENT_SOFT, (uint8_t)o->imm);
 }
 
-static void int3(struct ref *c, const struct ref_op *o)
-{
+static void int3(struct ref *c, const struct ref_op *o) {
     software_interrupt(c, o, REF_EVENT_SOFT, X86_BP);
 }
 
-static void int1(struct ref *c, const struct ref_op *o)
-{
+static void int1(struct ref *c, const struct ref_op *o) {
     software_interrupt(c, o, REF_EVENT_ICEBP, X86_DB);
 }
 
-static void into(struct ref *c, const struct ref_op *o)
-{
+static void into(struct ref *c, const struct ref_op *o) {
     if (c->af & 1)
         software_interrupt(c, o, REF_EVENT_SOFT, X86_OF);
     else
         ref_end(c, o);
 }
 
-static void bound(struct ref *c, const struct ref_op *o)
-{
+static void bound(struct ref *c, const struct ref_op *o) {
     uint64_t lin = ref_lin(c, o, o->size * 2u, false);
     int32_t index, low, high;
 
-    if (o->size == 4) {
-        index = (int32_t)c->r[o->dst];
-        low = (int32_t)ref_load32(c, o, lin);
-        high = (int32_t)ref_load32(c, o, lin + 4);
-    } else {
-        index = (int16_t)c->r[o->dst];
-        low = (int16_t)ref_load16(c, o, lin);
-        high = (int16_t)ref_load16(c, o, lin + 2);
-    }
-    if (index < low || index > high)
+    index = o->size == 4 ? (int32_t)c->r[o->dst] : (int16_t)c->r[o->dst];
+    low = o->size == 4 ? (int32_t)ref_load32(c, o, lin) : (int16_t)ref_load16(c, o, lin);
+    if (index < low) /* the upper bound is not even read */
+        ref_raise(c, o, X86_BR);
+    high = o->size == 4 ? (int32_t)ref_load32(c, o, lin + 4) : (int16_t)ref_load16(c, o, lin + 2);
+    if (index > high)
         ref_raise(c, o, X86_BR);
     REF_NEXT(c, o);
 }
 
 /* ------------------------------------------------------------------ SYSCALL, SYSENTER */
 
-static void set_flat(struct ref *c, uint16_t cs, uint32_t cs_attr, uint16_t ss, uint32_t ss_attr)
-{
+static void set_flat(struct ref *c, uint16_t cs, uint32_t cs_attr, uint16_t ss, uint32_t ss_attr) {
     c->s.seg[SEG_CS] = (struct x86_segment){.sel = cs, .attr = cs_attr, .limit = 0xffffffff};
     c->s.seg[SEG_SS] = (struct x86_segment){.sel = ss, .attr = ss_attr, .limit = 0xffffffff};
     c->cpl = cs & 3;
 }
 
 /* Intel's: in 64-bit code only. */
-static void syscall_64(struct ref *c, const struct ref_op *o)
-{
+static void syscall_64(struct ref *c, const struct ref_op *o) {
     uint64_t flags;
     uint16_t sel = (c->s.star >> 32) & 0xfffc;
 
@@ -195,8 +177,7 @@ static void syscall_64(struct ref *c, const struct ref_op *o)
     ref_goto(c, c->s.lstar);
 }
 
-static void sysret(struct ref *c, const struct ref_op *o)
-{
+static void sysret(struct ref *c, const struct ref_op *o) {
     uint16_t sel = (uint16_t)(c->s.star >> 48);
     uint64_t rip = o->size == 8 ? c->r[X86_RCX] : (uint32_t)c->r[X86_RCX];
 
@@ -212,8 +193,7 @@ static void sysret(struct ref *c, const struct ref_op *o)
     ref_goto(c, rip);
 }
 
-static void sysenter(struct ref *c, const struct ref_op *o)
-{
+static void sysenter(struct ref *c, const struct ref_op *o) {
     uint16_t sel = c->s.sysenter_cs & 0xfffc;
 
     if (!(c->s.cr0 & X86_CR0_PE) || !sel)
@@ -225,8 +205,7 @@ static void sysenter(struct ref *c, const struct ref_op *o)
     ref_goto(c, sys_long(c) ? c->s.sysenter_eip : (uint32_t)c->s.sysenter_eip);
 }
 
-static void sysexit(struct ref *c, const struct ref_op *o)
-{
+static void sysexit(struct ref *c, const struct ref_op *o) {
     uint16_t sel = c->s.sysenter_cs & 0xfffc;
     bool wide = o->size == 8;
     uint64_t rip = wide ? c->r[X86_RDX] : (uint32_t)c->r[X86_RDX];
@@ -234,15 +213,15 @@ static void sysexit(struct ref *c, const struct ref_op *o)
 
     if (!(c->s.cr0 & X86_CR0_PE) || !sel || !sys_canonical(rip) || !sys_canonical(sp))
         fault_gp(c, o);
-    set_flat(c, (uint16_t)((sel + (wide ? 32 : 16)) | 3), (wide ? ATTR_CODE64 : ATTR_CODE32) | ATTR_RING3,
+    set_flat(c, (uint16_t)((sel + (wide ? 32 : 16)) | 3),
+             (wide ? ATTR_CODE64 : ATTR_CODE32) | ATTR_RING3,
              (uint16_t)((sel + (wide ? 40 : 24)) | 3), ATTR_DATA | ATTR_RING3);
     c->r[X86_RSP] = sp;
     ref_update_mode(c);
     ref_goto(c, rip);
 }
 
-static void swapgs(struct ref *c, const struct ref_op *o)
-{
+static void swapgs(struct ref *c, const struct ref_op *o) {
     uint64_t base = c->s.seg[SEG_GS].base;
 
     c->s.seg[SEG_GS].base = c->s.kernel_gs_base;
@@ -252,26 +231,57 @@ static void swapgs(struct ref *c, const struct ref_op *o)
 
 /* ------------------------------------------------------------------ binding */
 
-bool sys_bind_flags(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool sys_bind_flags(struct ref *c, const struct insn *in, struct ref_op *o) {
     bool wide = in->mode == 8 && in->opsize == 8;
 
     switch (in->row->id) {
-    case INSN_CLI: o->fn = cli; return true;
-    case INSN_STI: o->fn = sti; return true;
-    case INSN_PUSHF: o->fn = wide ? pushf64 : pushf; return true;
-    case INSN_POPF: o->fn = wide ? popf64 : popf; return true;
-    case INSN_HLT: o->fn = hlt; return true;
-    case INSN_INT: o->fn = int_n; o->imm = in->imm; return true;
-    case INSN_INT3: o->fn = int3; return true;
-    case INSN_INT1: o->fn = int1; return true;
-    case INSN_INTO: o->fn = into; return true;
-    case INSN_BOUND: o->fn = bound; return true;
-    case INSN_SYSCALL: o->fn = syscall_64; return true;
-    case INSN_SYSRET: o->fn = sysret; return true;
-    case INSN_SYSENTER: o->fn = sysenter; return true;
-    case INSN_SYSEXIT: o->fn = sysexit; return true;
-    case INSN_SWAPGS: o->fn = swapgs; return true;
-    default: return false;
+    case INSN_CLI:
+        o->fn = cli;
+        return true;
+    case INSN_STI:
+        o->fn = sti;
+        return true;
+    case INSN_PUSHF:
+        o->fn = wide ? pushf64 : pushf;
+        return true;
+    case INSN_POPF:
+        o->fn = wide ? popf64 : popf;
+        return true;
+    case INSN_HLT:
+        o->fn = hlt;
+        return true;
+    case INSN_INT:
+        o->fn = int_n;
+        o->imm = in->imm;
+        return true;
+    case INSN_INT3:
+        o->fn = int3;
+        return true;
+    case INSN_INT1:
+        o->fn = int1;
+        return true;
+    case INSN_INTO:
+        o->fn = into;
+        return true;
+    case INSN_BOUND:
+        o->fn = bound;
+        return true;
+    case INSN_SYSCALL:
+        o->fn = syscall_64;
+        return true;
+    case INSN_SYSRET:
+        o->fn = sysret;
+        return true;
+    case INSN_SYSENTER:
+        o->fn = sysenter;
+        return true;
+    case INSN_SYSEXIT:
+        o->fn = sysexit;
+        return true;
+    case INSN_SWAPGS:
+        o->fn = swapgs;
+        return true;
+    default:
+        return false;
     }
 }

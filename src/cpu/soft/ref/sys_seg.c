@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Instructions on segment and descriptor-table registers, and far branches.
- * Source: Intel SDM vol. 2 (MOV, PUSH, POP, LDS.., LGDT, SGDT, LLDT, LTR, LAR, LSL, VERR, ARPL, CALL, JMP, RET);
- * UMIP: vol. 3A 2.5.
+ * Source: Intel SDM vol. 2 (MOV, PUSH, POP, LDS.., LGDT, SGDT, LLDT, LTR, LAR, LSL, VERR, ARPL,
+ * CALL, JMP, RET); UMIP: vol. 3A 2.5.
  *
  * aux of an operation: SRC_MEM if the r/m operand is memory, and the segment register's number.
  */
@@ -10,51 +10,42 @@
 
 enum { SRC_MEM = 0x80, ENDS_BLOCK = 0x40, NUMBER = 0x0f };
 
-static uint16_t load_rm16(struct ref *c, const struct ref_op *o)
-{
+static uint16_t load_rm16(struct ref *c, const struct ref_op *o) {
     if (o->aux & SRC_MEM)
         return ref_load16(c, o, ref_lin(c, o, 2, false));
     return (uint16_t)c->r[o->src];
 }
 
 /* A 16-bit system value to r/m: memory takes 16 bits, a register as many as the operand size. */
-static void store_rm(struct ref *c, const struct ref_op *o, uint64_t value)
-{
+static void store_rm(struct ref *c, const struct ref_op *o, uint64_t value) {
     if (o->aux & SRC_MEM)
         ref_store16(c, o, ref_lin(c, o, 2, true), (uint16_t)value);
     else
         ref_set_reg(c, o->src, o->size, value);
 }
 
-static void set_zf(struct ref *c, bool on)
-{
-    c->af = (c->af & ~0x4000u) | (on ? 0x4000 : 0);
-}
+static void set_zf(struct ref *c, bool on) { c->af = (c->af & ~0x4000u) | (on ? 0x4000 : 0); }
 
-static void check_umip(struct ref *c, const struct ref_op *o)
-{
+static void check_umip(struct ref *c, const struct ref_op *o) {
     if (c->cpl && (c->s.cr4 & X86_CR4_UMIP))
         ref_raise_error(c, o, X86_GP, 0);
 }
 
 /* ------------------------------------------------------------------ MOV, PUSH, POP, LES .. LGS */
 
-static void mov_from_sreg(struct ref *c, const struct ref_op *o)
-{
+static void mov_from_sreg(struct ref *c, const struct ref_op *o) {
     store_rm(c, o, c->s.seg[o->dst].sel);
     REF_NEXT(c, o);
 }
 
-static void mov_to_sreg(struct ref *c, const struct ref_op *o)
-{
+static void mov_to_sreg(struct ref *c, const struct ref_op *o) {
     sys_load_sreg(c, o, o->dst, load_rm16(c, o));
     if (o->dst == SEG_SS)
         c->s.shadow = 1;
     ref_end(c, o);
 }
 
-static void push_sreg(struct ref *c, const struct ref_op *o)
-{
+static void push_sreg(struct ref *c, const struct ref_op *o) {
     struct sys_stack st = sys_stack_now(c);
     uint16_t sel = c->s.seg[o->dst].sel;
 
@@ -68,13 +59,12 @@ static void push_sreg(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void pop_sreg(struct ref *c, const struct ref_op *o)
-{
+static void pop_sreg(struct ref *c, const struct ref_op *o) {
     struct sys_stack st = sys_stack_now(c);
-    uint16_t sel = (uint16_t)sys_pop(c, o, &st, o->size == 4 ? 2 : o->size);
+    uint16_t sel =
+        (uint16_t)sys_pop(c, o, &st, 2); /* no more is read, whatever the pointer moves by */
 
-    if (o->size == 4)
-        st.sp = (st.sp & ~st.mask) | ((st.sp + 2) & st.mask);
+    st.sp = (st.sp & ~st.mask) | ((st.sp + o->size - 2) & st.mask);
     sys_load_sreg(c, o, o->dst, sel);
     sys_set_sp(c, &st);
     if (o->dst == SEG_SS)
@@ -83,18 +73,17 @@ static void pop_sreg(struct ref *c, const struct ref_op *o)
 }
 
 /* m16:16, m16:32 or m16:64. */
-static uint64_t load_far_pointer(struct ref *c, const struct ref_op *o, uint16_t *ret_sel)
-{
+static uint64_t load_far_pointer(struct ref *c, const struct ref_op *o, uint16_t *ret_sel) {
     uint64_t lin = ref_lin(c, o, o->size + 2u, false);
-    uint64_t offset = o->size == 8 ? ref_load64(c, o, lin) : o->size == 4 ? ref_load32(c, o, lin)
-                                                                         : ref_load16(c, o, lin);
+    uint64_t offset = o->size == 8   ? ref_load64(c, o, lin)
+                      : o->size == 4 ? ref_load32(c, o, lin)
+                                     : ref_load16(c, o, lin);
 
     *ret_sel = ref_load16(c, o, lin + o->size);
     return offset;
 }
 
-static void load_far(struct ref *c, const struct ref_op *o)
-{
+static void load_far(struct ref *c, const struct ref_op *o) {
     uint16_t sel;
     uint64_t offset = load_far_pointer(c, o, &sel);
 
@@ -105,50 +94,41 @@ static void load_far(struct ref *c, const struct ref_op *o)
 
 /* ------------------------------------------------------------------ far branches */
 
-static void jump_far_imm(struct ref *c, const struct ref_op *o)
-{
+static void jump_far_imm(struct ref *c, const struct ref_op *o) {
     const struct insn *in = o->ptr;
 
     sys_far_jump(c, o, (uint16_t)in->imm2, in->imm, o->size);
 }
 
-static void call_far_imm(struct ref *c, const struct ref_op *o)
-{
+static void call_far_imm(struct ref *c, const struct ref_op *o) {
     const struct insn *in = o->ptr;
 
     sys_far_call(c, o, (uint16_t)in->imm2, in->imm, o->size);
 }
 
-static void jump_far_mem(struct ref *c, const struct ref_op *o)
-{
+static void jump_far_mem(struct ref *c, const struct ref_op *o) {
     uint16_t sel;
     uint64_t rip = load_far_pointer(c, o, &sel);
 
     sys_far_jump(c, o, sel, rip, o->size);
 }
 
-static void call_far_mem(struct ref *c, const struct ref_op *o)
-{
+static void call_far_mem(struct ref *c, const struct ref_op *o) {
     uint16_t sel;
     uint64_t rip = load_far_pointer(c, o, &sel);
 
     sys_far_call(c, o, sel, rip, o->size);
 }
 
-static void ret_far(struct ref *c, const struct ref_op *o)
-{
+static void ret_far(struct ref *c, const struct ref_op *o) {
     sys_far_return(c, o, o->size, (uint16_t)o->imm);
 }
 
-static void iret(struct ref *c, const struct ref_op *o)
-{
-    sys_iret(c, o, o->size);
-}
+static void iret(struct ref *c, const struct ref_op *o) { sys_iret(c, o, o->size); }
 
 /* ------------------------------------------------------------------ descriptor tables */
 
-static void store_table(struct ref *c, const struct ref_op *o, const struct x86_table *t)
-{
+static void store_table(struct ref *c, const struct ref_op *o, const struct x86_table *t) {
     unsigned base_size = o->size == 8 ? 8 : 4;
     uint64_t lin;
 
@@ -163,18 +143,11 @@ static void store_table(struct ref *c, const struct ref_op *o, const struct x86_
     REF_NEXT(c, o);
 }
 
-static void sgdt(struct ref *c, const struct ref_op *o)
-{
-    store_table(c, o, &c->s.gdtr);
-}
+static void sgdt(struct ref *c, const struct ref_op *o) { store_table(c, o, &c->s.gdtr); }
 
-static void sidt(struct ref *c, const struct ref_op *o)
-{
-    store_table(c, o, &c->s.idtr);
-}
+static void sidt(struct ref *c, const struct ref_op *o) { store_table(c, o, &c->s.idtr); }
 
-static void load_table(struct ref *c, const struct ref_op *o, struct x86_table *t)
-{
+static void load_table(struct ref *c, const struct ref_op *o, struct x86_table *t) {
     uint64_t lin = ref_lin(c, o, o->size == 8 ? 10 : 6, false), base;
     uint16_t limit = ref_load16(c, o, lin);
 
@@ -188,32 +161,23 @@ static void load_table(struct ref *c, const struct ref_op *o, struct x86_table *
     ref_end(c, o);
 }
 
-static void lgdt(struct ref *c, const struct ref_op *o)
-{
-    load_table(c, o, &c->s.gdtr);
-}
+static void lgdt(struct ref *c, const struct ref_op *o) { load_table(c, o, &c->s.gdtr); }
 
-static void lidt(struct ref *c, const struct ref_op *o)
-{
-    load_table(c, o, &c->s.idtr);
-}
+static void lidt(struct ref *c, const struct ref_op *o) { load_table(c, o, &c->s.idtr); }
 
-static void sldt(struct ref *c, const struct ref_op *o)
-{
+static void sldt(struct ref *c, const struct ref_op *o) {
     check_umip(c, o);
     store_rm(c, o, c->s.ldtr.sel);
     REF_NEXT(c, o);
 }
 
-static void str(struct ref *c, const struct ref_op *o)
-{
+static void str(struct ref *c, const struct ref_op *o) {
     check_umip(c, o);
     store_rm(c, o, c->s.tr.sel);
     REF_NEXT(c, o);
 }
 
-static void lldt(struct ref *c, const struct ref_op *o)
-{
+static void lldt(struct ref *c, const struct ref_op *o) {
     uint16_t sel = load_rm16(c, o);
     struct sys_desc d;
 
@@ -222,7 +186,8 @@ static void lldt(struct ref *c, const struct ref_op *o)
         ref_end(c, o);
         return;
     }
-    if ((sel & 4) || !sys_read_desc(c, o, sel, &d) || (d.seg.attr & (X86_ATTR_S | X86_ATTR_TYPE)) != DESC_LDT)
+    if ((sel & 4) || !sys_read_desc(c, o, sel, &d) ||
+        (d.seg.attr & (X86_ATTR_S | X86_ATTR_TYPE)) != DESC_LDT)
         sys_fault_sel(c, o, X86_GP, sel);
     if (!(d.seg.attr & X86_ATTR_P))
         sys_fault_sel(c, o, X86_NP, sel);
@@ -232,8 +197,7 @@ static void lldt(struct ref *c, const struct ref_op *o)
     ref_end(c, o);
 }
 
-static void ltr(struct ref *c, const struct ref_op *o)
-{
+static void ltr(struct ref *c, const struct ref_op *o) {
     uint16_t sel = load_rm16(c, o);
     struct sys_desc d;
     unsigned type;
@@ -258,8 +222,7 @@ static void ltr(struct ref *c, const struct ref_op *o)
 /* ------------------------------------------------------------------ LAR, LSL, VERR, VERW, ARPL */
 
 /* A descriptor that software at this CPL and RPL may see. */
-static bool visible(struct ref *c, const struct ref_op *o, uint16_t sel, struct sys_desc *d)
-{
+static bool visible(struct ref *c, const struct ref_op *o, uint16_t sel, struct sys_desc *d) {
     unsigned dpl;
 
     if (!(sel & 0xfffc) || !sys_read_desc(c, o, sel, d))
@@ -270,16 +233,16 @@ static bool visible(struct ref *c, const struct ref_op *o, uint16_t sel, struct 
     return c->cpl <= dpl && (sel & 3u) <= dpl;
 }
 
-/* Bit sets of system descriptor types: SDM vol. 2 tables 3-52 (LAR) and 3-56 (LSL), without and with EFER.LMA. */
-static bool known_type(const struct ref *c, const struct sys_desc *d, uint32_t legacy, uint32_t lma)
-{
+/* Bit sets of system descriptor types: SDM vol. 2 tables 3-52 (LAR) and 3-56 (LSL), without and
+ * with EFER.LMA. */
+static bool known_type(const struct ref *c, const struct sys_desc *d, uint32_t legacy,
+                       uint32_t lma) {
     if (d->seg.attr & X86_ATTR_S)
         return true;
     return (sys_long(c) ? lma : legacy) >> DESC_TYPE(d->seg.attr) & 1;
 }
 
-static void lar(struct ref *c, const struct ref_op *o)
-{
+static void lar(struct ref *c, const struct ref_op *o) {
     uint16_t sel = load_rm16(c, o);
     struct sys_desc d;
     bool ok = visible(c, o, sel, &d) && known_type(c, &d, 0x1a3e, 0x1a04);
@@ -290,8 +253,7 @@ static void lar(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void lsl(struct ref *c, const struct ref_op *o)
-{
+static void lsl(struct ref *c, const struct ref_op *o) {
     uint16_t sel = load_rm16(c, o);
     struct sys_desc d;
     bool ok = visible(c, o, sel, &d) && known_type(c, &d, 0x0a0e, 0x0a04);
@@ -302,8 +264,7 @@ static void lsl(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void verr(struct ref *c, const struct ref_op *o)
-{
+static void verr(struct ref *c, const struct ref_op *o) {
     uint16_t sel = load_rm16(c, o);
     struct sys_desc d;
 
@@ -312,8 +273,7 @@ static void verr(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void verw(struct ref *c, const struct ref_op *o)
-{
+static void verw(struct ref *c, const struct ref_op *o) {
     uint16_t sel = load_rm16(c, o);
     struct sys_desc d;
 
@@ -321,8 +281,7 @@ static void verw(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void arpl(struct ref *c, const struct ref_op *o)
-{
+static void arpl(struct ref *c, const struct ref_op *o) {
     uint64_t lin = o->aux & SRC_MEM ? ref_lin(c, o, 2, true) : 0;
     uint16_t dst = o->aux & SRC_MEM ? ref_load16(c, o, lin) : (uint16_t)c->r[o->src];
     unsigned rpl = c->r[o->dst] & 3;
@@ -345,14 +304,14 @@ static const struct {
     uint16_t id;
     ref_fn *fn;
 } by_id[] = {
-    {INSN_SGDT, sgdt}, {INSN_SIDT, sidt}, {INSN_LGDT, lgdt}, {INSN_LIDT, lidt}, {INSN_SLDT, sldt},
-    {INSN_STR, str},   {INSN_LLDT, lldt}, {INSN_LTR, ltr},   {INSN_LAR, lar},   {INSN_LSL, lsl},
-    {INSN_VERR, verr}, {INSN_VERW, verw}, {INSN_ARPL, arpl}, {INSN_RETF, ret_far}, {INSN_IRET, iret},
+    {INSN_SGDT, sgdt}, {INSN_SIDT, sidt},    {INSN_LGDT, lgdt}, {INSN_LIDT, lidt},
+    {INSN_SLDT, sldt}, {INSN_STR, str},      {INSN_LLDT, lldt}, {INSN_LTR, ltr},
+    {INSN_LAR, lar},   {INSN_LSL, lsl},      {INSN_VERR, verr}, {INSN_VERW, verw},
+    {INSN_ARPL, arpl}, {INSN_RETF, ret_far}, {INSN_IRET, iret},
 };
 
 /* MOV, PUSH and POP of segment registers. CS cannot be loaded, and there are only six. */
-static bool bind_sreg(const struct insn *in, struct ref_op *o)
-{
+static bool bind_sreg(const struct insn *in, struct ref_op *o) {
     struct operand first, second;
     const struct operand *sreg;
     bool load;
@@ -373,14 +332,23 @@ static bool bind_sreg(const struct insn *in, struct ref_op *o)
     return true;
 }
 
-static bool bind_far(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+static bool bind_far(struct ref *c, const struct insn *in, struct ref_op *o) {
     switch (in->row->id) {
-    case INSN_LES: o->aux |= SEG_ES; break;
-    case INSN_LDS: o->aux |= SEG_DS; break;
-    case INSN_LSS: o->aux |= SEG_SS; break;
-    case INSN_LFS: o->aux |= SEG_FS; break;
-    case INSN_LGS: o->aux |= SEG_GS; break;
+    case INSN_LES:
+        o->aux |= SEG_ES;
+        break;
+    case INSN_LDS:
+        o->aux |= SEG_DS;
+        break;
+    case INSN_LSS:
+        o->aux |= SEG_SS;
+        break;
+    case INSN_LFS:
+        o->aux |= SEG_FS;
+        break;
+    case INSN_LGS:
+        o->aux |= SEG_GS;
+        break;
     case INSN_JMPF:
         o->fn = in->mem ? jump_far_mem : jump_far_imm;
         o->ptr = in->mem ? NULL : ref_keep_insn(c, in);
@@ -389,14 +357,14 @@ static bool bind_far(struct ref *c, const struct insn *in, struct ref_op *o)
         o->fn = in->mem ? call_far_mem : call_far_imm;
         o->ptr = in->mem ? NULL : ref_keep_insn(c, in);
         return true;
-    default: return false;
+    default:
+        return false;
     }
     o->fn = load_far;
     return true;
 }
 
-bool sys_bind_seg(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool sys_bind_seg(struct ref *c, const struct insn *in, struct ref_op *o) {
     unsigned id = in->row->id;
 
     if (id == INSN_MOV_SREG || id == INSN_PUSH || id == INSN_POP)
@@ -404,7 +372,8 @@ bool sys_bind_seg(struct ref *c, const struct insn *in, struct ref_op *o)
     for (unsigned i = 0; i < sizeof(by_id) / sizeof(by_id[0]); i++)
         if (by_id[i].id == id) {
             o->fn = by_id[i].fn;
-            if (in->mode == 8 && (id == INSN_SGDT || id == INSN_SIDT || id == INSN_LGDT || id == INSN_LIDT))
+            if (in->mode == 8 &&
+                (id == INSN_SGDT || id == INSN_SIDT || id == INSN_LGDT || id == INSN_LIDT))
                 o->size = 8; /* whatever the prefixes say */
             return true;
         }

@@ -3,16 +3,16 @@
  * Hardware task switches with 16-bit and 32-bit TSSs.
  * Source: Intel SDM vol. 3A 7.2 (structures), 7.3 (switching, tables 7-1 and 7-2), 7.4 (linking).
  *
- * All that can fault in the old task's context is read, and the old TSS probed for writing, before anything
- * changes. From the moment the new task's registers are loaded, faults belong to the new task: it is in
- * force with whatever segments are good so far, the others null.
+ * All that can fault in the old task's context is read, and the old TSS probed for writing, before
+ * anything changes. From the moment the new task's registers are loaded, faults belong to the new
+ * task: it is in force with whatever segments are good so far, the others null.
  */
 #include "cpu/soft/ref/sys.h"
 
 enum { TSS_WORDS = 8 + 2 }; /* general registers, IP, flags */
 
 struct tss_layout {
-    uint8_t size;        /* of a register slot */
+    uint8_t size; /* of a register slot */
     uint8_t ip, flags, gpr, seg, nsegs, ldt;
     uint8_t first, last; /* bytes of the part that a switch saves: [first, last) */
     uint8_t limit;       /* least limit */
@@ -27,13 +27,12 @@ struct task {
     bool trap;
 };
 
-static const struct tss_layout *layout(uint32_t attr)
-{
+static const struct tss_layout *layout(uint32_t attr) {
     return DESC_TYPE(attr) & 8 ? &tss32 : &tss16;
 }
 
-static void save_task(struct ref *c, const struct ref_op *o, const struct tss_layout *t, uint64_t rip, uint64_t flags)
-{
+static void save_task(struct ref *c, const struct ref_op *o, const struct tss_layout *t,
+                      uint64_t rip, uint64_t flags) {
     uint64_t base = c->s.tr.base;
 
     ref_probe_write(c, o, base + t->first, t->last - t->first, false);
@@ -45,9 +44,8 @@ static void save_task(struct ref *c, const struct ref_op *o, const struct tss_la
         ref_store_sys(c, o, base + t->seg + i * t->size, 2, c->s.seg[i].sel);
 }
 
-static void read_task(struct ref *c, const struct ref_op *o, const struct tss_layout *t, uint64_t base,
-                      struct task *ret)
-{
+static void read_task(struct ref *c, const struct ref_op *o, const struct tss_layout *t,
+                      uint64_t base, struct task *ret) {
     memset(ret, 0, sizeof(*ret));
     if (t == &tss32) {
         ret->cr3 = (uint32_t)ref_load_sys(c, o, base + 28, 4);
@@ -63,8 +61,7 @@ static void read_task(struct ref *c, const struct ref_op *o, const struct tss_la
     ret->ldt = (uint16_t)ref_load_sys(c, o, base + t->ldt, 2);
 }
 
-static void set_busy(struct ref *c, const struct ref_op *o, uint64_t desc_lin, bool busy)
-{
+static void set_busy(struct ref *c, const struct ref_op *o, uint64_t desc_lin, bool busy) {
     uint64_t type = ref_load_sys(c, o, desc_lin + 5, 1);
 
     ref_store_sys(c, o, desc_lin + 5, 1, busy ? type | 2 : type & ~2ull);
@@ -72,8 +69,7 @@ static void set_busy(struct ref *c, const struct ref_op *o, uint64_t desc_lin, b
 
 /* ------------------------------------------------------------------ in the new task */
 
-static void load_ldt(struct ref *c, uint16_t sel)
-{
+static void load_ldt(struct ref *c, uint16_t sel) {
     struct sys_desc d;
 
     c->s.ldtr = sys_null_seg(sel, 0);
@@ -85,8 +81,7 @@ static void load_ldt(struct ref *c, uint16_t sel)
     c->s.ldtr = d.seg;
 }
 
-static void load_task_cs(struct ref *c, uint16_t sel)
-{
+static void load_task_cs(struct ref *c, uint16_t sel) {
     struct sys_desc d;
     unsigned dpl, rpl = sel & 3u;
 
@@ -102,8 +97,7 @@ static void load_task_cs(struct ref *c, uint16_t sel)
     ref_update_mode(c);
 }
 
-static void load_task_data(struct ref *c, unsigned seg, uint16_t sel)
-{
+static void load_task_data(struct ref *c, unsigned seg, uint16_t sel) {
     struct sys_desc d;
     unsigned dpl;
 
@@ -113,7 +107,8 @@ static void load_task_data(struct ref *c, unsigned seg, uint16_t sel)
         ((d.seg.attr & 8) && !(d.seg.attr & 2)))
         sys_fault_sel(c, NULL, X86_TS, sel);
     dpl = X86_ATTR_DPL(d.seg.attr);
-    if (!(DESC_IS_CODE(d.seg.attr) && (d.seg.attr & DESC_CONFORMING)) && ((sel & 3u) > dpl || c->cpl > dpl))
+    if (!(DESC_IS_CODE(d.seg.attr) && (d.seg.attr & DESC_CONFORMING)) &&
+        ((sel & 3u) > dpl || c->cpl > dpl))
         sys_fault_sel(c, NULL, X86_TS, sel);
     if (!(d.seg.attr & X86_ATTR_P))
         sys_fault_sel(c, NULL, X86_NP, sel);
@@ -121,8 +116,7 @@ static void load_task_data(struct ref *c, unsigned seg, uint16_t sel)
     c->s.seg[seg] = d.seg;
 }
 
-static void load_task_segments(struct ref *c, const struct task *t)
-{
+static void load_task_segments(struct ref *c, const struct task *t) {
     static const uint8_t data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     struct sys_desc ss;
 
@@ -143,8 +137,8 @@ static void load_task_segments(struct ref *c, const struct task *t)
 }
 
 /* Registers of the new task, its segments as bare selectors: the point of no return. */
-static void enter_task(struct ref *c, const struct task *t, const struct x86_segment *tr, bool nested)
-{
+static void enter_task(struct ref *c, const struct task *t, const struct x86_segment *tr,
+                       bool nested) {
     uint64_t flags = t->flags | X86_FLAG_FIXED;
 
     c->s.tr = *tr;
@@ -155,8 +149,8 @@ static void enter_task(struct ref *c, const struct task *t, const struct x86_seg
         c->s.seg[i] = sys_null_seg(t->seg[i], 0);
     c->cpl = t->seg[SEG_CS] & 3;
     c->s.seg[SEG_SS].attr |= (uint32_t)c->cpl << 5;
-    /* A CS that cannot be loaded is reported at the new task's first instruction: it must not look like
-     * an unusable one to the fault's own delivery. */
+    /* A CS that cannot be loaded is reported at the new task's first instruction: it must not look
+     * like an unusable one to the fault's own delivery. */
     c->s.seg[SEG_CS].attr = 0x9b | X86_ATTR_DB | (uint32_t)c->cpl << 5;
     c->s.seg[SEG_CS].limit = 0xffffffff;
     if (nested)
@@ -168,8 +162,7 @@ static void enter_task(struct ref *c, const struct task *t, const struct x86_seg
     ref_goto(c, t->ip);
 }
 
-static void load_task_cr3(struct ref *c, uint32_t cr3)
-{
+static void load_task_cr3(struct ref *c, uint32_t cr3) {
     if (!(c->s.cr0 & X86_CR0_PG))
         return;
     if ((c->s.cr4 & X86_CR4_PAE) && !ref_load_pdptes(c, cr3))
@@ -178,8 +171,7 @@ static void load_task_cr3(struct ref *c, uint32_t cr3)
     ref_tlb_flush(c);
 }
 
-static void push_error(struct ref *c, bool wide, uint32_t error)
-{
+static void push_error(struct ref *c, bool wide, uint32_t error) {
     struct sys_stack st = sys_stack_now(c);
 
     sys_push(c, NULL, &st, wide ? 4 : 2, error);
@@ -189,8 +181,8 @@ static void push_error(struct ref *c, bool wide, uint32_t error)
 /* ------------------------------------------------------------------ the switch */
 
 /* Reads and checks the TSS descriptor by the rules of who asks. */
-static void check_target(struct ref *c, const struct ref_op *o, uint16_t sel, enum sys_task how, struct sys_desc *d)
-{
+static void check_target(struct ref *c, const struct ref_op *o, uint16_t sel, enum sys_task how,
+                         struct sys_desc *d) {
     unsigned vector = how == TASK_IRET ? X86_TS : X86_GP, type;
 
     if (!(sel & 0xfffc) || (sel & 4) || !sys_read_desc(c, o, sel, d))
@@ -205,9 +197,8 @@ static void check_target(struct ref *c, const struct ref_op *o, uint16_t sel, en
         sys_fault_sel(c, o, X86_TS, sel);
 }
 
-void sys_task_switch(struct ref *c, const struct ref_op *o, uint16_t sel, enum sys_task how, uint64_t rip,
-                     bool has_error, uint32_t error)
-{
+void sys_task_switch(struct ref *c, const struct ref_op *o, uint16_t sel, enum sys_task how,
+                     uint64_t rip, bool has_error, uint32_t error) {
     const struct tss_layout *from = layout(c->s.tr.attr), *to;
     bool nested = how == TASK_CALL || how == TASK_EVENT;
     uint64_t flags = ref_rflags(c), old_lin;
@@ -247,9 +238,8 @@ void sys_task_switch(struct ref *c, const struct ref_op *o, uint16_t sel, enum s
     }
 }
 
-void sys_task_gate(struct ref *c, const struct ref_op *o, const struct sys_desc *gate, enum sys_task how,
-                   uint64_t rip, bool has_error, uint32_t error)
-{
+void sys_task_gate(struct ref *c, const struct ref_op *o, const struct sys_desc *gate,
+                   enum sys_task how, uint64_t rip, bool has_error, uint32_t error) {
     uint16_t sel = how == TASK_EVENT ? gate->seg.sel : (uint16_t)(gate->raw >> 16);
 
     sys_task_switch(c, o, sel, how, rip, has_error, error);
