@@ -458,6 +458,9 @@ static void prepare_stack(struct build *b) {
     unsigned size = in->opsize;
     uint64_t sp = choose_target(b, size, rng_below(b->r, 4) ? size : 1);
 
+    if (sp - DIFF_CODE < 2 * DIFF_PAGE) /* cannot be patched, and POPF must get what it may get */
+        sp = inside(b, DATA_RW0, size, 1);
+
     switch (in->row->id) {
     case INSN_PUSH:
     case INSN_PUSHF:
@@ -672,6 +675,10 @@ static bool acceptable(const struct build *b) {
         return in->opsize != 2 || shift_count(b, 2) <= 16;
     case INSN_BSWAP:
         return in->opsize != 2;
+    case INSN_POPF: /* neither TF nor AC, of which both halves know nothing */
+    case INSN_IRET:
+    case INSN_RETF:
+        return is_free(b, X86_RSP);
     default:
         return !is_xsave(in) || b->k->insns == 0;
     }
@@ -697,6 +704,22 @@ static uint32_t undefined_flags(const struct build *b) {
     }
 }
 
+static bool moves_stack(const struct insn *in) {
+    switch (in->row->id) {
+    case INSN_PUSH:
+    case INSN_PUSHF:
+    case INSN_PUSHA:
+    case INSN_POP:
+    case INSN_POPF:
+    case INSN_POPA:
+    case INSN_ENTER:
+    case INSN_LEAVE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void note_effects(struct build *b) {
     const struct insn *in = &b->in;
     uint32_t undefined = undefined_flags(b);
@@ -713,7 +736,8 @@ static void note_effects(struct build *b) {
         b->written |= 1u << X86_RSI | 1u << X86_RDI | 1u << X86_RCX;
     if (in->row->id == INSN_LEAVE || in->row->id == INSN_ENTER || in->row->id == INSN_POPA)
         b->written |= 0xff;
-    b->written |= 1u << X86_RSP;
+    if (moves_stack(in))
+        b->written |= 1u << X86_RSP;
     b->fixed &= ~b->written;
 }
 

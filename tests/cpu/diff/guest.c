@@ -86,7 +86,7 @@ static void map_memory(void) {
 static void build_tables(void) {
     static const uint64_t gdt[16] = {
         [1] = 0x00cf9b000000ffff, [2] = 0x00af9b000000ffff, [3] = 0x00cf93000000ffff, [4] = 0x00cffb000000ffff,
-        [5] = 0x00cff3000000ffff, [6] = 0x00affb000000ffff,
+        [5] = 0x00cff3000000ffff, [6] = 0x00affb000000ffff, [15] = 0x0040f50000000000,
     };
     const uint64_t tss = KERNEL + PHYS_TSS, rsp0 = KERNEL + PHYS_STACK_TOP;
     uint64_t *g = (uint64_t *)(void *)(ram + PHYS_GDT);

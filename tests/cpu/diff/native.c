@@ -37,7 +37,7 @@ static void *in_stub(const uint8_t *label) { return (void *)(DIFF_STUB + (uint64
 static uint8_t *data_page(enum diff_page page) { return (uint8_t *)(DIFF_DATA + (uint64_t)page * DIFF_PAGE); }
 
 static void *map_at(uint64_t addr, unsigned pages, int prot, int fd, off_t offset) {
-    int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+    int flags = MAP_POPULATE | MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
     void *p = mmap((void *)addr, pages * (size_t)DIFF_PAGE, prot, flags, fd, offset);
 
     if (p != (void *)addr) {
@@ -57,7 +57,7 @@ static void map_everything(void) {
     rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     code_rw = rw;
     ro_rw = rw + 2 * DIFF_PAGE;
-    memset(code_rw, 0xcc, 2 * DIFF_PAGE);
+    memset(rw, 0xcc, size); /* before it is mapped elsewhere: error codes tell present pages from others */
     map_at(DIFF_CODE, 2, PROT_READ | PROT_EXEC, fd, 0);
     map_at(DIFF_DATA + DATA_RO * DIFF_PAGE, 1, PROT_READ, fd, 2 * DIFF_PAGE);
     map_at(DIFF_DATA + DATA_RW0 * DIFF_PAGE, 2, PROT_READ | PROT_WRITE, -1, 0);
@@ -85,14 +85,16 @@ static void store_frame_fpu(const struct diff_xsave *frame) {
         memcpy(x->ymm, frame->ymm, sizeof(x->ymm));
 }
 
-static uint16_t selector(unsigned which) {
-    uint32_t sel;
+/* These the kernel leaves alone on the way to a signal handler, and does not store. */
+static void store_selectors(uint16_t sel[6]) {
+    uint32_t es, ds, fs, gs;
 
-    if (which == SEG_ES)
-        __asm__ volatile("mov %%es, %0" : "=r"(sel));
-    else
-        __asm__ volatile("mov %%ds, %0" : "=r"(sel));
-    return (uint16_t)sel;
+    __asm__ volatile("mov %%es, %0\n\tmov %%ds, %1\n\tmov %%fs, %2\n\tmov %%gs, %3"
+                     : "=r"(es), "=r"(ds), "=r"(fs), "=r"(gs));
+    sel[SEG_ES] = (uint16_t)es;
+    sel[SEG_DS] = (uint16_t)ds;
+    sel[SEG_FS] = (uint16_t)fs;
+    sel[SEG_GS] = (uint16_t)gs;
 }
 
 static void on_signal(int sig, void *info, void *opaque) {
@@ -110,10 +112,7 @@ static void on_signal(int sig, void *info, void *opaque) {
     result->out.rflags = (uint64_t)g[REG_EFL];
     result->out.sel[SEG_CS] = (uint16_t)g[REG_CSGSFS];
     result->out.sel[SEG_SS] = (uint16_t)(g[REG_CSGSFS] >> 48);
-    result->out.sel[SEG_ES] = selector(SEG_ES);
-    result->out.sel[SEG_DS] = selector(SEG_DS);
-    result->out.sel[SEG_GS] = (uint16_t)(g[REG_CSGSFS] >> 16);
-    result->out.sel[SEG_FS] = (uint16_t)(g[REG_CSGSFS] >> 32);
+    store_selectors(result->out.sel);
     __asm__ volatile("rdgsbase %0" : "=r"(base));
     result->out.gs_base = base;
     result->out.fs_base = STATE->out_fs_base;

@@ -86,7 +86,8 @@ static bool undefined(const struct ref *c, const struct insn *in)
 {
     return feature_missing(c, in) || !insn_lock_ok(in) ||
            ((in->row->attr & INSN_REAL_UD) && (c->mode & REF_MODE_REAL)) ||
-           ((in->prefixes & PFX_VEX) && (c->mode & REF_MODE_REAL));
+           ((in->prefixes & PFX_VEX) && (c->mode & REF_MODE_REAL)) ||
+           ((in->row->id == INSN_SYSCALL || in->row->id == INSN_SYSRET) && in->mode != 8); /* as Intel has it */
 }
 
 void ref_bind(struct ref *c, const struct insn *in, struct ref_op *o)

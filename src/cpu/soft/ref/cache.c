@@ -316,7 +316,7 @@ static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max
     struct code_bytes bytes;
     size_t size;
 
-    if (c->cache->used + 8 * BLOCK_ROOM + REF_BLOCK_OPS * sizeof(struct insn) > ARENA_SIZE)
+    if (c->cache->used + 8 * BLOCK_ROOM + REF_BLOCK_OPS * sizeof(struct insn) > ARENA_SIZE || ref_host_full(c))
         ref_cache_flush(c);
     code_open(c, pa, &bytes);
     scratch = (struct ref_block *)c->cache->scratch;

@@ -159,12 +159,28 @@ static void load_env(struct ref *c, const struct ref_op *o, uint64_t lin, uint32
         env[i] = o->size == 2 ? ref_load16(c, o, lin + 2 * i) : ref_load32(c, o, lin + 4 * i);
 }
 
+/* Faults unless the area can be written: in its first field, then at its last byte, as processors do. */
+static void probe_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    ref_probe_write(c, o, lin, o->size == 2 ? 2 : 4, c->cpl == 3);
+    ref_probe_write(c, o, lin + size - 1, 1, c->cpl == 3);
+}
+
+static void look_at_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    if (o->size == 2)
+        ref_load16(c, o, lin);
+    else
+        ref_load32(c, o, lin);
+    ref_load8(c, o, lin + size - 1);
+}
+
 static void fnstenv(struct ref *c, const struct ref_op *o)
 {
     unsigned size = env_size(o);
     uint64_t lin = ref_lin(c, o, size, true);
 
-    ref_probe_write(c, o, lin, size, c->cpl == 3);
+    probe_ends(c, o, lin, size);
     store_env(c, o, lin);
     c->s.fpu.fcw |= FSW_EXCEPTIONS;
     host_update_pending(&c->s.fpu);
@@ -174,9 +190,12 @@ static void fnstenv(struct ref *c, const struct ref_op *o)
 static void fldenv(struct ref *c, const struct ref_op *o)
 {
     uint32_t env[ENV_COUNT];
+    uint64_t lin;
 
     host_check_pending(c, o);
-    load_env(c, o, ref_lin(c, o, env_size(o), false), env);
+    lin = ref_lin(c, o, env_size(o), false);
+    look_at_ends(c, o, lin, env_size(o));
+    load_env(c, o, lin, env);
     env_to_state(c, env, o->size != 2);
     REF_NEXT(c, o);
 }
@@ -186,7 +205,7 @@ static void fnsave(struct ref *c, const struct ref_op *o)
     unsigned size = env_size(o);
     uint64_t lin = ref_lin(c, o, size + 80, true), value;
 
-    ref_probe_write(c, o, lin, size + 80, c->cpl == 3);
+    probe_ends(c, o, lin, size + 80);
     store_env(c, o, lin);
     lin += size;
     for (unsigned i = 0; i < 8; i++, lin += 10) {
@@ -208,6 +227,7 @@ static void frstor(struct ref *c, const struct ref_op *o)
 
     host_check_pending(c, o);
     lin = ref_lin(c, o, size + 80, false);
+    look_at_ends(c, o, lin, size + 80);
     load_env(c, o, lin, env);
     lin += size;
     for (unsigned i = 0; i < 8; i++, lin += 10) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Vector accesses that touch memory element by element: masked moves and gathers. Faults come from the
- * elements that are accessed only, and a gather keeps what it had done before the fault.
+ * Vector accesses that touch memory element by element: masked moves and gathers. VMASKMOV and gathers
+ * fault only for elements that are accessed, and a gather keeps what it had done before the fault.
  * Source: SDM vol. 2, MASKMOVDQU, MASKMOVQ, VMASKMOV, VPMASKMOV, VGATHER, VPGATHER.
  */
 #include "cpu/soft/ref/host.h"
@@ -26,17 +26,33 @@ static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin
 
 /* ---- VMASKMOV, VPMASKMOV: o->src mask, o->size element, o->aux vector length ---- */
 
+/* Outside 64-bit mode addresses wrap at 4 GiB. */
+static uint64_t element_address(const struct ref *c, const struct ref_op *o, uint64_t lin, unsigned i)
+{
+    lin += (uint64_t)i * o->size;
+    return (c->mode & REF_MODE_CODE) == 2 ? lin : (uint32_t)lin;
+}
+
+/* If no element is selected, not even the segment is looked at. */
+static uint64_t masked_address(struct ref *c, const struct ref_op *o, bool write)
+{
+    for (unsigned i = 0; i < o->aux / o->size; i++)
+        if (selected(c->s.fpu.vec[o->src], i, o->size))
+            return ref_lin(c, o, o->aux, write);
+    return 0;
+}
+
 static void masked_load(struct ref *c, const struct ref_op *o)
 {
     const uint8_t *mask = c->s.fpu.vec[o->src];
-    uint64_t lin = ref_lin(c, o, o->aux, false);
+    uint64_t lin = masked_address(c, o, false);
     uint8_t result[32] = {0};
 
     for (unsigned i = 0; i < o->aux / o->size; i++) {
         uint64_t value;
         if (!selected(mask, i, o->size))
             continue;
-        value = load_element(c, o, lin + i * o->size, o->size);
+        value = load_element(c, o, element_address(c, o, lin, i), o->size);
         memcpy(result + i * o->size, &value, o->size);
     }
     memcpy(c->s.fpu.vec[o->dst], result, 32);
@@ -46,18 +62,18 @@ static void masked_load(struct ref *c, const struct ref_op *o)
 static void masked_store(struct ref *c, const struct ref_op *o)
 {
     const uint8_t *mask = c->s.fpu.vec[o->src], *from = c->s.fpu.vec[o->dst];
-    uint64_t lin = ref_lin(c, o, o->aux, true);
+    uint64_t lin = masked_address(c, o, true);
     unsigned count = o->aux / o->size;
 
     for (unsigned i = 0; i < count; i++)
         if (selected(mask, i, o->size))
-            ref_probe_write(c, o, lin + i * o->size, o->size, c->cpl == 3);
+            ref_probe_write(c, o, element_address(c, o, lin, i), o->size, c->cpl == 3);
     for (unsigned i = 0; i < count; i++)
         if (selected(mask, i, o->size)) {
             if (o->size == 4)
-                ref_store32(c, o, lin + 4 * i, (uint32_t)element(from, i, 4));
+                ref_store32(c, o, element_address(c, o, lin, i), (uint32_t)element(from, i, 4));
             else
-                ref_store64(c, o, lin + 8 * i, element(from, i, 8));
+                ref_store64(c, o, element_address(c, o, lin, i), element(from, i, 8));
         }
     REF_NEXT(c, o);
 }
@@ -73,9 +89,8 @@ static void store_selected(struct ref *c, const struct ref_op *o, const uint8_t 
     else if (o->aux == 4)
         offset = (uint32_t)offset;
     lin = ref_seg_lin(c, o, o->seg, offset, o->size, true);
-    for (unsigned i = 0; i < o->size; i++)
-        if (mask[i] & 0x80)
-            ref_probe_write(c, o, lin + i, 1, c->cpl == 3);
+    ref_probe_write(c, o, lin + o->size - 1, 1, c->cpl == 3); /* selected or not, as processors do */
+    ref_probe_write(c, o, lin, 1, c->cpl == 3);
     for (unsigned i = 0; i < o->size; i++)
         if (mask[i] & 0x80)
             ref_store8(c, o, lin + i, from[i]);
@@ -89,12 +104,9 @@ static void maskmovdqu(struct ref *c, const struct ref_op *o)
 
 static void maskmovq(struct ref *c, const struct ref_op *o)
 {
-    struct x86_fpu *f = &c->s.fpu;
-    unsigned top = (f->fsw & FSW_TOP) >> 11;
-
     host_check_pending(c, o);
-    store_selected(c, o, f->st[(o->dst - top) & 7], f->st[(o->src - top) & 7]);
-    host_enter_mmx(c);
+    host_enter_mmx(c); /* even if the store faults, as processors do */
+    store_selected(c, o, c->s.fpu.st[o->dst], c->s.fpu.st[o->src]);
     REF_NEXT(c, o);
 }
 
@@ -119,18 +131,20 @@ static void gather(struct ref *c, const struct ref_op *o)
     unsigned indexes = in->vl / o->aux, elements = in->vl / o->size;
     unsigned count = indexes < elements ? indexes : elements;
 
-    for (unsigned i = 0; i < count; i++) /* a fault leaves the rest of the mask like this */
+    for (unsigned i = 0; i < elements; i++) /* a fault leaves the rest of the mask like this */
         memset(mask + i * o->size, selected(mask, i, o->size) ? 0xff : 0, o->size);
-    memset(mask + count * o->size, 0, 32 - count * o->size);
-    memset(to + count * o->size, 0, 32 - count * o->size);
+    memset(mask + in->vl, 0, 32u - in->vl);
     for (unsigned i = 0; i < count; i++) {
         uint64_t value;
         if (!selected(mask, i, o->size))
             continue;
         value = load_element(c, o, gather_address(c, o, in, i), o->size);
         memcpy(to + i * o->size, &value, o->size);
+        memset(to + in->vl, 0, 32u - in->vl);
         memset(mask + i * o->size, 0, o->size);
     }
+    memset(mask, 0, 32);
+    memset(to + count * o->size, 0, 32 - count * o->size);
     REF_NEXT(c, o);
 }
 

@@ -303,6 +303,19 @@ static void host_read_aligned(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
+/* VCVTPS2PH: MXCSR has its flags even if the store faults. */
+static void host_convert_store(struct ref *c, const struct ref_op *o)
+{
+    uint8_t value[16];
+    void *mem;
+
+    run(c, o, value);
+    mem = operand(c, o, 2, false);
+    memcpy(mem, value, o->size);
+    ref_write_done(c, o, mem);
+    REF_NEXT(c, o);
+}
+
 static void host_write(struct ref *c, const struct ref_op *o)
 {
     void *mem = operand(c, o, o->aux, false);
@@ -328,8 +341,6 @@ enum host_aux {
     AUX_READ = 1,
     AUX_WRITE = 2,
     AUX_ALIGNED = 4,
-    AUX_NOWAIT = 8,
-    AUX_KEEPS_X87 = 16, /* does not enter MMX mode */
 };
 
 static void *any_operand(struct ref *c, const struct ref_op *o)
@@ -339,21 +350,20 @@ static void *any_operand(struct ref *c, const struct ref_op *o)
     return operand(c, o, o->aux & (AUX_READ | AUX_WRITE), o->aux & AUX_ALIGNED);
 }
 
+/* What remains of a faulting instruction is what processors leave: a store has already set TOP, and a
+ * floating-point exception comes after the change to MMX mode. */
 static void host_mmx(struct ref *c, const struct ref_op *o)
 {
-    struct x86_fpu *f = &c->s.fpu, before;
     unsigned fault;
     void *mem;
 
     host_check_pending(c, o);
+    if (o->aux & AUX_WRITE)
+        fpu_set_top(&c->s.fpu, 0);
     mem = any_operand(c, o);
-    before = *f;
-    if (!(o->aux & AUX_KEEPS_X87))
-        host_enter_mmx(c);
+    host_enter_mmx(c);
     fault = ((thunk_fn *)(uintptr_t)o->ptr)(c, mem, NULL);
     if (REF_UNLIKELY(fault)) {
-        before.mxcsr = f->mxcsr;
-        *f = before;
         __asm__ volatile("emms");
         raise_fault(c, o, fault - 1);
     }
@@ -390,26 +400,19 @@ static void store_image(struct x86_fpu *f, const struct fxsave *x)
     memcpy(f->st, x->st, sizeof(x->st));
 }
 
-/* o->imm: FOP of the guest's instruction. */
-static void host_x87(struct ref *c, const struct ref_op *o)
+static void run_x87(struct ref *c, const struct ref_op *o, void *mem, struct fxsave *x)
 {
-    struct fxsave *x = (struct fxsave *)c->host->fxsave_image;
-    struct x86_fpu *f = &c->s.fpu;
-    uint16_t ignored = 0;
-    void *mem;
-
-    if (!(o->aux & AUX_NOWAIT))
-        host_check_pending(c, o);
-    mem = any_operand(c, o);
-    load_image(f, x, (uint16_t)o->imm);
-    if (!(o->aux & AUX_NOWAIT) && (f->fsw & FSW_ES)) { /* CR0.NE = 0: see host_check_pending */
-        ignored = f->fsw & ~f->fcw & FSW_EXCEPTIONS;
-        x->fsw &= (uint16_t) ~(ignored | FSW_ES | FSW_BUSY);
-    }
     if (((thunk_fn *)(uintptr_t)o->ptr)(c, mem, x)) {
         __asm__ volatile("fninit");
         ref_raise(c, o, X86_UD);
     }
+}
+
+/* Takes over the state after the instruction. */
+static void finish_x87(struct ref *c, const struct ref_op *o, const struct fxsave *x, uint16_t ignored)
+{
+    struct x86_fpu *f = &c->s.fpu;
+
     store_image(f, x);
     if (ignored) {
         f->fsw |= ignored;
@@ -418,11 +421,61 @@ static void host_x87(struct ref *c, const struct ref_op *o)
     if (x->fip != MARK_FIP)
         f->fip = ref_op_rip(c, o);
     if (x->fdp != MARK_FDP)
-        f->fdp = mem ? host_offset(c, o) : x->fdp;
+        f->fdp = o->aux & (AUX_READ | AUX_WRITE) ? host_offset(c, o) : x->fdp;
     if (x->fop != (~o->imm & 0x7ff))
         f->fop = (uint16_t)o->imm;
-    if (o->aux & AUX_WRITE)
-        ref_write_done(c, o, mem);
+}
+
+/* Exceptions pending although CR0.NE = 0 (see host_check_pending) are taken out of the image. */
+static uint16_t ignore_pending(const struct x86_fpu *f, struct fxsave *x)
+{
+    uint16_t ignored = f->fsw & ~f->fcw & FSW_EXCEPTIONS;
+
+    x->fsw &= (uint16_t) ~(ignored | FSW_ES | FSW_BUSY);
+    return ignored;
+}
+
+/* o->imm: FOP of the guest's instruction. */
+static void host_x87(struct ref *c, const struct ref_op *o)
+{
+    struct fxsave *x = (struct fxsave *)c->host->fxsave_image;
+    void *mem;
+
+    host_check_pending(c, o);
+    mem = any_operand(c, o);
+    load_image(&c->s.fpu, x, (uint16_t)o->imm);
+    uint16_t ignored = ignore_pending(&c->s.fpu, x);
+    run_x87(c, o, mem, x);
+    finish_x87(c, o, x, ignored);
+    REF_NEXT(c, o);
+}
+
+static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, const uint8_t *from, unsigned n)
+{
+    void *mem = ref_write_ptr(c, o, lin, n, false);
+
+    memcpy(mem, from, n);
+    ref_write_done(c, o, mem);
+}
+
+/* A store: if it ends in an unmasked exception other than precision, memory is not touched at all. */
+static void host_x87_store(struct ref *c, const struct ref_op *o)
+{
+    struct fxsave *x = (struct fxsave *)c->host->fxsave_image;
+    uint8_t value[16];
+
+    host_check_pending(c, o);
+    load_image(&c->s.fpu, x, (uint16_t)o->imm);
+    uint16_t ignored = ignore_pending(&c->s.fpu, x);
+    run_x87(c, o, value, x);
+    if (!(x->fsw & ~x->fcw & (FSW_EXCEPTIONS & ~FSW_PRECISION))) {
+        uint64_t lin = ref_lin(c, o, o->size, true);
+        unsigned first = o->size == 10 ? 8 : o->size; /* 80 bits are two stores */
+        store_bytes(c, o, lin, value, first);
+        if (o->size == 10)
+            store_bytes(c, o, lin + 8, value + 8, 2);
+    }
+    finish_x87(c, o, x, ignored);
     REF_NEXT(c, o);
 }
 
@@ -460,18 +513,16 @@ static void bind_x87_or_mmx(const struct insn *in, const struct host_code *code,
     o->aux = (uint8_t)code->access;
     if (attr & INSN_ALIGN)
         o->aux |= AUX_ALIGNED;
-    if (attr & INSN_NOWAIT)
-        o->aux |= AUX_NOWAIT;
-    if (in->row->id == INSN_CVTPI2PS && in->mem)
-        o->aux |= AUX_KEEPS_X87;
     o->imm = (in->opcode & 7u) << 8 | (uint32_t)in->mod << 6 | (in->reg & 7u) << 3 | (in->rm & 7u);
-    o->fn = attr & INSN_MMX ? host_mmx : host_x87;
+    o->fn = attr & INSN_MMX ? host_mmx : code->access & AUX_WRITE ? host_x87_store : host_x87;
 }
 
 static ref_fn *memory_handler(const struct insn *in, unsigned access)
 {
     bool aligned = in->row->attr & INSN_ALIGN;
 
+    if ((access & 2) && (in->row->attr & INSN_MXCSR))
+        return host_convert_store;
     if (access & 2)
         return aligned ? host_write_aligned : host_write;
     return aligned ? host_read_aligned : host_read;
@@ -479,9 +530,10 @@ static ref_fn *memory_handler(const struct insn *in, unsigned access)
 
 bool ref_bind_host(struct ref *c, const struct insn *in, struct ref_op *o)
 {
+    uint32_t attr = in->row->attr;
     struct host_code code;
 
-    if (!(in->row->attr & INSN_HOST))
+    if (!(attr & INSN_HOST))
         return false;
     if (host_bind_unavailable(c, in, o) || ref_bind_fpu(c, in, o))
         return true;
@@ -493,7 +545,7 @@ bool ref_bind_host(struct ref *c, const struct insn *in, struct ref_op *o)
         return false;
     o->ptr = keep_code(c, &code);
     o->size = (uint8_t)code.mem_size;
-    if (in->row->attr & (INSN_FPU | INSN_MMX))
+    if (attr & (INSN_FPU | INSN_MMX))
         bind_x87_or_mmx(in, &code, o);
     else if (in->mem) {
         o->aux = (uint8_t)code.access;

@@ -14,6 +14,7 @@ enum {
     FSW_BUSY = 0x8000,   /* follows ES */
     FSW_TOP = 0x3800,
     FSW_EXCEPTIONS = 0x3f,
+    FSW_PRECISION = 0x20,
     MXCSR_DEFAULT = 0x1f80,
     FCW_DEFAULT = 0x37f,
 };
@@ -63,6 +64,13 @@ void fpu_set_top(struct x86_fpu *f, unsigned top);
 void fpu_init(struct x86_fpu *f); /* FNINIT */
 /* XINUSE: components of XCR0 that are not in their initial state. */
 uint64_t fpu_xinuse(const struct x86_fpu *f);
+
+/* Faults unless the area can be written, at its last byte first, as processors do. */
+static inline void fpu_probe_area(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
+{
+    ref_probe_write(c, o, lin + size - 1, 1, c->cpl == 3);
+    ref_probe_write(c, o, lin, size, c->cpl == 3);
+}
 
 /* fpu_mask.c: masked moves and gathers. xsave.c: FXSAVE, XSAVE and their kin. */
 bool fpu_bind_mask(struct ref *c, const struct insn *in, struct ref_op *o);

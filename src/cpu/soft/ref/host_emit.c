@@ -256,7 +256,9 @@ static bool wide_operand(const struct insn *in)
         return in->vex_w;
     for (unsigned i = 0; i < in->row->nops; i++) {
         char method = insn_operand_method(in, i);
-        if (method == 'E' || method == 'G' || method == 'R' || method == 'B')
+        struct operand op;
+        insn_operand(in, i, &op);
+        if (op.kind == OPK_GPR || method == 'E' || method == 'R')
             return false;
     }
     return true;

@@ -334,6 +334,6 @@ bool host_bind_move(struct ref *c, const struct insn *in, struct ref_op *o)
     o->fn = fn;
     o->dst = d.reg;
     o->src = s.reg;
-    o->aux = (uint8_t)((in->row->attr & INSN_ALIGN ? MOVE_ALIGNED : 0) | (in->vl == 16 ? MOVE_CLEAR_UPPER : 0));
+    o->aux = (uint8_t)((in->row->attr & INSN_ALIGN ? MOVE_ALIGNED : 0) | (in->vl ? MOVE_CLEAR_UPPER : 0));
     return true;
 }

@@ -62,10 +62,8 @@
         INT_TYPE(bits) old = INT_GET_##bits(c, o->dst);                                            \
         if (cmpxchg_compare##bits(c, old))                                                         \
             INT_SET_##bits(c, o->dst, INT_GET_##bits(c, o->src));                                  \
-        else {                                                                                     \
-            INT_SET_##bits(c, o->dst, old);                                                        \
+        else /* the destination keeps its upper half too */                                        \
             INT_SET_##bits(c, X86_RAX, old);                                                       \
-        }                                                                                          \
         REF_NEXT(c, o);                                                                            \
     }                                                                                              \
     INT_HANDLER(cmpxchg_m##bits)                                                                   \

@@ -75,8 +75,8 @@ INT_HANDLER(legacy_jmp_direct)
     go(c, narrow(c, o, c->r[REF_PC] + o->imm), 1);
 }
 
-/* Target of an indirect branch: register o->dst, or memory when o->aux is set. */
-static uint64_t indirect_target(struct ref *c, const struct ref_op *o)
+/* Operand of an indirect branch: register o->dst, or memory when o->aux is set. */
+static uint64_t indirect_operand(struct ref *c, const struct ref_op *o)
 {
     uint64_t t;
 
@@ -88,6 +88,13 @@ static uint64_t indirect_target(struct ref *c, const struct ref_op *o)
         t = ref_load32(c, o, ref_lin(c, o, 4, false));
     else
         t = ref_load16(c, o, ref_lin(c, o, 2, false));
+    return t;
+}
+
+static uint64_t indirect_target(struct ref *c, const struct ref_op *o)
+{
+    uint64_t t = indirect_operand(c, o);
+
     if ((c->mode & REF_MODE_CODE) != 2)
         return narrow(c, o, t);
     check_target(c, o, t);
@@ -103,16 +110,17 @@ INT_HANDLER(call_direct)
 {
     uint64_t sp = c->r[X86_RSP] - 8;
 
+    ref_store64(c, o, sp, c->r[REF_PC] + o->off + o->len); /* before the target is looked at, as processors do */
     check_target(c, o, c->r[REF_PC] + o->imm);
-    ref_store64(c, o, sp, c->r[REF_PC] + o->off + o->len);
     c->r[X86_RSP] = sp;
     go(c, c->r[REF_PC] + o->imm, 1);
 }
 INT_HANDLER(call_indirect)
 {
-    uint64_t t = indirect_target(c, o), sp = c->r[X86_RSP] - 8;
+    uint64_t t = indirect_operand(c, o), sp = c->r[X86_RSP] - 8;
 
     ref_store64(c, o, sp, c->r[REF_PC] + o->off + o->len);
+    check_target(c, o, t);
     c->r[X86_RSP] = sp;
     ref_goto(c, t);
 }
@@ -177,6 +185,7 @@ static bool bind_indirect(struct ref *c, const struct insn *in, struct ref_op *o
 {
     o->aux = in->mem;
     o->dst = in->rm;
+    o->seg = SEG_SS; /* of a CALL's push */
     if (in->mem)
         ref_set_mem(c, in, o);
     o->fn = fn;

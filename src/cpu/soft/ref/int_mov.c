@@ -312,6 +312,15 @@ INT_HANDLER(salc)
     REF_NEXT(c, o);
 }
 
+/* The table is in the segment of a data operand; AL is not sign-extended. */
+INT_HANDLER(xlat)
+{
+    uint64_t offset = (c->r[X86_RBX] + REF_R8(c, 0)) & o->imm;
+
+    REF_R8(c, 0) = ref_load8(c, o, ref_seg_lin(c, o, o->seg, offset, 1, false));
+    REF_NEXT(c, o);
+}
+
 bool int_bind_mov(struct ref *c, const struct insn *in, struct ref_op *o)
 {
     switch (in->row->id) {
@@ -334,7 +343,7 @@ bool int_bind_mov(struct ref *c, const struct insn *in, struct ref_op *o)
     case INSN_CBW: o->fn = by_size(in->opsize, cbw, cwde, cdqe); return true;
     case INSN_CWD: o->fn = by_size(in->opsize, cwd, cdq, cqo); return true;
     case INSN_BSWAP:
-        o->dst = in->rm;
+        o->dst = (uint8_t)((in->opcode & 7) | (in->rex & 1) << 3);
         o->fn = by_size(in->opsize, bswap16, bswap32, bswap64);
         return true;
     default: return false;
@@ -364,6 +373,11 @@ bool int_bind_misc(struct ref *c, const struct insn *in, struct ref_op *o)
     case INSN_LAHF: o->fn = lahf; return true;
     case INSN_SAHF: o->fn = sahf; return true;
     case INSN_SALC: o->fn = salc; return true;
+    case INSN_XLAT:
+        o->seg = in->seg;
+        o->imm = in->adsize == 8 ? ~0ull : in->adsize == 4 ? 0xffffffff : 0xffff;
+        o->fn = xlat;
+        return true;
     default: return false;
     }
 }

@@ -184,7 +184,7 @@ INT_HANDLER(pusha)
 {
     uint64_t sp = int_stack_pointer(c), top = wrap_sp(c, sp - 8u * o->size);
 
-    for (unsigned i = 0; i < 8; i++) { /* rDI is lowest */
+    for (unsigned i = 8; i-- > 0;) { /* rAX first, rDI is lowest */
         uint64_t at = wrap_sp(c, top + (uint64_t)i * o->size);
         store_sized(c, o, ref_seg_lin(c, o, SEG_SS, at, o->size, true), o->size, c->r[7 - i]);
     }
@@ -194,15 +194,14 @@ INT_HANDLER(pusha)
 
 INT_HANDLER(popa)
 {
-    uint64_t sp = int_stack_pointer(c), v[8];
+    uint64_t sp = int_stack_pointer(c);
 
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < 8; i++) { /* one by one: a fault keeps what came before, and POPA starts again */
         uint64_t at = wrap_sp(c, sp + (uint64_t)i * o->size);
-        v[7 - i] = load_sized(c, o, ref_seg_lin(c, o, SEG_SS, at, o->size, false), o->size);
+        uint64_t v = load_sized(c, o, ref_seg_lin(c, o, SEG_SS, at, o->size, false), o->size);
+        if (7 - i != X86_RSP)
+            ref_set_reg(c, 7 - i, o->size, v);
     }
-    for (unsigned i = 0; i < 8; i++)
-        if (i != X86_RSP)
-            ref_set_reg(c, i, o->size, v[i]);
     int_set_stack_pointer(c, sp + 8u * o->size);
     REF_NEXT(c, o);
 }

@@ -126,8 +126,8 @@ static bool scas_one(struct ref *c, const struct ref_op *o)
 
 static bool cmps_one(struct ref *c, const struct ref_op *o)
 {
+    uint64_t b = load_element(c, o, destination(c, o, false)); /* first: it tells which operand faults */
     uint64_t a = load_element(c, o, source(c, o));
-    uint64_t b = load_element(c, o, destination(c, o, false));
 
     compare_flags(c, o->size, a, b);
     advance(c, o, X86_RSI, 1);
@@ -249,16 +249,33 @@ static bool must_leave(const struct ref *c, bool look)
     return (c->mode & REF_MODE_STEP) || (look && (interrupted(c) || c->block->dead));
 }
 
+/* REP with 32-bit addresses in 64-bit mode cuts RCX before anything else happens; the fast ones cut the
+ * addresses too, even for a count of 0. */
+static void cut_registers(struct ref *c, element_fn *one, uint64_t n)
+{
+    c->r[X86_RCX] = n;
+    if (one == movs_one)
+        c->r[X86_RSI] = (uint32_t)c->r[X86_RSI];
+    if (one == movs_one || one == stos_one)
+        c->r[X86_RDI] = (uint32_t)c->r[X86_RDI];
+}
+
 static void repeat(struct ref *c, const struct ref_op *o, element_fn *one,
                    uint64_t (*run)(struct ref *, const struct ref_op *, uint64_t))
 {
     uint64_t n = c->r[X86_RCX] & address_mask(o);
     unsigned steps = 0;
+    uint32_t before = c->af;
     bool more = true;
 
+    if (one == ins_one || one == outs_one) /* even for a count of 0 */
+        ref_check_io(c, o, (uint16_t)c->r[X86_RDX], o->size);
+    else if ((c->mode & REF_MODE_CODE) == 2 && (o->eaf & REF_EA_32))
+        cut_registers(c, one, n);
     while (n && more) {
         uint64_t done = run && !(c->fl & X86_FLAG_DF) && steps ? run(c, o, n) : 0;
         if (!done) {
+            c->af = before; /* a fault leaves the old flags, however many elements were compared */
             more = one(c, o);
             done = 1;
         }

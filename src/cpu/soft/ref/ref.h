@@ -137,6 +137,7 @@ struct ref {
     struct ref_cache *cache;   /* blocks: cache.c */
     struct ref_host *host;     /* thunks: host.c */
     uint64_t features[4];      /* bit set of enum insn_feature advertised */
+    uint64_t large_seen[8];    /* 1 GiB regions (modulo 512) with large pages since the last flush: INVLPG asks */
 };
 
 static inline bool ref_has(const struct ref *c, unsigned feature)
@@ -240,6 +241,7 @@ void ref_pvclock_update(struct ref *c);
 int ref_host_new(struct ref *c, struct error *err);
 void ref_host_free(struct ref *c);
 void ref_host_flush(struct ref *c); /* blocks were flushed: thunks may be reused */
+bool ref_host_full(const struct ref *c); /* before building a block: flush all blocks and ref_host_flush first */
 
 #include "cpu/soft/ref/ref_mem.h"
 

@@ -335,7 +335,7 @@ static bool outside_limit(const struct x86_segment *g, uint64_t offset, unsigned
 
     if ((g->attr & (X86_ATTR_S | 0xc)) == (X86_ATTR_S | 4)) /* expand-down data */
         return offset <= g->limit || last > (g->attr & X86_ATTR_DB ? 0xffffffffull : 0xffff);
-    return last > g->limit;
+    return last > g->limit && g->limit != 0xffffffff; /* nothing is outside 4 GiB: it wraps */
 }
 
 /* SDM vol. 3A 5.3, 5.4: limit and type of a data access outside 64-bit mode. */

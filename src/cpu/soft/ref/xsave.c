@@ -124,7 +124,7 @@ static void fxsave(struct ref *c, const struct ref_op *o)
     uint8_t area[AREA_LEGACY];
 
     host_check_aligned(c, o, lin, 16);
-    ref_probe_write(c, o, lin, AREA_LEGACY, c->cpl == 3);
+    fpu_probe_area(c, o, lin, AREA_LEGACY);
     put_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
     put_mxcsr(&c->s.fpu, area);
     put_vectors(&c->s.fpu, area + AREA_XMM, 0, count);
@@ -138,6 +138,7 @@ static void fxrstor(struct ref *c, const struct ref_op *o)
     uint8_t area[AREA_LEGACY];
 
     host_check_aligned(c, o, lin, 16);
+    ref_load8(c, o, lin + AREA_LEGACY - 1); /* processors look at the end first */
     load_bytes(c, o, lin, area, AREA_LEGACY);
     check_mxcsr(c, o, area_mxcsr(area));
     get_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
@@ -219,7 +220,7 @@ static void store_components(struct ref *c, const struct ref_op *o, uint64_t lin
 
 static void probe_area(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t comps)
 {
-    ref_probe_write(c, o, lin, comps & COMP_AVX ? AREA_SIZE : AREA_YMM, c->cpl == 3);
+    fpu_probe_area(c, o, lin, comps & COMP_AVX ? AREA_SIZE : AREA_YMM);
 }
 
 /* o->imm: XSAVEOPT leaves out what is in its initial state. */
@@ -303,6 +304,7 @@ static void xrstor(struct ref *c, const struct ref_op *o)
     uint8_t area[AREA_SIZE];
     uint32_t mxcsr = c->s.fpu.mxcsr;
 
+    ref_load64(c, o, lin + AREA_HEADER + 8); /* the format first, as processors do */
     load_bytes(c, o, lin + AREA_HEADER, (uint8_t *)header, sizeof(header));
     if (!header_valid(c, header, o->imm))
         ref_raise_error(c, o, X86_GP, 0);
