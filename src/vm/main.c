@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* viv-vm: one virtual machine. Opens what the options name, builds the machine, runs the loop until it ends. */
+/* viv-vm: one virtual machine. Opens what the options name, builds the machine, runs the loop until
+ * it ends. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/loop.h"
@@ -25,82 +29,76 @@ struct vm {
     struct block *disk[MACHINE_MAX_DISKS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
+    unsigned crash_seen;
     int exit_code;
 };
 
 /* ---- serial port and console ---- */
 
-static void serial_write(void *opaque, const uint8_t *p, size_t n)
-{
-    chardev_write(((struct vm *)opaque)->serial, p, n);
+/* The lines are opened after the machine, so that a machine that cannot be built neither touches
+ * the terminal nor empties a log file; devices may try to speak before. */
+static void serial_write(void *opaque, const uint8_t *p, size_t n) {
+    struct vm *vm = opaque;
+
+    if (vm->serial)
+        chardev_write(vm->serial, p, n);
 }
 
-static bool serial_can_write(void *opaque)
-{
-    return chardev_can_write(((struct vm *)opaque)->serial);
+static bool serial_can_write(void *opaque) {
+    struct vm *vm = opaque;
+
+    return !vm->serial || chardev_can_write(vm->serial);
 }
 
-static void resume_serial(void *opaque)
-{
-    chardev_resume_input(((struct vm *)opaque)->serial);
-}
+static void resume_serial(void *opaque) { chardev_resume_input(((struct vm *)opaque)->serial); }
 
-static void serial_can_receive(void *opaque)
-{
+static void serial_can_receive(void *opaque) {
     struct vm *vm = opaque;
 
     loop_post(vm->loop, resume_serial, vm); /* not from inside the UART */
 }
 
-static size_t serial_input(void *opaque, const uint8_t *p, size_t n)
-{
+static size_t serial_input(void *opaque, const uint8_t *p, size_t n) {
     struct vm *vm = opaque;
 
     return vm->machine ? uart_receive(machine_serial(vm->machine), p, n) : 0;
 }
 
-static void serial_writable(void *opaque)
-{
+static void serial_writable(void *opaque) {
     struct vm *vm = opaque;
 
     if (vm->machine)
         uart_writable(machine_serial(vm->machine));
 }
 
-static size_t console_write(void *opaque, const uint8_t *p, size_t n)
-{
-    return chardev_write(((struct vm *)opaque)->console, p, n);
+static size_t console_write(void *opaque, const uint8_t *p, size_t n) {
+    struct vm *vm = opaque;
+
+    return vm->console ? chardev_write(vm->console, p, n) : n;
 }
 
-static void resume_console(void *opaque)
-{
-    chardev_resume_input(((struct vm *)opaque)->console);
-}
+static void resume_console(void *opaque) { chardev_resume_input(((struct vm *)opaque)->console); }
 
-static void console_can_receive(void *opaque)
-{
+static void console_can_receive(void *opaque) {
     struct vm *vm = opaque;
 
     loop_post(vm->loop, resume_console, vm);
 }
 
-static size_t console_input(void *opaque, const uint8_t *p, size_t n)
-{
+static size_t console_input(void *opaque, const uint8_t *p, size_t n) {
     struct vm *vm = opaque;
 
     return vm->machine ? virtio_console_receive(machine_console(vm->machine), p, n) : 0;
 }
 
-static void console_writable(void *opaque)
-{
+static void console_writable(void *opaque) {
     struct vm *vm = opaque;
 
     if (vm->machine)
         virtio_console_writable(machine_console(vm->machine));
 }
 
-static void leave(void *opaque)
-{
+static void leave(void *opaque) {
     struct vm *vm = opaque;
 
     vm->exit_code = EXIT_GUEST_OFF;
@@ -109,13 +107,18 @@ static void leave(void *opaque)
 
 /* ---- endings ---- */
 
-static void machine_ended(void *opaque, enum machine_end how, unsigned code)
-{
+static void machine_ended(void *opaque, enum machine_end how, unsigned code) {
     struct vm *vm = opaque;
 
+    if (vm->serial)
+        chardev_flush(vm->serial); /* the guest's last words before ours */
     switch (how) {
-    case MACHINE_POWERED_OFF: vm->exit_code = EXIT_GUEST_OFF; break;
-    case MACHINE_DEBUG_EXIT: vm->exit_code = (int)(code & 0xff); break;
+    case MACHINE_POWERED_OFF:
+        vm->exit_code = EXIT_GUEST_OFF;
+        break;
+    case MACHINE_DEBUG_EXIT:
+        vm->exit_code = (int)(code & 0xff);
+        break;
     case MACHINE_RESET:
         vm->exit_code = EXIT_GUEST_DOWN;
         log_notice("the guest asked for a reset; --no-reboot ends it here");
@@ -132,8 +135,7 @@ static void machine_ended(void *opaque, enum machine_end how, unsigned code)
     loop_stop(vm->loop);
 }
 
-static void on_term(void *opaque)
-{
+static void on_term(void *opaque) {
     struct vm *vm = opaque;
 
     if (vm->term_seen) {
@@ -142,23 +144,32 @@ static void on_term(void *opaque)
         return;
     }
     vm->term_seen = true;
-    log_notice("SIGTERM: pressing the guest's power button; a second SIGTERM ends the machine at once");
+    log_notice("pressing the guest's power button; a second SIGTERM ends the machine at once");
     if (vm->machine)
         machine_power_button(vm->machine);
 }
 
-static void on_int(void *opaque)
-{
+static void on_int(void *opaque) {
     struct vm *vm = opaque;
 
     vm->exit_code = EXIT_OURS;
+    log_notice("interrupted: the machine ends here, the guest was not shut down");
     loop_stop(vm->loop);
 }
 
+static void was_reset(void *opaque, bool crashed) {
+    struct vm *vm = opaque;
+
+    if (crashed && !vm->crash_seen++) /* a guest that crashes early does so again and again */
+        log_warning(
+            "the guest crashed (triple fault) and was reset; --no-reboot would end it instead");
+}
+
+static void disk_failed(void *opaque, const struct error *e) { log_error("%s", e->text); }
+
 /* ---- opening what the options name ---- */
 
-static int open_lines(struct vm *vm, struct error *err)
-{
+static int open_lines(struct vm *vm, struct error *err) {
     struct chardev_user user = {serial_input, serial_writable, leave, vm};
 
     vm->serial = chardev_open(vm->loop, vm->options.serial, err);
@@ -175,12 +186,29 @@ static int open_lines(struct vm *vm, struct error *err)
     return 0;
 }
 
-static int open_backends(struct vm *vm, struct machine_config *m, struct error *err)
-{
+/* The lock on an image would only say that somebody has it. */
+static int check_disks_differ(const struct options *o, unsigned i, struct error *err) {
+    struct stat a, b;
+
+    if (stat(o->disk[i].path, &a) < 0)
+        return 0; /* block_open says why */
+    for (unsigned k = 0; k < i; k++)
+        if (stat(o->disk[k].path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino &&
+            !(o->disk[i].readonly && o->disk[k].readonly))
+            return error_set(err, -EINVAL,
+                             "--disk: '%s' is given twice: give each disk an image of its own",
+                             o->disk[i].path);
+    return 0;
+}
+
+static int open_backends(struct vm *vm, struct machine_config *m, struct error *err) {
     for (unsigned i = 0; i < vm->options.disks; i++) {
+        if (check_disks_differ(&vm->options, i, err) < 0)
+            return -EINVAL;
         vm->disk[i] = block_open(vm->loop, &vm->options.disk[i], err);
         if (!vm->disk[i])
             return -EINVAL;
+        block_set_error_fn(vm->disk[i], disk_failed, vm);
         m->disk[m->disks++] = vm->disk[i];
     }
     for (unsigned i = 0; i < vm->options.nics; i++) {
@@ -197,8 +225,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
     return 0;
 }
 
-static int make_machine(struct vm *vm, struct error *err)
-{
+static int make_machine(struct vm *vm, struct error *err) {
     struct options *o = &vm->options;
     struct machine_config m = {
         .name = o->name,
@@ -215,21 +242,18 @@ static int make_machine(struct vm *vm, struct error *err)
         .no_reboot = o->no_reboot,
         .debug_exit = o->debug_exit,
         .ended = machine_ended,
+        .was_reset = was_reset,
         .opaque = vm,
     };
     int r = open_backends(vm, &m, err);
 
-    if (r == 0)
-        r = open_lines(vm, err);
-    if (r == 0) {
-        vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
-        r = vm->machine ? 0 : -EINVAL;
-    }
-    return r;
+    if (r < 0)
+        return r;
+    vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
+    return vm->machine ? open_lines(vm, err) : -EINVAL;
 }
 
-static void close_all(struct vm *vm)
-{
+static void close_all(struct vm *vm) {
     machine_free(vm->machine);
     vm->machine = NULL;
     pthread_mutex_lock(&vm->lock);
@@ -243,67 +267,97 @@ static void close_all(struct vm *vm)
     loop_free(vm->loop);
 }
 
-static int run(struct vm *vm, struct error *err)
-{
+/* The host ran out of something, rather than the user having asked for something impossible. */
+static bool is_our_failure(const struct error *err) {
+    return err->code == -ENOMEM || err->code == -EMFILE || err->code == -ENFILE;
+}
+
+static int run(struct vm *vm, struct error *err) {
     int r = 0;
 
     vm->loop = loop_new(&vm->lock, err);
     if (!vm->loop)
         return EXIT_OURS;
-    if (loop_signal(vm->loop, SIGTERM, on_term, vm, err) < 0 || loop_signal(vm->loop, SIGHUP, on_term, vm, err) < 0 ||
+    if (loop_signal(vm->loop, SIGTERM, on_term, vm, err) < 0 ||
+        loop_signal(vm->loop, SIGHUP, on_term, vm, err) < 0 ||
         loop_signal(vm->loop, SIGINT, on_int, vm, err) < 0)
         r = EXIT_OURS;
     else if (make_machine(vm, err) < 0)
-        r = EXIT_BAD_INPUT;
+        r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;
     else if (machine_start(vm->machine, err) < 0)
         r = EXIT_OURS;
     if (r == 0) {
         loop_run(vm->loop);
         r = vm->exit_code;
     }
+    if (vm->machine)
+        machine_stop(vm->machine);
     return r;
 }
 
-static int enable_traces(struct options *o)
-{
+/* True if that was all that was asked for. */
+static bool enable_traces(const struct options *o, struct error *err) {
     for (unsigned i = 0; i < o->traces; i++) {
         if (!strcmp(o->trace[i], "help")) {
             trace_list(stdout);
-            return 1;
+            return true;
         }
-        if (!trace_enable(o->trace[i]))
-            log_warning("--trace: no event matches '%s'; '--trace help' lists them", o->trace[i]);
+        if (!trace_enable(o->trace[i])) {
+            error_set(err, -EINVAL, "--trace: no event matches '%s': '--trace help' lists them",
+                      o->trace[i]);
+            return true;
+        }
     }
-    return 0;
+    return false;
 }
 
-int main(int argc, char **argv)
-{
+/* Does what needs no machine; true if that was all. */
+static bool answer(struct options *o, int argc, char **argv, struct error *err) {
+    if (options_parse(o, argc, argv, err) < 0)
+        return true;
+    if (o->help)
+        options_help(stdout);
+    else if (o->help_man)
+        options_help_man(stdout, VERSION);
+    else if (o->version)
+        puts("viv-vm " VERSION);
+    else
+        return enable_traces(o, err);
+    return true;
+}
+
+/* A closed standard descriptor would be given to the next file opened, a disk image say, and the
+ * guest's console be written into it. */
+static void fill_standard_descriptors(void) {
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+int main(int argc, char **argv) {
     struct vm vm = {.lock = PTHREAD_MUTEX_INITIALIZER, .exit_code = EXIT_OURS};
     struct error err = {0};
+    char prefix[80];
     int code;
 
-    log_init("viv-vm", LOG_LEVEL_NOTICE);
+    fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
-    if (options_parse(&vm.options, argc, argv, &err) < 0) {
-        log_error("%s", err.text);
-        options_done(&vm.options);
-        return EXIT_BAD_INPUT;
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */
+    log_init("viv-vm", LOG_LEVEL_NOTICE);
+    if (answer(&vm.options, argc, argv, &err)) {
+        code = err.code ? EXIT_BAD_INPUT : fflush(stdout) ? EXIT_OURS : 0;
+    } else {
+        snprintf(prefix, sizeof(prefix), "viv-vm/%s", vm.options.name);
+        if (*vm.options.name)
+            log_init(prefix, LOG_LEVEL_NOTICE);
+        terminal_guard();
+        code = run(&vm, &err);
+        terminal_restore();
     }
-    if (vm.options.help || vm.options.version) {
-        if (vm.options.help)
-            options_help(stdout);
-        else
-            puts("viv-vm " VERSION);
-        options_done(&vm.options);
-        return 0;
-    }
-    if (enable_traces(&vm.options)) {
-        options_done(&vm.options);
-        return 0;
-    }
-    code = run(&vm, &err);
-    terminal_restore();
     if (err.code)
         log_error("%s", err.text);
     if (vm.options.stats && vm.machine)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/cpu.h"
+#include "cpu/cpuid.h"
 #include "vm/chardev.h"
 
 #define MEMORY_MIN (16ull << 20)
@@ -15,8 +17,7 @@
 
 /* ---- values ---- */
 
-static int parse_size(const char *s, uint64_t *ret, struct error *err)
-{
+static int parse_size(const char *s, uint64_t *ret, struct error *err) {
     char *end;
     unsigned long long v;
     unsigned shift = 0;
@@ -28,13 +29,14 @@ static int parse_size(const char *s, uint64_t *ret, struct error *err)
         end++;
     }
     if (end == s || *end || errno || v > UINT64_MAX >> shift)
-        return error_set(err, -EINVAL, "'%s' is no size: write a number with K, M, G or T, as in 512M", s);
+        return error_set(err, -EINVAL,
+                         "'%s' is no size: write a number with K, M, G or T, as in 512M", s);
     *ret = (uint64_t)v << shift;
     return 0;
 }
 
-static int parse_number(const char *s, unsigned long min, unsigned long max, unsigned long *ret, struct error *err)
-{
+static int parse_number(const char *s, unsigned long min, unsigned long max, unsigned long *ret,
+                        struct error *err) {
     char *end;
     unsigned long v;
 
@@ -46,8 +48,7 @@ static int parse_number(const char *s, unsigned long min, unsigned long max, uns
     return 0;
 }
 
-static char *copy_value(struct options *o, const char *s)
-{
+static char *copy_value(struct options *o, const char *s) {
     char *copy = strdup(s);
 
     if (!copy || o->copy_count == sizeof(o->copies) / sizeof(o->copies[0])) {
@@ -59,8 +60,7 @@ static char *copy_value(struct options *o, const char *s)
 }
 
 /* Next comma-separated part; a doubled comma stands for one in a value (file names). */
-static char *next_part(char **rest)
-{
+static char *next_part(char **rest) {
     char *from = *rest, *to = from, *start = from;
 
     if (!from)
@@ -79,16 +79,14 @@ static char *next_part(char **rest)
 
 /* ---- one function an option ---- */
 
-static int set_name(struct options *o, const char *v, struct error *err)
-{
+static int set_name(struct options *o, const char *v, struct error *err) {
     if (!*v || strlen(v) > 63)
         return error_set(err, -EINVAL, "a machine's name has 1 to 63 characters");
     o->name = v;
     return 0;
 }
 
-static int set_cpus(struct options *o, const char *v, struct error *err)
-{
+static int set_cpus(struct options *o, const char *v, struct error *err) {
     unsigned long n;
     int r = parse_number(v, 1, MACHINE_MAX_CPUS, &n, err);
 
@@ -98,8 +96,7 @@ static int set_cpus(struct options *o, const char *v, struct error *err)
     return r;
 }
 
-static int set_memory(struct options *o, const char *v, struct error *err)
-{
+static int set_memory(struct options *o, const char *v, struct error *err) {
     int r = parse_size(v, &o->memory, err);
 
     if (r == 0 && (o->memory < MEMORY_MIN || o->memory > MEMORY_MAX))
@@ -108,38 +105,34 @@ static int set_memory(struct options *o, const char *v, struct error *err)
     return r;
 }
 
-static int set_cpu(struct options *o, const char *v, struct error *err)
-{
+static int set_cpu(struct options *o, const char *v, struct error *err) {
+    char why[200];
+
     o->cpu = v;
-    return 0;
+    return cpu_select(v, why, sizeof(why), err) ? 0 : -EINVAL;
 }
 
-static int set_cpu_model(struct options *o, const char *v, struct error *err)
-{
+static int set_cpu_model(struct options *o, const char *v, struct error *err) {
     o->cpu_model = v;
-    return 0;
+    return cpuid_check_model(v, err);
 }
 
-static int set_kernel(struct options *o, const char *v, struct error *err)
-{
+static int set_kernel(struct options *o, const char *v, struct error *err) {
     o->kernel = v;
     return 0;
 }
 
-static int set_initrd(struct options *o, const char *v, struct error *err)
-{
+static int set_initrd(struct options *o, const char *v, struct error *err) {
     o->initrd = v;
     return 0;
 }
 
-static int set_append(struct options *o, const char *v, struct error *err)
-{
+static int set_append(struct options *o, const char *v, struct error *err) {
     o->append = v;
     return 0;
 }
 
-static int set_disk(struct options *o, const char *v, struct error *err)
-{
+static int set_disk(struct options *o, const char *v, struct error *err) {
     struct block_options *d = &o->disk[o->disks];
     char *rest, *part;
 
@@ -148,7 +141,9 @@ static int set_disk(struct options *o, const char *v, struct error *err)
     rest = copy_value(o, v);
     part = next_part(&rest);
     if (!part || !*part)
-        return error_set(err, -EINVAL, "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
+        return error_set(
+            err, -EINVAL,
+            "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part, .format = "raw"};
     while ((part = next_part(&rest))) {
         if (!strncmp(part, "format=", 7))
@@ -156,29 +151,41 @@ static int set_disk(struct options *o, const char *v, struct error *err)
         else if (!strcmp(part, "readonly") || !strcmp(part, "readonly=on"))
             d->readonly = true;
         else if (strcmp(part, "readonly=off") != 0)
-            return error_set(err, -EINVAL, "'%s' is no property of a disk: use format=raw or readonly", part);
+            return error_set(err, -EINVAL,
+                             "'%s' is no property of a disk: use format=raw or readonly", part);
     }
     if (strcmp(d->format, "raw") != 0)
-        return error_set(err, -EINVAL, "disk '%s': the format '%s' is not supported: use format=raw", d->path, d->format);
+        return error_set(err, -EINVAL,
+                         "disk '%s': the format '%s' is not supported: use format=raw", d->path,
+                         d->format);
     o->disks++;
     return 0;
 }
 
-static int parse_mac(const char *s, uint8_t mac[6], struct error *err)
-{
-    char tail;
+static int parse_mac(const char *s, uint8_t mac[6], struct error *err) {
+    static const uint8_t none[6];
+    bool good = strlen(s) == 17;
 
-    if (strlen(s) != 17 || sscanf(s, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%c", mac, mac + 1, mac + 2, mac + 3, mac + 4,
-                                  mac + 5, &tail) != 6)
-        return error_set(err, -EINVAL, "'%s' is no MAC address: write six pairs of hex digits, as in 52:54:00:12:34:56", s);
+    for (unsigned i = 0; good && i < 17; i++)
+        good = i % 3 == 2 ? s[i] == ':' : isxdigit((unsigned char)s[i]) != 0;
+    if (!good)
+        return error_set(
+            err, -EINVAL,
+            "'%s' is no MAC address: write six pairs of hex digits, as in 52:54:00:12:34:56", s);
+    for (unsigned i = 0; i < 6; i++)
+        mac[i] = (uint8_t)strtoul(s + 3 * i, NULL, 16); /* ends at the colon */
     if (mac[0] & 1)
-        return error_set(err, -EINVAL, "the MAC address '%s' is a multicast address: its first byte must be even", s);
+        return error_set(err, -EINVAL,
+                         "the MAC address '%s' is a multicast address: its first byte must be even",
+                         s);
+    if (!memcmp(mac, none, sizeof(none)))
+        return error_set(err, -EINVAL,
+                         "the MAC address '%s' is nobody's: take one such as 52:54:00:12:34:56", s);
     return 0;
 }
 
 /* tcp:ADDRESS:HOSTPORT:GUESTPORT; the address may be an IPv6 one in brackets, or empty for all. */
-static int parse_forward(const char *s, struct net_forward *f, struct error *err)
-{
+static int parse_forward(const char *s, struct net_forward *f, struct error *err) {
     static const char form[] = "write it as tcp:127.0.0.1:2222:22";
     const char *address, *end, *colon;
     struct in6_addr six;
@@ -199,7 +206,8 @@ static int parse_forward(const char *s, struct net_forward *f, struct error *err
     if (!*f->host)
         strcpy(f->host, "0.0.0.0");
     if (!inet_pton(AF_INET, f->host, &four) && !inet_pton(AF_INET6, f->host, &six))
-        return error_set(err, -EINVAL, "the forward's address '%s' is not numeric: %s", f->host, form);
+        return error_set(err, -EINVAL, "the forward's address '%s' is not numeric: %s", f->host,
+                         form);
     if (*end == ']')
         end++;
     colon = *end == ':' ? strchr(end + 1, ':') : NULL;
@@ -216,8 +224,7 @@ static int parse_forward(const char *s, struct net_forward *f, struct error *err
     return 0;
 }
 
-static int set_nic(struct options *o, const char *v, struct error *err)
-{
+static int set_nic(struct options *o, const char *v, struct error *err) {
     struct options_nic *n = &o->nic[o->nics];
     char *rest, *part;
     int r;
@@ -225,22 +232,26 @@ static int set_nic(struct options *o, const char *v, struct error *err)
     if (!strcmp(v, "none"))
         return 0;
     if (o->nics == MACHINE_MAX_NICS)
-        return error_set(err, -EINVAL, "a machine has at most %d network interfaces", MACHINE_MAX_NICS);
+        return error_set(err, -EINVAL, "a machine has at most %d network interfaces",
+                         MACHINE_MAX_NICS);
     *n = (struct options_nic){0};
     rest = copy_value(o, v);
     part = next_part(&rest);
     if (!part || strcmp(part, "user") != 0)
-        return error_set(err, -EINVAL, "'%s' is no kind of network: use --nic user or --nic none", part ? part : "");
+        return error_set(err, -EINVAL, "'%s' is no kind of network: use --nic user or --nic none",
+                         part ? part : "");
     while ((part = next_part(&rest))) {
         if (!strncmp(part, "mac=", 4)) {
             r = parse_mac(part + 4, n->mac, err);
             n->mac_given = true;
         } else if (!strncmp(part, "forward=", 8)) {
             if (n->forwards == OPTIONS_MAX_FORWARDS)
-                return error_set(err, -EINVAL, "a network interface has at most %d forwards", OPTIONS_MAX_FORWARDS);
+                return error_set(err, -EINVAL, "a network interface has at most %d forwards",
+                                 OPTIONS_MAX_FORWARDS);
             r = parse_forward(part + 8, &n->forward[n->forwards++], err);
         } else {
-            r = error_set(err, -EINVAL, "'%s' is no property of a network interface: use mac= or forward=", part);
+            r = error_set(err, -EINVAL,
+                          "'%s' is no property of a network interface: use mac= or forward=", part);
         }
         if (r < 0)
             return r;
@@ -249,58 +260,57 @@ static int set_nic(struct options *o, const char *v, struct error *err)
     return 0;
 }
 
-static int set_line(const char **to, const char *what, const char *v, struct error *err)
-{
+static int set_line(const char **to, const char *what, const char *v, struct error *err) {
     if (!chardev_spec_valid(v))
-        return error_set(err, -EINVAL, "'%s' is no place for the %s: use stdio, file:PATH, unix:PATH or none", v, what);
+        return error_set(err, -EINVAL,
+                         "'%s' is no place for the %s: use stdio, file:PATH, unix:PATH or none", v,
+                         what);
     *to = v;
     return 0;
 }
 
-static int set_serial(struct options *o, const char *v, struct error *err)
-{
+static int set_serial(struct options *o, const char *v, struct error *err) {
     return set_line(&o->serial, "serial port", v, err);
 }
 
-static int set_console(struct options *o, const char *v, struct error *err)
-{
+static int set_console(struct options *o, const char *v, struct error *err) {
     return set_line(&o->console, "console", v, err);
 }
 
-static int set_trace(struct options *o, const char *v, struct error *err)
-{
+static int set_trace(struct options *o, const char *v, struct error *err) {
     if (o->traces == OPTIONS_MAX_TRACES)
-        return error_set(err, -EINVAL, "at most %d --trace patterns can be given", OPTIONS_MAX_TRACES);
+        return error_set(err, -EINVAL, "at most %d --trace patterns can be given",
+                         OPTIONS_MAX_TRACES);
     o->trace[o->traces++] = v;
     return 0;
 }
 
-static int set_no_reboot(struct options *o, const char *v, struct error *err)
-{
+static int set_no_reboot(struct options *o, const char *v, struct error *err) {
     o->no_reboot = true;
     return 0;
 }
 
-static int set_debug_exit(struct options *o, const char *v, struct error *err)
-{
+static int set_debug_exit(struct options *o, const char *v, struct error *err) {
     o->debug_exit = true;
     return 0;
 }
 
-static int set_stats(struct options *o, const char *v, struct error *err)
-{
+static int set_stats(struct options *o, const char *v, struct error *err) {
     o->stats = true;
     return 0;
 }
 
-static int set_help(struct options *o, const char *v, struct error *err)
-{
+static int set_help(struct options *o, const char *v, struct error *err) {
     o->help = true;
     return 0;
 }
 
-static int set_version(struct options *o, const char *v, struct error *err)
-{
+static int set_help_man(struct options *o, const char *v, struct error *err) {
+    o->help_man = true;
+    return 0;
+}
+
+static int set_version(struct options *o, const char *v, struct error *err) {
     o->version = true;
     return 0;
 }
@@ -315,26 +325,52 @@ static const struct option table[] = {
     {"name", "N", set_name, "name of the machine, in messages", "--name web"},
     {"cpus", "N", set_cpus, "number of processors (1 in this version)", "--cpus 1"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
-    {"cpu", "BACKEND", set_cpu, "what executes the guest: auto, or ref (the interpreter); default auto, --stats says what it chose and why", "--cpu ref"},
-    {"cpu-model", "MODEL", set_cpu_model, "what the guest's CPUID offers: host (all that this host can execute and we implement), x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host); default host", "--cpu-model x86-64-v2"},
-    {"kernel", "FILE", set_kernel, "kernel to boot: Linux bzImage, or an ELF file with a PVH entry", "--kernel vmlinuz"},
+    {"cpu", "BACKEND", set_cpu,
+     "what executes the guest: auto, or ref (the interpreter); default auto, --stats says what it "
+     "chose and why",
+     "--cpu ref"},
+    {"cpu-model", "MODEL", set_cpu_model,
+     "what the guest's CPUID offers: host (all that this host can execute and we implement), "
+     "x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host); default host",
+     "--cpu-model x86-64-v2"},
+    {"kernel", "FILE", set_kernel, "kernel to boot: Linux bzImage, or an ELF file with a PVH entry",
+     "--kernel vmlinuz"},
     {"initrd", "FILE", set_initrd, "initial RAM disk for the kernel", "--initrd initrd.img"},
-    {"append", "STRING", set_append, "command line of the kernel", "--append 'root=/dev/vda console=ttyS0'"},
-    {"disk", "FILE[,format=raw][,readonly]", set_disk, "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written twice", "--disk debian.raw --disk data.raw,readonly"},
-    {"nic", "user[,mac=MAC][,forward=tcp:ADDRESS:PORT:GUESTPORT]...|none", set_nic, "a virtio network interface behind user-mode NAT: DHCP, 10.0.2.2 is the host; forwards open ports of the host; default none", "--nic user,forward=tcp:127.0.0.1:2222:22"},
-    {"serial", "stdio|file:PATH|unix:PATH|none", set_serial, "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, Ctrl-] twice sends one", "--serial unix:/tmp/web.serial"},
-    {"console", "stdio|file:PATH|unix:PATH|none", set_console, "adds a virtio console (hvc0) that goes there", "--console unix:/tmp/web.console --serial none"},
-    {"no-reboot", NULL, set_no_reboot, "end with code 3 instead when the guest resets or crashes", "--no-reboot"},
-    {"trace", "PATTERN", set_trace, "print trace events whose names match; may be repeated; 'help' lists them", "--trace 'virtio_*'"},
-    {"stats", NULL, set_stats, "print counters, and the CPU backend with the reason for it, at the end", "--stats"},
-    {"debug-exit", NULL, set_debug_exit, "a 32-bit port at 0xf4: writing v ends the program with exit code (v<<1)|1", "--debug-exit"},
+    {"append", "STRING", set_append, "command line of the kernel",
+     "--append 'root=/dev/vda console=ttyS0'"},
+    {"disk", "FILE[,format=raw][,readonly]", set_disk,
+     "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
+     "twice",
+     "--disk debian.raw --disk data.raw,readonly"},
+    {"nic", "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|none", set_nic,
+     "a virtio network interface behind user-mode NAT: DHCP, 10.0.2.2 is the host; forwards open "
+     "ports of the host; default none",
+     "--nic user,forward=tcp:127.0.0.1:2222:22"},
+    {"serial", "stdio|file:PATH|unix:PATH|none", set_serial,
+     "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, "
+     "Ctrl-] twice sends one",
+     "--serial unix:/tmp/web.serial"},
+    {"console", "stdio|file:PATH|unix:PATH|none", set_console,
+     "adds a virtio console (hvc0) that goes there",
+     "--console unix:/tmp/web.console --serial none"},
+    {"no-reboot", NULL, set_no_reboot, "end with code 3 instead when the guest resets or crashes",
+     "--no-reboot"},
+    {"trace", "PATTERN", set_trace,
+     "print trace events whose names match; may be repeated; 'help' lists them",
+     "--trace 'virtio_*'"},
+    {"stats", NULL, set_stats,
+     "print counters, and the CPU backend with the reason for it, at the end", "--stats"},
+    {"debug-exit", NULL, set_debug_exit,
+     "a 32-bit port at 0xf4: writing v ends the program with exit code (v<<1)|1", "--debug-exit"},
     {"version", NULL, set_version, "print the version and end", "--version"},
     {"help", NULL, set_help, "print this text and end", "--help"},
+    {"help-man", NULL, set_help_man, "print this text as a manual page and end",
+     "--help-man >viv-vm.1; man ./viv-vm.1"},
 };
 enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
 
-static const struct option *find_option(const char *arg, const char **ret_value, struct error *err)
-{
+static const struct option *find_option(const char *arg, const char **ret_value,
+                                        struct error *err) {
     size_t n = strcspn(arg, "=");
 
     for (unsigned i = 0; i < OPTIONS; i++)
@@ -342,24 +378,34 @@ static const struct option *find_option(const char *arg, const char **ret_value,
             *ret_value = arg[n] ? arg + n + 1 : NULL;
             return &table[i];
         }
-    error_set(err, -EINVAL, "there is no option '--%.*s': 'viv-vm --help' lists them all", (int)(n < 60 ? n : 60), arg);
+    error_set(err, -EINVAL, "there is no option '--%.*s': 'viv-vm --help' lists them all",
+              (int)(n < 60 ? n : 60), arg);
     return NULL;
 }
 
-static int parse_one(struct options *o, int argc, char **argv, int *i, struct error *err)
-{
+/* Another option where a value was due: the value was forgotten. (--opt=VALUE takes any value.) */
+static bool is_option(const char *arg) {
+    const char *value;
+
+    return !strncmp(arg, "--", 2) && find_option(arg + 2, &value, NULL);
+}
+
+static int parse_one(struct options *o, int argc, char **argv, int *i, struct error *err) {
     const char *arg = argv[*i], *value;
     const struct option *opt;
     int r;
 
     if (strncmp(arg, "--", 2) != 0 || !arg[2])
-        return error_set(err, -EINVAL, "'%.60s' is no option: options begin with --, 'viv-vm --help' lists them all", arg);
+        return error_set(
+            err, -EINVAL,
+            "'%.60s' is no option: options begin with --, 'viv-vm --help' lists them all", arg);
     opt = find_option(arg + 2, &value, err);
     if (!opt)
         return -EINVAL;
     if (opt->value && !value) {
-        if (*i + 1 >= argc)
-            return error_set(err, -EINVAL, "--%s needs a value (%s), as in %s", opt->name, opt->value, opt->example);
+        if (*i + 1 >= argc || is_option(argv[*i + 1]))
+            return error_set(err, -EINVAL, "--%s needs a value (%s), as in %s", opt->name,
+                             opt->value, opt->example);
         value = argv[++*i];
     }
     if (!opt->value && value)
@@ -368,23 +414,28 @@ static int parse_one(struct options *o, int argc, char **argv, int *i, struct er
     return r < 0 ? error_prefix(err, "--%s", opt->name) : 0;
 }
 
-static int check(const struct options *o, struct error *err)
-{
-    if (o->help || o->version)
+static int check(const struct options *o, struct error *err) {
+    if (o->help || o->help_man || o->version)
         return 0;
     for (unsigned i = 0; i < o->traces; i++)
         if (!strcmp(o->trace[i], "help"))
             return 0;
     if (!o->kernel)
-        return error_set(err, -EINVAL, "there is nothing to boot: give a kernel with --kernel FILE");
+        return error_set(err, -EINVAL,
+                         "there is nothing to boot: give a kernel with --kernel FILE");
     if (!strcmp(o->serial, "stdio") && o->console && !strcmp(o->console, "stdio"))
-        return error_set(err, -EINVAL, "--serial and --console both want stdio: give one of them another place");
+        return error_set(err, -EINVAL,
+                         "--serial and --console both want stdio: give one of them another place");
     return 0;
 }
 
-int options_parse(struct options *o, int argc, char **argv, struct error *err)
-{
-    *o = (struct options){.name = "vm", .cpu = "auto", .cpu_model = "host", .serial = "stdio", .cpus = 1, .memory = 512ull << 20};
+int options_parse(struct options *o, int argc, char **argv, struct error *err) {
+    *o = (struct options){.name = "",
+                          .cpu = "auto",
+                          .cpu_model = "host",
+                          .serial = "stdio",
+                          .cpus = 1,
+                          .memory = 512ull << 20};
     for (int i = 1; i < argc; i++) {
         int r = parse_one(o, argc, argv, &i, err);
         if (r < 0)
@@ -393,22 +444,106 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err)
     return check(o, err);
 }
 
-void options_done(struct options *o)
-{
+void options_done(struct options *o) {
     while (o->copy_count)
         free(o->copies[--o->copy_count]);
 }
 
-void options_help(FILE *f)
-{
-    fprintf(f, "viv-vm runs one virtual machine.\n\nusage: viv-vm --kernel FILE [OPTION]...\n\n");
+/* What stands before and behind the table, in --help and in the manual page. */
+static const char usage[] = "viv-vm --kernel FILE [OPTION]...";
+static const char example[] =
+    "viv-vm --memory 1G --kernel vmlinuz --initrd initrd.img \\\n"
+    "    --append 'root=LABEL=root console=ttyS0' --disk debian12.raw \\\n"
+    "    --nic user,forward=tcp:127.0.0.1:2222:22\n";
+static const struct {
+    const char *what, *meaning;
+} signals[] =
+    {
+        {"SIGTERM, SIGHUP",
+         "press the guest's power button; the second one ends the program with code 1"},
+        {"SIGINT", "ends the program with code 1; the guest is not shut down"},
+},
+  codes[] = {
+      {"0", "the guest powered off, or the user left with Ctrl-] q"},
+      {"1", "viv-vm itself failed, or was ended by a signal"},
+      {"2", "a bad option, or a file that cannot be used"},
+      {"3", "under --no-reboot: the guest crashed (triple fault, panic) or asked for a reset"},
+      {"other", "what the guest wrote to the port of --debug-exit"},
+};
+
+void options_help(FILE *f) {
+    fprintf(f, "viv-vm runs one virtual machine.\n\nusage: %s\n\n", usage);
     for (unsigned i = 0; i < OPTIONS; i++)
-        fprintf(f, "  --%s%s%s\n      %s.\n      example: %s\n", table[i].name, table[i].value ? " " : "",
-                table[i].value ? table[i].value : "", table[i].help, table[i].example);
-    fprintf(f, "\nA Debian guest with its disk, network and ssh on port 2222 of this host:\n"
-               "  viv-vm --memory 1G --kernel vmlinuz --initrd initrd.img --append 'root=LABEL=root console=ttyS0' \\\n"
-               "         --disk debian12.raw --nic user,forward=tcp:127.0.0.1:2222:22\n"
-               "\nSignals: SIGTERM presses the power button (a second one ends the program), SIGINT ends it.\n"
-               "Exit codes: 0 the guest powered off or the user left, 1 viv-vm itself failed, 2 bad option or file,\n"
-               "3 the guest crashed or asked for a reset under --no-reboot; with --debug-exit what the guest says.\n");
+        fprintf(f, "  --%s%s%s\n      %s.\n      example: %s\n", table[i].name,
+                table[i].value ? " " : "", table[i].value ? table[i].value : "", table[i].help,
+                table[i].example);
+    fprintf(
+        f,
+        "\nA Debian guest with its disk, its network, and its ssh on port 2222 of this host:\n  %s",
+        example);
+    fprintf(f, "\nSignals:\n");
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        fprintf(f, "  %-16s%s\n", signals[i].what, signals[i].meaning);
+    fprintf(f, "\nExit codes:\n");
+    for (unsigned i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+        fprintf(f, "  %-7s%s\n", codes[i].what, codes[i].meaning);
+}
+
+/* Text for roff: no hyphens for minus signs, nothing taken for a request. */
+static void roff(FILE *f, const char *s) {
+    for (bool begin = true; *s; begin = *s++ == '\n') {
+        if (begin && (*s == '.' || *s == '\''))
+            fputs("\\&", f);
+        if (*s == '-')
+            fputs("\\-", f);
+        else if (*s == '\\')
+            fputs("\\e", f);
+        else if (*s == '\'')
+            fputs("\\(aq", f);
+        else
+            fputc(*s, f);
+    }
+}
+
+static void roff_item(FILE *f, const char *what, const char *value, const char *meaning) {
+    fputs(".TP\n.B \"", f);
+    roff(f, what);
+    fputs("\"", f);
+    if (value) {
+        fputs(" \"", f);
+        roff(f, value);
+        fputs("\"", f);
+    }
+    fputs("\n", f);
+    roff(f, meaning);
+    fputs("\n", f);
+}
+
+void options_help_man(FILE *f, const char *version) {
+    char name[40];
+
+    fprintf(f,
+            ".TH VIV\\-VM 1 \"\" \"Vivarium %s\" \"Vivarium\"\n.SH NAME\nviv\\-vm \\- run one "
+            "virtual machine\n"
+            ".SH SYNOPSIS\n.B viv\\-vm\n",
+            version);
+    roff(f, usage + strlen("viv-vm "));
+    fputs("\n.SH OPTIONS\n", f);
+    for (unsigned i = 0; i < OPTIONS; i++) {
+        snprintf(name, sizeof(name), "--%s", table[i].name);
+        roff_item(f, name, table[i].value, table[i].help);
+        fputs(".br\nExample: \n.B \"", f);
+        roff(f, table[i].example);
+        fputs("\"\n", f);
+    }
+    fputs(".SH EXAMPLE\nA Debian guest with its disk, its network, and its ssh on port 2222 of "
+          "this host:\n.PP\n.nf\n",
+          f);
+    roff(f, example);
+    fputs(".fi\n.SH SIGNALS\n", f);
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        roff_item(f, signals[i].what, NULL, signals[i].meaning);
+    fputs(".SH EXIT STATUS\n", f);
+    for (unsigned i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+        roff_item(f, codes[i].what, NULL, codes[i].meaning);
 }

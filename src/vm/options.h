@@ -14,7 +14,6 @@
 enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
 
 struct options_nic {
-    bool none;
     bool mac_given;
     uint8_t mac[6];
     struct net_forward forward[OPTIONS_MAX_FORWARDS];
@@ -22,7 +21,8 @@ struct options_nic {
 };
 
 struct options {
-    const char *name, *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
+    const char *name; /* empty if not given */
+    const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
     unsigned cpus;
     uint64_t memory;
     struct block_options disk[MACHINE_MAX_DISKS];
@@ -31,7 +31,7 @@ struct options {
     unsigned nics;
     const char *trace[OPTIONS_MAX_TRACES];
     unsigned traces;
-    bool no_reboot, debug_exit, stats, help, version;
+    bool no_reboot, debug_exit, stats, help, help_man, version;
     char *copies[64]; /* split option values, freed by options_done */
     unsigned copy_count;
 };
@@ -40,5 +40,6 @@ struct options {
 int options_parse(struct options *o, int argc, char **argv, struct error *err);
 void options_done(struct options *o);
 void options_help(FILE *f);
+void options_help_man(FILE *f, const char *version); /* the same as a manual page, in roff */
 
 #endif
