@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The three ways to run a benchmark: in QEMU's software CPU, in viv-vm, natively."""
+import base64
+import os
+import pathlib
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from guest_driver import Guest, GuestError  # noqa: E402
+
+VIV = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
+QEMU = os.environ.get("QEMU", "qemu-system-x86_64")
+GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
+SETTLE = 0.02  # until a machine that waits for input has gone to sleep
+
+
+def cpu_seconds(pid):
+    """User plus system time of a process with all its threads, ended ones too, to the nanosecond."""
+    return time.clock_gettime((~pid << 3) | 2)  # the clock of clock_getcpuclockid(3)
+
+
+def beyond_ram(pid, ram):
+    """(resident, private) MiB of a process without the guest's RAM: without the mappings that are RAM.
+
+    Those are the ones on viv-vm's memory file, or what can be nothing else: as large as the RAM,
+    readable and writable, without a file.
+    """
+    size = {"Size": 0, "Rss": 0, "Private_Clean": 0, "Private_Dirty": 0}
+    total, found, skip = dict(size), 0, False
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as f:
+        for line in f:
+            head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)", line)
+            if head:
+                length = int(head[2], 16) - int(head[1], 16)
+                skip = head[4].startswith("/memfd:guest-memory") or (
+                    length == ram and head[3].startswith("rw-") and not head[4])
+                found += length if skip else 0
+                continue
+            name, value = line.split()[:2]
+            if name[:-1] in total and not skip:
+                total[name[:-1]] += int(value)
+    if found < ram * 0.9:
+        raise GuestError("the guest's RAM was not found among the process's mappings")
+    return total["Rss"] / 1024, (total["Private_Clean"] + total["Private_Dirty"]) / 1024
+
+
+class Machine:
+    """What QEMU and viv-vm have in common. Both get the same kernel, initrd, disk and RAM."""
+    name = None
+
+    def __init__(self, out):
+        self.out = out
+        self.guest = None
+
+    def start(self, ram, initrd, append, disk, readonly=False):
+        argv = self.argv(ram, GUEST / "vmlinuz", initrd, append, disk, readonly)
+        self.ram = ram << 20
+        self.guest = Guest([str(a) for a in argv], log=self.out / f"console-{self.name}.log")
+
+    def close(self):
+        if self.guest:
+            self.guest.close()
+            self.guest = None
+
+    def cpu(self):
+        return cpu_seconds(self.guest.process.pid)
+
+    def settled_cpu(self):
+        time.sleep(SETTLE)
+        return self.cpu()
+
+    # ---- the tiny guest with the kernels of guest/ in it ----
+
+    def boot_tiny(self):
+        """Seconds of CPU time from exec to the mark that init prints; the guest waits there."""
+        serve = ("read x; modprobe virtio_blk; modprobe virtio_net; ip addr add 10.0.2.15/24 dev eth0; "
+                 "ip link set eth0 up; ip route add default via 10.0.2.2; exec bench serve")
+        word = base64.b64encode(serve.encode()).decode()
+        self.start(256, self.out / "bench.cpio.gz", f"console=ttyS0 quiet viv.run64={word}",
+                   self.out / "disk.raw", readonly=True)
+        self.guest.expect(r"BOOTED\n")
+        used = self.cpu()
+        self.guest.send_line()
+        self.guest.expect(r"BENCH READY\n")
+        return used
+
+    def kernel(self, row, server):
+        """(CPU seconds, checksum) of one kernel."""
+        arg = row.arg.format(disk=self.disk, server=f"{self.host}:{server}")
+        self.guest.send_line(f"run {row.key} {row.n} {arg}")
+        match = self.guest.expect(r"START \S+\n", r"FAIL \S+ (.*)\n")
+        if match[0].startswith("FAIL"):
+            raise GuestError(match[1])
+        before = self.settled_cpu()
+        self.guest.send_line("go")
+        match = self.guest.expect(r"END \S+ (\w+) (\d+)\n", r"FAIL \S+ (.*)\n")
+        if match[0].startswith("FAIL"):
+            raise GuestError(match[1])
+        return self.kernel_seconds(self.settled_cpu() - before, int(match[2])), match[1]
+
+    def kernel_seconds(self, outside, inside_ns):
+        return outside
+
+    disk = "/dev/vda"
+    host = "10.0.2.2"
+
+    # ---- Debian ----
+
+    def boot_debian(self):
+        disk = self.out / f"debian-{self.name}.raw"
+        subprocess.run(["cp", "--reflink=auto", "--sparse=always", GUEST / "debian12.raw", disk], check=True)
+        self.start(1024, GUEST / "initrd.img", "root=LABEL=root rw console=ttyS0", disk)
+        self.guest.expect(r"login: ")
+        used = self.cpu()
+        # login() waits for that prompt, which is there already.
+        self.guest._seen -= len("login: ")
+        self.guest.login()
+        self.guest.run("systemctl is-system-running --wait; sync")
+        return used
+
+    def program(self, row):
+        """(CPU seconds, output) of a shell command."""
+        before = self.settled_cpu()
+        output = self.guest.check(f"( {row.arg} ) 2>&1")
+        return self.settled_cpu() - before, output
+
+
+class Viv(Machine):
+    name = "viv-vm"
+
+    def argv(self, ram, kernel, initrd, append, disk, readonly):
+        return [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append,
+                "--disk", f"{disk},readonly" if readonly else disk, "--nic", "user",
+                "--serial", "stdio", *os.environ.get("VIV_OPTIONS", "").split()]
+
+    @staticmethod
+    def version():
+        return subprocess.run([VIV, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Qemu(Machine):
+    name = "QEMU"
+
+    def argv(self, ram, kernel, initrd, append, disk, readonly):
+        return [QEMU, "-accel", "tcg", "-cpu", "max", "-M", os.environ.get("QEMU_MACHINE", "q35"),
+                "-m", ram, "-smp", 1, "-nodefaults", "-display", "none", "-monitor", "none",
+                "-serial", "stdio", "-no-reboot",
+                "-kernel", kernel, "-initrd", initrd, "-append", append,
+                "-drive", f"if=none,id=disk,format=raw,file={disk},readonly={'on' if readonly else 'off'}",
+                "-device", "virtio-blk-pci,drive=disk",
+                "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+                "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
+
+    @staticmethod
+    def version():
+        text = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+        return text.splitlines()[0].replace("emulator version ", "")
+
+
+class Native(Machine):
+    """The same program without a machine around it; it tells its own CPU time."""
+    name = "native"
+    host = "127.0.0.1"
+
+    def boot_tiny(self):
+        self.disk = self.out / "disk.raw"
+        self.guest = Guest([str(self.out / "bench"), "serve"])
+        self.guest.expect(r"BENCH READY\n")
+
+    def kernel_seconds(self, outside, inside_ns):
+        return inside_ns / 1e9
+
+    def program(self, row):
+        begin = os.times()
+        run = subprocess.run(["sh", "-c", row.arg], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, errors="replace")
+        end = os.times()
+        if run.returncode != 0:
+            raise GuestError("this host cannot run it")
+        return (end.children_user + end.children_system - begin.children_user - begin.children_system,
+                run.stdout)
+
+
+class Server:
+    """The host's end of the TCP rows: "sink N" takes N bytes and answers their number, "source N" sends N."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    @staticmethod
+    def _serve(connection):
+        try:
+            with connection, connection.makefile("rb") as stream:
+                what, size = stream.readline().split()
+                left = int(size)
+                if what == b"sink":
+                    while left and (data := stream.read1(min(left, 1 << 18))):
+                        left -= len(data)
+                    connection.sendall(struct.pack("<Q", int(size) - left))
+                else:
+                    data = bytes(i * 7 & 255 for i in range(65536))
+                    while left:
+                        part = data[:min(left, len(data))]
+                        connection.sendall(part)
+                        left -= len(part)
+                    stream.read()  # until the other end closes
+        except (OSError, ValueError):
+            pass  # the guest's end of it reports the failure

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What was measured, and the table that is made of it."""
+import math
+import statistics
+
+PEER, OURS, NATIVE = "QEMU", "viv-vm", "native"
+
+
+def show(value, unit):
+    if value is None:
+        return "-"
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms" if value >= 0.01 else f"{value * 1000:.2f} ms"
+    return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+
+
+def verdict(ratio):
+    """In plain words; below 3 % nobody can tell on a machine that does other things too."""
+    if ratio is None:
+        return "-"
+    if 0.97 < ratio < 1.03:
+        return "equal"
+    factor = max(ratio, 1 / ratio)
+    number = f"{factor:.2f}" if factor < 10 else f"{factor:.1f}" if factor < 100 else f"{factor:.0f}"
+    return f"{number}x {'more' if ratio > 1 else 'less'}"
+
+
+def geomean(values):
+    return math.exp(statistics.fmean(math.log(v) for v in values)) if values else None
+
+
+class Results:
+    def __init__(self, rows):
+        self.rows = rows
+        self.samples = {}  # (row, machine) -> one value a round
+        self.sums = {}  # row -> {machine: set of checksums}
+        self.errors = {}  # row -> {machine: text}
+
+    def add(self, row, name, value):
+        self.samples.setdefault((row.key, name), []).append(value)
+
+    def checksum(self, row, name, value):
+        self.sums.setdefault(row.key, {}).setdefault(name, set()).add(value)
+
+    def fail(self, row, name, text):
+        self.errors.setdefault(row.key, {}).setdefault(name, text)
+
+    def values(self, row, name):
+        """The rounds of one cell, without what the handshake around a kernel cost."""
+        values = self.samples.get((row.key, name), [])
+        null = self.samples.get(("null", name)) if row.kind == "kernel" else None
+        cost = statistics.median(null) if null else 0
+        return [max(v - cost, 1e-6) for v in values] if row.kind == "kernel" else values
+
+    def median(self, row, name):
+        values = self.values(row, name)
+        return statistics.median(values) if values else None
+
+    def void(self, row):
+        """Why a row says nothing, or None."""
+        sums = self.sums.get(row.key, {})
+        if len(set().union(*sums.values())) > 1 if sums else False:
+            told = ", ".join(f"{name} {' or '.join(sorted(s)).strip()[:60]}" for name, s in sums.items())
+            return f"results differ: {told}"
+        for name in (PEER, OURS):
+            if not self.samples.get((row.key, name)):
+                return f"{name}: {self.errors.get(row.key, {}).get(name, 'not measured')}"
+        return None
+
+    def ratios(self, row):
+        """viv-vm against the peer, round by round."""
+        if self.void(row):
+            return []
+        return [ours / peer for peer, ours in zip(self.values(row, PEER), self.values(row, OURS)) if peer > 0]
+
+    def ratio(self, row):
+        ratios = self.ratios(row)
+        return statistics.median(ratios) if ratios else None
+
+    def against_native(self, row, name):
+        native, other = self.median(row, NATIVE), self.median(row, name)
+        return other / native if native and other and not self.void(row) else None
+
+    # ---- the table ----
+
+    def line(self, row):
+        ratios = self.ratios(row)
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if len(ratios) > 1 else "-"
+        slow = self.against_native(row, OURS)
+        return [f"  {row.title}", *(show(self.median(row, n), row.unit) for n in (NATIVE, PEER, OURS)),
+                f"{self.ratio(row):.2f}" if ratios else "void", spread, verdict(self.ratio(row)),
+                f"{slow:.1f}x" if slow else "-"]
+
+    def group_line(self, group):
+        rows = [r for r in self.rows if r.group == group and self.ratio(r)]
+        if len(rows) < 2 or any(r.unit != "s" for r in rows):
+            return None
+        slow = [s for s in (self.against_native(r, OURS) for r in rows) if s]
+        mean = geomean([self.ratio(r) for r in rows])
+        return ["  geometric mean", "", "", "", f"{mean:.2f}", "", verdict(mean),
+                f"{geomean(slow):.1f}x" if slow else "-"]
+
+    def goals(self, goals):
+        """(text, value, PASS/short/not measured) for each goal among the rows."""
+        rows = {r.key: r for r in self.rows}
+        for goal in goals:
+            row = rows.get(goal.key)
+            value = None
+            if row and not self.void(row):
+                value = self.ratio(row) if goal.measure == "ratio" else self.median(row, OURS)
+            state = "not measured" if value is None else "PASS" if value <= goal.limit else "short"
+            yield goal, value, state
+
+    def table(self, about, goals):
+        head = ["", "native", "QEMU TCG", "viv-vm", "ratio", "min-max", "viv-vm needs", "of native"]
+        lines, groups = [head], []
+        for row in self.rows:
+            if row.group not in groups:
+                groups.append(row.group)
+        for group in groups:
+            lines.append([group])
+            lines += [self.line(r) for r in self.rows if r.group == group]
+            mean = self.group_line(group)
+            if mean:
+                lines.append(mean)
+        widths = [max(len(line[i]) for line in lines if len(line) > i and len(line) > 1) for i in range(len(head))]
+        text = ["", f"{about['ours']} against {about['peer']}",
+                f"{about['date']}; {about['host']}; load at the start {about['load']}",
+                f"guest kernel {about['kernel'] or 'unknown'}; {about['rounds']} rounds, medians, {about['seconds']} s;"
+                " CPU time of the whole process; ratio is viv-vm / QEMU, round by round", ""]
+        for line in lines:
+            if len(line) == 1:
+                text += ["", line[0]]
+            else:
+                text.append("  ".join(c.ljust(w) if i == 0 else c.rjust(w)
+                                      for i, (c, w) in enumerate(zip(line, widths))).rstrip())
+        text += ["", *self.remarks(), *self.goal_lines(goals)]
+        return "\n".join(text)
+
+    def remarks(self):
+        slower = [(self.ratio(r), r) for r in self.rows if (self.ratio(r) or 0) >= 1.03]
+        known = [r for r in self.rows if self.ratio(r)]
+        if slower:
+            slower.sort(key=lambda pair: -pair[0])
+            yield f"viv-vm needs more than QEMU in {len(slower)} of {len(known)} rows: " + ", ".join(
+                f"{r.key} {ratio:.1f}x" for ratio, r in slower)
+        elif known:
+            yield f"viv-vm needs more than QEMU in none of {len(known)} rows"
+        reasons = {}
+        for row in self.rows:
+            if self.void(row):
+                reasons.setdefault(self.void(row), []).append(row.key)
+        for reason, keys in reasons.items():
+            yield f"void: {', '.join(keys)}: {reason}"
+
+    def goal_lines(self, goals):
+        for goal, value, state in self.goals(goals):
+            got = "" if value is None else f" (is {value:.2f}{'x' if goal.measure == 'ratio' else ''})"
+            yield f"{state:<13} {goal.text}{got}"
+
+    def as_json(self, about, goals):
+        def cell(row, name):
+            return {"samples": self.samples.get((row.key, name), []), "median": self.median(row, name)}
+
+        return {"about": about, "rows": [
+            {"key": r.key, "group": r.group, "title": r.title, "unit": r.unit, "native": cell(r, NATIVE),
+             "peer": cell(r, PEER), "ours": cell(r, OURS), "ratio": self.ratio(r), "ratios": self.ratios(r),
+             "void": self.void(r)} for r in self.rows],
+            "handshake": {n: self.samples.get(("null", n), []) for n in (NATIVE, PEER, OURS)},
+            "goals": [{"text": g.text, "limit": g.limit, "value": v, "state": s} for g, v, s in self.goals(goals)]}
