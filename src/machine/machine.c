@@ -236,7 +236,7 @@ static void power_request(void *opaque, enum power_event event, unsigned code) {
     case POWER_RESET:
     case POWER_PANIC:
         if (m->config.no_reboot)
-            end(m, event == POWER_RESET ? MACHINE_RESET : MACHINE_CRASHED, 0);
+            end(m, event == POWER_RESET ? MACHINE_RESET : MACHINE_CRASHED, event == POWER_PANIC);
         else if (event == POWER_RESET) /* after a panic the guest decides by itself what to do */
             machine_reset(m);
         break;

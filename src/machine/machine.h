@@ -27,7 +27,7 @@ enum { MACHINE_MAX_DISKS = 16, MACHINE_MAX_NICS = 8, MACHINE_MAX_CPUS = 32 };
 enum machine_end {
     MACHINE_POWERED_OFF, /* the guest switched itself off */
     MACHINE_RESET,       /* the guest asked for a reset, and no_reboot is set */
-    MACHINE_CRASHED,     /* triple fault or panic notice, and no_reboot is set */
+    MACHINE_CRASHED,     /* no_reboot is set and: triple fault (code 0), panic notice (code 1) */
     MACHINE_DEBUG_EXIT,  /* debug-exit port; code says the exit status */
     MACHINE_FAILED,      /* our own failure; machine_error says what */
 };

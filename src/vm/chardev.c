@@ -311,12 +311,11 @@ static void woken(void *opaque, int fd, uint32_t events) {
     c->woken = false;
     flush_out(c);
     notify_writer(c);
-    if (c->in_unpolled && !c->input_len) {
+    if (c->in_unpolled && !c->input_len)
         read_input(c);
-        offer(c);
-        if (c->in_unpolled && !c->input_len)
-            wake_up(c);
-    }
+    offer(c); /* also what a client said that has left */
+    if (c->in_unpolled && !c->input_len)
+        wake_up(c);
 }
 
 /* ---- kinds ---- */

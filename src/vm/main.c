@@ -125,7 +125,8 @@ static void machine_ended(void *opaque, enum machine_end how, unsigned code) {
         break;
     case MACHINE_CRASHED:
         vm->exit_code = EXIT_GUEST_DOWN;
-        log_error("the guest crashed (triple fault or panic); --no-reboot ends it here");
+        log_error("the guest %s; --no-reboot ends it here",
+                  code ? "says that it panicked" : "crashed (triple fault)");
         break;
     case MACHINE_FAILED:
         vm->exit_code = EXIT_OURS;
