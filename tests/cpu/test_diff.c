@@ -2,9 +2,10 @@
 /*
  * Random instructions on the host's processor and on the software CPU must end alike.
  *
- * usage: test_cpu_diff [CASES [SEED [MNEMONIC]]]    (or VIV_DIFF_CASES, VIV_DIFF_SEED in the environment)
- * The same seed gives the same cases. Cases are one instruction, or up to eight in a row; a quarter are in
- * compatibility mode. A host that cannot (no FSGSBASE or AVX2) skips the test and says so.
+ * usage: test_cpu_diff [CASES [SEED [MNEMONIC]]]    (or VIV_DIFF_CASES, VIV_DIFF_SEED in the
+ * environment) The same seed gives the same cases. Cases are one instruction, or up to eight in a
+ * row; a quarter are in compatibility mode. A host that cannot (no FSGSBASE or AVX2) skips the test
+ * and says so.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,8 +103,8 @@ int main(int argc, char **argv) {
         run_cases(&run, cases);
     diff_gen_report(run.gen, &covered, &left_out);
     print_failing_rows(&run);
-    printf("%llu cases, %llu of them ended by an exception; %u rows covered, %u not\n", (unsigned long long)run.cases,
-           (unsigned long long)run.faults, covered, left_out);
+    printf("%llu cases, %llu of them ended by an exception; %u rows covered, %u not\n",
+           (unsigned long long)run.cases, (unsigned long long)run.faults, covered, left_out);
     printf("%llu passed, %llu failed\n", (unsigned long long)(run.cases - run.differ - run.lost),
            (unsigned long long)(run.differ + run.lost));
     native_close();

@@ -20,7 +20,8 @@ struct report {
     bool on, differs;
 };
 
-static void number(struct report *r, const char *what, unsigned index, uint64_t native, uint64_t guest) {
+static void number(struct report *r, const char *what, unsigned index, uint64_t native,
+                   uint64_t guest) {
     if (native == guest)
         return;
     r->differs = true;
@@ -37,8 +38,8 @@ static void hex(const uint8_t *p, unsigned n) {
         printf("%02x", p[n]);
 }
 
-static void bytes(struct report *r, const char *what, unsigned index, const uint8_t *in, const uint8_t *native,
-                  const uint8_t *guest, unsigned n) {
+static void bytes(struct report *r, const char *what, unsigned index, const uint8_t *in,
+                  const uint8_t *native, const uint8_t *guest, unsigned n) {
     if (!memcmp(native, guest, n))
         return;
     r->differs = true;
@@ -84,8 +85,8 @@ static void compare_memory(struct report *r, const struct diff_batch *b, const s
                 continue;
             r->differs = true;
             if (r->on && shown++ < 24)
-                printf("  memory %#llx: before %02x, host %02x, ours %02x\n", (unsigned long long)addr, b->data[p][i],
-                       n->data[p][i], g->data[p][i]);
+                printf("  memory %#llx: before %02x, host %02x, ours %02x\n",
+                       (unsigned long long)addr, b->data[p][i], n->data[p][i], g->data[p][i]);
         }
     }
 }
@@ -97,8 +98,8 @@ static const struct insn_row *faulting_row(const struct diff_case *k, uint64_t r
     return &insn_rows[0];
 }
 
-/* Which bits of CR2 are the processor's own choice: nothing in the manual says which byte of a masked
- * operand faults, nor in which order IRET reads its frame. */
+/* Which bits of CR2 are the processor's own choice: nothing in the manual says which byte of a
+ * masked operand faults, nor in which order IRET reads its frame. */
 static uint64_t vague_address(const struct diff_case *k, uint64_t rip) {
     switch (faulting_row(k, rip)->id) {
     case INSN_MASKMOVQ:
@@ -118,7 +119,8 @@ static uint64_t vague_address(const struct diff_case *k, uint64_t rip) {
     }
 }
 
-static void compare_end(struct report *r, const struct diff_case *k, const struct diff_result *n, const struct diff_result *g) {
+static void compare_end(struct report *r, const struct diff_case *k, const struct diff_result *n,
+                        const struct diff_result *g) {
     uint64_t ignored = 0;
 
     number(r, "exception (255 none)", 16, n->vector, g->vector);
@@ -127,17 +129,21 @@ static void compare_end(struct report *r, const struct diff_case *k, const struc
     if (n->vector == X86_PF) {
         uint64_t vague = vague_address(k, n->out.rip);
         number(r, "cr2", 16, n->cr2 & ~vague, g->cr2 & ~vague);
-        ignored = n->cr2 >= 0x7ffffffff000 || vague == ~0ull ? 1 : 0; /* Linux hides whether a kernel page is present */
+        ignored = n->cr2 >= 0x7ffffffff000 || vague == ~0ull
+                      ? 1
+                      : 0; /* Linux hides whether a kernel page is present */
     }
     if (n->vector == X86_PF || (n->vector >= X86_TS && n->vector <= X86_GP))
         number(r, "error code", 16, n->error & ~ignored, g->error & ~ignored);
 }
 
-static void print_case(const struct diff_case *k, const struct diff_result *native, const struct diff_result *guest) {
+static void print_case(const struct diff_case *k, const struct diff_result *native,
+                       const struct diff_result *guest) {
     char text[160];
     struct insn in;
 
-    printf("differs, %s mode, code at %#llx:\n", k->mode == 8 ? "64-bit" : "32-bit", (unsigned long long)k->code_addr);
+    printf("differs, %s mode, code at %#llx:\n", k->mode == 8 ? "64-bit" : "32-bit",
+           (unsigned long long)k->code_addr);
     for (unsigned i = 0; i < k->insns; i++) {
         unsigned at = k->offset[i], end = i + 1u < k->insns ? k->offset[i + 1] : k->insns_len;
         text[0] = 0;
@@ -151,14 +157,17 @@ static void print_case(const struct diff_case *k, const struct diff_result *nati
     printf("  registers before:");
     for (unsigned i = 0; i < 16; i++)
         printf(" %s=%llx", gpr_name[i], (unsigned long long)k->in.gpr[i]);
-    printf(" flags=%llx fs=%llx gs=%llx\n", (unsigned long long)k->in.rflags, (unsigned long long)k->in.fs_base,
-           (unsigned long long)k->in.gs_base);
-    printf("  fcw=%x fsw=%x ftw=%x mxcsr=%x; ended: host %u at %#llx (%llx, %llx), ours %u at %#llx (%llx, %llx)\n",
-           k->in.x.fcw, k->in.x.fsw, k->in.x.ftw, k->in.x.mxcsr, native->vector, (unsigned long long)native->out.rip,
-           (unsigned long long)native->error, (unsigned long long)native->cr2, guest->vector,
-           (unsigned long long)guest->out.rip, (unsigned long long)guest->error, (unsigned long long)guest->cr2);
+    printf(" flags=%llx fs=%llx gs=%llx\n", (unsigned long long)k->in.rflags,
+           (unsigned long long)k->in.fs_base, (unsigned long long)k->in.gs_base);
+    printf("  fcw=%x fsw=%x ftw=%x mxcsr=%x; ended: host %u at %#llx (%llx, %llx), ours %u at "
+           "%#llx (%llx, %llx)\n",
+           k->in.x.fcw, k->in.x.fsw, k->in.x.ftw, k->in.x.mxcsr, native->vector,
+           (unsigned long long)native->out.rip, (unsigned long long)native->error,
+           (unsigned long long)native->cr2, guest->vector, (unsigned long long)guest->out.rip,
+           (unsigned long long)guest->error, (unsigned long long)guest->cr2);
     for (unsigned i = 0; i < k->patches; i++) {
-        printf("  memory before at %#llx (%u bytes): ", (unsigned long long)k->patch[i].addr, k->patch[i].len);
+        printf("  memory before at %#llx (%u bytes): ", (unsigned long long)k->patch[i].addr,
+               k->patch[i].len);
         hex(k->patch[i].bytes, k->patch[i].len);
         printf("\n");
     }
@@ -177,15 +186,16 @@ static void compare_all(struct report *r, const struct diff_batch *b, const stru
         number(r, gpr_name[i], 16, n->out.gpr[i], g->out.gpr[i]);
     number(r, "flags", 16, n->out.rflags & flags, g->out.rflags & flags);
     for (unsigned i = 0; i < 6; i++)
-        number(r, seg_name[i], 16, visible_selector(n->out.sel[i]), visible_selector(g->out.sel[i]));
+        number(r, seg_name[i], 16, visible_selector(n->out.sel[i]),
+               visible_selector(g->out.sel[i]));
     number(r, "fs base", 16, n->out.fs_base, g->out.fs_base);
     number(r, "gs base", 16, n->out.gs_base, g->out.gs_base);
     compare_fpu(r, &k->in.x, &n->out.x, &g->out.x);
     compare_memory(r, b, k, n, g);
 }
 
-bool diff_compare(const struct diff_batch *b, const struct diff_case *k, const struct diff_result *native,
-                  const struct diff_result *guest, bool report) {
+bool diff_compare(const struct diff_batch *b, const struct diff_case *k,
+                  const struct diff_result *native, const struct diff_result *guest, bool report) {
     struct report r = {.on = false};
 
     if (native->vector == DIFF_TIMEOUT || guest->cr2 - DIFF_STUB < DIFF_STUB_PAGES * DIFF_PAGE)

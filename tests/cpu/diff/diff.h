@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The differential test of a software CPU: random instructions run by the host's own processor in a child
- * process and by the software CPU in a small machine, with the same registers and memory.
+ * The differential test of a software CPU: random instructions run by the host's own processor in a
+ * child process and by the software CPU in a small machine, with the same registers and memory.
  *
- * Contract: one thread. A batch of cases lies in memory shared with the child: diff_generate fills a case,
- * native_start lets the child execute a batch, guest_run executes one case, diff_compare says what differs.
+ * Contract: one thread. A batch of cases lies in memory shared with the child: diff_generate fills
+ * a case, native_start lets the child execute a batch, guest_run executes one case, diff_compare
+ * says what differs.
  */
 #ifndef TESTS_CPU_DIFF_DIFF_H
 #define TESTS_CPU_DIFF_DIFF_H
@@ -15,16 +16,29 @@
 #include "cpu/soft/decode.h"
 #include "support/test.h"
 
-enum { DIFF_PAGE = 4096, DIFF_BATCH = 256, DIFF_MAX_INSNS = 8, DIFF_CODE_MAX = 160, DIFF_PATCHES = 6, DIFF_SECOND_END = 120 };
+enum {
+    DIFF_PAGE = 4096,
+    DIFF_BATCH = 256,
+    DIFF_MAX_INSNS = 8,
+    DIFF_CODE_MAX = 160,
+    DIFF_PATCHES = 6,
+    DIFF_SECOND_END = 120
+};
 
 /* The same addresses in the child and in the guest. */
-#define DIFF_CODE 0x10000000ull  /* two pages to execute, then nothing */
-#define DIFF_DATA 0x20000000ull  /* see enum diff_page */
-#define DIFF_STUB 0x70000000ull  /* code ends with a jump here; below AddressSanitizer's shadow */
+#define DIFF_CODE 0x10000000ull /* two pages to execute, then nothing */
+#define DIFF_DATA 0x20000000ull /* see enum diff_page */
+#define DIFF_STUB 0x70000000ull /* code ends with a jump here; below AddressSanitizer's shadow */
 enum { DIFF_STUB_PAGES = 3 };
 
 enum diff_page { /* of DIFF_DATA, in order */
-    DATA_RW0, DATA_RW1, DATA_HOLE, DATA_RW2, DATA_RO, DATA_HOLE2, DATA_PAGES,
+                 DATA_RW0,
+                 DATA_RW1,
+                 DATA_HOLE,
+                 DATA_RW2,
+                 DATA_RO,
+                 DATA_HOLE2,
+                 DATA_PAGES,
 };
 enum { DIFF_RW_PAGES = 3 };
 
@@ -55,14 +69,15 @@ struct diff_case {
     struct diff_regs in;
     struct diff_patch patch[DIFF_PATCHES];
     uint8_t patches;
-    uint8_t mode; /* 8: 64-bit code, 4: compatibility mode */
+    uint8_t mode;                       /* 8: 64-bit code, 4: compatibility mode */
     uint8_t insns, insns_len, code_len; /* code_len with what ends the case */
-    uint16_t row[DIFF_MAX_INSNS]; /* indexes into insn_rows */
+    uint16_t row[DIFF_MAX_INSNS];       /* indexes into insn_rows */
     uint8_t offset[DIFF_MAX_INSNS];
     uint64_t code_addr;
     uint8_t code[DIFF_CODE_MAX];
-    uint32_t flags_ignored;  /* undefined at the end if all instructions were executed */
-    uint64_t xstate_bv; /* where the case writes XSTATE_BV, which every processor may compute in its own way; or 0 */
+    uint32_t flags_ignored; /* undefined at the end if all instructions were executed */
+    uint64_t xstate_bv; /* where the case writes XSTATE_BV, which every processor may compute in its
+                           own way; or 0 */
 };
 
 enum { DIFF_COMPLETED = 0xff, DIFF_NOT_RUN = 0xfe, DIFF_TIMEOUT = 0xfd };
@@ -117,7 +132,8 @@ uint32_t value_mxcsr(struct rng *r);
 /* ---- native.c ---- */
 int native_open(struct diff_batch **ret_batch); /* 0, or a negative errno if this host cannot */
 void native_start(struct diff_batch *b);        /* lets the child run the batch */
-bool native_wait(void); /* false: it died in the case whose result is the first DIFF_NOT_RUN; there is a new one */
+bool native_wait(void); /* false: it died in the case whose result is the first DIFF_NOT_RUN; there
+                           is a new one */
 void native_close(void);
 
 /* ---- guest.c ---- */
@@ -128,7 +144,7 @@ void guest_close(void);
 
 /* ---- compare.c ---- */
 /* True if the results agree; else prints the case, when `report`. */
-bool diff_compare(const struct diff_batch *b, const struct diff_case *k, const struct diff_result *native,
-                  const struct diff_result *guest, bool report);
+bool diff_compare(const struct diff_batch *b, const struct diff_case *k,
+                  const struct diff_result *native, const struct diff_result *guest, bool report);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random cases for the differential test: encodings of a row with random prefixes, addressing forms and
- * immediates, registers set so that memory operands lie where it is interesting, and values at the edges.
+ * Random cases for the differential test: encodings of a row with random prefixes, addressing forms
+ * and immediates, registers set so that memory operands lie where it is interesting, and values at
+ * the edges.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,12 +30,12 @@ struct build {
     struct rng *r;
     struct diff_case *k;
     struct insn in;
-    uint8_t *bytes; /* of the instruction in hand */
-    uint64_t ip;    /* its address */
+    uint8_t *bytes;   /* of the instruction in hand */
+    uint64_t ip;      /* its address */
     uint32_t fixed;   /* registers whose value is already meant for something */
     uint32_t written; /* by earlier instructions */
     uint32_t flags_undefined;
-    bool ends;        /* the instruction may jump: it is the last */
+    bool ends; /* the instruction may jump: it is the last */
 };
 
 /* ---- rows ---- */
@@ -47,7 +48,8 @@ static void list_rows(struct diff_gen *g, unsigned m) {
     g->list_count[m] = 0;
     for (unsigned i = 0; i < insn_row_count; i++)
         if (row_exists(g->book, i, m ? 4 : 8) && !diff_row_excluded(&insn_rows[i]) &&
-            !feature_missing(g, &insn_rows[i]) && (!g->only || !strcmp(g->only, insn_rows[i].mnemonic)))
+            !feature_missing(g, &insn_rows[i]) &&
+            (!g->only || !strcmp(g->only, insn_rows[i].mnemonic)))
             g->list[m][g->list_count[m]++] = (uint16_t)i;
 }
 
@@ -81,7 +83,9 @@ void diff_gen_only(struct diff_gen *g, const char *mnemonic) {
     list_rows(g, 1);
 }
 
-bool diff_gen_has_rows(const struct diff_gen *g, unsigned mode) { return g->list_count[mode == 4] > 0; }
+bool diff_gen_has_rows(const struct diff_gen *g, unsigned mode) {
+    return g->list_count[mode == 4] > 0;
+}
 
 void diff_gen_report(const struct diff_gen *g, unsigned *ret_covered, unsigned *ret_left_out) {
     *ret_covered = *ret_left_out = 0;
@@ -151,7 +155,8 @@ static uint64_t inside(struct build *b, enum diff_page page, unsigned size, unsi
 /* Where a memory operand of `size` bytes goes. */
 static uint64_t choose_target(struct build *b, unsigned size, unsigned align) {
     static const enum diff_page writable[] = {DATA_RW0, DATA_RW1, DATA_RW2};
-    static const uint64_t outside[] = {0x7ffffffff000, 0x800000000000, 0xffff800000000000, ~0ull, 0x8000000000000000, 0};
+    static const uint64_t outside[] = {0x7ffffffff000, 0x800000000000,     0xffff800000000000,
+                                       ~0ull,          0x8000000000000000, 0};
     unsigned lottery = (unsigned)rng_below(b->r, 64);
 
     if (rng_below(b->r, 12) == 0)
@@ -184,7 +189,9 @@ static uint64_t choose_target(struct build *b, unsigned size, unsigned align) {
 
 /* ---- registers ---- */
 
-static bool is_free(const struct build *b, unsigned reg) { return !((b->fixed | b->written) >> reg & 1); }
+static bool is_free(const struct build *b, unsigned reg) {
+    return !((b->fixed | b->written) >> reg & 1);
+}
 
 static void set_reg(struct build *b, unsigned reg, uint64_t value) {
     if (!is_free(b, reg))
@@ -227,7 +234,8 @@ static void place_vsib(struct build *b, uint64_t rest, unsigned index_size) {
 
     for (unsigned i = 0; i < 32 / index_size; i++) {
         uint64_t v = rng_below(b->r, 8) ? rng_below(b->r, 512) - 256 : value_int(b->r);
-        uint8_t *to = i * index_size < 16 ? &x->xmm[in->index][i * index_size] : &x->ymm[in->index][i * index_size - 16];
+        uint8_t *to = i * index_size < 16 ? &x->xmm[in->index][i * index_size]
+                                          : &x->ymm[in->index][i * index_size - 16];
         memcpy(to, &v, index_size);
     }
     if (in->base != REG_NONE)
@@ -260,7 +268,8 @@ static void place(struct build *b, uint64_t target) {
 
 /* ---- operands ---- */
 
-static const uint16_t selectors[] = {0, 3, SEL_DATA, 0x28, SEL_DATA, SEL_CODE64, SEL_CODE32, 0x10, 0x18, 0x40, 0x60, 0x2f, 0x7ff8, 0xffff};
+static const uint16_t selectors[] = {0,    3,    SEL_DATA, 0x28, SEL_DATA, SEL_CODE64, SEL_CODE32,
+                                     0x10, 0x18, 0x40,     0x60, 0x2f,     0x7ff8,     0xffff};
 
 static uint64_t good_target(const struct build *b) { return b->k->code_addr + DIFF_SECOND_END; }
 
@@ -350,7 +359,9 @@ static bool is_xsave(const struct insn *in) {
     }
 }
 
-static bool is_fxsave(const struct insn *in) { return in->row->id == INSN_FXSAVE || in->row->id == INSN_FXRSTOR; }
+static bool is_fxsave(const struct insn *in) {
+    return in->row->id == INSN_FXSAVE || in->row->id == INSN_FXRSTOR;
+}
 
 /* Contents of the memory operand. */
 static void fill_memory(struct build *b, uint64_t target, unsigned size) {
@@ -403,7 +414,8 @@ static unsigned wanted_alignment(const struct insn *in, unsigned size) {
         return 16;
     if (in->row->attr & INSN_ALIGN)
         return size;
-    if (in->prefixes & PFX_LOCK || in->row->id == INSN_XCHG) /* a split lock costs the host dearly */
+    if (in->prefixes & PFX_LOCK ||
+        in->row->id == INSN_XCHG) /* a split lock costs the host dearly */
         return 16;
     return 1;
 }
@@ -450,7 +462,8 @@ static void prepare_string(struct build *b) {
         set_reg(b, reg, address_value(b, target));
     }
     if (in->prefixes & (PFX_REP | PFX_REPNE))
-        set_reg(b, X86_RCX, address_value(b, rng_below(b->r, 8) ? rng_below(b->r, 20) : rng_next(b->r)));
+        set_reg(b, X86_RCX,
+                address_value(b, rng_below(b->r, 8) ? rng_below(b->r, 20) : rng_next(b->r)));
 }
 
 static void prepare_stack(struct build *b) {
@@ -515,7 +528,9 @@ static void prepare_fixed_registers(struct build *b) {
     case INSN_DIV:
     case INSN_IDIV:
         if (rng_below(b->r, 3))
-            set_reg(b, X86_RDX, in->row->id == INSN_IDIV ? (uint64_t)((int64_t)b->k->in.gpr[X86_RAX] >> 63) : rng_below(b->r, 3));
+            set_reg(b, X86_RDX,
+                    in->row->id == INSN_IDIV ? (uint64_t)((int64_t)b->k->in.gpr[X86_RAX] >> 63)
+                                             : rng_below(b->r, 3));
         break;
     case INSN_LOOP:
     case INSN_LOOPE:
@@ -566,7 +581,9 @@ static void prepare_register_operand(struct build *b) {
 
 static void prepare_branch(struct build *b) {
     struct insn *in = &b->in;
-    uint64_t next = b->ip + in->len, to = in->imm_len == 1 ? (rng_below(b->r, 8) ? good_target(b) : next) : branch_target(b);
+    uint64_t next = b->ip + in->len, to = in->imm_len == 1
+                                              ? (rng_below(b->r, 8) ? good_target(b) : next)
+                                              : branch_target(b);
 
     if (in->row->nops && insn_operand_method(in, 0) == 'J') {
         to -= next;
@@ -643,7 +660,8 @@ static bool draw(struct build *b, unsigned row, const struct row_template *t) {
 /* The template itself, with random bytes behind it. */
 static bool draw_plain(struct build *b, unsigned row, const struct row_template *t) {
     static const uint8_t none[4];
-    uint8_t rex = !t->vex && b->k->mode == 8 && (t->w || t->rexb) ? (uint8_t)(0x40 | t->w << 3 | t->rexb) : 0;
+    uint8_t rex =
+        !t->vex && b->k->mode == 8 && (t->w || t->rexb) ? (uint8_t)(0x40 | t->w << 3 | t->rexb) : 0;
     unsigned n = row_encode_start(t, none, rex, b->bytes);
 
     b->bytes[n] = t->modrm;
@@ -695,10 +713,14 @@ static uint32_t undefined_flags(const struct build *b) {
     case INSN_ROR:
     case INSN_RCL:
     case INSN_RCR:
-        return shift_count(b, 1) == 0 ? 0 : shift_count(b, 1) == 1 ? in->row->flags_undefined & ~(uint32_t)FL_OF : in->row->flags_undefined;
+        return shift_count(b, 1) == 0   ? 0
+               : shift_count(b, 1) == 1 ? in->row->flags_undefined & ~(uint32_t)FL_OF
+                                        : in->row->flags_undefined;
     case INSN_SHLD:
     case INSN_SHRD:
-        return shift_count(b, 2) == 0 ? 0 : shift_count(b, 2) == 1 ? in->row->flags_undefined & ~(uint32_t)FL_OF : in->row->flags_undefined;
+        return shift_count(b, 2) == 0   ? 0
+               : shift_count(b, 2) == 1 ? in->row->flags_undefined & ~(uint32_t)FL_OF
+                                        : in->row->flags_undefined;
     default:
         return in->row->flags_undefined;
     }
@@ -724,7 +746,9 @@ static void note_effects(struct build *b) {
     const struct insn *in = &b->in;
     uint32_t undefined = undefined_flags(b);
 
-    b->flags_undefined = (b->flags_undefined & ~(uint32_t)(in->row->flags_written & ~in->row->flags_read)) | undefined;
+    b->flags_undefined =
+        (b->flags_undefined & ~(uint32_t)(in->row->flags_written & ~in->row->flags_read)) |
+        undefined;
     b->k->flags_ignored |= undefined;
     for (unsigned i = 0; i < in->row->nops; i++) {
         struct operand op;
@@ -750,7 +774,8 @@ static void refine_immediate(struct build *b) {
     if (in->row->id == INSN_ENTER) {
         v = rng_below(b->r, 8) ? rng_below(b->r, 64) : rng_next(b->r);
         memcpy(b->bytes + in->imm_at, &v, 2);
-        b->bytes[in->imm_at + 2] = (uint8_t)(rng_below(b->r, 4) ? rng_below(b->r, 4) : rng_next(b->r));
+        b->bytes[in->imm_at + 2] =
+            (uint8_t)(rng_below(b->r, 4) ? rng_below(b->r, 4) : rng_next(b->r));
         return;
     }
     if (rng_below(b->r, 2) && insn_operand_method(in, 3) != 'L')
@@ -811,8 +836,8 @@ static void random_state(struct build *b) {
             in->gpr[i] = (uint32_t)in->gpr[i];
     }
     in->gpr[X86_RSP] = page_addr(DATA_RW1) + 0x800 - 8 * rng_below(r, 32);
-    in->rflags = X86_FLAG_FIXED | X86_FLAG_IF | (rng_next(r) & X86_FLAGS_ARITH) | (rng_below(r, 6) ? 0 : X86_FLAG_DF) |
-                 (rng_below(r, 8) ? 0 : X86_FLAG_ID);
+    in->rflags = X86_FLAG_FIXED | X86_FLAG_IF | (rng_next(r) & X86_FLAGS_ARITH) |
+                 (rng_below(r, 6) ? 0 : X86_FLAG_DF) | (rng_below(r, 8) ? 0 : X86_FLAG_ID);
     in->fs_base = PICK(r, bases);
     in->gs_base = PICK(r, bases);
     in->sel[SEG_DS] = in->sel[SEG_ES] = SEL_DATA;
@@ -856,7 +881,8 @@ void diff_generate(struct diff_gen *g, struct diff_case *k, unsigned mode, unsig
     k->code_addr = choose_code_addr(b.r);
     random_state(&b);
     k->in.rip = k->code_addr;
-    for (unsigned tries = 0; k->insns < wanted && tries < 64 && !b.ends && k->insns_len < 90; tries++) {
+    for (unsigned tries = 0; k->insns < wanted && tries < 64 && !b.ends && k->insns_len < 90;
+         tries++) {
         unsigned row = g->list[m][rng_below(b.r, g->list_count[m])];
         if (add_instruction(&b, row) && first == ~0u)
             first = row;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The other half of the differential test: a machine of 2 MiB without devices, in long mode at CPL 3, with
- * descriptor tables as Linux has them. Every exception goes to a HLT of its own in the kernel half; where
- * the processor halted and the frame on the kernel stack tell how a case ended.
+ * The other half of the differential test: a machine of 2 MiB without devices, in long mode at CPL
+ * 3, with descriptor tables as Linux has them. Every exception goes to a HLT of its own in the
+ * kernel half; where the processor halted and the frame on the kernel stack tell how a case ended.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,25 +11,25 @@
 #include "cpu/cpu.h"
 #include "cpu/diff/diff.h"
 
-#define KERNEL 0xffff800000000000ull /* all memory, supervisor */
+#define KERNEL   0xffff800000000000ull /* all memory, supervisor */
 #define RAM_SIZE (2ull << 20)
 
 enum { /* physical pages */
-    PHYS_PML4 = 0x1000,
-    PHYS_TABLES = 0x2000, /* the other tables, as needed */
-    PHYS_TABLES_END = 0x10000,
-    PHYS_GDT = 0x10000,
-    PHYS_IDT = 0x11000,
-    PHYS_TSS = 0x12000,
-    PHYS_STACK_TOP = 0x14000,
-    PHYS_HANDLERS = 0x14000,
-    PHYS_CODE0 = 0x20000, /* neighbours in virtual memory are none in physical memory */
-    PHYS_CODE1 = 0x22000,
-    PHYS_RW0 = 0x24000,
-    PHYS_RW1 = 0x27000,
-    PHYS_RW2 = 0x29000,
-    PHYS_RO = 0x2b000,
-    PHYS_STUB = 0x2d000,
+       PHYS_PML4 = 0x1000,
+       PHYS_TABLES = 0x2000, /* the other tables, as needed */
+       PHYS_TABLES_END = 0x10000,
+       PHYS_GDT = 0x10000,
+       PHYS_IDT = 0x11000,
+       PHYS_TSS = 0x12000,
+       PHYS_STACK_TOP = 0x14000,
+       PHYS_HANDLERS = 0x14000,
+       PHYS_CODE0 = 0x20000, /* neighbours in virtual memory are none in physical memory */
+       PHYS_CODE1 = 0x22000,
+       PHYS_RW0 = 0x24000,
+       PHYS_RW1 = 0x27000,
+       PHYS_RW2 = 0x29000,
+       PHYS_RO = 0x2b000,
+       PHYS_STUB = 0x2d000,
 };
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_PS = 128 };
@@ -46,7 +46,9 @@ static gpa written_from, written_to;
 
 /* ---- building the machine ---- */
 
-static uint64_t *entry_of(gpa table, unsigned index) { return (uint64_t *)(void *)(ram + table) + index; }
+static uint64_t *entry_of(gpa table, unsigned index) {
+    return (uint64_t *)(void *)(ram + table) + index;
+}
 
 static gpa next_level(gpa table, unsigned index) {
     uint64_t *e = entry_of(table, index);
@@ -85,8 +87,9 @@ static void map_memory(void) {
 
 static void build_tables(void) {
     static const uint64_t gdt[16] = {
-        [1] = 0x00cf9b000000ffff, [2] = 0x00af9b000000ffff, [3] = 0x00cf93000000ffff, [4] = 0x00cffb000000ffff,
-        [5] = 0x00cff3000000ffff, [6] = 0x00affb000000ffff, [15] = 0x0040f50000000000,
+        [1] = 0x00cf9b000000ffff,  [2] = 0x00af9b000000ffff, [3] = 0x00cf93000000ffff,
+        [4] = 0x00cffb000000ffff,  [5] = 0x00cff3000000ffff, [6] = 0x00affb000000ffff,
+        [15] = 0x0040f50000000000,
     };
     const uint64_t tss = KERNEL + PHYS_TSS, rsp0 = KERNEL + PHYS_STACK_TOP;
     uint64_t *g = (uint64_t *)(void *)(ram + PHYS_GDT);
@@ -98,9 +101,11 @@ static void build_tables(void) {
     ram[PHYS_TSS + 102] = 104; /* no I/O permission map */
     memset(ram + PHYS_HANDLERS, 0xf4, 4096);
     for (unsigned v = 0; v < 256; v++) {
-        uint64_t handler = KERNEL + PHYS_HANDLERS + 16 * v, dpl = v == 3 || v == 4 || v == 0x80 ? 3 : 0;
+        uint64_t handler = KERNEL + PHYS_HANDLERS + 16 * v,
+                 dpl = v == 3 || v == 4 || v == 0x80 ? 3 : 0;
         uint64_t *gate = (uint64_t *)(void *)(ram + PHYS_IDT) + 2 * v;
-        gate[0] = (handler & 0xffff) | 0x10 << 16 | (0x8eull | dpl << 5) << 40 | (handler >> 16 & 0xffff) << 48;
+        gate[0] = (handler & 0xffff) | 0x10 << 16 | (0x8eull | dpl << 5) << 40 |
+                  (handler >> 16 & 0xffff) << 48;
         gate[1] = handler >> 32;
     }
 }
@@ -113,12 +118,14 @@ static void build_state(void) {
     x86_reset(&start, false);
     start.cr0 = 0x80050033;
     start.cr3 = PHYS_PML4;
-    start.cr4 = X86_CR4_PAE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE | X86_CR4_FSGSBASE;
+    start.cr4 = X86_CR4_PAE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE |
+                X86_CR4_FSGSBASE;
     start.efer = X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE;
     start.xcr0 = 7;
     start.gdtr = (struct x86_table){KERNEL + PHYS_GDT, 127};
     start.idtr = (struct x86_table){KERNEL + PHYS_IDT, 4095};
-    start.tr = (struct x86_segment){.sel = 0x40, .attr = 0x8b, .limit = 103, .base = KERNEL + PHYS_TSS};
+    start.tr =
+        (struct x86_segment){.sel = 0x40, .attr = 0x8b, .limit = 103, .base = KERNEL + PHYS_TSS};
     start.ldtr = (struct x86_segment){.attr = X86_ATTR_UNUSABLE};
     for (unsigned i = 0; i < 6; i++)
         start.seg[i] = segment(SEL_DATA, 0xc0f3);
@@ -149,9 +156,15 @@ int guest_open(void) {
     memory.code_written = code_written;
     ram = mem_ptr(&memory, 0, RAM_SIZE, true);
     machine_clock = clock_new_stepped();
-    config.bus = (struct cpu_bus){.mem = &memory, .clock = machine_clock, .io_read = no_read, .io_write = no_write,
-                                  .intr_ack = no_vector, .get_tpr = no_tpr, .set_tpr = drop_tpr,
-                                  .msr_read = no_rdmsr, .msr_write = no_wrmsr};
+    config.bus = (struct cpu_bus){.mem = &memory,
+                                  .clock = machine_clock,
+                                  .io_read = no_read,
+                                  .io_write = no_write,
+                                  .intr_ack = no_vector,
+                                  .get_tpr = no_tpr,
+                                  .set_tpr = drop_tpr,
+                                  .msr_read = no_rdmsr,
+                                  .msr_write = no_wrmsr};
     map_memory();
     build_tables();
     build_state();
@@ -255,12 +268,15 @@ static void load_registers(const struct diff_case *k) {
         fprintf(stderr, "test_diff: %s\n", err.text);
 }
 
-static bool has_error_code(unsigned vector) { return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17; }
+static bool has_error_code(unsigned vector) {
+    return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
+}
 
 /* The processor has halted in the kernel: reads the frame of the exception. */
 static void read_frame(const struct x86_state *s, struct diff_result *ret) {
     uint64_t handler = s->rip - 1 - (KERNEL + PHYS_HANDLERS);
-    const uint64_t *frame = (const uint64_t *)(const void *)(ram + (s->gpr[X86_RSP] - KERNEL) % RAM_SIZE);
+    const uint64_t *frame =
+        (const uint64_t *)(const void *)(ram + (s->gpr[X86_RSP] - KERNEL) % RAM_SIZE);
 
     ret->vector = (uint8_t)(handler / 16);
     ret->error = has_error_code(ret->vector) ? *frame++ : 0;

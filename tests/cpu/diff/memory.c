@@ -24,7 +24,9 @@ void diff_apply_patches(const struct diff_case *k, uint8_t *const pages[4]) {
         const struct diff_patch *p = &k->patch[i];
         for (unsigned j = 0; j < p->len; j++) {
             uint64_t offset = p->addr + j - DIFF_DATA;
-            int index = offset < DATA_PAGES * DIFF_PAGE ? diff_page_index((enum diff_page)(offset / DIFF_PAGE)) : -1;
+            int index = offset < DATA_PAGES * DIFF_PAGE
+                            ? diff_page_index((enum diff_page)(offset / DIFF_PAGE))
+                            : -1;
             if (index >= 0)
                 pages[index][offset % DIFF_PAGE] = p->bytes[j];
         }

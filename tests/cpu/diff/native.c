@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The native half of the differential test: a child process that executes cases on the host's processor.
+ * The native half of the differential test: a child process that executes cases on the host's
+ * processor.
  *
- * Signals tell how a case ended: number and error code of the exception and CR2 are in their context. The
- * handler stores the registers and does not return; the next case starts at once.
+ * Signals tell how a case ended: number and error code of the exception and CR2 are in their
+ * context. The handler stores the registers and does not return; the next case starts at once.
  */
 #include "cpu/diff/native.h"
 
@@ -32,16 +33,22 @@ static uint32_t used_from, used_to;
 
 #define STATE ((struct native_state *)(DIFF_STUB + DIFF_PAGE))
 
-static void *in_stub(const uint8_t *label) { return (void *)(DIFF_STUB + (uint64_t)(label - native_stub_begin)); }
+static void *in_stub(const uint8_t *label) {
+    return (void *)(DIFF_STUB + (uint64_t)(label - native_stub_begin));
+}
 
-static uint8_t *data_page(enum diff_page page) { return (uint8_t *)(DIFF_DATA + (uint64_t)page * DIFF_PAGE); }
+static uint8_t *data_page(enum diff_page page) {
+    return (uint8_t *)(DIFF_DATA + (uint64_t)page * DIFF_PAGE);
+}
 
 static void *map_at(uint64_t addr, unsigned pages, int prot, int fd, off_t offset) {
-    int flags = MAP_POPULATE | MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+    int flags =
+        MAP_POPULATE | MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
     void *p = mmap((void *)addr, pages * (size_t)DIFF_PAGE, prot, flags, fd, offset);
 
     if (p != (void *)addr) {
-        fprintf(stderr, "test_diff: cannot map %#llx: %s\n", (unsigned long long)addr, strerror(errno));
+        fprintf(stderr, "test_diff: cannot map %#llx: %s\n", (unsigned long long)addr,
+                strerror(errno));
         _exit(1);
     }
     return p;
@@ -57,7 +64,8 @@ static void map_everything(void) {
     rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     code_rw = rw;
     ro_rw = rw + 2 * DIFF_PAGE;
-    memset(rw, 0xcc, size); /* before it is mapped elsewhere: error codes tell present pages from others */
+    memset(rw, 0xcc,
+           size); /* before it is mapped elsewhere: error codes tell present pages from others */
     map_at(DIFF_CODE, 2, PROT_READ | PROT_EXEC, fd, 0);
     map_at(DIFF_DATA + DATA_RO * DIFF_PAGE, 1, PROT_READ, fd, 2 * DIFF_PAGE);
     map_at(DIFF_DATA + DATA_RW0 * DIFF_PAGE, 2, PROT_READ | PROT_WRITE, -1, 0);
@@ -98,8 +106,9 @@ static void store_selectors(uint16_t sel[6]) {
 }
 
 static void on_signal(int sig, void *info, void *opaque) {
-    static const uint8_t order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                      REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    static const uint8_t order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                      REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                      REG_R12, REG_R13, REG_R14, REG_R15};
     const ucontext_t *uc = opaque;
     const greg_t *g = uc->uc_mcontext.gregs;
     uint64_t base;

@@ -33,7 +33,7 @@ struct native_state { /* at DIFF_STUB + one page; the offsets stand in native_as
     uint8_t stack[0x1000] __attribute__((aligned(64)));
 };
 
-extern const uint8_t native_stub_begin[], native_stub_end[], native_enter64[], native_enter32[], native_resume[],
-    native_signal[];
+extern const uint8_t native_stub_begin[], native_stub_end[], native_enter64[], native_enter32[],
+    native_resume[], native_signal[];
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Machine code of the differential test's child: loads the registers of a case, jumps into its code, and
- * stores the registers when the code or a signal comes back. It is copied to DIFF_STUB; the state that it
- * works on lies one page after its beginning (struct native_state), so that it needs no register for it.
+ * Machine code of the differential test's child: loads the registers of a case, jumps into its
+ * code, and stores the registers when the code or a signal comes back. It is copied to DIFF_STUB;
+ * the state that it works on lies one page after its beginning (struct native_state), so that it
+ * needs no register for it.
  */
 #include "cpu/diff/native.h"
 
@@ -134,10 +135,14 @@ __asm__(
 );
 /* clang-format on */
 
-_Static_assert(offsetof(struct native_state, out_x) == 0x400 && offsetof(struct native_state, gpr) == 0x800 &&
-                   offsetof(struct native_state, out_gpr) == 0x880 && offsetof(struct native_state, rip) == 0x900 &&
+_Static_assert(offsetof(struct native_state, out_x) == 0x400 &&
+                   offsetof(struct native_state, gpr) == 0x800 &&
+                   offsetof(struct native_state, out_gpr) == 0x880 &&
+                   offsetof(struct native_state, rip) == 0x900 &&
                    offsetof(struct native_state, out_rflags) == 0x920 &&
                    offsetof(struct native_state, out_sel) == 0x938 &&
-                   offsetof(struct native_state, host_sp) == 0x940 && offsetof(struct native_state, on_signal) == 0x950 &&
-                   offsetof(struct native_state, far_ip) == 0x960 && offsetof(struct native_state, sel) == 0x970,
+                   offsetof(struct native_state, host_sp) == 0x940 &&
+                   offsetof(struct native_state, on_signal) == 0x950 &&
+                   offsetof(struct native_state, far_ip) == 0x960 &&
+                   offsetof(struct native_state, sel) == 0x970,
                "the offsets in the machine code above");

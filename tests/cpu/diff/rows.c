@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Encodings of every row of the instruction table, found by decoding all opcodes, and the rows that the
- * differential test has to leave out.
+ * Encodings of every row of the instruction table, found by decoding all opcodes, and the rows that
+ * the differential test has to leave out.
  */
 #include "cpu/diff/rows.h"
 
@@ -21,7 +21,8 @@ struct row_book {
 
 static const uint8_t vex_pp[4] = {0, 0x66, 0xf3, 0xf2};
 
-unsigned row_encode_start(const struct row_template *t, const uint8_t prefixes[4], uint8_t rex, uint8_t *out) {
+unsigned row_encode_start(const struct row_template *t, const uint8_t prefixes[4], uint8_t rex,
+                          uint8_t *out) {
     unsigned n = 0;
 
     for (unsigned i = 0; i < 4 && prefixes[i]; i++)
@@ -45,7 +46,8 @@ unsigned row_encode_start(const struct row_template *t, const uint8_t prefixes[4
     return n;
 }
 
-static void note(struct row_book *book, const struct row_template *t, unsigned mode, struct rng *r) {
+static void note(struct row_book *book, const struct row_template *t, unsigned mode,
+                 struct rng *r) {
     static const uint8_t none[4];
     uint8_t bytes[32] = {0}, rex = 0;
     struct insn in;
@@ -69,7 +71,8 @@ static void note(struct row_book *book, const struct row_template *t, unsigned m
 }
 
 /* rm 4 with mod 0 so that VSIB rows are met too; mod 3 with every rm. */
-static void note_modrms(struct row_book *book, struct row_template *t, unsigned mode, struct rng *r) {
+static void note_modrms(struct row_book *book, struct row_template *t, unsigned mode,
+                        struct rng *r) {
     for (unsigned reg = 0; reg < 8; reg++) {
         t->modrm = (uint8_t)(reg << 3 | 4);
         note(book, t, mode, r);
@@ -83,8 +86,14 @@ static void note_modrms(struct row_book *book, struct row_template *t, unsigned 
 static void note_map(struct row_book *book, unsigned mode, bool vex, unsigned map, struct rng *r) {
     for (unsigned opcode = 0; opcode < 256; opcode++)
         for (unsigned v = 0; v < 64; v++) {
-            struct row_template t = {.vex = vex, .map = (uint8_t)map, .opcode = (uint8_t)opcode, .pp = v & 3,
-                                     .w = v >> 2 & 1, .l = v >> 3 & 1, .rexb = v >> 4 & 1, .vvvv = v & 32 ? 3 : 0};
+            struct row_template t = {.vex = vex,
+                                     .map = (uint8_t)map,
+                                     .opcode = (uint8_t)opcode,
+                                     .pp = v & 3,
+                                     .w = v >> 2 & 1,
+                                     .l = v >> 3 & 1,
+                                     .rexb = v >> 4 & 1,
+                                     .vvvv = v & 32 ? 3 : 0};
             bool escape = !map && (opcode == 0x0f || (opcode & 0xfe) == 0xc4) && mode == 8;
             if (escape || (vex ? t.rexb : t.l || t.vvvv) || (!vex && mode == 4 && (t.w || t.rexb)))
                 continue;
@@ -113,12 +122,16 @@ void row_book_free(struct row_book *book) {
     free(book);
 }
 
-bool row_exists(const struct row_book *book, unsigned row, unsigned mode) { return book->set[mode == 4][row].seen > 0; }
+bool row_exists(const struct row_book *book, unsigned row, unsigned mode) {
+    return book->set[mode == 4][row].seen > 0;
+}
 
-const struct row_template *row_pick(const struct row_book *book, unsigned row, unsigned mode, struct rng *r) {
+const struct row_template *row_pick(const struct row_book *book, unsigned row, unsigned mode,
+                                    struct rng *r) {
     const struct row_set *set = &book->set[mode == 4][row];
 
-    return &set->template[rng_below(r, set->seen < TEMPLATES_PER_ROW ? set->seen : TEMPLATES_PER_ROW)];
+    return &set->template[rng_below(r,
+                                    set->seen < TEMPLATES_PER_ROW ? set->seen : TEMPLATES_PER_ROW)];
 }
 
 const char *diff_row_excluded(const struct insn_row *row) {

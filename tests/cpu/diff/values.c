@@ -7,8 +7,23 @@
 #define PICK(r, array) (array)[rng_below(r, sizeof(array) / sizeof((array)[0]))]
 
 uint64_t value_int(struct rng *r) {
-    static const uint64_t edges[] = {0, 0, 1, 2, ~0ull, ~1ull, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff,
-                                     0x7fffffff, 0x80000000, 0xffffffff, 0xffffffff80000000, 0x7fffffffffffffff,
+    static const uint64_t edges[] = {0,
+                                     0,
+                                     1,
+                                     2,
+                                     ~0ull,
+                                     ~1ull,
+                                     0x7f,
+                                     0x80,
+                                     0xff,
+                                     0x7fff,
+                                     0x8000,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0x80000000,
+                                     0xffffffff,
+                                     0xffffffff80000000,
+                                     0x7fffffffffffffff,
                                      0x8000000000000000};
     switch (rng_below(r, 8)) {
     case 0:
@@ -28,16 +43,31 @@ uint64_t value_int(struct rng *r) {
 }
 
 static uint64_t float_value(struct rng *r, unsigned bits) {
-    static const uint32_t singles[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
-                                       0x7fc00000, 0x7f800001, 0xffc12345, 1, 0x007fffff, 0x00800000,
-                                       0x7f7fffff, 0x4f000000, 0xcf000000, 0x5f000000, 0x3effffff, 0x42280000};
-    static const uint64_t doubles[] = {0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000,
-                                       0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000,
-                                       0x7ff0000000000001, 0xfff8123456789abc, 1, 0x000fffffffffffff,
-                                       0x0010000000000000, 0x7fefffffffffffff, 0x41e0000000000000,
-                                       0xc1e0000000000000, 0x43e0000000000000, 0x3fdfffffffffffff,
-                                       0x36a0000000000000, 0x47efffffe0000000};
-    static const uint16_t halves[] = {0, 0x8000, 0x3c00, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 1, 0x3ff, 0x400, 0x7bff};
+    static const uint32_t singles[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000,
+                                       0xff800000, 0x7fc00000, 0x7f800001, 0xffc12345, 1,
+                                       0x007fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000,
+                                       0x5f000000, 0x3effffff, 0x42280000};
+    static const uint64_t doubles[] = {0,
+                                       0x8000000000000000,
+                                       0x3ff0000000000000,
+                                       0xbff0000000000000,
+                                       0x7ff0000000000000,
+                                       0xfff0000000000000,
+                                       0x7ff8000000000000,
+                                       0x7ff0000000000001,
+                                       0xfff8123456789abc,
+                                       1,
+                                       0x000fffffffffffff,
+                                       0x0010000000000000,
+                                       0x7fefffffffffffff,
+                                       0x41e0000000000000,
+                                       0xc1e0000000000000,
+                                       0x43e0000000000000,
+                                       0x3fdfffffffffffff,
+                                       0x36a0000000000000,
+                                       0x47efffffe0000000};
+    static const uint16_t halves[] = {0,      0x8000, 0x3c00, 0x7c00, 0xfc00, 0x7e00,
+                                      0x7c01, 1,      0x3ff,  0x400,  0x7bff};
     uint64_t near = rng_next(r);
 
     if (bits == 16)
@@ -51,7 +81,10 @@ static uint64_t float_value(struct rng *r, unsigned bits) {
 }
 
 void value_vector(struct rng *r, uint8_t *bytes, unsigned n) {
-    unsigned kind = (unsigned)rng_below(r, 8), lane = kind < 4 ? 1u << kind : kind == 4 ? 2 : kind & 1 ? 4 : 8;
+    unsigned kind = (unsigned)rng_below(r, 8), lane = kind < 4    ? 1u << kind
+                                                      : kind == 4 ? 2
+                                                      : kind & 1  ? 4
+                                                                  : 8;
 
     for (unsigned i = 0; i < n; i += lane) {
         uint64_t v = kind < 4 ? value_int(r) : float_value(r, lane * 8);
@@ -60,11 +93,29 @@ void value_vector(struct rng *r, uint8_t *bytes, unsigned n) {
 }
 
 void value_st(struct rng *r, uint8_t bytes[16]) {
-    static const struct { uint16_t exponent; uint64_t mantissa; } edges[] = {
-        {0, 0}, {0x8000, 0}, {0x3fff, 1ull << 63}, {0xbfff, 1ull << 63}, {0x7fff, 1ull << 63}, {0xffff, 1ull << 63},
-        {0x7fff, 3ull << 62}, {0xffff, 3ull << 62}, {0x7fff, 1ull << 63 | 1}, {0, 1}, {0, 1ull << 63}, /* pseudo-denormal */
-        {0x4000, 1}, /* unnormal */ {0x7fff, 0}, /* pseudo-infinity */ {0x7ffe, ~0ull}, {1, 1ull << 63},
-        {0x403e, 1ull << 63}, {0xc03e, 1ull << 63}, {0x3ffe, 1ull << 63}, {0x4000, 0xc90fdaa22168c235},
+    static const struct {
+        uint16_t exponent;
+        uint64_t mantissa;
+    } edges[] = {
+        {0, 0},
+        {0x8000, 0},
+        {0x3fff, 1ull << 63},
+        {0xbfff, 1ull << 63},
+        {0x7fff, 1ull << 63},
+        {0xffff, 1ull << 63},
+        {0x7fff, 3ull << 62},
+        {0xffff, 3ull << 62},
+        {0x7fff, 1ull << 63 | 1},
+        {0, 1},
+        {0, 1ull << 63}, /* pseudo-denormal */
+        {0x4000, 1},
+        /* unnormal */ {0x7fff, 0},
+        /* pseudo-infinity */ {0x7ffe, ~0ull},
+        {1, 1ull << 63},
+        {0x403e, 1ull << 63},
+        {0xc03e, 1ull << 63},
+        {0x3ffe, 1ull << 63},
+        {0x4000, 0xc90fdaa22168c235},
     };
     uint16_t exponent = (uint16_t)((rng_next(r) & 0x8000) | (0x3ff0 + rng_below(r, 80)));
     uint64_t mantissa = rng_next(r) | 1ull << 63;
@@ -96,7 +147,7 @@ void value_x87_control(struct rng *r, struct diff_xsave *x) {
     if (rng_below(r, 2))
         x->fsw &= 0x7f00;
     if (rng_below(r, 16)) /* nothing pending */
-        x->fsw &= (uint16_t)~(~x->fcw & 0x3f);
+        x->fsw &= (uint16_t) ~(~x->fcw & 0x3f);
     if (x->fsw & ~x->fcw & 0x3f)
         x->fsw |= 0x8080;
     x->ftw = rng_below(r, 2) ? 0xff : (uint8_t)rng_next(r);

@@ -6,15 +6,19 @@
 #include "cpu/soft/ref/host.h"
 
 /* Reserved bits of FCW read as 0, bit 6 as 1. */
-enum { FCW_BITS = 0x1f3f, FCW_ONE = 0x40, MXCSR_VALID = 0xffff, TAG_VALID = 0, TAG_ZERO, TAG_SPECIAL, TAG_EMPTY };
+enum {
+    FCW_BITS = 0x1f3f,
+    FCW_ONE = 0x40,
+    MXCSR_VALID = 0xffff,
+    TAG_VALID = 0,
+    TAG_ZERO,
+    TAG_SPECIAL,
+    TAG_EMPTY
+};
 
-static unsigned top_of(const struct x86_fpu *f)
-{
-    return (f->fsw & FSW_TOP) >> 11;
-}
+static unsigned top_of(const struct x86_fpu *f) { return (f->fsw & FSW_TOP) >> 11; }
 
-void fpu_set_top(struct x86_fpu *f, unsigned top)
-{
+void fpu_set_top(struct x86_fpu *f, unsigned top) {
     unsigned by = (top - top_of(f)) & 7;
     uint8_t st[8][16];
 
@@ -26,14 +30,12 @@ void fpu_set_top(struct x86_fpu *f, unsigned top)
     f->fsw = (uint16_t)((f->fsw & ~FSW_TOP) | top << 11);
 }
 
-void host_enter_mmx(struct ref *c)
-{
+void host_enter_mmx(struct ref *c) {
     fpu_set_top(&c->s.fpu, 0);
     c->s.fpu.ftw = 0xff;
 }
 
-void fpu_init(struct x86_fpu *f)
-{
+void fpu_init(struct x86_fpu *f) {
     fpu_set_top(f, 0);
     f->fcw = FCW_DEFAULT;
     f->fsw = 0;
@@ -42,8 +44,7 @@ void fpu_init(struct x86_fpu *f)
     f->fip = f->fdp = 0;
 }
 
-static unsigned tag_of(const uint8_t *st)
-{
+static unsigned tag_of(const uint8_t *st) {
     uint64_t mantissa;
     unsigned exponent;
 
@@ -55,8 +56,7 @@ static unsigned tag_of(const uint8_t *st)
 }
 
 /* The tag word of two bits a register, in physical order. */
-static uint16_t full_tags(const struct x86_fpu *f)
-{
+static uint16_t full_tags(const struct x86_fpu *f) {
     unsigned tags = 0;
 
     for (unsigned i = 0; i < 8; i++) {
@@ -66,8 +66,7 @@ static uint16_t full_tags(const struct x86_fpu *f)
     return (uint16_t)tags;
 }
 
-static uint8_t short_tags(uint16_t tags)
-{
+static uint8_t short_tags(uint16_t tags) {
     uint8_t ftw = 0;
 
     for (unsigned i = 0; i < 8; i++)
@@ -80,13 +79,9 @@ static uint8_t short_tags(uint16_t tags)
 
 enum { ENV_FCW, ENV_FSW, ENV_FTW, ENV_FIP, ENV_FCS, ENV_FDP, ENV_FDS, ENV_COUNT };
 
-static bool real_format(const struct ref *c)
-{
-    return c->mode & REF_MODE_REAL;
-}
+static bool real_format(const struct ref *c) { return c->mode & REF_MODE_REAL; }
 
-static void env_from_state(const struct ref *c, uint32_t env[ENV_COUNT])
-{
+static void env_from_state(const struct ref *c, uint32_t env[ENV_COUNT]) {
     const struct x86_fpu *f = &c->s.fpu;
 
     env[ENV_FCW] = f->fcw | 0xffff0000u;
@@ -99,8 +94,7 @@ static void env_from_state(const struct ref *c, uint32_t env[ENV_COUNT])
 }
 
 /* Real mode and v86: 20- or 32-bit linear addresses, FOP beside FIP. */
-static void env_from_state_real(const struct ref *c, uint32_t env[ENV_COUNT], bool wide)
-{
+static void env_from_state_real(const struct ref *c, uint32_t env[ENV_COUNT], bool wide) {
     const struct x86_fpu *f = &c->s.fpu;
     uint32_t mask = wide ? 0xffff : 0xf;
 
@@ -111,8 +105,7 @@ static void env_from_state_real(const struct ref *c, uint32_t env[ENV_COUNT], bo
     env[ENV_FDS] = (uint32_t)(f->fdp >> 16 & mask) << 12;
 }
 
-static void env_to_state(struct ref *c, const uint32_t env[ENV_COUNT], bool wide)
-{
+static void env_to_state(struct ref *c, const uint32_t env[ENV_COUNT], bool wide) {
     struct x86_fpu *f = &c->s.fpu;
     uint32_t mask = wide ? 0xffff : 0xf;
 
@@ -132,14 +125,12 @@ static void env_to_state(struct ref *c, const uint32_t env[ENV_COUNT], bool wide
     }
 }
 
-static unsigned env_size(const struct ref_op *o)
-{
+static unsigned env_size(const struct ref_op *o) {
     return o->size == 2 ? 2 * ENV_COUNT : 4 * ENV_COUNT;
 }
 
 /* [lin, lin + size) has been probed. */
-static void store_env(struct ref *c, const struct ref_op *o, uint64_t lin)
-{
+static void store_env(struct ref *c, const struct ref_op *o, uint64_t lin) {
     uint32_t env[ENV_COUNT];
 
     if (real_format(c))
@@ -153,21 +144,19 @@ static void store_env(struct ref *c, const struct ref_op *o, uint64_t lin)
             ref_store32(c, o, lin + 4 * i, env[i]);
 }
 
-static void load_env(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t env[ENV_COUNT])
-{
+static void load_env(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t env[ENV_COUNT]) {
     for (unsigned i = 0; i < ENV_COUNT; i++)
         env[i] = o->size == 2 ? ref_load16(c, o, lin + 2 * i) : ref_load32(c, o, lin + 4 * i);
 }
 
-/* Faults unless the area can be written: in its first field, then at its last byte, as processors do. */
-static void probe_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+/* Faults unless the area can be written: in its first field, then at its last byte, as processors
+ * do. */
+static void probe_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     ref_probe_write(c, o, lin, o->size == 2 ? 2 : 4, c->cpl == 3);
     ref_probe_write(c, o, lin + size - 1, 1, c->cpl == 3);
 }
 
-static void look_at_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+static void look_at_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     if (o->size == 2)
         ref_load16(c, o, lin);
     else
@@ -175,8 +164,7 @@ static void look_at_ends(struct ref *c, const struct ref_op *o, uint64_t lin, un
     ref_load8(c, o, lin + size - 1);
 }
 
-static void fnstenv(struct ref *c, const struct ref_op *o)
-{
+static void fnstenv(struct ref *c, const struct ref_op *o) {
     unsigned size = env_size(o);
     uint64_t lin = ref_lin(c, o, size, true);
 
@@ -187,8 +175,7 @@ static void fnstenv(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void fldenv(struct ref *c, const struct ref_op *o)
-{
+static void fldenv(struct ref *c, const struct ref_op *o) {
     uint32_t env[ENV_COUNT];
     uint64_t lin;
 
@@ -200,8 +187,7 @@ static void fldenv(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void fnsave(struct ref *c, const struct ref_op *o)
-{
+static void fnsave(struct ref *c, const struct ref_op *o) {
     unsigned size = env_size(o);
     uint64_t lin = ref_lin(c, o, size + 80, true), value;
 
@@ -218,8 +204,7 @@ static void fnsave(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void frstor(struct ref *c, const struct ref_op *o)
-{
+static void frstor(struct ref *c, const struct ref_op *o) {
     unsigned size = env_size(o);
     uint64_t lin, mantissa[8];
     uint32_t env[ENV_COUNT];
@@ -244,26 +229,22 @@ static void frstor(struct ref *c, const struct ref_op *o)
 
 /* ---- control and status ---- */
 
-static void fninit(struct ref *c, const struct ref_op *o)
-{
+static void fninit(struct ref *c, const struct ref_op *o) {
     fpu_init(&c->s.fpu);
     REF_NEXT(c, o);
 }
 
-static void fnclex(struct ref *c, const struct ref_op *o)
-{
+static void fnclex(struct ref *c, const struct ref_op *o) {
     c->s.fpu.fsw &= 0x7f00;
     REF_NEXT(c, o);
 }
 
-static void fnstcw(struct ref *c, const struct ref_op *o)
-{
+static void fnstcw(struct ref *c, const struct ref_op *o) {
     ref_store16(c, o, ref_lin(c, o, 2, true), c->s.fpu.fcw);
     REF_NEXT(c, o);
 }
 
-static void fldcw(struct ref *c, const struct ref_op *o)
-{
+static void fldcw(struct ref *c, const struct ref_op *o) {
     uint16_t value;
 
     host_check_pending(c, o);
@@ -273,26 +254,20 @@ static void fldcw(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void fnstsw(struct ref *c, const struct ref_op *o)
-{
+static void fnstsw(struct ref *c, const struct ref_op *o) {
     ref_store16(c, o, ref_lin(c, o, 2, true), c->s.fpu.fsw);
     REF_NEXT(c, o);
 }
 
-static void fnstsw_ax(struct ref *c, const struct ref_op *o)
-{
+static void fnstsw_ax(struct ref *c, const struct ref_op *o) {
     REF_R16(c, X86_RAX) = c->s.fpu.fsw;
     REF_NEXT(c, o);
 }
 
-static void nothing(struct ref *c, const struct ref_op *o)
-{
-    REF_NEXT(c, o);
-}
+static void nothing(struct ref *c, const struct ref_op *o) { REF_NEXT(c, o); }
 
 /* Unlike other x87 instructions it looks at CR0.MP and not at EM. */
-static void fwait(struct ref *c, const struct ref_op *o)
-{
+static void fwait(struct ref *c, const struct ref_op *o) {
     const uint64_t both = X86_CR0_MP | X86_CR0_TS;
 
     if ((c->s.cr0 & both) == both)
@@ -301,8 +276,7 @@ static void fwait(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void emms(struct ref *c, const struct ref_op *o)
-{
+static void emms(struct ref *c, const struct ref_op *o) {
     host_check_pending(c, o);
     c->s.fpu.ftw = 0;
     fpu_set_top(&c->s.fpu, 0);
@@ -311,8 +285,7 @@ static void emms(struct ref *c, const struct ref_op *o)
 
 /* ---- MXCSR, upper halves ---- */
 
-static void ldmxcsr(struct ref *c, const struct ref_op *o)
-{
+static void ldmxcsr(struct ref *c, const struct ref_op *o) {
     uint32_t value = ref_load32(c, o, ref_lin(c, o, 4, false));
 
     if (value & ~(uint32_t)MXCSR_VALID)
@@ -321,15 +294,13 @@ static void ldmxcsr(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void stmxcsr(struct ref *c, const struct ref_op *o)
-{
+static void stmxcsr(struct ref *c, const struct ref_op *o) {
     ref_store32(c, o, ref_lin(c, o, 4, true), c->s.fpu.mxcsr);
     REF_NEXT(c, o);
 }
 
 /* o->aux: how many registers this mode has. o->dst: bytes that stay. */
-static void clear_vectors(struct ref *c, const struct ref_op *o)
-{
+static void clear_vectors(struct ref *c, const struct ref_op *o) {
     for (unsigned i = 0; i < o->aux; i++)
         memset(c->s.fpu.vec[i] + o->dst, 0, 32u - o->dst);
     REF_NEXT(c, o);
@@ -337,8 +308,7 @@ static void clear_vectors(struct ref *c, const struct ref_op *o)
 
 /* ---- binding ---- */
 
-static ref_fn *control_handler(const struct insn *in)
-{
+static ref_fn *control_handler(const struct insn *in) {
     switch (in->row->id) {
     case INSN_FLDENV:
         return fldenv;
@@ -378,8 +348,7 @@ static ref_fn *control_handler(const struct insn *in)
     }
 }
 
-bool ref_bind_fpu(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool ref_bind_fpu(struct ref *c, const struct insn *in, struct ref_op *o) {
     ref_fn *fn = control_handler(in);
 
     if (in->row->id == INSN_FWAIT) {

@@ -1,49 +1,44 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Vector accesses that touch memory element by element: masked moves and gathers. VMASKMOV and gathers
- * fault only for elements that are accessed, and a gather keeps what it had done before the fault.
- * Source: SDM vol. 2, MASKMOVDQU, MASKMOVQ, VMASKMOV, VPMASKMOV, VGATHER, VPGATHER.
+ * Vector accesses that touch memory element by element: masked moves and gathers. VMASKMOV and
+ * gathers fault only for elements that are accessed, and a gather keeps what it had done before the
+ * fault. Source: SDM vol. 2, MASKMOVDQU, MASKMOVQ, VMASKMOV, VPMASKMOV, VGATHER, VPGATHER.
  */
 #include "cpu/soft/ref/host.h"
 
-static inline uint64_t element(const uint8_t *from, unsigned i, unsigned size)
-{
+static inline uint64_t element(const uint8_t *from, unsigned i, unsigned size) {
     uint64_t value = 0;
 
     memcpy(&value, from + i * size, size);
     return value;
 }
 
-static inline bool selected(const uint8_t *mask, unsigned i, unsigned size)
-{
+static inline bool selected(const uint8_t *mask, unsigned i, unsigned size) {
     return mask[(i + 1) * size - 1] & 0x80;
 }
 
-static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     return size == 4 ? ref_load32(c, o, lin) : ref_load64(c, o, lin);
 }
 
 /* ---- VMASKMOV, VPMASKMOV: o->src mask, o->size element, o->aux vector length ---- */
 
 /* Outside 64-bit mode addresses wrap at 4 GiB. */
-static uint64_t element_address(const struct ref *c, const struct ref_op *o, uint64_t lin, unsigned i)
-{
+static uint64_t element_address(const struct ref *c, const struct ref_op *o, uint64_t lin,
+                                unsigned i) {
     lin += (uint64_t)i * o->size;
     return (c->mode & REF_MODE_CODE) == 2 ? lin : (uint32_t)lin;
 }
 
 /* If no element is selected, not even the segment is looked at. */
-static uint64_t masked_address(struct ref *c, const struct ref_op *o, bool write)
-{
+static uint64_t masked_address(struct ref *c, const struct ref_op *o, bool write) {
     for (unsigned i = 0; i < o->aux / o->size; i++)
         if (selected(c->s.fpu.vec[o->src], i, o->size))
             return ref_lin(c, o, o->aux, write);
     return 0;
 }
 
-static void masked_load(struct ref *c, const struct ref_op *o)
-{
+static void masked_load(struct ref *c, const struct ref_op *o) {
     const uint8_t *mask = c->s.fpu.vec[o->src];
     uint64_t lin = masked_address(c, o, false);
     uint8_t result[32] = {0};
@@ -59,8 +54,7 @@ static void masked_load(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void masked_store(struct ref *c, const struct ref_op *o)
-{
+static void masked_store(struct ref *c, const struct ref_op *o) {
     const uint8_t *mask = c->s.fpu.vec[o->src], *from = c->s.fpu.vec[o->dst];
     uint64_t lin = masked_address(c, o, true);
     unsigned count = o->aux / o->size;
@@ -80,8 +74,8 @@ static void masked_store(struct ref *c, const struct ref_op *o)
 
 /* ---- MASKMOVDQU, MASKMOVQ: bytes to [rDI]; o->size bytes, o->aux address size ---- */
 
-static void store_selected(struct ref *c, const struct ref_op *o, const uint8_t *from, const uint8_t *mask)
-{
+static void store_selected(struct ref *c, const struct ref_op *o, const uint8_t *from,
+                           const uint8_t *mask) {
     uint64_t offset = c->r[X86_RDI], lin;
 
     if (o->aux == 2)
@@ -89,21 +83,20 @@ static void store_selected(struct ref *c, const struct ref_op *o, const uint8_t 
     else if (o->aux == 4)
         offset = (uint32_t)offset;
     lin = ref_seg_lin(c, o, o->seg, offset, o->size, true);
-    ref_probe_write(c, o, lin + o->size - 1, 1, c->cpl == 3); /* selected or not, as processors do */
+    ref_probe_write(c, o, lin + o->size - 1, 1,
+                    c->cpl == 3); /* selected or not, as processors do */
     ref_probe_write(c, o, lin, 1, c->cpl == 3);
     for (unsigned i = 0; i < o->size; i++)
         if (mask[i] & 0x80)
             ref_store8(c, o, lin + i, from[i]);
 }
 
-static void maskmovdqu(struct ref *c, const struct ref_op *o)
-{
+static void maskmovdqu(struct ref *c, const struct ref_op *o) {
     store_selected(c, o, c->s.fpu.vec[o->dst], c->s.fpu.vec[o->src]);
     REF_NEXT(c, o);
 }
 
-static void maskmovq(struct ref *c, const struct ref_op *o)
-{
+static void maskmovq(struct ref *c, const struct ref_op *o) {
     host_check_pending(c, o);
     host_enter_mmx(c); /* even if the store faults, as processors do */
     store_selected(c, o, c->s.fpu.st[o->dst], c->s.fpu.st[o->src]);
@@ -112,8 +105,8 @@ static void maskmovq(struct ref *c, const struct ref_op *o)
 
 /* ---- gathers: o->ptr the instruction, o->size element, o->aux size of an index ---- */
 
-static uint64_t gather_address(struct ref *c, const struct ref_op *o, const struct insn *in, unsigned i)
-{
+static uint64_t gather_address(struct ref *c, const struct ref_op *o, const struct insn *in,
+                               unsigned i) {
     uint64_t index = element(c->s.fpu.vec[in->index], i, o->aux), ea;
 
     if (o->aux == 4)
@@ -124,8 +117,7 @@ static uint64_t gather_address(struct ref *c, const struct ref_op *o, const stru
     return ref_seg_lin(c, o, o->seg, ea, o->size, false);
 }
 
-static void gather(struct ref *c, const struct ref_op *o)
-{
+static void gather(struct ref *c, const struct ref_op *o) {
     const struct insn *in = o->ptr;
     uint8_t *to = c->s.fpu.vec[o->dst], *mask = c->s.fpu.vec[o->src];
     unsigned indexes = in->vl / o->aux, elements = in->vl / o->size;
@@ -150,8 +142,8 @@ static void gather(struct ref *c, const struct ref_op *o)
 
 /* ---- binding ---- */
 
-static void bind_gather(struct ref *c, const struct insn *in, struct ref_op *o, unsigned index, unsigned size)
-{
+static void bind_gather(struct ref *c, const struct insn *in, struct ref_op *o, unsigned index,
+                        unsigned size) {
     ref_set_mem(c, in, o);
     o->index = REF_ZERO;
     o->scale = 0;
@@ -163,8 +155,7 @@ static void bind_gather(struct ref *c, const struct insn *in, struct ref_op *o, 
     o->fn = gather;
 }
 
-static void bind_masked(struct ref *c, const struct insn *in, struct ref_op *o, unsigned size)
-{
+static void bind_masked(struct ref *c, const struct insn *in, struct ref_op *o, unsigned size) {
     struct operand first;
 
     insn_operand(in, 0, &first);
@@ -176,8 +167,7 @@ static void bind_masked(struct ref *c, const struct insn *in, struct ref_op *o, 
     o->fn = first.kind == OPK_MEM ? masked_store : masked_load;
 }
 
-static void bind_maskmov(const struct insn *in, struct ref_op *o, ref_fn *fn, unsigned size)
-{
+static void bind_maskmov(const struct insn *in, struct ref_op *o, ref_fn *fn, unsigned size) {
     struct operand data, mask;
 
     insn_operand(in, 0, &data);
@@ -190,10 +180,11 @@ static void bind_maskmov(const struct insn *in, struct ref_op *o, ref_fn *fn, un
     o->fn = fn;
 }
 
-bool fpu_bind_mask(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool fpu_bind_mask(struct ref *c, const struct insn *in, struct ref_op *o) {
     /* Sizes of index and element, or element and element. */
-    struct { unsigned index, size; } shape = {0, 0};
+    struct {
+        unsigned index, size;
+    } shape = {0, 0};
 
     switch (in->row->id) {
     case INSN_VPGATHERDD:

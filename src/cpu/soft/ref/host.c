@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Instructions executed by the host's own CPU on the guest's registers: the arena of thunks, the handlers
- * that call them, and what happens when the host faults in one.
- * Source: SDM vol. 1 chapters 8 to 14 (x87, MMX, SSE, AVX state), vol. 3A 6.15 (exceptions).
+ * Instructions executed by the host's own CPU on the guest's registers: the arena of thunks, the
+ * handlers that call them, and what happens when the host faults in one. Source: SDM vol. 1
+ * chapters 8 to 14 (x87, MMX, SSE, AVX state), vol. 3A 6.15 (exceptions).
  *
- * The arena is one memfd mapped twice, writable and executable. Thunks (host_emit.c) lie in it one after
- * the other and are shared by content. A synchronous signal inside the arena is a guest exception: the
- * handler puts back what the thunk had saved and returns to its caller with the vector.
+ * The arena is one memfd mapped twice, writable and executable. Thunks (host_emit.c) lie in it one
+ * after the other and are shared by content. A synchronous signal inside the arena is a guest
+ * exception: the handler puts back what the thunk had saved and returns to its caller with the
+ * vector.
  */
 #include "cpu/soft/ref/host.h"
 
@@ -21,7 +22,8 @@
 #include "cpu/soft/ref/host_emit.h"
 
 #define ARENA_SIZE ((size_t)16 << 20)
-/* Room that one block may need: checked before it is built, so that no bind ever fails for want of it. */
+/* Room that one block may need: checked before it is built, so that no bind ever fails for want of
+ * it. */
 #define ARENA_RESERVE ((size_t)(REF_BLOCK_OPS + 2) * HOST_CODE_MAX)
 enum { MAX_THUNKS = 1 << 18, HASH_SIZE = 1 << 14, MAX_ARENAS = 256 };
 
@@ -52,8 +54,7 @@ static struct ref_host *_Atomic arenas[MAX_ARENAS];
 static const int fault_signals[] = {SIGFPE, SIGSEGV, SIGILL, SIGBUS};
 static struct sigaction previous[sizeof(fault_signals) / sizeof(fault_signals[0])];
 
-static const struct thunk *thunk_at(const struct ref_host *h, uintptr_t rip)
-{
+static const struct thunk *thunk_at(const struct ref_host *h, uintptr_t rip) {
     uint32_t offset = (uint32_t)(rip - (uintptr_t)h->rx), low = 0, high = h->count;
 
     while (low < high) { /* first thunk beyond the address */
@@ -66,8 +67,7 @@ static const struct thunk *thunk_at(const struct ref_host *h, uintptr_t rip)
     return low ? &h->thunks[low - 1] : NULL;
 }
 
-static const struct thunk *find_thunk(uintptr_t rip)
-{
+static const struct thunk *find_thunk(uintptr_t rip) {
     for (unsigned i = 0; i < MAX_ARENAS; i++) {
         const struct ref_host *h = atomic_load_explicit(&arenas[i], memory_order_acquire);
         if (h && rip - (uintptr_t)h->rx < h->used)
@@ -76,8 +76,7 @@ static const struct thunk *find_thunk(uintptr_t rip)
     return NULL;
 }
 
-static _Noreturn void raise_fault(struct ref *c, const struct ref_op *o, unsigned vector)
-{
+static _Noreturn void raise_fault(struct ref *c, const struct ref_op *o, unsigned vector) {
     if (vector == X86_XM && !(c->s.cr4 & X86_CR4_OSXMMEXCPT))
         vector = X86_UD;
     if (vector == X86_GP)
@@ -86,8 +85,7 @@ static _Noreturn void raise_fault(struct ref *c, const struct ref_op *o, unsigne
 }
 
 /* Makes the thunk end as if its instruction had not been there. */
-static void leave_thunk(ucontext_t *uc, const struct thunk *t, unsigned vector)
-{
+static void leave_thunk(ucontext_t *uc, const struct thunk *t, unsigned vector) {
     greg_t *r = uc->uc_mcontext.gregs;
     struct ref *c = (struct ref *)r[REG_RDI];
     uint64_t *stack = (uint64_t *)r[REG_RSP];
@@ -109,8 +107,7 @@ static void leave_thunk(ucontext_t *uc, const struct thunk *t, unsigned vector)
     r[REG_RSP] = (greg_t)(uintptr_t)stack;
 }
 
-static void chain(unsigned i, int sig, siginfo_t *info, void *uc)
-{
+static void chain(unsigned i, int sig, siginfo_t *info, void *uc) {
     if (previous[i].sa_flags & SA_SIGINFO)
         previous[i].sa_sigaction(sig, info, uc);
     else if (previous[i].sa_handler == SIG_DFL || previous[i].sa_handler == SIG_IGN)
@@ -119,8 +116,7 @@ static void chain(unsigned i, int sig, siginfo_t *info, void *uc)
         previous[i].sa_handler(sig);
 }
 
-static void on_fault(int sig, siginfo_t *info, void *opaque)
-{
+static void on_fault(int sig, siginfo_t *info, void *opaque) {
     ucontext_t *uc = opaque;
     unsigned vector = (unsigned)uc->uc_mcontext.gregs[REG_TRAPNO];
     bool synchronous = vector == X86_DE || vector == X86_UD || vector == X86_GP || vector == X86_XM;
@@ -137,9 +133,9 @@ static void on_fault(int sig, siginfo_t *info, void *opaque)
             chain(i, sig, info, opaque);
 }
 
-static void install_handlers(void)
-{
-    struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+static void install_handlers(void) {
+    struct sigaction sa = {.sa_sigaction = on_fault,
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
     sigemptyset(&sa.sa_mask);
     for (unsigned i = 0; i < sizeof(fault_signals) / sizeof(fault_signals[0]); i++)
@@ -148,8 +144,7 @@ static void install_handlers(void)
 
 /* ---- the arena ---- */
 
-static int map_arena(struct ref_host *h, struct error *err)
-{
+static int map_arena(struct ref_host *h, struct error *err) {
     int fd = memfd_create("vivarium-thunks", MFD_CLOEXEC);
 
     if (fd < 0)
@@ -160,21 +155,21 @@ static int map_arena(struct ref_host *h, struct error *err)
     }
     close(fd);
     if (!h->rw || !h->rx || h->rw == MAP_FAILED || h->rx == MAP_FAILED)
-        return error_set(err, -ENOMEM, "memory for the interpreter's thunks cannot be mapped executable: %s; "
-                                       "a security policy may forbid it", strerror(errno));
+        return error_set(err, -ENOMEM,
+                         "memory for the interpreter's thunks cannot be mapped executable: %s; "
+                         "a security policy may forbid it",
+                         strerror(errno));
     return 0;
 }
 
-static void unmap_arena(struct ref_host *h)
-{
+static void unmap_arena(struct ref_host *h) {
     if (h->rw && h->rw != MAP_FAILED)
         munmap(h->rw, ARENA_SIZE);
     if (h->rx && h->rx != MAP_FAILED)
         munmap((void *)(uintptr_t)h->rx, ARENA_SIZE);
 }
 
-static int publish(struct ref_host *h, struct error *err)
-{
+static int publish(struct ref_host *h, struct error *err) {
     for (unsigned i = 0; i < MAX_ARENAS; i++) {
         struct ref_host *empty = NULL;
         if (atomic_compare_exchange_strong(&arenas[i], &empty, h))
@@ -183,8 +178,7 @@ static int publish(struct ref_host *h, struct error *err)
     return error_set(err, -ENOSPC, "more than %u processors in one process", (unsigned)MAX_ARENAS);
 }
 
-int ref_host_new(struct ref *c, struct error *err)
-{
+int ref_host_new(struct ref *c, struct error *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct ref_host *h = aligned_alloc(64, (sizeof(*h) + 63) & ~(size_t)63);
     int ret;
@@ -194,7 +188,8 @@ int ref_host_new(struct ref *c, struct error *err)
     memset(h, 0, sizeof(*h));
     c->host = h;
     h->thunks = calloc(MAX_THUNKS, sizeof(*h->thunks));
-    ret = h->thunks ? map_arena(h, err) : error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
+    ret = h->thunks ? map_arena(h, err)
+                    : error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
     if (ret == 0)
         ret = publish(h, err);
     if (ret < 0) {
@@ -205,8 +200,7 @@ int ref_host_new(struct ref *c, struct error *err)
     return 0;
 }
 
-void ref_host_free(struct ref *c)
-{
+void ref_host_free(struct ref *c) {
     struct ref_host *h = c->host;
 
     if (!h)
@@ -221,8 +215,7 @@ void ref_host_free(struct ref *c)
     c->host = NULL;
 }
 
-void ref_host_flush(struct ref *c)
-{
+void ref_host_flush(struct ref *c) {
     struct ref_host *h = c->host;
 
     h->used = 0;
@@ -230,15 +223,13 @@ void ref_host_flush(struct ref *c)
     memset(h->hash, 0, sizeof(h->hash));
 }
 
-bool ref_host_full(const struct ref *c)
-{
+bool ref_host_full(const struct ref *c) {
     const struct ref_host *h = c->host;
 
     return h->used + ARENA_RESERVE > ARENA_SIZE || h->count + REF_BLOCK_OPS + 2 > MAX_THUNKS;
 }
 
-static uint32_t hash_bytes(const uint8_t *p, unsigned len)
-{
+static uint32_t hash_bytes(const uint8_t *p, unsigned len) {
     uint32_t hash = 2166136261u;
 
     for (unsigned i = 0; i < len; i++)
@@ -247,21 +238,24 @@ static uint32_t hash_bytes(const uint8_t *p, unsigned len)
 }
 
 /* Address of the code in the executable view. */
-static const void *keep_code(struct ref *c, const struct host_code *code)
-{
+static const void *keep_code(struct ref *c, const struct host_code *code) {
     struct ref_host *h = c->host;
     uint32_t *slot = &h->hash[hash_bytes(code->bytes, code->len)];
     struct thunk *t;
 
     for (uint32_t i = *slot; i; i = h->thunks[i - 1].next) {
         t = &h->thunks[i - 1];
-        if (t->len == code->len && t->flags == code->flags && !memcmp(h->rw + t->offset, code->bytes, code->len))
+        if (t->len == code->len && t->flags == code->flags &&
+            !memcmp(h->rw + t->offset, code->bytes, code->len))
             return h->rx + t->offset;
     }
     if (h->used + HOST_CODE_MAX > ARENA_SIZE || h->count == MAX_THUNKS)
-        ref_fail(c, "the arena of thunks is full; the block cache must be flushed when ref_host_full() says so");
+        ref_fail(c, "the arena of thunks is full; the block cache must be flushed when "
+                    "ref_host_full() says so");
     t = &h->thunks[h->count++];
-    *t = (struct thunk){.offset = (uint32_t)h->used, .len = (uint16_t)code->len, .flags = (uint16_t)code->flags,
+    *t = (struct thunk){.offset = (uint32_t)h->used,
+                        .len = (uint16_t)code->len,
+                        .flags = (uint16_t)code->flags,
                         .next = *slot};
     *slot = h->count;
     memcpy(h->rw + h->used, code->bytes, code->len);
@@ -271,17 +265,16 @@ static const void *keep_code(struct ref *c, const struct host_code *code)
 
 /* ---- handlers ---- */
 
-static inline __attribute__((always_inline)) void run(struct ref *c, const struct ref_op *o, void *mem)
-{
+static inline __attribute__((always_inline)) void run(struct ref *c, const struct ref_op *o,
+                                                      void *mem) {
     unsigned fault = ((thunk_fn *)(uintptr_t)o->ptr)(c, mem, NULL);
 
     if (REF_UNLIKELY(fault))
         raise_fault(c, o, fault - 1);
 }
 
-static inline __attribute__((always_inline)) void *operand(struct ref *c, const struct ref_op *o, unsigned access,
-                                                           bool aligned)
-{
+static inline __attribute__((always_inline)) void *operand(struct ref *c, const struct ref_op *o,
+                                                           unsigned access, bool aligned) {
     uint64_t lin = ref_lin(c, o, o->size, access & 2);
 
     if (aligned)
@@ -291,21 +284,18 @@ static inline __attribute__((always_inline)) void *operand(struct ref *c, const 
     return (void *)(uintptr_t)ref_read_ptr(c, o, lin, o->size);
 }
 
-static void host_read(struct ref *c, const struct ref_op *o)
-{
+static void host_read(struct ref *c, const struct ref_op *o) {
     run(c, o, operand(c, o, 1, false));
     REF_NEXT(c, o);
 }
 
-static void host_read_aligned(struct ref *c, const struct ref_op *o)
-{
+static void host_read_aligned(struct ref *c, const struct ref_op *o) {
     run(c, o, operand(c, o, 1, true));
     REF_NEXT(c, o);
 }
 
 /* VCVTPS2PH: MXCSR has its flags even if the store faults. */
-static void host_convert_store(struct ref *c, const struct ref_op *o)
-{
+static void host_convert_store(struct ref *c, const struct ref_op *o) {
     uint8_t value[16];
     void *mem;
 
@@ -316,8 +306,7 @@ static void host_convert_store(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void host_write(struct ref *c, const struct ref_op *o)
-{
+static void host_write(struct ref *c, const struct ref_op *o) {
     void *mem = operand(c, o, o->aux, false);
 
     run(c, o, mem);
@@ -325,8 +314,7 @@ static void host_write(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void host_write_aligned(struct ref *c, const struct ref_op *o)
-{
+static void host_write_aligned(struct ref *c, const struct ref_op *o) {
     void *mem = operand(c, o, o->aux, true);
 
     run(c, o, mem);
@@ -343,17 +331,15 @@ enum host_aux {
     AUX_ALIGNED = 4,
 };
 
-static void *any_operand(struct ref *c, const struct ref_op *o)
-{
+static void *any_operand(struct ref *c, const struct ref_op *o) {
     if (!(o->aux & (AUX_READ | AUX_WRITE)))
         return NULL;
     return operand(c, o, o->aux & (AUX_READ | AUX_WRITE), o->aux & AUX_ALIGNED);
 }
 
-/* What remains of a faulting instruction is what processors leave: a store has already set TOP, and a
- * floating-point exception comes after the change to MMX mode. */
-static void host_mmx(struct ref *c, const struct ref_op *o)
-{
+/* What remains of a faulting instruction is what processors leave: a store has already set TOP, and
+ * a floating-point exception comes after the change to MMX mode. */
+static void host_mmx(struct ref *c, const struct ref_op *o) {
     unsigned fault;
     void *mem;
 
@@ -381,27 +367,30 @@ struct fxsave {
     uint8_t st[8][16];
 };
 
-/* Values that the host's own pointers to the last instruction cannot have: what remains was not updated. */
+/* Values that the host's own pointers to the last instruction cannot have: what remains was not
+ * updated. */
 #define MARK_FIP 0x00007a5a5a5a5a5aull
 #define MARK_FDP 0x00007a5a5a5a5a00ull
 
-static void load_image(const struct x86_fpu *f, struct fxsave *x, uint16_t fop)
-{
-    *x = (struct fxsave){.fcw = f->fcw, .fsw = f->fsw, .ftw = f->ftw, .fop = (uint16_t)(~fop & 0x7ff),
-                         .fip = MARK_FIP, .fdp = MARK_FDP, .mxcsr = MXCSR_DEFAULT};
+static void load_image(const struct x86_fpu *f, struct fxsave *x, uint16_t fop) {
+    *x = (struct fxsave){.fcw = f->fcw,
+                         .fsw = f->fsw,
+                         .ftw = f->ftw,
+                         .fop = (uint16_t)(~fop & 0x7ff),
+                         .fip = MARK_FIP,
+                         .fdp = MARK_FDP,
+                         .mxcsr = MXCSR_DEFAULT};
     memcpy(x->st, f->st, sizeof(x->st));
 }
 
-static void store_image(struct x86_fpu *f, const struct fxsave *x)
-{
+static void store_image(struct x86_fpu *f, const struct fxsave *x) {
     f->fcw = x->fcw;
     f->fsw = x->fsw;
     f->ftw = (uint8_t)x->ftw;
     memcpy(f->st, x->st, sizeof(x->st));
 }
 
-static void run_x87(struct ref *c, const struct ref_op *o, void *mem, struct fxsave *x)
-{
+static void run_x87(struct ref *c, const struct ref_op *o, void *mem, struct fxsave *x) {
     if (((thunk_fn *)(uintptr_t)o->ptr)(c, mem, x)) {
         __asm__ volatile("fninit");
         ref_raise(c, o, X86_UD);
@@ -409,8 +398,8 @@ static void run_x87(struct ref *c, const struct ref_op *o, void *mem, struct fxs
 }
 
 /* Takes over the state after the instruction. */
-static void finish_x87(struct ref *c, const struct ref_op *o, const struct fxsave *x, uint16_t ignored)
-{
+static void finish_x87(struct ref *c, const struct ref_op *o, const struct fxsave *x,
+                       uint16_t ignored) {
     struct x86_fpu *f = &c->s.fpu;
 
     store_image(f, x);
@@ -427,8 +416,7 @@ static void finish_x87(struct ref *c, const struct ref_op *o, const struct fxsav
 }
 
 /* Exceptions pending although CR0.NE = 0 (see host_check_pending) are taken out of the image. */
-static uint16_t ignore_pending(const struct x86_fpu *f, struct fxsave *x)
-{
+static uint16_t ignore_pending(const struct x86_fpu *f, struct fxsave *x) {
     uint16_t ignored = f->fsw & ~f->fcw & FSW_EXCEPTIONS;
 
     x->fsw &= (uint16_t) ~(ignored | FSW_ES | FSW_BUSY);
@@ -436,8 +424,7 @@ static uint16_t ignore_pending(const struct x86_fpu *f, struct fxsave *x)
 }
 
 /* o->imm: FOP of the guest's instruction. */
-static void host_x87(struct ref *c, const struct ref_op *o)
-{
+static void host_x87(struct ref *c, const struct ref_op *o) {
     struct fxsave *x = (struct fxsave *)c->host->fxsave_image;
     void *mem;
 
@@ -450,17 +437,17 @@ static void host_x87(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, const uint8_t *from, unsigned n)
-{
+static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, const uint8_t *from,
+                        unsigned n) {
     void *mem = ref_write_ptr(c, o, lin, n, false);
 
     memcpy(mem, from, n);
     ref_write_done(c, o, mem);
 }
 
-/* A store: if it ends in an unmasked exception other than precision, memory is not touched at all. */
-static void host_x87_store(struct ref *c, const struct ref_op *o)
-{
+/* A store: if it ends in an unmasked exception other than precision, memory is not touched at all.
+ */
+static void host_x87_store(struct ref *c, const struct ref_op *o) {
     struct fxsave *x = (struct fxsave *)c->host->fxsave_image;
     uint8_t value[16];
 
@@ -481,20 +468,14 @@ static void host_x87_store(struct ref *c, const struct ref_op *o)
 
 /* ---- binding ---- */
 
-static void op_ud(struct ref *c, const struct ref_op *o)
-{
-    ref_raise(c, o, X86_UD);
-}
+static void op_ud(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_UD); }
 
-static void op_nm(struct ref *c, const struct ref_op *o)
-{
-    ref_raise(c, o, X86_NM);
-}
+static void op_nm(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_NM); }
 
-bool host_bind_unavailable(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool host_bind_unavailable(struct ref *c, const struct insn *in, struct ref_op *o) {
     uint32_t attr = in->row->attr, mode = c->mode;
-    bool undefined = ((attr & INSN_SSE) && (mode & REF_MODE_SSE_UD)) || ((attr & INSN_AVX) && (mode & REF_MODE_AVX_UD)) ||
+    bool undefined = ((attr & INSN_SSE) && (mode & REF_MODE_SSE_UD)) ||
+                     ((attr & INSN_AVX) && (mode & REF_MODE_AVX_UD)) ||
                      ((attr & INSN_MMX) && (mode & REF_MODE_MMX_UD));
     bool missing = ((attr & (INSN_SSE | INSN_AVX)) && (mode & REF_MODE_SSE_NM)) ||
                    ((attr & (INSN_FPU | INSN_MMX)) && (mode & REF_MODE_FPU_NM));
@@ -506,8 +487,7 @@ bool host_bind_unavailable(struct ref *c, const struct insn *in, struct ref_op *
     return undefined || missing;
 }
 
-static void bind_x87_or_mmx(const struct insn *in, const struct host_code *code, struct ref_op *o)
-{
+static void bind_x87_or_mmx(const struct insn *in, const struct host_code *code, struct ref_op *o) {
     uint32_t attr = in->row->attr;
 
     o->aux = (uint8_t)code->access;
@@ -517,8 +497,7 @@ static void bind_x87_or_mmx(const struct insn *in, const struct host_code *code,
     o->fn = attr & INSN_MMX ? host_mmx : code->access & AUX_WRITE ? host_x87_store : host_x87;
 }
 
-static ref_fn *memory_handler(const struct insn *in, unsigned access)
-{
+static ref_fn *memory_handler(const struct insn *in, unsigned access) {
     bool aligned = in->row->attr & INSN_ALIGN;
 
     if ((access & 2) && (in->row->attr & INSN_MXCSR))
@@ -528,8 +507,7 @@ static ref_fn *memory_handler(const struct insn *in, unsigned access)
     return aligned ? host_read_aligned : host_read;
 }
 
-bool ref_bind_host(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool ref_bind_host(struct ref *c, const struct insn *in, struct ref_op *o) {
     uint32_t attr = in->row->attr;
     struct host_code code;
 

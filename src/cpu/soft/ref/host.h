@@ -10,8 +10,8 @@
 #include "cpu/soft/ref/ref.h"
 
 enum {
-    FSW_ES = 0x80,       /* an unmasked exception is pending */
-    FSW_BUSY = 0x8000,   /* follows ES */
+    FSW_ES = 0x80,     /* an unmasked exception is pending */
+    FSW_BUSY = 0x8000, /* follows ES */
     FSW_TOP = 0x3800,
     FSW_EXCEPTIONS = 0x3f,
     FSW_PRECISION = 0x20,
@@ -19,21 +19,19 @@ enum {
     FCW_DEFAULT = 0x37f,
 };
 
-/* Binds an operation that raises #UD or #NM if the state the row needs is switched off (CR0, CR4, XCR0:
- * SDM vol. 3A 2.5, 13.1); else returns false. */
+/* Binds an operation that raises #UD or #NM if the state the row needs is switched off (CR0, CR4,
+ * XCR0: SDM vol. 3A 2.5, 13.1); else returns false. */
 bool host_bind_unavailable(struct ref *c, const struct insn *in, struct ref_op *o);
 
-/* Before a waiting x87 or MMX instruction: #MF if an exception is pending. With CR0.NE = 0 real boards
- * raise IRQ 13 through FERR#; this one ignores the exception, as if IGNNE# were asserted. */
-static inline void host_check_pending(struct ref *c, const struct ref_op *o)
-{
+/* Before a waiting x87 or MMX instruction: #MF if an exception is pending. With CR0.NE = 0 real
+ * boards raise IRQ 13 through FERR#; this one ignores the exception, as if IGNNE# were asserted. */
+static inline void host_check_pending(struct ref *c, const struct ref_op *o) {
     if (REF_UNLIKELY((c->s.fpu.fsw & FSW_ES) && (c->s.cr0 & X86_CR0_NE)))
         ref_raise(c, o, X86_MF);
 }
 
 /* ES and B follow from the exception flags and their masks. */
-static inline void host_update_pending(struct x86_fpu *f)
-{
+static inline void host_update_pending(struct x86_fpu *f) {
     f->fsw &= (uint16_t) ~(FSW_ES | FSW_BUSY);
     if (f->fsw & ~f->fcw & FSW_EXCEPTIONS)
         f->fsw |= FSW_ES | FSW_BUSY;
@@ -43,20 +41,20 @@ static inline void host_update_pending(struct x86_fpu *f)
 void host_enter_mmx(struct ref *c);
 
 /* Effective address without segment base, as FDP holds it. */
-static inline uint64_t host_offset(const struct ref *c, const struct ref_op *o)
-{
+static inline uint64_t host_offset(const struct ref *c, const struct ref_op *o) {
     uint64_t ea = ref_ea(c, o);
     return o->eaf & REF_EA_16 ? (uint16_t)ea : o->eaf & REF_EA_32 ? (uint32_t)ea : ea;
 }
 
 /* #GP(0) unless the linear address is a multiple of size (a power of two). */
-static inline void host_check_aligned(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+static inline void host_check_aligned(struct ref *c, const struct ref_op *o, uint64_t lin,
+                                      unsigned size) {
     if (REF_UNLIKELY(lin & (size - 1)))
         ref_raise_error(c, o, X86_GP, 0);
 }
 
-/* Plain moves between vector registers, general registers and memory, in C; false for anything else. */
+/* Plain moves between vector registers, general registers and memory, in C; false for anything
+ * else. */
 bool host_bind_move(struct ref *c, const struct insn *in, struct ref_op *o);
 
 /* TOP becomes `top`; the physical registers stay what they are. */
@@ -64,13 +62,6 @@ void fpu_set_top(struct x86_fpu *f, unsigned top);
 void fpu_init(struct x86_fpu *f); /* FNINIT */
 /* XINUSE: components of XCR0 that are not in their initial state. */
 uint64_t fpu_xinuse(const struct x86_fpu *f);
-
-/* Faults unless the area can be written, at its last byte first, as processors do. */
-static inline void fpu_probe_area(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
-    ref_probe_write(c, o, lin + size - 1, 1, c->cpl == 3);
-    ref_probe_write(c, o, lin, size, c->cpl == 3);
-}
 
 /* fpu_mask.c: masked moves and gathers. xsave.c: FXSAVE, XSAVE and their kin. */
 bool fpu_bind_mask(struct ref *c, const struct insn *in, struct ref_op *o);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Builds the machine code that executes one guest instruction on the host's own CPU with the guest's
- * registers: the inside of host.c.
+ * Builds the machine code that executes one guest instruction on the host's own CPU with the
+ * guest's registers: the inside of host.c.
  *
- * Contract: pure; the caller copies the bytes to executable memory. The code depends on nothing but the
- * instruction, so that equal code may be shared.
+ * Contract: pure; the caller copies the bytes to executable memory. The code depends on nothing but
+ * the instruction, so that equal code may be shared.
  *
- * A "step" thunk is a handler of its own, void (struct ref *c, const struct ref_op *o), and goes on with
- * the next operation. A "call" thunk is unsigned (struct ref *c, void *mem, void *fxsave_image): it
- * returns 0; when the instruction faults the signal handler makes it return the vector + 1.
+ * A "step" thunk is a handler of its own, void (struct ref *c, const struct ref_op *o), and goes on
+ * with the next operation. A "call" thunk is unsigned (struct ref *c, void *mem, void
+ * *fxsave_image): it returns 0; when the instruction faults the signal handler makes it return the
+ * vector + 1.
  */
 #ifndef CPU_SOFT_REF_HOST_EMIT_H
 #define CPU_SOFT_REF_HOST_EMIT_H
@@ -18,12 +19,12 @@
 enum { HOST_CODE_MAX = 512 };
 
 enum host_thunk_flags {
-    HOST_STEP = 1,     /* step thunk, else call thunk */
+    HOST_STEP = 1,      /* step thunk, else call thunk */
     HOST_SAVED_RBX = 2, /* RBX lies on the stack while the instruction runs */
-    HOST_X87 = 4,      /* runs with the guest's x87 state loaded */
+    HOST_X87 = 4,       /* runs with the guest's x87 state loaded */
     HOST_MMX = 8,
-    HOST_WIDE = 16,    /* touches upper halves of YMM registers */
-    HOST_MXCSR = 32,   /* runs with the guest's MXCSR */
+    HOST_WIDE = 16,  /* touches upper halves of YMM registers */
+    HOST_MXCSR = 32, /* runs with the guest's MXCSR */
 };
 
 struct host_code {

@@ -17,15 +17,15 @@ enum {
     AREA_SIZE = 832,
 };
 #define XCOMP_COMPACT (1ull << 63)
-#define MXCSR_MASK 0xffffu
+#define MXCSR_MASK    0xffffu
 
 /* o->aux */
 enum { AUX_REX_W = 1, AUX_MODE64 = 2 };
 
 /* ---- images and memory ---- */
 
-static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, const uint8_t *from, unsigned n)
-{
+static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, const uint8_t *from,
+                        unsigned n) {
     for (unsigned i = 0; i < n; i += 8) {
         uint64_t value;
         memcpy(&value, from + i, 8);
@@ -33,22 +33,18 @@ static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, con
     }
 }
 
-static void load_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, uint8_t *to, unsigned n)
-{
+static void load_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, uint8_t *to,
+                       unsigned n) {
     for (unsigned i = 0; i < n; i += 8) {
         uint64_t value = ref_load64(c, o, lin + i);
         memcpy(to + i, &value, 8);
     }
 }
 
-static unsigned vector_count(const struct ref_op *o)
-{
-    return o->aux & AUX_MODE64 ? 16 : 8;
-}
+static unsigned vector_count(const struct ref_op *o) { return o->aux & AUX_MODE64 ? 16 : 8; }
 
 /* Bytes 0 to 23: control words and the pointers to the last instruction and operand. */
-static void put_x87(const struct x86_fpu *f, uint8_t *area, bool wide)
-{
+static void put_x87(const struct x86_fpu *f, uint8_t *area, bool wide) {
     uint32_t fip = (uint32_t)f->fip, fdp = (uint32_t)f->fdp;
 
     memset(area, 0, AREA_MXCSR);
@@ -64,8 +60,7 @@ static void put_x87(const struct x86_fpu *f, uint8_t *area, bool wide)
     }
 }
 
-static void get_x87(struct x86_fpu *f, const uint8_t *area, bool wide)
-{
+static void get_x87(struct x86_fpu *f, const uint8_t *area, bool wide) {
     uint16_t fcw;
 
     memcpy(&fcw, area, 2);
@@ -82,49 +77,66 @@ static void get_x87(struct x86_fpu *f, const uint8_t *area, bool wide)
     host_update_pending(f);
 }
 
-static void put_mxcsr(const struct x86_fpu *f, uint8_t *area)
-{
+static void put_mxcsr(const struct x86_fpu *f, uint8_t *area) {
     const uint32_t both[2] = {f->mxcsr, MXCSR_MASK};
 
     memcpy(area + AREA_MXCSR, both, 8);
 }
 
-static void put_vectors(const struct x86_fpu *f, uint8_t *to, unsigned half, unsigned count)
-{
+static void put_vectors(const struct x86_fpu *f, uint8_t *to, unsigned half, unsigned count) {
     for (unsigned i = 0; i < count; i++)
         memcpy(to + 16 * i, f->vec[i] + 16 * half, 16);
 }
 
-static void get_vectors(struct x86_fpu *f, const uint8_t *from, unsigned half, unsigned count)
-{
+static void get_vectors(struct x86_fpu *f, const uint8_t *from, unsigned half, unsigned count) {
     for (unsigned i = 0; i < count; i++)
         memcpy(f->vec[i] + 16 * half, from + 16 * i, 16);
 }
 
-static uint32_t area_mxcsr(const uint8_t *area)
-{
+static uint32_t area_mxcsr(const uint8_t *area) {
     uint32_t value;
 
     memcpy(&value, area + AREA_MXCSR, 4);
     return value;
 }
 
-static void check_mxcsr(struct ref *c, const struct ref_op *o, uint32_t value)
-{
+static void check_mxcsr(struct ref *c, const struct ref_op *o, uint32_t value) {
     if (value & ~MXCSR_MASK)
         ref_raise_error(c, o, X86_GP, 0);
 }
 
+/* Linear address of a byte of the area; offsets wrap as the address size says. */
+static uint64_t area_at(struct ref *c, const struct ref_op *o, unsigned offset) {
+    uint64_t at = host_offset(c, o) + offset;
+
+    at = o->eaf & REF_EA_16 ? (uint16_t)at : o->eaf & REF_EA_32 ? (uint32_t)at : at;
+    return ref_seg_lin(c, o, o->seg, at, 1, false);
+}
+
+/* A part of the area that will be written: faults before anything is. */
+static void probe_part(struct ref *c, const struct ref_op *o, unsigned offset, unsigned size) {
+    ref_probe_write(c, o, area_at(c, o, offset), size, c->cpl == 3);
+}
+
+/* #GP(0) unless aligned; but a stack address that is not canonical is #SS(0) first. */
+static void check_area_aligned(struct ref *c, const struct ref_op *o, uint64_t lin,
+                               unsigned align) {
+    bool canonical = (int64_t)(lin << 16) >> 16 == (int64_t)lin;
+
+    if (lin & (align - 1))
+        ref_raise_error(c, o, !canonical && o->seg == SEG_SS ? X86_SS : X86_GP, 0);
+}
+
 /* ---- FXSAVE, FXRSTOR ---- */
 
-static void fxsave(struct ref *c, const struct ref_op *o)
-{
+static void fxsave(struct ref *c, const struct ref_op *o) {
     unsigned count = vector_count(o), end = AREA_XMM + 16 * count;
     uint64_t lin = ref_lin(c, o, AREA_LEGACY, true);
     uint8_t area[AREA_LEGACY];
 
-    host_check_aligned(c, o, lin, 16);
-    fpu_probe_area(c, o, lin, AREA_LEGACY);
+    check_area_aligned(c, o, lin, 16);
+    probe_part(c, o, AREA_LEGACY - 1, 1); /* the end first, as processors do */
+    probe_part(c, o, 0, AREA_LEGACY);
     put_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
     put_mxcsr(&c->s.fpu, area);
     put_vectors(&c->s.fpu, area + AREA_XMM, 0, count);
@@ -132,13 +144,12 @@ static void fxsave(struct ref *c, const struct ref_op *o)
     REF_NEXT(c, o);
 }
 
-static void fxrstor(struct ref *c, const struct ref_op *o)
-{
+static void fxrstor(struct ref *c, const struct ref_op *o) {
     uint64_t lin = ref_lin(c, o, AREA_LEGACY, false);
     uint8_t area[AREA_LEGACY];
 
-    host_check_aligned(c, o, lin, 16);
-    ref_load8(c, o, lin + AREA_LEGACY - 1); /* processors look at the end first */
+    check_area_aligned(c, o, lin, 16);
+    ref_load8(c, o, area_at(c, o, AREA_LEGACY - 1));
     load_bytes(c, o, lin, area, AREA_LEGACY);
     check_mxcsr(c, o, area_mxcsr(area));
     get_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
@@ -149,8 +160,7 @@ static void fxrstor(struct ref *c, const struct ref_op *o)
 
 /* ---- XSAVE ---- */
 
-static bool all_zero(const uint8_t *p, unsigned n)
-{
+static bool all_zero(const uint8_t *p, unsigned n) {
     uint8_t any = 0;
 
     for (unsigned i = 0; i < n; i++)
@@ -158,29 +168,27 @@ static bool all_zero(const uint8_t *p, unsigned n)
     return !any;
 }
 
-static bool half_in_use(const struct x86_fpu *f, unsigned half)
-{
+static bool half_in_use(const struct x86_fpu *f, unsigned half) {
     for (unsigned i = 0; i < 16; i++)
         if (!all_zero(f->vec[i] + 16 * half, 16))
             return true;
     return false;
 }
 
-uint64_t fpu_xinuse(const struct x86_fpu *f)
-{
-    bool x87 = f->fcw != FCW_DEFAULT || f->fsw || f->ftw || f->fop || f->fip || f->fdp || !all_zero(f->st[0], sizeof(f->st));
+uint64_t fpu_xinuse(const struct x86_fpu *f) {
+    bool x87 = f->fcw != FCW_DEFAULT || f->fsw || f->ftw || f->fop || f->fip || f->fdp ||
+               !all_zero(f->st[0], sizeof(f->st));
 
-    return (x87 ? COMP_X87 : 0) | (half_in_use(f, 0) ? COMP_SSE : 0) | (half_in_use(f, 1) ? COMP_AVX : 0);
+    return (x87 ? COMP_X87 : 0) | (half_in_use(f, 0) ? COMP_SSE : 0) |
+           (half_in_use(f, 1) ? COMP_AVX : 0);
 }
 
-static uint64_t requested(struct ref *c)
-{
+static uint64_t requested(struct ref *c) {
     return c->s.xcr0 & ((c->r[X86_RDX] << 32) | (uint32_t)c->r[X86_RAX]);
 }
 
 /* Common beginning: the linear address of the area. */
-static uint64_t open_area(struct ref *c, const struct ref_op *o, bool write)
-{
+static uint64_t open_area(struct ref *c, const struct ref_op *o, bool write) {
     uint64_t lin;
 
     if (!(c->s.cr4 & X86_CR4_OSXSAVE))
@@ -188,13 +196,13 @@ static uint64_t open_area(struct ref *c, const struct ref_op *o, bool write)
     if (c->s.cr0 & X86_CR0_TS)
         ref_raise(c, o, X86_NM);
     lin = ref_lin(c, o, AREA_YMM, write);
-    host_check_aligned(c, o, lin, 64);
+    check_area_aligned(c, o, lin, 64);
     return lin;
 }
 
 /* Writes the components in `comps`; MXCSR if `mxcsr`. */
-static void store_components(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t comps, bool mxcsr)
-{
+static void store_components(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t comps,
+                             bool mxcsr) {
     const struct x86_fpu *f = &c->s.fpu;
     unsigned count = vector_count(o);
     uint8_t area[AREA_SIZE];
@@ -218,31 +226,44 @@ static void store_components(struct ref *c, const struct ref_op *o, uint64_t lin
     }
 }
 
-static void probe_area(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t comps)
-{
-    fpu_probe_area(c, o, lin, comps & COMP_AVX ? AREA_SIZE : AREA_YMM);
+/* Faults unless everything that will be written can be: at the end of the area first, as processors
+ * do. */
+static void probe_area(struct ref *c, const struct ref_op *o, uint64_t rfbm, uint64_t comps,
+                       bool mxcsr) {
+    unsigned count = vector_count(o);
+
+    probe_part(c, o, (rfbm & COMP_AVX ? AREA_SIZE : AREA_YMM) - 1, 1);
+    if (comps & COMP_X87)
+        probe_part(c, o, 0, AREA_XMM);
+    else if (mxcsr)
+        probe_part(c, o, AREA_MXCSR, 8);
+    if (comps & COMP_SSE)
+        probe_part(c, o, AREA_XMM, 16 * count);
+    if (comps & COMP_AVX)
+        probe_part(c, o, AREA_YMM, 16 * count);
+    probe_part(c, o, AREA_HEADER, 16);
 }
 
 /* o->imm: XSAVEOPT leaves out what is in its initial state. */
-static void xsave(struct ref *c, const struct ref_op *o)
-{
+static void xsave(struct ref *c, const struct ref_op *o) {
     uint64_t lin = open_area(c, o, true), rfbm = requested(c), in_use = fpu_xinuse(&c->s.fpu), bv;
+    uint64_t comps = o->imm ? rfbm & in_use : rfbm;
+    bool mxcsr = rfbm & (COMP_SSE | COMP_AVX);
 
-    probe_area(c, o, lin, rfbm);
+    probe_area(c, o, rfbm, comps, mxcsr);
     bv = ref_load64(c, o, lin + AREA_HEADER);
-    store_components(c, o, lin, o->imm ? rfbm & in_use : rfbm, rfbm & (COMP_SSE | COMP_AVX));
+    store_components(c, o, lin, comps, mxcsr);
     ref_store64(c, o, lin + AREA_HEADER, (bv & ~rfbm) | (in_use & rfbm));
     REF_NEXT(c, o);
 }
 
 /* XSAVEC, XSAVES: there are no supervisor components (IA32_XSS is 0). */
-static void xsavec(struct ref *c, const struct ref_op *o)
-{
+static void xsavec(struct ref *c, const struct ref_op *o) {
     uint64_t lin = open_area(c, o, true), rfbm = requested(c), in_use = fpu_xinuse(&c->s.fpu);
 
     if (c->s.fpu.mxcsr != MXCSR_DEFAULT)
         in_use |= COMP_SSE;
-    probe_area(c, o, lin, rfbm);
+    probe_area(c, o, rfbm, rfbm & in_use, rfbm & in_use & COMP_SSE);
     store_components(c, o, lin, rfbm & in_use, rfbm & in_use & COMP_SSE);
     ref_store64(c, o, lin + AREA_HEADER, rfbm & in_use);
     ref_store64(c, o, lin + AREA_HEADER + 8, rfbm | XCOMP_COMPACT);
@@ -251,16 +272,14 @@ static void xsavec(struct ref *c, const struct ref_op *o)
 
 /* ---- XRSTOR ---- */
 
-static void clear_vectors(struct x86_fpu *f, unsigned half, unsigned count)
-{
+static void clear_vectors(struct x86_fpu *f, unsigned half, unsigned count) {
     for (unsigned i = 0; i < count; i++)
         memset(f->vec[i] + 16 * half, 0, 16);
 }
 
-static void load_components(struct ref *c, const struct ref_op *o, const uint8_t *area, uint64_t rfbm, uint64_t bv)
-{
+static void load_x87(struct ref *c, const struct ref_op *o, const uint8_t *area, uint64_t rfbm,
+                     uint64_t bv) {
     struct x86_fpu *f = &c->s.fpu;
-    unsigned count = vector_count(o);
 
     if (rfbm & bv & COMP_X87) {
         get_x87(f, area, o->aux & AUX_REX_W);
@@ -268,19 +287,26 @@ static void load_components(struct ref *c, const struct ref_op *o, const uint8_t
         fpu_init(f);
         memset(f->st, 0, sizeof(f->st));
     }
+}
+
+static void load_sse(struct ref *c, const struct ref_op *o, const uint8_t *area, uint64_t rfbm,
+                     uint64_t bv) {
     if (rfbm & bv & COMP_SSE)
-        get_vectors(f, area + AREA_XMM, 0, count);
+        get_vectors(&c->s.fpu, area + AREA_XMM, 0, vector_count(o));
     else if (rfbm & COMP_SSE)
-        clear_vectors(f, 0, count);
+        clear_vectors(&c->s.fpu, 0, vector_count(o));
+}
+
+static void load_avx(struct ref *c, const struct ref_op *o, const uint8_t *area, uint64_t rfbm,
+                     uint64_t bv) {
     if (rfbm & bv & COMP_AVX)
-        get_vectors(f, area + AREA_YMM, 1, count);
+        get_vectors(&c->s.fpu, area + AREA_YMM, 1, vector_count(o));
     else if (rfbm & COMP_AVX)
-        clear_vectors(f, 1, count);
+        clear_vectors(&c->s.fpu, 1, vector_count(o));
 }
 
 /* SDM vol. 1 13.8, 13.12. */
-static bool header_valid(struct ref *c, const uint64_t header[8], bool must_be_compact)
-{
+static bool header_valid(struct ref *c, const uint64_t header[8], bool must_be_compact) {
     uint64_t bv = header[0], comp = header[1];
     bool compact = comp & XCOMP_COMPACT;
 
@@ -298,13 +324,14 @@ static bool header_valid(struct ref *c, const uint64_t header[8], bool must_be_c
 }
 
 /* o->imm: XRSTORS. */
-static void xrstor(struct ref *c, const struct ref_op *o)
-{
+static void xrstor(struct ref *c, const struct ref_op *o) {
     uint64_t lin = open_area(c, o, false), rfbm = requested(c), header[8], bv;
     uint8_t area[AREA_SIZE];
     uint32_t mxcsr = c->s.fpu.mxcsr;
 
     ref_load64(c, o, lin + AREA_HEADER + 8); /* the format first, as processors do */
+    if (rfbm & (COMP_X87 | COMP_SSE))
+        ref_load8(c, o, lin);
     load_bytes(c, o, lin + AREA_HEADER, (uint8_t *)header, sizeof(header));
     if (!header_valid(c, header, o->imm))
         ref_raise_error(c, o, X86_GP, 0);
@@ -318,24 +345,24 @@ static void xrstor(struct ref *c, const struct ref_op *o)
     } else if (rfbm & (COMP_SSE | COMP_AVX)) {
         mxcsr = area_mxcsr(area);
     }
-    check_mxcsr(c, o, mxcsr);
-    load_components(c, o, area, rfbm, bv);
+    if (!(header[1] & XCOMP_COMPACT))
+        check_mxcsr(c, o, mxcsr);
+    load_x87(c, o, area, rfbm, bv);
+    load_sse(c, o, area, rfbm, bv);
+    load_avx(c, o, area, rfbm & ~bv, 0);
+    check_mxcsr(c, o, mxcsr); /* in the compacted format processors look this late */
+    load_avx(c, o, area, rfbm & bv, bv);
     c->s.fpu.mxcsr = mxcsr;
     REF_NEXT(c, o);
 }
 
-static void not_available(struct ref *c, const struct ref_op *o)
-{
-    ref_raise(c, o, X86_NM);
-}
+static void not_available(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_NM); }
 
-static void not_privileged(struct ref *c, const struct ref_op *o)
-{
+static void not_privileged(struct ref *c, const struct ref_op *o) {
     ref_raise_error(c, o, X86_GP, 0);
 }
 
-bool fpu_bind_xsave(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool fpu_bind_xsave(struct ref *c, const struct insn *in, struct ref_op *o) {
     ref_fn *fn;
     bool variant = false, privileged = false;
 
