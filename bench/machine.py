@@ -4,6 +4,7 @@ import base64
 import os
 import pathlib
 import re
+import resource
 import socket
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from guest_driver import Guest, GuestError  # noqa: E402
 VIV = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
 QEMU = os.environ.get("QEMU", "qemu-system-x86_64")
 GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
+TIMEOUT = 300  # seconds for any one step; a machine that needs longer has failed
 SETTLE = 0.02  # until a machine that waits for input has gone to sleep
 
 
@@ -62,7 +64,7 @@ class Machine:
     def start(self, ram, initrd, append, disk, readonly=False):
         argv = self.argv(ram, GUEST / "vmlinuz", initrd, append, disk, readonly)
         self.ram = ram << 20
-        self.guest = Guest([str(a) for a in argv], log=self.out / f"console-{self.name}.log")
+        self.guest = Guest([str(a) for a in argv], timeout=TIMEOUT, log=self.out / f"console-{self.name}.log")
 
     def close(self):
         if self.guest:
@@ -80,8 +82,9 @@ class Machine:
 
     def boot_tiny(self):
         """Seconds of CPU time from exec to the mark that init prints; the guest waits there."""
-        serve = ("read x; modprobe virtio_blk; modprobe virtio_net; ip addr add 10.0.2.15/24 dev eth0; "
-                 "ip link set eth0 up; ip route add default via 10.0.2.2; exec bench serve")
+        serve = ("read x; for m in virtio_pci virtio_blk virtio_net; do modprobe $m; done; "
+                 "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; "
+                 "ip route add default via 10.0.2.2; exec bench serve")
         word = base64.b64encode(serve.encode()).decode()
         self.start(256, self.out / "bench.cpio.gz", f"console=ttyS0 quiet viv.run64={word}",
                    self.out / "disk.raw", readonly=True)
@@ -92,18 +95,19 @@ class Machine:
         return used
 
     def kernel(self, row, server):
-        """(CPU seconds, checksum) of one kernel."""
+        """(CPU seconds, checksum, seconds on the wall) of one kernel."""
         arg = row.arg.format(disk=self.disk, server=f"{self.host}:{server}")
         self.guest.send_line(f"run {row.key} {row.n} {arg}")
         match = self.guest.expect(r"START \S+\n", r"FAIL \S+ (.*)\n")
         if match[0].startswith("FAIL"):
             raise GuestError(match[1])
-        before = self.settled_cpu()
+        before, begin = self.settled_cpu(), time.monotonic()
         self.guest.send_line("go")
         match = self.guest.expect(r"END \S+ (\w+) (\d+)\n", r"FAIL \S+ (.*)\n")
+        wall = time.monotonic() - begin
         if match[0].startswith("FAIL"):
             raise GuestError(match[1])
-        return self.kernel_seconds(self.settled_cpu() - before, int(match[2])), match[1]
+        return self.kernel_seconds(self.settled_cpu() - before, int(match[2])), match[1], wall
 
     def kernel_seconds(self, outside, inside_ns):
         return outside
@@ -126,10 +130,12 @@ class Machine:
         return used
 
     def program(self, row):
-        """(CPU seconds, output) of a shell command."""
-        before = self.settled_cpu()
-        output = self.guest.check(f"( {row.arg} ) 2>&1")
-        return self.settled_cpu() - before, output
+        """(CPU seconds, output, seconds on the wall) of a shell command."""
+        before, begin = self.settled_cpu(), time.monotonic()
+        # A pipe hides that a program is missing.
+        output = self.guest.check(f"( command -v {row.key} >/dev/null && {row.arg} ) 2>&1")
+        wall = time.monotonic() - begin
+        return self.settled_cpu() - before, output, wall
 
 
 class Viv(Machine):
@@ -178,14 +184,15 @@ class Native(Machine):
         return inside_ns / 1e9
 
     def program(self, row):
-        begin = os.times()
-        run = subprocess.run(["sh", "-c", row.arg], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, errors="replace")
-        end = os.times()
+        start, begin = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        run = subprocess.run(["sh", "-c", f"command -v {row.key} >/dev/null && {row.arg}"],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, errors="replace")
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
         if run.returncode != 0:
             raise GuestError("this host cannot run it")
-        return (end.children_user + end.children_system - begin.children_user - begin.children_system,
-                run.stdout)
+        return (end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime, run.stdout,
+                time.monotonic() - start)
 
 
 class Server:

@@ -33,11 +33,15 @@ class Results:
     def __init__(self, rows):
         self.rows = rows
         self.samples = {}  # (row, machine) -> one value a round
+        self.walls = {}  # (row, machine) -> seconds on the wall, one a round
         self.sums = {}  # row -> {machine: set of checksums}
         self.errors = {}  # row -> {machine: text}
 
     def add(self, row, name, value):
         self.samples.setdefault((row.key, name), []).append(value)
+
+    def wall(self, row, name, seconds):
+        self.walls.setdefault((row.key, name), []).append(seconds)
 
     def checksum(self, row, name, value):
         self.sums.setdefault(row.key, {}).setdefault(name, set()).add(value)
@@ -137,7 +141,16 @@ class Results:
         text += ["", *self.remarks(), *self.goal_lines(goals)]
         return "\n".join(text)
 
+    def rate(self, row, name):
+        """Work a second on the wall, where the row says what its work is."""
+        walls = self.walls.get((row.key, name))
+        return row.n * row.per_unit / statistics.median(walls) if row.rate and walls else None
+
     def remarks(self):
+        for row in self.rows:
+            if row.rate and not self.void(row):
+                rates = ", ".join(f"{n} {self.rate(row, n):.0f}" for n in (NATIVE, PEER, OURS) if self.rate(row, n))
+                yield f"on the wall, with whatever else this host did: {row.title}: {rates} {row.rate}"
         slower = [(self.ratio(r), r) for r in self.rows if (self.ratio(r) or 0) >= 1.03]
         known = [r for r in self.rows if self.ratio(r)]
         if slower:
@@ -160,10 +173,11 @@ class Results:
 
     def as_json(self, about, goals):
         def cell(row, name):
-            return {"samples": self.samples.get((row.key, name), []), "median": self.median(row, name)}
+            return {"samples": self.samples.get((row.key, name), []), "median": self.median(row, name),
+                    "wall": self.walls.get((row.key, name), []), "rate": self.rate(row, name)}
 
         return {"about": about, "rows": [
-            {"key": r.key, "group": r.group, "title": r.title, "unit": r.unit, "native": cell(r, NATIVE),
+            {"key": r.key, "group": r.group, "title": r.title, "unit": r.unit, "rate_unit": r.rate, "native": cell(r, NATIVE),
              "peer": cell(r, PEER), "ours": cell(r, OURS), "ratio": self.ratio(r), "ratios": self.ratios(r),
              "void": self.void(r)} for r in self.rows],
             "handshake": {n: self.samples.get(("null", n), []) for n in (NATIVE, PEER, OURS)},
