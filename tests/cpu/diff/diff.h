@@ -13,6 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define DIFF_SANITIZED 1
+#else
+#define DIFF_SANITIZED 0
+#endif
+
 #include "cpu/soft/decode.h"
 #include "support/test.h"
 

@@ -414,10 +414,15 @@ static unsigned wanted_alignment(const struct insn *in, unsigned size) {
         return 16;
     if (in->row->attr & INSN_ALIGN)
         return size;
-    if (in->prefixes & PFX_LOCK ||
-        in->row->id == INSN_XCHG) /* a split lock costs the host dearly */
-        return 16;
-    return 1;
+    switch (in->row->id) {
+    case INSN_XCHG:
+    case INSN_XADD:
+    case INSN_CMPXCHG:
+    case INSN_CMPXCHG8B:
+        return 16; /* a split lock costs the host dearly */
+    default:
+        return in->prefixes & PFX_LOCK ? 16 : 1;
+    }
 }
 
 static void prepare_memory(struct build *b) {

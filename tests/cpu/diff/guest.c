@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/backend.h"
 #include "bus/clock.h"
 #include "cpu/cpu.h"
 #include "cpu/diff/diff.h"
@@ -168,7 +169,8 @@ int guest_open(void) {
     map_memory();
     build_tables();
     build_state();
-    if (cpu_ref_ops.create(&config, &cpu, &err) < 0) {
+    config.eager = true;
+    if (backend_ops()->create(&config, &cpu, &err) < 0) {
         fprintf(stderr, "test_diff: %s\n", err.text);
         return -1;
     }
