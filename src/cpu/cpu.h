@@ -40,6 +40,7 @@ struct cpu_config {
     unsigned count; /* processors in the machine */
     const char *model; /* CPUID model: "host", "x86-64-v2", ...; NULL = default */
     struct cpu_bus bus;
+    bool eager; /* for tests: a translator translates at first sight */
     /* For tests of user code: no paravirtual leaves. */
     bool no_hypervisor;
 };
@@ -55,6 +56,10 @@ enum cpu_signal_kind { CPU_SIGNAL_INTR_ON, CPU_SIGNAL_INTR_OFF, CPU_SIGNAL_NMI, 
 
 struct cpu_ops {
     const char *name, *help;
+    /* Arithmetic flags that later instructions overwrite unread may be stale in the frame of a fault between. */
+    bool lazy_flags;
+    /* NULL if this host can run the backend, else what it lacks, for a person. A missing function: any host can. */
+    const char *(*missing)(void);
     int (*create)(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err);
     void (*destroy)(struct cpu *cpu);
     enum cpu_exit (*run)(struct cpu *cpu);
@@ -74,7 +79,7 @@ struct cpu { /* first member of every backend's struct */
     struct error error;
 };
 
-extern const struct cpu_ops cpu_ref_ops;
+extern const struct cpu_ops cpu_ref_ops, cpu_soft_ops;
 
 /* "ref", "auto": the backend, and for auto one sentence why. NULL with a sentence if unknown or unusable. */
 const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size, struct error *err);

@@ -7,7 +7,8 @@
 
 #include "cpu/cpu.h"
 
-static const struct cpu_ops *const backends[] = {&cpu_ref_ops};
+/* Fastest first: auto takes the first that this host can run. */
+static const struct cpu_ops *const backends[] = {&cpu_soft_ops, &cpu_ref_ops};
 
 /* What /dev/kvm says: opened, never used, because a node that opens may still be an emulation. */
 static const char *kvm_state(void) {
@@ -22,18 +23,36 @@ static const char *kvm_state(void) {
     return "the host's /dev/kvm cannot be opened, and this build has no KVM backend";
 }
 
+enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
+
+static const struct cpu_ops *best(const char **ret_lacks) {
+    for (unsigned i = 0; i < BACKENDS; i++) {
+        const char *lacks = backends[i]->missing ? backends[i]->missing() : NULL;
+
+        if (!lacks)
+            return backends[i];
+        *ret_lacks = lacks;
+    }
+    return backends[BACKENDS - 1];
+}
+
 const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size,
                                  struct error *err) {
+    const char *lacks = NULL;
+
     if (why_size)
         why[0] = '\0';
-    for (unsigned i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+    for (unsigned i = 0; i < BACKENDS; i++)
         if (!strcmp(name, backends[i]->name))
             return backends[i];
     if (!strcmp(name, "auto")) {
+        const struct cpu_ops *ops = best(&lacks);
+
         if (why_size)
-            snprintf(why, why_size, "%s: %s", backends[0]->name, kvm_state());
-        return backends[0];
+            snprintf(why, why_size, "auto: %s%s%s", kvm_state(),
+                     lacks ? "; the translator needs " : "", lacks ? lacks : "");
+        return ops;
     }
-    error_set(err, -EINVAL, "processor backend '%s' is not known; use auto or ref", name);
+    error_set(err, -EINVAL, "processor backend '%s' is not known; use auto, soft or ref", name);
     return NULL;
 }

@@ -326,7 +326,8 @@ static const struct option table[] = {
     {"cpus", "N", set_cpus, "number of processors (1 in this version)", "--cpus 1"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,
-     "what executes the guest: auto, or ref (the interpreter); default auto, --stats says what it "
+     "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), or "
+     "auto; default auto, --stats says what it "
      "chose and why",
      "--cpu ref"},
     {"cpu-model", "MODEL", set_cpu_model,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The processor in a box: see box.h. */
 #include "cpu/box.h"
+#include "cpu/backend.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,7 +75,8 @@ void box_new(struct box *b, const char *model) {
                                   .set_tpr = set_tpr,
                                   .msr_read = msr_read,
                                   .msr_write = msr_write};
-    assert_int_equal(cpu_ref_ops.create(&config, &b->cpu, &err), 0);
+    config.eager = true;
+    assert_int_equal(backend_ops()->create(&config, &b->cpu, &err), 0);
     b->ref = (struct ref *)b->cpu;
     b->mem.code_written = code_written;
     b->mem.code_opaque = b;
@@ -82,7 +84,7 @@ void box_new(struct box *b, const char *model) {
 }
 
 void box_done(struct box *b) {
-    cpu_ref_ops.destroy(b->cpu);
+    b->cpu->ops->destroy(b->cpu);
     clock_free(b->clock);
     mem_done(&b->mem);
 }
@@ -238,18 +240,18 @@ static void save_and_restore(struct box *b) {
         fail_msg("%s", err.text);
     buf_done(&bytes);
     assert_true(state_equal(&x86_state_desc, &b->s, &loaded));
-    assert_int_equal(cpu_ref_ops.set_state(b->cpu, &loaded, &err), 0);
+    assert_int_equal(b->cpu->ops->set_state(b->cpu, &loaded, &err), 0);
 }
 
 enum cpu_exit box_go_on(struct box *b) {
     enum cpu_exit exit;
 
     alarm(RUN_SECONDS); /* a guest that never halts ends the test program */
-    exit = cpu_ref_ops.run(b->cpu);
+    exit = b->cpu->ops->run(b->cpu);
     alarm(0);
     if (exit == CPU_EXIT_ERROR)
         fail_msg("%s", b->cpu->error.text);
-    cpu_ref_ops.get_state(b->cpu, &b->s);
+    b->cpu->ops->get_state(b->cpu, &b->s);
     save_and_restore(b);
     return exit;
 }
@@ -257,7 +259,7 @@ enum cpu_exit box_go_on(struct box *b) {
 enum cpu_exit box_run(struct box *b) {
     struct error err = {0};
 
-    assert_int_equal(cpu_ref_ops.set_state(b->cpu, &b->s, &err), 0);
+    assert_int_equal(b->cpu->ops->set_state(b->cpu, &b->s, &err), 0);
     return box_go_on(b);
 }
 

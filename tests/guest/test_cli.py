@@ -353,7 +353,7 @@ class Endings(Case):
             self.assertIn(vm.returncode, (1, -signal.SIGINT))  # before main, the signal's own default
 
     def test_stats_name_the_backend_and_the_reason(self):
-        self.expect(0, "--stats", kernel=mini.elf(mini.POWER_OFF), err=r"(?s)cpu backend: ref \(.+\)\n.*instructions")
+        self.expect(0, "--stats", kernel=mini.elf(mini.POWER_OFF), err=r"(?s)cpu backend: (soft|ref) \(.+\)\n.*instructions")
         self.expect(0, "--stats", "--cpu", "ref", kernel=mini.elf(mini.POWER_OFF), err=r"cpu backend: ref \(as asked")
 
     def test_trace_prints_what_was_asked_for_alone(self):

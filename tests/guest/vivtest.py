@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the guest tests share: the program under test, the demo guest, throw-away disks.
 
-VIV_VM names another program to test, VIV_GUEST another folder with a guest.
+VIV_VM names another program to test, VIV_GUEST another folder with a guest, VIV_TEST_CPU a processor backend.
 """
 import base64
 import os
@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/support")]
 import tap  # noqa: E402,F401
 from guest_driver import Guest, GuestError  # noqa: E402,F401
 
+CPU = os.environ.get("VIV_TEST_CPU", "auto")
 VM = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
 GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
 
@@ -39,7 +40,7 @@ def free_port():
 
 def debian(test, *options, disk=None, nic="user", append="", **kw):
     """Starts the demo guest; the machine ends with the test."""
-    guest = Guest([VM, "--name", "test", "--memory", "1G", "--kernel", str(GUEST / "vmlinuz"),
+    guest = Guest([VM, "--name", "test", "--cpu", CPU, "--memory", "1G", "--kernel", str(GUEST / "vmlinuz"),
                    "--initrd", str(GUEST / "initrd.img"),
                    "--append", f"root=LABEL=root rw console=ttyS0 {append}".strip(),
                    "--disk", disk or fresh_disk(test), "--nic", nic, "--serial", "stdio", *options], **kw)
@@ -52,7 +53,7 @@ def tiny(test, command=None, *options, append="", nic="none", **kw):
     words = ["console=ttyS0 quiet", append]
     if command is not None:
         words.append("viv.run64=" + base64.b64encode(command.encode()).decode())
-    guest = Guest([VM, "--name", "tiny", "--memory", "256M", "--kernel", str(GUEST / "vmlinuz"),
+    guest = Guest([VM, "--name", "tiny", "--cpu", CPU, "--memory", "256M", "--kernel", str(GUEST / "vmlinuz"),
                    "--initrd", str(GUEST / "tiny.cpio.gz"), "--append", " ".join(w for w in words if w),
                    "--nic", nic, "--serial", "stdio", *options], **kw)
     (test.addClassCleanup if isinstance(test, type) else test.addCleanup)(guest.close)

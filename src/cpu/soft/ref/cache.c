@@ -124,6 +124,8 @@ void ref_cache_flush(struct ref *c)
     c->block = c->next = NULL;
     c->link = NULL;
     ref_jc_flush(c);
+    if (c->jit.enabled)
+        jit_flush(c);
     ref_host_flush(c);
     stat_inc(ref_cache_flushes);
 }
@@ -169,6 +171,7 @@ void ref_cache_drop_page(struct ref *c, gpa page)
     *slot = p->hash_next;
     if (flags)
         __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    c->jit.dropped = 1;
     c->next = NULL;
     ref_jc_flush(c);
     stat_inc(ref_code_drops);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The reference interpreter as a CPU backend: the loop, attention to interrupts, exceptions, debug traps,
- * and the copies of architectural state that it keeps hot.
- * Source: SDM vol. 3A chapters 6 (interrupts and exceptions), 17 (debug).
+ * The reference interpreter as a CPU backend: the loop, attention to interrupts, exceptions, debug
+ * traps, and the copies of architectural state that it keeps hot. Source: SDM vol. 3A chapters 6
+ * (interrupts and exceptions), 17 (debug).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -10,14 +10,15 @@
 
 #include "base/trace.h"
 #include "cpu/cpuid.h"
+#include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/ref.h"
 
 enum jump { JUMP_FAULT = 1, JUMP_FAIL };
 
 /* ---- faults ---- */
 
-static _Noreturn void leave(struct ref *c, const struct ref_op *o, unsigned vector, bool has_error, uint32_t error)
-{
+static _Noreturn void leave(struct ref *c, const struct ref_op *o, unsigned vector, bool has_error,
+                            uint32_t error) {
     if (o) {
         c->rip = ref_op_rip(c, o);
         if ((c->mode & REF_MODE_CODE) != 2)
@@ -29,25 +30,21 @@ static _Noreturn void leave(struct ref *c, const struct ref_op *o, unsigned vect
     longjmp(*c->jb, JUMP_FAULT);
 }
 
-void ref_raise(struct ref *c, const struct ref_op *o, unsigned vector)
-{
+void ref_raise(struct ref *c, const struct ref_op *o, unsigned vector) {
     leave(c, o, vector, false, 0);
 }
 
-void ref_raise_error(struct ref *c, const struct ref_op *o, unsigned vector, uint32_t error)
-{
+void ref_raise_error(struct ref *c, const struct ref_op *o, unsigned vector, uint32_t error) {
     leave(c, o, vector, true, error);
 }
 
-void ref_page_fault(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t error)
-{
+void ref_page_fault(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t error) {
     c->s.cr2 = lin;
     trace(ref_page_fault, lin, error, o ? ref_op_rip(c, o) : c->rip);
     leave(c, o, X86_PF, true, error);
 }
 
-void ref_fail(struct ref *c, const char *fmt, ...)
-{
+void ref_fail(struct ref *c, const char *fmt, ...) {
     va_list ap;
     char text[300];
 
@@ -59,24 +56,14 @@ void ref_fail(struct ref *c, const char *fmt, ...)
     longjmp(*c->jb, JUMP_FAIL);
 }
 
-void ref_op_ud(struct ref *c, const struct ref_op *o)
-{
-    ref_raise(c, o, X86_UD);
-}
+void ref_op_ud(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_UD); }
 
-void ref_op_nm(struct ref *c, const struct ref_op *o)
-{
-    ref_raise(c, o, X86_NM);
-}
+void ref_op_nm(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_NM); }
 
-void ref_op_gp0(struct ref *c, const struct ref_op *o)
-{
-    ref_raise_error(c, o, X86_GP, 0);
-}
+void ref_op_gp0(struct ref *c, const struct ref_op *o) { ref_raise_error(c, o, X86_GP, 0); }
 
 /* Straight-line code goes on in another block. */
-void ref_op_end(struct ref *c, const struct ref_op *o)
-{
+void ref_op_end(struct ref *c, const struct ref_op *o) {
     c->rip = ref_op_rip(c, o);
     if ((c->mode & REF_MODE_CODE) != 2)
         c->rip = (c->mode & REF_MODE_CODE) ? (uint32_t)c->rip : (uint16_t)c->rip;
@@ -86,18 +73,15 @@ void ref_op_end(struct ref *c, const struct ref_op *o)
 
 /* ---- flags and modes ---- */
 
-uint64_t ref_rflags(const struct ref *c)
-{
+uint64_t ref_rflags(const struct ref *c) {
     return c->fl | (c->af >> 8 & 0xd5) | (c->af & 1) << 11 | X86_FLAG_FIXED;
 }
 
-static void update_attention_mask(struct ref *c)
-{
+static void update_attention_mask(struct ref *c) {
     c->att_mask = c->fl & X86_FLAG_IF ? ~0u : ~(uint32_t)REF_ATT_INTR;
 }
 
-void ref_set_rflags(struct ref *c, uint64_t flags)
-{
+void ref_set_rflags(struct ref *c, uint64_t flags) {
     uint32_t old = c->fl;
 
     c->af = (uint32_t)(flags & 0xd5) << 8 | (flags >> 11 & 1);
@@ -109,8 +93,7 @@ void ref_set_rflags(struct ref *c, uint64_t flags)
         c->fl &= ~X86_FLAG_RF; /* only debug exceptions look at it */
 }
 
-static uint32_t fpu_mode(const struct ref *c)
-{
+static uint32_t fpu_mode(const struct ref *c) {
     uint64_t cr0 = c->s.cr0, cr4 = c->s.cr4;
     uint32_t mode = 0;
 
@@ -122,16 +105,17 @@ static uint32_t fpu_mode(const struct ref *c)
         mode |= REF_MODE_SSE_UD;
     if (cr0 & X86_CR0_TS)
         mode |= REF_MODE_SSE_NM;
-    if (!(cr4 & X86_CR4_OSXSAVE) || (c->s.xcr0 & 6) != 6 || !(cr0 & X86_CR0_PE) || (c->fl & X86_FLAG_VM))
+    if (!(cr4 & X86_CR4_OSXSAVE) || (c->s.xcr0 & 6) != 6 || !(cr0 & X86_CR0_PE) ||
+        (c->fl & X86_FLAG_VM))
         mode |= REF_MODE_AVX_UD;
     return mode;
 }
 
-void ref_update_mode(struct ref *c)
-{
+void ref_update_mode(struct ref *c) {
     const struct x86_segment *cs = &c->s.seg[SEG_CS];
     bool real = !(c->s.cr0 & X86_CR0_PE), v86 = c->fl & X86_FLAG_VM;
-    uint32_t code = cs->attr & X86_ATTR_DB ? 1 : 0, stack = c->s.seg[SEG_SS].attr & X86_ATTR_DB ? 1 : 0;
+    uint32_t code = cs->attr & X86_ATTR_DB ? 1 : 0,
+             stack = c->s.seg[SEG_SS].attr & X86_ATTR_DB ? 1 : 0;
     uint32_t mode = fpu_mode(c);
 
     if ((c->s.efer & X86_EFER_LMA) && (cs->attr & X86_ATTR_L))
@@ -155,11 +139,11 @@ void ref_update_mode(struct ref *c)
     c->bounded_cs = code != 2 && (cs->limit != 0xffffffff || (cs->base & 4095));
     c->next = NULL;
     c->link = NULL;
+    jit_set_key(c);
     update_attention_mask(c);
 }
 
-void ref_sync(struct ref *c)
-{
+void ref_sync(struct ref *c) {
     memcpy(c->s.gpr, c->r, sizeof(c->s.gpr));
     c->s.rip = c->rip;
     c->s.rflags = ref_rflags(c);
@@ -167,8 +151,7 @@ void ref_sync(struct ref *c)
         c->s.activity = c->halted ? X86_HALTED : X86_RUNNING;
 }
 
-void ref_unsync(struct ref *c)
-{
+void ref_unsync(struct ref *c) {
     memcpy(c->r, c->s.gpr, sizeof(c->s.gpr));
     c->r[REF_ZERO] = 0;
     c->rip = c->s.rip;
@@ -184,8 +167,7 @@ void ref_unsync(struct ref *c)
 
 /* ---- debug traps, single steps ---- */
 
-static void debug_trap(struct ref *c, uint64_t dr6_bits, enum ref_event_kind kind)
-{
+static void debug_trap(struct ref *c, uint64_t dr6_bits, enum ref_event_kind kind) {
     c->s.dr6 |= dr6_bits;
     c->s.dr7 &= ~(1ull << 13); /* GD */
     c->delivering = true;
@@ -194,8 +176,7 @@ static void debug_trap(struct ref *c, uint64_t dr6_bits, enum ref_event_kind kin
     c->delivering = false;
 }
 
-static uint64_t instruction_breakpoints(const struct ref *c)
-{
+static uint64_t instruction_breakpoints(const struct ref *c) {
     uint64_t lin = c->cs_base + c->rip, hits = 0;
 
     if ((c->mode & REF_MODE_CODE) != 2)
@@ -206,8 +187,7 @@ static uint64_t instruction_breakpoints(const struct ref *c)
     return hits;
 }
 
-static void run_block(struct ref *c, struct ref_block *b)
-{
+static void run_block(struct ref *c, struct ref_block *b) {
     c->block = b;
     c->r[REF_PC] = c->rip;
     c->insns += b->n;
@@ -215,8 +195,7 @@ static void run_block(struct ref *c, struct ref_block *b)
 }
 
 /* One instruction with TF or DR7 in force (SDM vol. 3A 17.3.1). */
-static void step(struct ref *c)
-{
+static void step(struct ref *c) {
     bool tf = c->fl & X86_FLAG_TF;
     uint64_t hits = 0;
 
@@ -238,8 +217,7 @@ static void step(struct ref *c)
 
 /* ---- the loop ---- */
 
-static void deliver_interrupt(struct ref *c)
-{
+static void deliver_interrupt(struct ref *c) {
     int vector = c->cpu.config.bus.intr_ack(c->cpu.config.bus.opaque);
 
     if (vector < 0)
@@ -250,16 +228,14 @@ static void deliver_interrupt(struct ref *c)
     ref_deliver(c, REF_EVENT_EXTERNAL, (unsigned)vector, false, 0);
 }
 
-static void deliver_nmi(struct ref *c)
-{
+static void deliver_nmi(struct ref *c) {
     c->halted = false;
     c->s.nmi_blocked = true;
     c->s.nmi_pending = false;
     ref_deliver(c, REF_EVENT_NMI, X86_NMI, false, 0);
 }
 
-static void take_init(struct ref *c)
-{
+static void take_init(struct ref *c) {
     ref_sync(c);
     x86_reset(&c->s, true);
     if (c->cpu.config.index)
@@ -267,8 +243,7 @@ static void take_init(struct ref *c)
     ref_unsync(c);
 }
 
-static void take_sipi(struct ref *c)
-{
+static void take_sipi(struct ref *c) {
     uint8_t vector = (uint8_t)atomic_load(&c->sipi_vector);
 
     if (c->s.activity != X86_WAIT_SIPI)
@@ -282,12 +257,13 @@ static void take_sipi(struct ref *c)
 
 void ref_take_written_pages(struct ref *c); /* below */
 
-/* Looks at everything that is not straight execution. Returns false with *ret when the loop must end. */
-static bool attend(struct ref *c, enum cpu_exit *ret)
-{
+/* Looks at everything that is not straight execution. Returns false with *ret when the loop must
+ * end. */
+static bool attend(struct ref *c, enum cpu_exit *ret) {
     uint32_t att = atomic_load(&c->attention);
 
     c->stop_block = false;
+    c->jit.link = NULL; /* what runs next need not be that exit's successor */
     if (att & REF_ATT_CODE)
         ref_take_written_pages(c);
     if (att & REF_ATT_INIT) {
@@ -334,26 +310,75 @@ static bool attend(struct ref *c, enum cpu_exit *ret)
     return true;
 }
 
-static bool wants_attention(const struct ref *c)
-{
+static bool wants_attention(const struct ref *c) {
     return (atomic_load_explicit(&c->attention, memory_order_relaxed) & c->att_mask) ||
            (c->halted | c->stop_block | c->s.shadow) || (c->mode & REF_MODE_STEP);
 }
 
 /* Remembers the successor of the block just run, where it is sure to stay the successor. */
-static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to)
-{
-    if (c->link && !c->bounded_cs && (from ^ c->rip) >> 12 == 0 && to->page2 == ~(gpa)0 && !to->dead)
+static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to) {
+    if (c->link && !c->bounded_cs && (from ^ c->rip) >> 12 == 0 && to->page2 == ~(gpa)0 &&
+        !to->dead)
         *c->link = to;
 }
 
-static enum cpu_exit loop(struct ref *c)
-{
+/* ---- hot blocks, translated ---- */
+
+enum { JIT_HEAT = 8, JIT_NEVER = 255 };
+
+static bool translated(struct ref *c, struct ref_block *b) {
+    if (b->code)
+        return true;
+    if (b->heat == JIT_NEVER || (++b->heat < JIT_HEAT && !c->cpu.config.eager) || jit_full(c))
+        return false;
+    b->code = jit_translate(c, b);
+    if (!b->code)
+        b->heat = JIT_NEVER;
+    return b->code != NULL;
+}
+
+/* Runs a block by the translator if it is hot; leaves to the interpreter what the translation
+ * cannot do. */
+static void run_soft(struct ref *c, struct ref_block *b) {
+    if (jit_full(c)) {
+        ref_cache_flush(c);
+        return;
+    }
+    if (!translated(c, b)) {
+        c->jit.link = NULL;
+        run_block(c, b);
+        return;
+    }
+    if (c->jit.link)
+        jit_link(c, b);
+    jit_jc_add(c, c->rip, b->code);
+    c->block = b;
+    c->jit.dropped = 0;
+    jit_enter(c, b);
+    if (c->jit.bail) {
+        c->jit.bail = 0;
+        run_block(c, ref_cache_one(c));
+    }
+    c->next = NULL;
+    c->link = NULL;
+}
+
+/* Somebody wants the loop's attention: chains may be followed again once it has looked. */
+static void take_poll(struct ref *c) {
+    __atomic_store_n(&c->jit.poll, 0, __ATOMIC_SEQ_CST);
+    jit_set_key(c);
+}
+
+static enum cpu_exit loop(struct ref *c) {
     enum cpu_exit exit;
 
+    c->jit.vec_live = 0; /* a fault may have left C code that translated code had called */
+    c->jit.bail = 0;
     for (;;) {
         struct ref_block *b;
 
+        if (REF_UNLIKELY(c->jit.poll))
+            take_poll(c);
         while (REF_UNLIKELY(wants_attention(c)))
             if (!attend(c, &exit))
                 return exit;
@@ -363,12 +388,14 @@ static enum cpu_exit loop(struct ref *c)
             b = ref_cache_lookup(c);
             link_blocks(c, from, b);
         }
-        run_block(c, b);
+        if (c->jit.enabled)
+            run_soft(c, b);
+        else
+            run_block(c, b);
     }
 }
 
-static void deliver_fault(struct ref *c)
-{
+static void deliver_fault(struct ref *c) {
     int vector = c->exc_vector;
 
     c->next = NULL;
@@ -395,11 +422,12 @@ static void deliver_fault(struct ref *c)
     c->delivering = false;
 }
 
-static enum cpu_exit ref_run(struct cpu *cpu)
-{
+static enum cpu_exit ref_run(struct cpu *cpu) {
     struct ref *c = (struct ref *)cpu;
     jmp_buf jb;
 
+    if (c->jit.enabled)
+        jit_thread_init(c);
     c->jb = &jb;
     switch (_setjmp(jb)) {
     case JUMP_FAIL:
@@ -421,36 +449,43 @@ static enum cpu_exit ref_run(struct cpu *cpu)
 
 /* ---- from other threads ---- */
 
-static void ref_kick(struct cpu *cpu)
-{
+static void ref_kick(struct cpu *cpu) {
     atomic_fetch_or(&((struct ref *)cpu)->attention, REF_ATT_KICK);
+    jit_kick((struct ref *)cpu);
 }
 
-static void ref_signal(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vector)
-{
+static void ref_signal(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vector) {
     struct ref *c = (struct ref *)cpu;
 
     switch (kind) {
-    case CPU_SIGNAL_INTR_ON: atomic_fetch_or(&c->attention, REF_ATT_INTR); break;
-    case CPU_SIGNAL_INTR_OFF: atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_INTR); break;
-    case CPU_SIGNAL_NMI: atomic_fetch_or(&c->attention, REF_ATT_NMI); break;
-    case CPU_SIGNAL_INIT: atomic_fetch_or(&c->attention, REF_ATT_INIT); break;
+    case CPU_SIGNAL_INTR_ON:
+        atomic_fetch_or(&c->attention, REF_ATT_INTR);
+        break;
+    case CPU_SIGNAL_INTR_OFF:
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_INTR);
+        break;
+    case CPU_SIGNAL_NMI:
+        atomic_fetch_or(&c->attention, REF_ATT_NMI);
+        break;
+    case CPU_SIGNAL_INIT:
+        atomic_fetch_or(&c->attention, REF_ATT_INIT);
+        break;
     case CPU_SIGNAL_SIPI:
         atomic_store(&c->sipi_vector, vector);
         atomic_fetch_or(&c->attention, REF_ATT_SIPI);
         break;
     }
+    if (kind != CPU_SIGNAL_INTR_OFF)
+        jit_kick(c);
 }
 
-static bool ref_runnable(struct cpu *cpu)
-{
+static bool ref_runnable(struct cpu *cpu) {
     struct ref *c = (struct ref *)cpu;
 
     return atomic_load(&c->attention) & c->att_mask;
 }
 
-static void ref_code_written(struct cpu *cpu, gpa page)
-{
+static void ref_code_written(struct cpu *cpu, gpa page) {
     struct ref *c = (struct ref *)cpu;
 
     pthread_mutex_lock(&c->written_lock);
@@ -459,10 +494,10 @@ static void ref_code_written(struct cpu *cpu, gpa page)
     c->written_count++;
     pthread_mutex_unlock(&c->written_lock);
     atomic_fetch_or(&c->attention, REF_ATT_CODE);
+    jit_kick(c);
 }
 
-void ref_take_written_pages(struct ref *c)
-{
+void ref_take_written_pages(struct ref *c) {
     unsigned max = sizeof(c->written) / sizeof(c->written[0]);
 
     pthread_mutex_lock(&c->written_lock);
@@ -478,20 +513,19 @@ void ref_take_written_pages(struct ref *c)
 
 /* ---- life ---- */
 
-static void ref_destroy(struct cpu *cpu)
-{
+static void ref_destroy(struct cpu *cpu) {
     struct ref *c = (struct ref *)cpu;
 
     if (!c)
         return;
+    jit_free(c);
     ref_host_free(c);
     ref_cache_free(c);
     pthread_mutex_destroy(&c->written_lock);
     free(c);
 }
 
-static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err)
-{
+static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err) {
     struct ref *c = aligned_alloc(64, (sizeof(*c) + 63) & ~(size_t)63);
 
     if (!c)
@@ -501,7 +535,8 @@ static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, str
     c->cpu.config = *config;
     pthread_mutex_init(&c->written_lock, NULL);
     c->fill_count = ~0u;
-    if (cpuid_features(config, c->features, err) < 0 || ref_cache_new(c, err) < 0 || ref_host_new(c, err) < 0) {
+    if (cpuid_features(config, c->features, err) < 0 || ref_cache_new(c, err) < 0 ||
+        ref_host_new(c, err) < 0) {
         ref_destroy(&c->cpu);
         return err ? err->code : -ENOMEM;
     }
@@ -513,8 +548,7 @@ static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, str
     return 0;
 }
 
-static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state)
-{
+static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state) {
     struct ref *c = (struct ref *)cpu;
 
     ref_sync(c);
@@ -523,8 +557,7 @@ static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state)
         ret_state->nmi_pending = true;
 }
 
-static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct error *err)
-{
+static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct error *err) {
     struct ref *c = (struct ref *)cpu;
 
     c->s = *state;
@@ -535,12 +568,45 @@ static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct 
     return 0;
 }
 
-static void ref_stats(struct cpu *cpu, FILE *f)
-{
+static void ref_stats(struct cpu *cpu, FILE *f) {
     struct ref *c = (struct ref *)cpu;
 
-    fprintf(f, "%20llu  guest instructions executed (REP counted once)\n", (unsigned long long)c->insns);
+    fprintf(f, "%20llu  guest instructions executed (REP counted once)\n",
+            (unsigned long long)c->insns);
 }
+
+static int soft_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err) {
+    struct cpu *cpu;
+    int r = ref_create(config, &cpu, err);
+
+    if (r < 0)
+        return r;
+    cpu->ops = &cpu_soft_ops;
+    r = jit_new((struct ref *)cpu, err);
+    if (r < 0)
+        ref_destroy(cpu);
+    else
+        *ret_cpu = cpu;
+    return r;
+}
+
+const struct cpu_ops cpu_soft_ops = {
+    .name = "soft",
+    .lazy_flags = true,
+    .missing = jit_missing,
+    .help = "translator: the guest's own instructions on the host's processor, memory through a "
+            "software TLB",
+    .create = soft_create,
+    .destroy = ref_destroy,
+    .run = ref_run,
+    .kick = ref_kick,
+    .signal = ref_signal,
+    .runnable = ref_runnable,
+    .get_state = ref_get_state,
+    .set_state = ref_set_state,
+    .code_written = ref_code_written,
+    .stats = ref_stats,
+};
 
 const struct cpu_ops cpu_ref_ops = {
     .name = "ref",

@@ -19,6 +19,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/soft/decode.h"
+#include "cpu/soft/jit/jit.h"
 
 enum { REF_TLB_SIZE = 1024, REF_JC_SIZE = 4096, REF_BLOCK_OPS = 64 };
 enum { REF_ZERO = 16, REF_PC = 17 }; /* pseudo registers: always 0; virtual address of the block's start */
@@ -55,7 +56,8 @@ struct ref_block {
     gpa page2;      /* physical page of the tail if it crosses a page, else ~0 */
     uint32_t mode;
     uint16_t n, bytes;
-    uint8_t dead;
+    uint8_t dead, heat;  /* heat: times run by the interpreter, 255 = cannot be translated */
+    const void *code;    /* translation, NULL if none */
     struct ref_op op[];
 };
 
@@ -136,6 +138,7 @@ struct ref {
     struct { uint64_t lin; uint32_t key; gpa pa; } itlb[256]; /* page of code -> physical page */
     struct ref_cache *cache;   /* blocks: cache.c */
     struct ref_host *host;     /* thunks: host.c */
+    struct jit jit;            /* translator, when the backend is soft */
     uint64_t features[4];      /* bit set of enum insn_feature advertised */
     uint64_t large_seen[8];    /* 1 GiB regions (modulo 512) with large pages since the last flush: INVLPG asks */
 };

@@ -1,37 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Inline fast paths of the reference interpreter: effective addresses, TLB hits, tail calls. Included by ref.h. */
+/* Inline fast paths of the reference interpreter: effective addresses, TLB hits, tail calls.
+ * Included by ref.h. */
 #ifndef CPU_SOFT_REF_REF_MEM_H
 #define CPU_SOFT_REF_REF_MEM_H
 
 #include <string.h>
 
-#define REF_LIKELY(x) __builtin_expect(!!(x), 1)
+#define REF_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define REF_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* Runs the next operation of the block: the last statement of a handler that does not end the block. */
+/* Runs the next operation of the block: the last statement of a handler that does not end the
+ * block. */
 #define REF_NEXT(c, o) return (o)[1].fn((c), (o) + 1)
 
-static inline uint64_t ref_ea(const struct ref *c, const struct ref_op *o)
-{
+static inline uint64_t ref_ea(const struct ref *c, const struct ref_op *o) {
     return c->r[o->base] + (c->r[o->index] << o->scale) + (uint64_t)(int64_t)o->disp;
 }
 
 /* Linear address of the memory operand; segment checks and wrap-around done. */
-static inline uint64_t ref_lin(struct ref *c, const struct ref_op *o, unsigned size, bool write)
-{
+static inline uint64_t ref_lin(struct ref *c, const struct ref_op *o, unsigned size, bool write) {
     if (REF_LIKELY(!o->eaf))
         return ref_ea(c, o);
     return ref_lin_slow(c, o, size, write);
 }
 
-static inline struct ref_tlb_entry *ref_tlb_at(struct ref *c, uint64_t lin)
-{
+static inline struct ref_tlb_entry *ref_tlb_at(struct ref *c, uint64_t lin) {
     return &c->tlb[lin >> 12 & (REF_TLB_SIZE - 1)];
 }
 
 #define REF_DEFINE_LOAD(bits)                                                                      \
-    static inline uint##bits##_t ref_load##bits(struct ref *c, const struct ref_op *o, uint64_t lin) \
-    {                                                                                              \
+    static inline uint##bits##_t ref_load##bits(struct ref *c, const struct ref_op *o,             \
+                                                uint64_t lin) {                                    \
         const struct ref_tlb_entry *e = ref_tlb_at(c, lin);                                        \
         uint##bits##_t v;                                                                          \
         if (REF_UNLIKELY(lin - e->tag_r > 4096 - sizeof(v)))                                       \
@@ -40,8 +39,7 @@ static inline struct ref_tlb_entry *ref_tlb_at(struct ref *c, uint64_t lin)
         return v;                                                                                  \
     }                                                                                              \
     static inline void ref_store##bits(struct ref *c, const struct ref_op *o, uint64_t lin,        \
-                                       uint##bits##_t v)                                           \
-    {                                                                                              \
+                                       uint##bits##_t v) {                                         \
         const struct ref_tlb_entry *e = ref_tlb_at(c, lin);                                        \
         if (REF_UNLIKELY(lin - e->tag_w > 4096 - sizeof(v)))                                       \
             ref_store_slow(c, o, lin, sizeof(v), v);                                               \
@@ -54,36 +52,42 @@ REF_DEFINE_LOAD(32)
 REF_DEFINE_LOAD(64)
 
 /* Pointer to an operand of `size` bytes (1..64) to read. */
-static inline const void *ref_read_ptr(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+static inline const void *ref_read_ptr(struct ref *c, const struct ref_op *o, uint64_t lin,
+                                       unsigned size) {
     const struct ref_tlb_entry *e = ref_tlb_at(c, lin);
     if (REF_UNLIKELY(lin - e->tag_r > 4096 - size))
         return ref_read_ptr_slow(c, o, lin, size);
     return (const void *)(lin + e->addend);
 }
 
-/* Pointer to an operand to write, or to read and write; then ref_write_done with the same pointer. */
-static inline void *ref_write_ptr(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool read)
-{
+/* Pointer to an operand to write, or to read and write; then ref_write_done with the same pointer.
+ */
+static inline void *ref_write_ptr(struct ref *c, const struct ref_op *o, uint64_t lin,
+                                  unsigned size, bool read) {
     const struct ref_tlb_entry *e = ref_tlb_at(c, lin);
     if (REF_UNLIKELY(lin - e->tag_w > 4096 - size))
         return ref_write_ptr_slow(c, o, lin, size, read);
     return (void *)(lin + e->addend);
 }
 
-static inline void ref_write_done(struct ref *c, const struct ref_op *o, const void *p)
-{
-    if (REF_UNLIKELY((const uint8_t *)p >= c->bounce && (const uint8_t *)p < c->bounce + sizeof(c->bounce)))
+static inline void ref_write_done(struct ref *c, const struct ref_op *o, const void *p) {
+    if (REF_UNLIKELY((const uint8_t *)p >= c->bounce &&
+                     (const uint8_t *)p < c->bounce + sizeof(c->bounce)))
         ref_write_commit(c, o);
 }
 
+/* A locked access across a cache line stops every core of the host, and some hosts punish it with
+ * seconds of sleep. One processor runs at a time, so it goes without the lock. */
+static inline bool ref_splits_line(const void *p, unsigned size) {
+    return ((uintptr_t)p & 63) + size > 64;
+}
+
 /* Register access. Byte registers are named by byte offset (o->dst, o->src of size-1 operands). */
-#define REF_R8(c, i) (((uint8_t *)(c)->r)[i])
+#define REF_R8(c, i)  (((uint8_t *)(c)->r)[i])
 #define REF_R16(c, i) (*(uint16_t *)&(c)->r[i])
 #define REF_R64(c, i) ((c)->r[i])
 
-static inline void ref_set_reg(struct ref *c, unsigned i, unsigned size, uint64_t v)
-{
+static inline void ref_set_reg(struct ref *c, unsigned i, unsigned size, uint64_t v) {
     if (size == 8)
         c->r[i] = v;
     else if (size == 4)

@@ -29,6 +29,7 @@ void ref_jc_flush(struct ref *c)
         c->generation = 1;
     }
     c->next = NULL;
+    jit_jc_flush(c);
 }
 
 void ref_tlb_flush(struct ref *c)
@@ -44,6 +45,7 @@ void ref_tlb_flush(struct ref *c)
                 invalidate(&c->bank[b][i], i);
     }
     c->fill_count = 0;
+    jit_tlb_flush(c);
     ref_jc_flush(c);
     stat_inc(ref_tlb_flushes);
 }
@@ -54,6 +56,7 @@ void ref_tlb_flush_page(struct ref *c, uint64_t lin)
 
     invalidate(&c->bank[0][i], i);
     invalidate(&c->bank[1][i], i);
+    jit_tlb_flush_page(c, lin);
     ref_jc_flush(c);
 }
 
@@ -61,6 +64,7 @@ void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page)
 {
     if (!host_page)
         return;
+    jit_forbid_write(c, host_page);
     for (unsigned b = 0; b < 2; b++)
         for (unsigned i = 0; i < REF_TLB_SIZE; i++) {
             struct ref_tlb_entry *e = &c->bank[b][i];

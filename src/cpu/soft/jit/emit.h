@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Host machine code, byte by byte: the few instructions that the translator adds around the guest's
+ * own. */
+#ifndef CPU_SOFT_JIT_EMIT_H
+#define CPU_SOFT_JIT_EMIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Scratch registers, not the guest's: A is R15, B is R14. */
+enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI, H_B = 14, H_A = 15, H_NONE = 0xff };
+
+struct emit {
+    uint8_t *p; /* where bytes are written */
+    size_t n, cap;
+};
+
+static inline void e8(struct emit *e, unsigned b) {
+    if (e->n < e->cap)
+        e->p[e->n] = (uint8_t)b;
+    e->n++;
+}
+static inline void e_bytes(struct emit *e, const void *p, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        e8(e, ((const uint8_t *)p)[i]);
+}
+static inline void e32(struct emit *e, uint32_t v) { e_bytes(e, &v, 4); }
+static inline void e64(struct emit *e, uint64_t v) { e_bytes(e, &v, 8); }
+
+/* op reg, gs:[disp] (or the reverse for a store opcode), 64-bit when w. */
+static inline void e_gs(struct emit *e, unsigned w, unsigned op, unsigned reg, size_t disp) {
+    e8(e, 0x65);
+    if (w || reg >= 8)
+        e8(e, 0x40 | w << 3 | (reg >> 3) << 2);
+    e8(e, op);
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, 0x25);
+    e32(e, (uint32_t)disp);
+}
+static inline void e_load(struct emit *e, unsigned reg, size_t disp) {
+    e_gs(e, 1, 0x8b, reg, disp);
+}
+static inline void e_store(struct emit *e, unsigned reg, size_t disp) {
+    e_gs(e, 1, 0x89, reg, disp);
+}
+
+/* op reg, gs:[index*8 + disp], 64-bit. */
+static inline void e_gs_index(struct emit *e, unsigned op, unsigned reg, unsigned index,
+                              size_t disp) {
+    e8(e, 0x65);
+    e8(e, 0x48 | (reg >> 3) << 2 | (index >> 3) << 1);
+    e8(e, op);
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, 3 << 6 | (index & 7) << 3 | 5);
+    e32(e, (uint32_t)disp);
+}
+
+/* mov dword gs:[disp], imm; mov byte gs:[disp], imm; cmp byte gs:[disp], imm; cmp dword gs:[disp],
+ * imm8. */
+static inline void e_gs_set32(struct emit *e, size_t disp, uint32_t imm) {
+    e_gs(e, 0, 0xc7, 0, disp);
+    e32(e, imm);
+}
+static inline void e_gs_set8(struct emit *e, size_t disp, unsigned imm) {
+    e_gs(e, 0, 0xc6, 0, disp);
+    e8(e, imm);
+}
+static inline void e_gs_cmp8(struct emit *e, size_t disp, unsigned imm) {
+    e_gs(e, 0, 0x80, 7, disp);
+    e8(e, imm);
+}
+static inline void e_gs_cmp32(struct emit *e, size_t disp, unsigned imm) {
+    e_gs(e, 0, 0x83, 7, disp);
+    e8(e, imm);
+}
+
+static inline void e_mov(struct emit *e, unsigned to, unsigned from) /* 64-bit register move */
+{
+    e8(e, 0x48 | (from >> 3) << 2 | to >> 3);
+    e8(e, 0x89);
+    e8(e, 0xc0 | (from & 7) << 3 | (to & 7));
+}
+
+/* lea to, [base + disp32] (64-bit). */
+static inline void e_lea(struct emit *e, unsigned to, unsigned base, int32_t disp) {
+    e8(e, 0x48 | (to >> 3) << 2 | base >> 3);
+    e8(e, 0x8d);
+    e8(e, 0x80 | (to & 7) << 3 | (base & 7));
+    if ((base & 7) == 4)
+        e8(e, 0x24);
+    e32(e, (uint32_t)disp);
+}
+
+/* op reg, [A + B] with an opcode byte, 64-bit. */
+static inline void e_ab(struct emit *e, unsigned op, unsigned reg) {
+    e8(e, 0x4b | (reg >> 3) << 2);
+    e8(e, op);
+    e8(e, (reg & 7) << 3 | 4);
+    e8(e, (H_B & 7) << 3 | (H_A & 7)); /* base A (r15), index B (r14), scale 1 */
+}
+
+/* Jumps with a 32-bit displacement: return the offset of the displacement for e_patch. */
+static inline size_t e_jmp(struct emit *e) {
+    e8(e, 0xe9);
+    e32(e, 0);
+    return e->n - 4;
+}
+static inline size_t e_jcc(struct emit *e, unsigned cc) {
+    e8(e, 0x0f);
+    e8(e, 0x80 | cc);
+    e32(e, 0);
+    return e->n - 4;
+}
+static inline void e_patch_to(struct emit *e, size_t at, size_t target) {
+    uint32_t d = (uint32_t)(target - (at + 4));
+
+    if (at + 4 <= e->cap)
+        memcpy(e->p + at, &d, 4);
+}
+static inline void e_patch(struct emit *e, size_t at) { e_patch_to(e, at, e->n); }
+
+#endif

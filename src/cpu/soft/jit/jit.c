@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The translator's run-time side: code cache, entry and exits, TLB fills, jump cache, links. */
+#include "cpu/soft/jit/jit.h"
+
+#include <asm/prctl.h>
+#include <cpuid.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/trace.h"
+#include "cpu/soft/jit/emit.h"
+#include "cpu/soft/jit/jit_internal.h"
+#include "cpu/soft/ref/ref.h"
+
+#define CACHE_SIZE ((size_t)32 << 20)
+
+/* ---- the code cache: one memfd, mapped once for writing and once for running ---- */
+
+static int map_cache(struct jit_cache *k, struct error *err) {
+    int fd = memfd_create("vivarium-code", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, (off_t)CACHE_SIZE) < 0) {
+        int code = -errno;
+        if (fd >= 0)
+            close(fd);
+        return error_set(err, code, "the translator's code cache cannot be made: %s",
+                         strerror(-code));
+    }
+    k->rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    k->rx = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    close(fd);
+    if (k->rw == MAP_FAILED || k->rx == MAP_FAILED)
+        return error_set(
+            err, -ENOMEM,
+            "the translator's code cache cannot be mapped executable: allow it, or use --cpu ref");
+    k->size = CACHE_SIZE;
+    return 0;
+}
+
+static uint64_t invalid_tag(unsigned i) { return (uint64_t)(i ^ 1) << 12; }
+
+static void invalidate(struct jit *j, unsigned bank, unsigned i) {
+    j->tag_r[bank][i] = j->tag_w[bank][i] = invalid_tag(i);
+}
+
+const char *jit_missing(void) {
+    unsigned a, b, c, d;
+
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & 1u << 8))
+        return "BMI2";
+    if (!(b & 1u << 5) || !__builtin_cpu_supports("avx2"))
+        return "AVX2";
+    return NULL;
+}
+
+int jit_new(struct ref *c, struct error *err) {
+    struct jit *j = &c->jit;
+    int r;
+
+    if (jit_missing())
+        return error_set(
+            err, -ENOTSUP,
+            "the translator needs %s, which this host's processor lacks: use --cpu ref",
+            jit_missing());
+    j->cache = calloc(1, sizeof(*j->cache));
+    if (!j->cache)
+        return error_set(err, -ENOMEM, "the translator: out of memory");
+    r = map_cache(j->cache, err);
+    if (r < 0)
+        return r;
+    j->index_mask = (JIT_TLB_SIZE - 1) << 12;
+    j->enabled = true;
+    j->cache->next_key = 1;
+    j->fills = ~0u;
+    jit_emit_common(c);
+    j->cache->used = j->cache->start;
+    jit_tlb_flush(c);
+    jit_jc_flush(c);
+    return 0;
+}
+
+void jit_free(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+
+    if (!k)
+        return;
+    if (k->rw && k->rw != MAP_FAILED)
+        munmap(k->rw, CACHE_SIZE);
+    if (k->rx && k->rx != MAP_FAILED)
+        munmap(k->rx, CACHE_SIZE);
+    free(k);
+    c->jit.cache = NULL;
+}
+
+void jit_thread_init(struct ref *c) { syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)c); }
+
+void jit_flush(struct ref *c) {
+    c->jit.cache->used = c->jit.cache->start;
+    c->jit.link = NULL;
+    jit_jc_flush(c);
+    stat_inc(jit_flushes);
+}
+
+bool jit_full(const struct ref *c) {
+    return c->jit.cache->used + JIT_BLOCK_MAX > c->jit.cache->size;
+}
+
+/* ---- running ---- */
+
+void jit_enter(struct ref *c, const struct ref_block *b) {
+    struct jit_cache *k = c->jit.cache;
+
+    c->jit.page = c->rip - (b->addr & 4095);
+    c->jit.link = NULL;
+    k->enter(c, b->code);
+}
+
+void jit_link(struct ref *c, const struct ref_block *b) {
+    struct jit_link *l = c->jit.link;
+    struct jit_cache *k = c->jit.cache;
+    int32_t d;
+
+    if (!l)
+        return;
+    d = (int32_t)((const uint8_t *)b->code - (k->rx + l->at + 4));
+    __atomic_store_n((int32_t *)(k->rw + l->at), d, __ATOMIC_RELEASE);
+    stat_inc(jit_links);
+}
+
+/* ---- TLB ---- */
+
+void jit_tlb_flush(struct ref *c) {
+    struct jit *j = &c->jit;
+
+    if (!j->enabled)
+        return;
+    if (j->fills <= JIT_FILLED) {
+        for (unsigned n = 0; n < j->fills; n++)
+            invalidate(j, j->filled[n] / JIT_TLB_SIZE, j->filled[n] % JIT_TLB_SIZE);
+    } else {
+        for (unsigned bank = 0; bank < 2; bank++)
+            for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
+                invalidate(j, bank, i);
+    }
+    j->fills = 0;
+}
+
+void jit_tlb_flush_page(struct ref *c, uint64_t lin) {
+    unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1);
+
+    if (!c->jit.enabled)
+        return;
+    invalidate(&c->jit, 0, i);
+    invalidate(&c->jit, 1, i);
+}
+
+void jit_forbid_write(struct ref *c, const uint8_t *host_page) {
+    struct jit *j = &c->jit;
+
+    if (!j->enabled || !host_page)
+        return;
+    for (unsigned bank = 0; bank < 2; bank++)
+        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
+            if (j->host[bank][i] == (uintptr_t)host_page)
+                j->tag_w[bank][i] = invalid_tag(i);
+}
+
+/* Called from generated code after a miss: true if the access may be tried again. */
+static bool slow_fill(struct ref *c) {
+    struct jit *j = &c->jit;
+    uint64_t lin = j->slow_lin, page = lin & ~4095ull;
+    unsigned size = j->slow_info & 0xff, i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3;
+    bool write = j->slow_info & 0x100;
+    const struct mem_range *r;
+    struct ref_xlat x;
+    uint64_t offset;
+    uint32_t error;
+
+    stat_inc(jit_slow);
+    if ((lin & 4095) + size > 4096 || (int64_t)(lin << 16) >> 16 != (int64_t)lin)
+        return false;
+    if (ref_mmu_translate(c, lin, write ? REF_WRITE : REF_READ, bank, &x, &error) < 0)
+        return false;
+    r = mem_find(c->cpu.config.bus.mem, x.pa);
+    if (!r)
+        return false;
+    offset = (x.pa & ~(gpa)4095) - r->base;
+    if (j->tag_r[bank][i] != page) {
+        if (j->fills < JIT_FILLED)
+            j->filled[j->fills] = (uint16_t)(bank * JIT_TLB_SIZE + i);
+        j->fills++;
+    }
+    j->tag_r[bank][i] = page;
+    j->host[bank][i] = (uintptr_t)(r->host + offset);
+    j->tag_w[bank][i] = invalid_tag(i);
+    if (x.writable && !r->readonly &&
+        !(__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
+        j->tag_w[bank][i] = page;
+    else if (write)
+        return false;
+    return true;
+}
+
+/* ---- jump cache ---- */
+
+void jit_jc_flush(struct ref *c) {
+    struct jit *j = &c->jit;
+
+    if (!j->enabled)
+        return;
+    for (unsigned i = 0; i < JIT_KEYS; i++)
+        j->cache->key_mode[i] = ~0u;
+    j->cache->keys = 0;
+    if (j->cache->next_key + JIT_KEYS >= 0x7fff) {
+        memset(j->jc, 0xff, sizeof(j->jc));
+        j->cache->next_key = 1;
+    }
+    jit_set_key(c);
+}
+
+/* A key a mode and generation: entries of another privilege or from before a flush never match. */
+void jit_set_key(struct ref *c) {
+    struct jit *j = &c->jit;
+    struct jit_cache *k = j->cache;
+    unsigned i = 0;
+
+    if (!j->enabled)
+        return;
+    while (i < k->keys && k->key_mode[i] != c->mode)
+        i++;
+    if (i == k->keys) {
+        if (i == JIT_KEYS) { /* many modes in turn: start over */
+            k->keys = i = 0;
+            if (k->next_key + JIT_KEYS >= 0x7fff) {
+                memset(j->jc, 0xff, sizeof(j->jc));
+                k->next_key = 1;
+            }
+        }
+        k->key_mode[i] = c->mode;
+        k->key_value[i] = k->next_key++;
+        k->keys++;
+    }
+    j->true_key = (uint64_t)k->key_value[i] << 48;
+    /* A kick poisons the key and then sets poll: the poison must outlive any change of mode until
+     * the loop looks. */
+    if (!__atomic_load_n(&j->poll, __ATOMIC_SEQ_CST))
+        __atomic_store_n(&j->jc_key, j->true_key, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&j->poll, __ATOMIC_SEQ_CST))
+        __atomic_store_n(&j->jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
+}
+
+void jit_jc_add(struct ref *c, uint64_t rip, const void *code) {
+    uint64_t hash = 0;
+    struct jit_jc_entry *e;
+
+    __asm__("crc32q %1, %0" : "+r"(hash) : "r"(rip));
+    e = &c->jit.jc[hash & (JIT_JC_SIZE - 1)];
+
+    e->key = rip ^ c->jit.true_key;
+    e->code = code;
+}
+
+void jit_kick(struct ref *c) {
+    if (!c->jit.enabled)
+        return;
+    __atomic_store_n(&c->jit.jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&c->jit.poll, 1, __ATOMIC_SEQ_CST); /* last: see jit_set_key */
+}
+
+/* ---- code shared by all blocks ---- */
+
+#define OFF(m)   offsetof(struct ref, m)
+#define OFF_R(n) (offsetof(struct ref, r) + 8 * (n))
+
+static void common_vec(struct emit *e, bool load) {
+    for (unsigned i = 0; i < 16; i++) { /* vmovdqu ymm */
+        e8(e, 0x65);
+        e8(e, 0xc5);
+        e8(e, i & 8 ? 0x7e : 0xfe);
+        e8(e, load ? 0x6f : 0x7f);
+        e8(e, (i & 7) << 3 | 4);
+        e8(e, 0x25);
+        e32(e, (uint32_t)(OFF(s.fpu.vec) + 32 * i));
+    }
+    if (load) { /* ldmxcsr guest */
+        e_bytes(e, "\x65\x0f\xae\x14\x25", 5);
+        e32(e, (uint32_t)OFF(s.fpu.mxcsr));
+    } else { /* stmxcsr guest; ldmxcsr host; vzeroupper */
+        e_bytes(e, "\x65\x0f\xae\x1c\x25", 5);
+        e32(e, (uint32_t)OFF(s.fpu.mxcsr));
+        e_bytes(e, "\x65\x0f\xae\x14\x25", 5);
+        e32(e, (uint32_t)OFF(jit.host_mxcsr));
+        e_bytes(e, "\xc5\xf8\x77", 3);
+    }
+}
+
+static void common_gprs(struct emit *e, bool load) {
+    for (unsigned i = 0; i < 14; i++)
+        e_gs(e, 1, load ? 0x8b : 0x89, i, OFF_R(i));
+}
+
+/* Saves or loads the vectors if they are the guest's. */
+static void common_vec_if_live(struct emit *e, bool load) {
+    size_t skip;
+
+    e_gs_cmp8(e, OFF(jit.vec_live), 0);
+    skip = e_jcc(e, 4);
+    common_vec(e, load);
+    e_patch(e, skip);
+}
+
+/* To C and back: guest registers are in struct ref meanwhile. `target`: absolute address, or 0 for
+ * RAX. */
+static void common_call(struct emit *e, const void *target) {
+    e_load(e, H_RSP, OFF(jit.host_rsp));
+    if (target) {
+        e_bytes(e, "\x48\xb8", 2); /* mov rax, imm64 */
+        e64(e, (uint64_t)(uintptr_t)target);
+    }
+    e_bytes(e, "\xff\xd0", 2); /* call rax */
+}
+
+static void load_rdi_c(struct emit *e, struct ref *c) {
+    e_bytes(e, "\x48\xbf", 2); /* mov rdi, imm64 */
+    e64(e, (uint64_t)(uintptr_t)c);
+}
+
+/* void enter(struct ref *c, const void *code) */
+static void emit_enter(struct jit_cache *k, struct emit *e) {
+    k->enter = (void *)(k->rx + e->n);
+    e_bytes(e, "\x53\x55\x41\x54\x41\x55\x41\x56\x41\x57\x48\x83\xec\x08",
+            14); /* push rbx rbp r12-r15; sub rsp, 8 */
+    e_store(e, H_RSP, OFF(jit.host_rsp));
+    e_mov(e, H_A, H_RSI);
+    common_gprs(e, true);
+    e_bytes(e, "\x41\xff\xe7", 3); /* jmp r15 */
+}
+
+/* Everything back to C; c->rip is set. */
+static void emit_leave(struct jit_cache *k, struct emit *e) {
+    k->leave = e->n;
+    common_gprs(e, false);
+    common_vec_if_live(e, false);
+    e_gs_set8(e, OFF(jit.vec_live), 0);
+    e_load(e, H_RSP, OFF(jit.host_rsp));
+    e_bytes(e, "\x48\x83\xc4\x08\x41\x5f\x41\x5e\x41\x5d\x41\x5c\x5d\x5b\xc3", 15);
+}
+
+/* rip = page + slow_off, the interpreter goes on. Registers are still the guest's. */
+static void emit_bail(struct jit_cache *k, struct emit *e) {
+    k->bail = e->n;
+    e_gs(e, 0, 0x8b, H_A, OFF(jit.slow_off)); /* mov r15d, */
+    e_gs(e, 1, 0x03, H_A, OFF(jit.page));     /* add r15, */
+    e_store(e, H_A, OFF(rip));
+    e_gs_set8(e, OFF(jit.bail), 1);
+    e_patch_to(e, e_jmp(e), k->leave);
+}
+
+/* A TLB miss: slow_lin, slow_info, slow_off, slow_return are set. */
+static void emit_slow(struct ref *c, struct jit_cache *k, struct emit *e) {
+    size_t fail;
+
+    k->slow = e->n;
+    common_gprs(e, false);
+    common_vec_if_live(e, false);
+    load_rdi_c(e, c);
+    common_call(e, (const void *)slow_fill);
+    e_bytes(e, "\x84\xc0", 2); /* test al, al */
+    fail = e_jcc(e, 4);
+    common_vec_if_live(e, true);
+    common_gprs(e, true);
+    e_load(e, H_A, OFF(jit.slow_lin));
+    e_gs(e, 0, 0xff, 4, OFF(jit.slow_return)); /* jmp gs:[slow_return] */
+    e_patch(e, fail);
+    e_gs_set8(e, OFF(jit.vec_live), 0); /* they were saved; the registers are C's now */
+    common_gprs(e, true);
+    e_patch_to(e, e_jmp(e), k->bail);
+}
+
+/* Calls helper_op->fn(c, helper_op), then goes to slow_return, or leaves if it did not complete. */
+static void emit_helper(struct ref *c, struct jit_cache *k, struct emit *e) {
+    size_t leave, dropped;
+
+    k->helper = e->n;
+    common_gprs(e, false);
+    common_vec_if_live(e, false);
+    e_gs_set8(e, OFF(jit.completed), 0);
+    load_rdi_c(e, c);
+    e_load(e, H_RSI, OFF(jit.helper_op));
+    e_bytes(e, "\x48\x8b\x06", 3); /* mov rax, [rsi] (ref_op.fn is first) */
+    common_call(e, NULL);
+    e_gs_cmp8(e, OFF(jit.completed), 0);
+    leave = e_jcc(e, 4);
+    common_vec_if_live(e, true);
+    common_gprs(e, true);
+    e_gs_cmp8(e, OFF(jit.dropped), 0);
+    dropped = e_jcc(e, 5);
+    e_gs(e, 0, 0xff, 4, OFF(jit.slow_return));
+    /* The handler changed code, or the machine's mode: c->rip is where to go on. */
+    e_patch(e, dropped);
+    e_gs(e, 0, 0x8b, H_A, OFF(jit.slow_off));
+    e_gs(e, 1, 0x03, H_A, OFF(jit.page));
+    e_store(e, H_A, OFF(rip));
+    e_patch_to(e, e_jmp(e), k->leave);
+    e_patch(e, leave);
+    e_gs_set8(e, OFF(jit.vec_live), 0);
+    common_gprs(e, true);
+    e_patch_to(e, e_jmp(e), k->leave);
+}
+
+/* Loads the guest's vectors and returns to slow_return. */
+static void emit_vec_load(struct jit_cache *k, struct emit *e) {
+    size_t unmasked;
+
+    k->vec_load = e->n;
+    e_gs(e, 0, 0x8b, H_B, OFF(s.fpu.mxcsr));       /* mov r14d, */
+    e_bytes(e, "\x41\xf7\xd6", 3);                 /* not r14d */
+    e_bytes(e, "\x41\xf7\xc6\x80\x1f\x00\x00", 7); /* test r14d, exception masks */
+    unmasked = e_jcc(e, 5);
+    e_patch_to(e, unmasked, k->bail); /* exceptions are the interpreter's to raise */
+    common_vec(e, true);
+    e_gs_set8(e, OFF(jit.vec_live), 1);
+    e_gs(e, 0, 0xff, 4, OFF(jit.slow_return));
+}
+
+void jit_emit_common(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+    struct emit e = {.p = k->rw, .cap = k->size};
+
+    c->jit.host_mxcsr = 0x1f80;
+    emit_enter(k, &e);
+    emit_leave(k, &e);
+    emit_bail(k, &e);
+    emit_slow(c, k, &e);
+    emit_helper(c, k, &e);
+    emit_vec_load(k, &e);
+    k->start = (e.n + 63) & ~(size_t)63;
+}

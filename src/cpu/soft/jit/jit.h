@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The same-ISA translator: hot blocks of the interpreter become host code that keeps the guest's
+ * registers in the host's.
+ *
+ * Theory of operation: guest RAX..R13 and RSP live in the same host registers, R14 and R15 in
+ * struct ref and serve as scratch; GS points at struct ref. Arithmetic flags are the host's inside
+ * a block and lie in c->af between blocks if anybody may read them. XMM/YMM registers are the
+ * host's while jit.vec_live is set. A memory operand goes through jit.tag_r/tag_w/host, one compare
+ * for tag and page crossing; whatever that misses is filled by C and retried, or, if it can never
+ * be fast (MMIO, page crossing, pages with code, faults), the instruction is left to the
+ * interpreter: all guest state is exact at that point, because an instruction changes nothing
+ * before its last lookup. Instructions without a translation call the interpreter's handler.
+ *
+ * Contract: vCPU thread only, but for jit_kick. The code cache is mapped twice (RW and RX), never
+ * both.
+ */
+#ifndef CPU_SOFT_JIT_JIT_H
+#define CPU_SOFT_JIT_JIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct ref;
+struct ref_block;
+struct jit_cache;
+
+enum { JIT_TLB_SIZE = 4096, JIT_JC_SIZE = 4096, JIT_FILLED = 1024 };
+
+struct jit_jc_entry { /* jump cache: guest address (xor key) -> host code */
+    uint64_t key;
+    const void *code;
+};
+
+struct jit {       /* member of struct ref, reached through GS by generated code */
+    uint64_t page; /* guest address of the page that runs: rip minus offset in its physical page */
+    uint64_t index_mask; /* for PEXT: bits 23..12 */
+    uint64_t
+        jc_key; /* xored into addresses looked up; another thread may poison it to break chains */
+    uint32_t poll;     /* non-zero: leave at the next backward branch; atomic */
+    uint8_t vec_live;  /* guest vector registers and MXCSR are in the host's */
+    uint8_t dropped;   /* blocks were dropped: leave after this instruction */
+    uint8_t completed; /* an interpreter handler ran to its end */
+    uint8_t bail;      /* the interpreter must execute the instruction at c->rip */
+    uint64_t host_rsp;
+    uint64_t slow_lin, slow_return, target;
+    uint32_t slow_info; /* size | 0x100 for a write */
+    uint32_t slow_off;  /* offset in jit.page of the instruction */
+    const void *helper_op;
+    void *link; /* record of the exit taken, to be patched; NULL if none */
+    uint32_t host_mxcsr;
+    uint64_t true_key; /* what jc_key is when nobody poisoned it */
+    uint32_t fills;
+    bool enabled;
+    struct jit_cache *cache;
+    uint16_t filled[JIT_FILLED];
+    struct jit_jc_entry jc[JIT_JC_SIZE];
+    uint64_t tag_r[2][JIT_TLB_SIZE], tag_w[2][JIT_TLB_SIZE];
+    uint64_t host[2][JIT_TLB_SIZE];
+};
+
+const char *jit_missing(void); /* what this host lacks, NULL if nothing */
+int jit_new(struct ref *c, struct error *err);
+void jit_free(struct ref *c);
+void jit_thread_init(struct ref *c); /* on the vCPU thread before it runs code: GS base */
+
+/* Translates; NULL if nothing of the block can be. The code stays until jit_flush. */
+const void *jit_translate(struct ref *c, const struct ref_block *b);
+void jit_flush(struct ref *c); /* every translation; only while none runs */
+bool jit_full(const struct ref *c);
+
+/* Runs from c->rip, whose block has `code`; returns with all state in struct ref. */
+void jit_enter(struct ref *c, const struct ref_block *b);
+/* The exit that was taken last leads to b, which has code: jump there directly from now on. */
+void jit_link(struct ref *c, const struct ref_block *b);
+
+void jit_tlb_flush(struct ref *c);
+void jit_tlb_flush_page(struct ref *c, uint64_t lin);
+void jit_forbid_write(struct ref *c, const uint8_t *host_page);
+void jit_jc_flush(struct ref *c);
+void jit_jc_add(struct ref *c, uint64_t rip, const void *code);
+void jit_kick(struct ref *c); /* any thread: leave generated code soon */
+
+#endif
