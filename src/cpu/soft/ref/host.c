@@ -133,13 +133,23 @@ static void on_fault(int sig, siginfo_t *info, void *opaque) {
             chain(i, sig, info, opaque);
 }
 
+/* Also puts them back if somebody took their place; who was there before is called for the rest. */
 static void install_handlers(void) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction sa = {.sa_sigaction = on_fault,
                            .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    struct sigaction now;
 
     sigemptyset(&sa.sa_mask);
-    for (unsigned i = 0; i < sizeof(fault_signals) / sizeof(fault_signals[0]); i++)
-        sigaction(fault_signals[i], &sa, &previous[i]);
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < sizeof(fault_signals) / sizeof(fault_signals[0]); i++) {
+        sigaction(fault_signals[i], NULL, &now);
+        if (now.sa_sigaction == on_fault)
+            continue;
+        previous[i] = now;
+        sigaction(fault_signals[i], &sa, NULL);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- the arena ---- */
@@ -179,7 +189,6 @@ static int publish(struct ref_host *h, struct error *err) {
 }
 
 int ref_host_new(struct ref *c, struct error *err) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct ref_host *h = aligned_alloc(64, (sizeof(*h) + 63) & ~(size_t)63);
     int ret;
 
@@ -196,7 +205,7 @@ int ref_host_new(struct ref *c, struct error *err) {
         ref_host_free(c);
         return ret;
     }
-    pthread_once(&once, install_handlers);
+    install_handlers();
     return 0;
 }
 
