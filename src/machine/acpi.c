@@ -155,8 +155,6 @@ static void dsdt(struct buf *b, const struct acpi_config *config) {
     aml_eisa_id(b, "PNP0A08");
     aml_name(b, "_CID");
     aml_eisa_id(b, "PNP0A03");
-    aml_name(b, "_ADR");
-    aml_integer(b, 0);
     aml_name(b, "_UID");
     aml_integer(b, 0);
     dsdt_windows(b, config);

@@ -228,7 +228,8 @@ void boot_flat_state(struct x86_state *s, bool long_mode, struct mem *mem) {
     s->tr = (struct x86_segment){.sel = 0x20, .attr = 0x8b, .limit = 0x67};
     s->cr0 = X86_CR0_PE | X86_CR0_ET;
     s->rflags = X86_FLAG_FIXED;
-    s->mtrr_def_type = 0xc06; /* on, write-back, as firmware leaves them: Linux sets up PAT only then */
+    s->mtrr_def_type =
+        0xc06; /* on, write-back, as firmware leaves them: Linux sets up PAT only then */
     if (!long_mode)
         return;
     write_page_tables(mem);

@@ -16,15 +16,14 @@ enum setup_header {
     SETUP_SECTS = 0x1f1, SETUP_HEADER = 0x1f1, SETUP_SYSSIZE = 0x1f4, SETUP_BOOT_FLAG = 0x1fe,
     SETUP_JUMP_LEN = 0x201, SETUP_MAGIC = 0x202, SETUP_VERSION = 0x206, SETUP_LOADER = 0x210,
     SETUP_LOADFLAGS = 0x211, SETUP_CODE32 = 0x214, SETUP_INITRD = 0x218, SETUP_INITRD_SIZE = 0x21c,
-    SETUP_HEAP_END = 0x224, SETUP_CMDLINE = 0x228, SETUP_INITRD_MAX = 0x22c, SETUP_ALIGNMENT = 0x230,
-    SETUP_RELOCATABLE = 0x234, SETUP_XLOADFLAGS = 0x236, SETUP_CMDLINE_SIZE = 0x238,
+    SETUP_HEAP_END = 0x224, SETUP_CMDLINE = 0x228, SETUP_INITRD_MAX = 0x22c, SETUP_XLOADFLAGS = 0x236, SETUP_CMDLINE_SIZE = 0x238,
     SETUP_DATA = 0x250, SETUP_PREF_ADDRESS = 0x258, SETUP_INIT_SIZE = 0x260,
     SETUP_LEAST = 0x268, /* shorter files are no kernels */
     SETUP_END = 0x290,   /* where the header must end in boot_params */
 };
 enum boot_params { PARAMS_RSDP = 0x070, PARAMS_E820_COUNT = 0x1e8, PARAMS_E820 = 0x2d0, PARAMS_SIZE = 4096 };
 enum { XLF_KERNEL_64 = 1, LOADED_HIGH = 1, CAN_USE_HEAP = 0x80, LOADER_UNASSIGNED = 0xff };
-enum { SECTOR = 512, ALIGNMENT_MAX = 0x1000000, ENTRY64 = 0x200 };
+enum { SECTOR = 512, ENTRY64 = 0x200 };
 // clang-format on
 
 /* The versions of the protocol that brought these fields. */
@@ -57,20 +56,7 @@ static int bad_kernel(const struct boot_image *image, struct error *err, const c
                      image->kernel.path, why);
 }
 
-/* Where the kernel goes: where it likes best, else (if it can move) as low as it may. */
-static void choose_place(struct linux_kernel *k, const struct mem *mem) {
-    uint64_t align = load_le32(k->head + SETUP_ALIGNMENT);
-    uint64_t pref = load_le64(k->head + SETUP_PREF_ADDRESS);
-    bool movable = k->head[SETUP_RELOCATABLE];
-
-    if (!movable || (pref >= MAP_1M && mem_ptr(mem, pref, k->init_size, true)))
-        k->load = pref;
-    else if (align && !(align & (align - 1)) && align <= ALIGNMENT_MAX)
-        k->load = (MAP_1M + align - 1) & ~(align - 1);
-}
-
-static int parse(const struct boot_image *image, const struct mem *mem, struct linux_kernel *k,
-                 struct error *err) {
+static int parse(const struct boot_image *image, struct linux_kernel *k, struct error *err) {
     const uint8_t *h = k->head;
     unsigned version, sectors;
     int r = read_head(image, k->head, err);
@@ -97,7 +83,11 @@ static int parse(const struct boot_image *image, const struct mem *mem, struct l
         return 0;
     if (load_le32(h + SETUP_INIT_SIZE) > k->init_size)
         k->init_size = load_le32(h + SETUP_INIT_SIZE);
-    choose_place(k, mem);
+    /* "Preferred", and kernels that call themselves relocatable could go higher. But they go
+     * nowhere below it: loaded there, they move up by themselves without asking whether there is
+     * RAM. */
+    if (load_le64(h + SETUP_PREF_ADDRESS))
+        k->load = load_le64(h + SETUP_PREF_ADDRESS);
     return 0;
 }
 
@@ -108,9 +98,10 @@ static int load_code(const struct boot_image *image, struct mem *mem, const stru
         return bad_kernel(image, err, "it wants to be loaded outside of 1 MiB to 4 GiB");
     if (!mem_ptr(mem, k->load, k->init_size, true))
         return error_set(err, -ENOSPC,
-                         "the kernel '%s' needs %llu KiB at %#llx: give the machine more --memory",
-                         image->kernel.path, (unsigned long long)k->init_size >> 10,
-                         (unsigned long long)k->load);
+                         "the kernel '%s' needs RAM up to %llu KiB (%llu KiB at %#llx): give the "
+                         "machine more --memory",
+                         image->kernel.path, (unsigned long long)(k->load + k->init_size) >> 10,
+                         (unsigned long long)k->init_size >> 10, (unsigned long long)k->load);
     return boot_read_guest(&image->kernel, k->code, mem, k->load, k->code_size, err);
 }
 
@@ -144,7 +135,7 @@ int boot_linux(const struct boot_image *image, struct mem *mem, struct x86_state
     uint8_t params[PARAMS_SIZE] = {0};
     struct linux_kernel k = {0};
     gpa initrd = 0;
-    int r = parse(image, mem, &k, err);
+    int r = parse(image, &k, err);
 
     if (r == 0)
         r = load_code(image, mem, &k, err);
