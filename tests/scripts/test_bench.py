@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmarks' bookkeeping: figures that must not be trusted are not shown, and the guest's half
+computes the same when asked twice. Nothing here is about how long anything takes."""
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/support")]
+sys.dont_write_bytecode = True
+import machine  # noqa: E402
+import report  # noqa: E402
+import tap  # noqa: E402
+from rows import GOALS, ROWS, Goal, Row  # noqa: E402
+
+ABOUT = dict(ours="ours", peer="peer", date="", host="", load="", kernel="", rounds=1, seconds=1)
+
+
+class Bookkeeping(unittest.TestCase):
+    row = Row("one", "group", "the first", "kernel", 100)
+
+    def results(self, *samples):
+        results = report.Results([self.row])
+        for name, value, checksum in samples:
+            results.add(self.row, name, value)
+            results.checksum(self.row, name, checksum)
+        return results
+
+    def test_a_row_whose_machines_computed_different_results_is_void_and_says_so(self):
+        results = self.results(("native", 0.1, "aa"), ("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "bb"))
+        self.assertIsNone(results.ratio(self.row))
+        self.assertIn("void: one: results differ: native aa, QEMU aa, viv-vm bb", results.table(ABOUT, []))
+
+    def test_a_machine_whose_result_changes_between_rounds_makes_the_row_void(self):
+        results = self.results(("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "aa"), ("viv-vm", 0.6, "ab"))
+        self.assertIsNone(results.ratio(self.row))
+
+    def test_a_row_that_one_machine_could_not_run_is_void_with_its_reason(self):
+        results = self.results(("native", 0.1, "aa"), ("viv-vm", 0.6, "aa"))
+        results.fail(self.row, "QEMU", "no such device")
+        self.assertIn("void: one: QEMU: no such device", results.table(ABOUT, []))
+
+    def test_the_ratio_is_the_median_of_the_rounds_without_the_handshake(self):
+        results = self.results(*[("QEMU", 0.2, "a")] * 3, ("viv-vm", 0.5, "a"), ("viv-vm", 9.1, "a"), ("viv-vm", 0.6, "a"))
+        for name in ("QEMU", "viv-vm"):
+            results.add(Row("null", "", "", "kernel"), name, 0.1)
+        self.assertAlmostEqual(results.ratio(self.row), 5.0)
+        self.assertIn("viv-vm needs more than QEMU in 1 of 1 rows: one 5.0x", results.table(ABOUT, []))
+
+    def test_a_goal_is_short_when_it_is_missed_and_not_measured_when_its_row_is_void(self):
+        results = self.results(("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "aa"))
+        goals = [Goal("one", "ratio", 2.5, ""), Goal("one", "ratio", 1.5, ""), Goal("one", "value", 0.7, ""),
+                 Goal("other", "ratio", 1, "")]
+        self.assertEqual([state for _, _, state in results.goals(goals)], ["PASS", "short", "PASS", "not measured"])
+
+    def test_every_row_has_its_own_name_and_every_goal_a_row(self):
+        keys = [r.key for r in ROWS]
+        self.assertEqual(len(keys), len(set(keys)))
+        self.assertLessEqual({g.key for g in GOALS}, set(keys))
+
+
+class GuestHalf(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.out = pathlib.Path(folder.name)
+        subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", cls.out / "bench",
+                        *(ROOT / "bench/guest").glob("*.c"), "-lm"], check=True)
+        subprocess.run([cls.out / "bench", "mkdisk", cls.out / "disk.raw", "1"], check=True)
+        cls.server = machine.Server()
+
+    def setUp(self):
+        self.native = machine.Native(self.out)
+        self.native.boot_tiny()
+        self.addCleanup(self.native.close)
+
+    def test_every_kernel_of_the_table_gives_the_same_result_twice_and_another_for_more_work(self):
+        for row in (r for r in ROWS if r.kind == "kernel"):
+            row = row._replace(n=row.n // 64 + 2)
+            try:
+                sums = [self.native.kernel(r, self.server.port)[1] for r in (row, row, row._replace(n=row.n * 2 + 257))]
+            except machine.GuestError as e:
+                self.assertIn("Operation not supported", str(e), row.key)
+                continue
+            self.assertEqual(sums[0], sums[1], row.key)
+            self.assertNotEqual(sums[0], sums[2], row.key)
+
+    def test_what_cannot_be_run_is_refused_and_the_next_request_is_served(self):
+        disk = next(r for r in ROWS if r.key == "disk-read")
+        for bad in (Row("nothing", "", "", "kernel", 1), disk._replace(arg="/nowhere"),
+                    next(r for r in ROWS if r.key == "tcp-in")._replace(arg="127.0.0.1:1")):
+            with self.assertRaises(machine.GuestError):
+                self.native.kernel(bad, 0)
+        self.assertEqual(self.native.kernel(Row("null", "", "", "kernel", 5), 0)[1], f"{5:016x}")
+
+    def test_memory_beyond_ram_needs_a_mapping_that_can_be_the_ram(self):
+        with self.assertRaises(machine.GuestError):
+            machine.beyond_ram(self.native.guest.process.pid, 1 << 40)
+
+
+if __name__ == "__main__":
+    tap.main()
