@@ -101,7 +101,8 @@ void lapic_timer_settle(struct lapic *l) {
     expire(l);
 }
 
-/* Arms for the next expiry if there is one that interrupts. What expires while masked is lost. */
+/* Arms for the next expiry if there is one that interrupts. What expires while masked is lost; a
+ * one-shot timer that was armed and runs out between two looks at the clock is only late. */
 void lapic_timer_update(struct lapic *l) {
     uint32_t lvt = l->lvt[LVT_TIMER];
     uint64_t period = period_of(l), now = clock_now(l->dev.env.clock), elapsed;
@@ -120,7 +121,10 @@ void lapic_timer_update(struct lapic *l) {
     elapsed = elapsed_of(l);
     if (period && mode_of(lvt) == TIMER_PERIODIC)
         elapsed %= period;
-    arm(l, elapsed < period ? ticks_add(now, period - elapsed) : 0);
+    if (elapsed < period)
+        arm(l, ticks_add(now, period - elapsed));
+    else
+        arm(l, l->timer_deadline ? now : 0);
 }
 
 void lapic_timer_lvt_written(struct lapic *l, uint32_t was) {
@@ -152,6 +156,7 @@ void lapic_timer_set_count(struct lapic *l, uint32_t count) {
     lapic_timer_settle(l);
     l->timer_count = count;
     l->timer_start = clock_now(l->dev.env.clock);
+    l->timer_deadline = count ? ticks_add(l->timer_start, period_of(l)) : 0;
     lapic_timer_update(l);
 }
 
