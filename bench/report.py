@@ -97,7 +97,7 @@ class Results:
 
     def group_line(self, group):
         rows = [r for r in self.rows if r.group == group and self.ratio(r)]
-        if len(rows) < 2 or any(r.unit != "s" for r in rows):
+        if len(rows) < 3 or any(r.unit != "s" for r in rows):
             return None
         slow = [s for s in (self.against_native(r, OURS) for r in rows) if s]
         mean = geomean([self.ratio(r) for r in rows])
@@ -116,7 +116,7 @@ class Results:
             yield goal, value, state
 
     def table(self, about, goals):
-        head = ["", "native", "QEMU TCG", "viv-vm", "ratio", "min-max", "viv-vm needs", "of native"]
+        head = ["", "native", "QEMU TCG", "viv-vm", "ratio", "min-max", "viv-vm needs", "to native"]
         lines, groups = [head], []
         for row in self.rows:
             if row.group not in groups:
