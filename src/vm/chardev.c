@@ -77,6 +77,8 @@ static void client_gone(struct chardev *c) {
     c->in_watch = c->out_watch = NULL;
     if (c->in >= 0)
         close(c->in);
+    if (c->out >= 0)
+        close(c->out);
     c->in = c->out = -1;
     c->half_closed = false;
     wake_up(c); /* whoever waits for room need not any more */
@@ -345,12 +347,13 @@ static void client_came(void *opaque, int fd, uint32_t events) {
         close(client);
         return;
     }
+    c->in = client;
+    c->out = fcntl(client, F_DUPFD_CLOEXEC, 0); /* epoll takes a descriptor only once */
     c->in_watch = loop_add(c->loop, client, EPOLLIN | EPOLLHUP, input_ready, c);
-    if (!c->in_watch) {
-        close(client);
+    if (c->out < 0 || !c->in_watch) {
+        client_gone(c);
         return;
     }
-    c->in = c->out = client;
     watch_input(c);
     flush_out(c);
 }
@@ -498,7 +501,7 @@ void chardev_close(struct chardev *c) {
     loop_remove(c->wake_watch);
     if (c->kind == SOCKET && c->in >= 0)
         close(c->in);
-    if (c->own_out)
+    if (c->own_out || (c->kind == SOCKET && c->out >= 0))
         close(c->out);
     if (c->listener >= 0) {
         if (*c->socket_path)

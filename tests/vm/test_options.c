@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line: defaults, values and what they become, and that help is made from the same
+ * table. */
+#include "vm/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/test.h"
+
+static struct options o;
+static struct error err;
+
+/* Words separated by '|', since values contain blanks; the kernel is given. */
+static int parse(const char *line) {
+    static char words[4096];
+    char *argv[100] = {"viv-vm", "--kernel", "k"};
+    int argc = 3;
+
+    memset(&err, 0, sizeof(err));
+    snprintf(words, sizeof(words), "%s", line);
+    for (char *rest = words, *w; *line && (w = strsep(&rest, "|"));)
+        argv[argc++] = w;
+    return options_parse(&o, argc, argv, &err);
+}
+
+static void good(const char *line) {
+    if (parse(line) < 0)
+        fail_msg("'%s': %s", line, err.text);
+}
+
+static void bad(const char *line, const char *text) {
+    assert_true(parse(line) < 0);
+    if (!strstr(err.text, text))
+        fail_msg("'%s' says nothing of '%s'", err.text, text);
+    options_done(&o);
+}
+
+static void defaults_are_sensible(void **state) {
+    good("");
+    assert_string_equal(o.kernel, "k");
+    assert_string_equal(o.cpu, "auto");
+    assert_string_equal(o.serial, "stdio");
+    assert_string_equal(o.name, "");
+    assert_null(o.console);
+    assert_null(o.initrd);
+    assert_int_equal(o.cpus, 1);
+    assert_int_equal(o.memory, 512 << 20);
+    assert_int_equal(o.disks + o.nics + o.traces, 0);
+    assert_false(o.no_reboot || o.debug_exit || o.stats);
+    options_done(&o);
+}
+
+static void both_forms_of_a_value_are_understood_and_the_last_one_counts(void **state) {
+    good("--name=web|--append|quiet root=/dev/vda|--append=--init");
+    assert_string_equal(o.name, "web");
+    assert_string_equal(o.append, "--init");
+    options_done(&o);
+    good("--append|--|--kernel=--kernel"); /* no option is called so, or the = says that it is none
+                                            */
+    assert_string_equal(o.append, "--");
+    assert_string_equal(o.kernel, "--kernel");
+    options_done(&o);
+    bad("--append|--stats", "--append needs a value");
+    bad("--append", "--append needs a value");
+}
+
+static void sizes_have_units_and_are_whole_huge_pages(void **state) {
+    static const struct {
+        const char *line;
+        uint64_t bytes;
+    } sizes[] = {{"--memory|16M", 16ull << 20},    {"--memory|2g", 2ull << 30},
+                 {"--memory|128G", 128ull << 30},  {"--memory|33554432", 32ull << 20},
+                 {"--memory|16385k", 18ull << 20}, {"--memory|16777217", 18ull << 20},
+                 {"--memory|00512M", 512ull << 20}};
+
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        good(sizes[i].line);
+        assert_int_equal(o.memory, sizes[i].bytes);
+        options_done(&o);
+    }
+    bad("--memory|16777215", "from 16M to 128G");
+    bad("--memory|137438953473", "from 16M to 128G");
+    bad("--memory|0x200M", "is no size");
+    bad("--memory| 512M", "is no size");
+    bad("--memory|512MB", "is no size");
+    bad("--memory|M", "is no size");
+    bad("--memory|18446744073709551616", "is no size");
+    bad("--memory|17592186044416M", "is no size");
+}
+
+static void a_disk_is_a_path_and_properties(void **state) {
+    good("--disk|a.raw|--disk|b,,c.raw,readonly,format=raw|--disk|d,readonly=off|--disk|,,");
+    assert_int_equal(o.disks, 4);
+    assert_string_equal(o.disk[0].path, "a.raw");
+    assert_string_equal(o.disk[0].format, "raw");
+    assert_false(o.disk[0].readonly);
+    assert_string_equal(o.disk[1].path, "b,c.raw");
+    assert_true(o.disk[1].readonly);
+    assert_false(o.disk[2].readonly);
+    assert_string_equal(o.disk[3].path, ",");
+    options_done(&o);
+    bad("--disk|a,readonly=maybe", "'readonly=maybe' is no property");
+    bad("--disk|a,", "'' is no property");
+}
+
+static void a_network_has_an_address_and_forwards(void **state) {
+    static const uint8_t mac[6] = {0x52, 0x54, 0, 0xab, 0xCD, 0xef};
+
+    good("--nic|none|--nic|user,mac=52:54:00:ab:CD:eF,forward=tcp:127.0.0.1:2222:22,"
+         "forward=udp::53:5353,forward=tcp:[::1]:80:8080|--nic|user");
+    assert_int_equal(o.nics, 2);
+    assert_true(o.nic[0].mac_given);
+    assert_memory_equal(o.nic[0].mac, mac, 6);
+    assert_int_equal(o.nic[0].forwards, 3);
+    assert_string_equal(o.nic[0].forward[0].host, "127.0.0.1");
+    assert_int_equal(o.nic[0].forward[0].host_port, 2222);
+    assert_int_equal(o.nic[0].forward[0].guest_port, 22);
+    assert_false(o.nic[0].forward[0].udp);
+    assert_string_equal(o.nic[0].forward[1].host, "0.0.0.0");
+    assert_true(o.nic[0].forward[1].udp);
+    assert_string_equal(o.nic[0].forward[2].host, "::1");
+    assert_int_equal(o.nic[0].forward[2].guest_port, 8080);
+    assert_false(o.nic[1].mac_given);
+    options_done(&o);
+    bad("--nic|user,forward=tcp:[::1:80:80", "no address");
+    bad("--nic|user,forward=tcp:[::1]80:80", "lacks a port");
+    bad("--nic|user,forward=tcp:127.0.0.1:80:80:80", "is not a number");
+    bad("--nic|user,forward=tcp:127.0.0.1::80", "is not a number");
+    bad("--nic|user,forward=tcp:127.0.0.1:123456789012345678:80", "lacks a port");
+    bad("--nic|user,forward=tcp:1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1:1:1",
+        "ad");
+    bad("--nic|user,mac=52:54:00:12:34:5", "is no MAC");
+    bad("--nic|user,mac=52:54:00:12:34:5g", "is no MAC");
+    bad("--nic|user,mac=52:54:00:12:34:567", "is no MAC");
+    bad("--nic|user,mac=0x:54:00:12:34:56", "is no MAC");
+    bad("--nic|", "is no kind of network");
+}
+
+static void too_many_forwards_are_refused(void **state) {
+    char line[2000] = "--nic|user";
+
+    for (unsigned i = 0; i < OPTIONS_MAX_FORWARDS; i++)
+        strcat(line, ",forward=tcp::1:1");
+    good(line);
+    options_done(&o);
+    strcat(line, ",forward=tcp::1:1");
+    bad(line, "at most 32 forwards");
+}
+
+static void help_needs_no_kernel_and_lists_what_is_understood(void **state) {
+    char *argv[] = {"viv-vm", "--help"}, *text, *line, *rest;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    unsigned options = 0;
+
+    assert_int_equal(options_parse(&o, 2, argv, &err), 0);
+    assert_true(o.help);
+    options_done(&o);
+    options_help(f);
+    fclose(f);
+    /* Every option that help shows is one that the parser knows, with or without a value as shown.
+     */
+    for (rest = text; (line = strsep(&rest, "\n"));) {
+        char name[200], word[100], value[100];
+        int words;
+
+        if (strncmp(line, "  --", 4) != 0)
+            continue;
+        words = sscanf(line, "  --%99s %99s", word, value);
+        assert_in_range(words, 1, 2);
+        options++;
+        snprintf(name, sizeof(name), words == 2 ? "--%s" : "--%s=x", word);
+        assert_true(parse(name) < 0);
+        assert_non_null(strstr(err.text, words == 2 ? "needs a value" : "takes no value"));
+        options_done(&o);
+    }
+    assert_true(options >= 17);
+    free(text);
+}
+
+/* Whatever stands on the command line, there is an answer, and nothing leaks (ASan watches). */
+static void rubbish_is_answered_with_a_sentence(void **state) {
+    static const char alphabet[] = "-=,:|.[]/0123456789abcdefMG";
+    struct rng rng = rng_seed(1);
+
+    for (unsigned i = 0; i < 20000; i++) {
+        static const char *const heads[] = {"--disk|",
+                                            "--nic|user,",
+                                            "--memory|",
+                                            "--nic|user,mac=",
+                                            "--nic|user,forward=tcp:",
+                                            "--",
+                                            "",
+                                            "--serial|"};
+        char line[200];
+        size_t n = (size_t)snprintf(line, sizeof(line), "%s", heads[rng_below(&rng, 8)]);
+
+        for (uint64_t more = rng_below(&rng, 40); more; more--)
+            line[n++] = alphabet[rng_below(&rng, sizeof(alphabet) - 1)];
+        line[n] = 0;
+        if (parse(line) < 0)
+            assert_true(*err.text && err.code < 0);
+        options_done(&o);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_sensible),
+        cmocka_unit_test(both_forms_of_a_value_are_understood_and_the_last_one_counts),
+        cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
+        cmocka_unit_test(a_disk_is_a_path_and_properties),
+        cmocka_unit_test(a_network_has_an_address_and_forwards),
+        cmocka_unit_test(too_many_forwards_are_refused),
+        cmocka_unit_test(help_needs_no_kernel_and_lists_what_is_understood),
+        cmocka_unit_test(rubbish_is_answered_with_a_sentence),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
