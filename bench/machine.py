@@ -89,10 +89,11 @@ class Machine:
         self.start(256, self.out / "bench.cpio.gz", f"console=ttyS0 quiet viv.run64={word}",
                    self.out / "disk.raw", readonly=True)
         self.guest.expect(r"BOOTED\n")
-        used = self.cpu()
+        return self.cpu()
+
+    def serve(self):
         self.guest.send_line()
         self.guest.expect(r"BENCH READY\n")
-        return used
 
     def kernel(self, row, server):
         """(CPU seconds, checksum, seconds on the wall) of one kernel."""
@@ -118,16 +119,18 @@ class Machine:
     # ---- Debian ----
 
     def boot_debian(self):
+        """Seconds of CPU time from exec to the login: prompt, on a fresh copy of the disk."""
         disk = self.out / f"debian-{self.name}.raw"
         subprocess.run(["cp", "--reflink=auto", "--sparse=always", GUEST / "debian12.raw", disk], check=True)
         self.start(1024, GUEST / "initrd.img", "root=LABEL=root rw console=ttyS0", disk)
         self.guest.expect(r"login: ")
-        used = self.cpu()
-        # login() waits for that prompt, which is there already.
+        return self.cpu()
+
+    def login(self):
+        # The driver waits for the prompt, which is there already.
         self.guest._seen -= len("login: ")
         self.guest.login()
         self.guest.run("systemctl is-system-running --wait; sync")
-        return used
 
     def program(self, row):
         """(CPU seconds, output, seconds on the wall) of a shell command."""
@@ -141,10 +144,14 @@ class Machine:
 class Viv(Machine):
     name = "viv-vm"
 
+    def __init__(self, out, options=None):
+        super().__init__(out)
+        self.options = options if options is not None else os.environ.get("VIV_OPTIONS", "").split()
+
     def argv(self, ram, kernel, initrd, append, disk, readonly):
         return [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append,
                 "--disk", f"{disk},readonly" if readonly else disk, "--nic", "user",
-                "--serial", "stdio", *os.environ.get("VIV_OPTIONS", "").split()]
+                "--serial", "stdio", *self.options]
 
     @staticmethod
     def version():
@@ -175,7 +182,7 @@ class Native(Machine):
     name = "native"
     host = "127.0.0.1"
 
-    def boot_tiny(self):
+    def serve(self):
         self.disk = self.out / "disk.raw"
         self.guest = Guest([str(self.out / "bench"), "serve"])
         self.guest.expect(r"BENCH READY\n")

@@ -14,11 +14,11 @@ def show(value, unit):
     return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
 
 
-def verdict(ratio):
+def verdict(ratio, exact=False):
     """In plain words; below 3 % nobody can tell on a machine that does other things too."""
     if ratio is None:
         return "-"
-    if 0.97 < ratio < 1.03:
+    if 0.97 < ratio < 1.03 and (not exact or ratio == 1):
         return "equal"
     factor = max(ratio, 1 / ratio)
     number = f"{factor:.2f}" if factor < 10 else f"{factor:.1f}" if factor < 100 else f"{factor:.0f}"
@@ -30,8 +30,8 @@ def geomean(values):
 
 
 class Results:
-    def __init__(self, rows):
-        self.rows = rows
+    def __init__(self, rows, all_rows=None):
+        self.rows, self.all_rows = rows, all_rows or rows
         self.samples = {}  # (row, machine) -> one value a round
         self.walls = {}  # (row, machine) -> seconds on the wall, one a round
         self.sums = {}  # row -> {machine: set of checksums}
@@ -104,16 +104,30 @@ class Results:
         return ["  geometric mean", "", "", "", f"{mean:.2f}", "", verdict(mean),
                 f"{geomean(slow):.1f}x" if slow else "-"]
 
+    def goal_value(self, goal):
+        if goal.measure in ("ratio", "value"):
+            row = next((r for r in self.rows if r.key == goal.key), None)
+            if not row or self.void(row):
+                return None
+            return self.ratio(row) if goal.measure == "ratio" else self.median(row, OURS)
+        rows = [r for r in self.rows if r.group == goal.key]
+        ratios = [self.ratio(r) for r in rows]
+        # A row that is left out could have been the worst one.
+        if not rows or len(rows) < len([r for r in self.all_rows if r.group == goal.key]) or None in ratios:
+            return None
+        return geomean(ratios) if goal.measure == "geomean" else max(ratios)
+
     def goals(self, goals):
-        """(text, value, PASS/short/not measured) for each goal among the rows."""
-        rows = {r.key: r for r in self.rows}
+        """(goal, value, word) for each."""
         for goal in goals:
-            row = rows.get(goal.key)
-            value = None
-            if row and not self.void(row):
-                value = self.ratio(row) if goal.measure == "ratio" else self.median(row, OURS)
-            state = "not measured" if value is None else "PASS" if value <= goal.limit else "short"
-            yield goal, value, state
+            value = self.goal_value(goal)
+            if value is None:
+                word = "not measured"
+            elif value > goal.limit:
+                word = "short"
+            else:
+                word = "PASS" if goal.aim is None or value > goal.aim else "PASS, aim"
+            yield goal, value, word
 
     def table(self, about, goals):
         head = ["", "native", "QEMU TCG", "viv-vm", "ratio", "min-max", "viv-vm needs", "to native"]
@@ -167,9 +181,20 @@ class Results:
             yield f"void: {', '.join(keys)}: {reason}"
 
     def goal_lines(self, goals):
-        for goal, value, state in self.goals(goals):
-            got = "" if value is None else f" (is {value:.2f}{'x' if goal.measure == 'ratio' else ''})"
-            yield f"{state:<13} {goal.text}{got}"
+        """A ratio is told as what it means: how many times less or more than the peer."""
+        def told(goal, value):
+            if goal.measure == "value":
+                unit = next(r.unit for r in self.all_rows if r.key == goal.key)
+                return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+            return verdict(value, exact=True)
+
+        if goals:
+            yield "goals (CPU time against QEMU):"
+        for goal, value, word in self.goals(goals):
+            bound = "at most" if goal.measure == "value" or goal.limit >= 1 else "at least"
+            aim = "" if goal.aim is None else f" (aim: {told(goal, goal.aim)})"
+            got = "" if value is None else f"{told(goal, value)}; "
+            yield f"  {word:<13} {goal.text}: {got}{bound} {told(goal, goal.limit)}{aim}"
 
     def as_json(self, about, goals):
         def cell(row, name):
@@ -181,4 +206,5 @@ class Results:
              "peer": cell(r, PEER), "ours": cell(r, OURS), "ratio": self.ratio(r), "ratios": self.ratios(r),
              "void": self.void(r)} for r in self.rows],
             "handshake": {n: self.samples.get(("null", n), []) for n in (NATIVE, PEER, OURS)},
-            "goals": [{"text": g.text, "limit": g.limit, "value": v, "state": s} for g, v, s in self.goals(goals)]}
+            "goals": [{"text": g.text, "measure": g.measure, "limit": g.limit, "aim": g.aim, "value": v,
+                       "state": s} for g, v, s in self.goals(goals)]}
