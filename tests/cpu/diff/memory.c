@@ -20,7 +20,7 @@ int diff_page_index(enum diff_page page) {
 }
 
 void diff_apply_patches(const struct diff_case *k, uint8_t *const pages[4]) {
-    for (unsigned i = 0; i < k->patches; i++) {
+    for (unsigned i = k->patches; i-- > 0;) { /* of two that overlap the first counts */
         const struct diff_patch *p = &k->patch[i];
         for (unsigned j = 0; j < p->len; j++) {
             uint64_t offset = p->addr + j - DIFF_DATA;

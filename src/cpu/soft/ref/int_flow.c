@@ -119,6 +119,7 @@ INT_HANDLER(call_indirect)
 {
     uint64_t t = indirect_operand(c, o), sp = c->r[X86_RSP] - 8;
 
+    int_check_stack(c, o, sp);
     ref_store64(c, o, sp, c->r[REF_PC] + o->off + o->len);
     check_target(c, o, t);
     c->r[X86_RSP] = sp;

@@ -75,6 +75,12 @@ bool int_bind_misc(struct ref *c, const struct insn *in, struct ref_op *o);
 /* Stack access for any mode; the 64-bit fast paths have handlers of their own. */
 uint64_t int_stack_pointer(const struct ref *c);
 void int_set_stack_pointer(struct ref *c, uint64_t sp);
+/* #SS for a stack pointer that is not canonical, where o->seg belongs to another operand. */
+static inline void int_check_stack(struct ref *c, const struct ref_op *o, uint64_t sp)
+{
+    if ((c->mode & REF_MODE_CODE) == 2 && (int64_t)(sp << 16) >> 16 != (int64_t)sp)
+        ref_raise_error(c, o, X86_SS, 0);
+}
 void int_push(struct ref *c, const struct ref_op *o, unsigned size, uint64_t value);
 uint64_t int_pop(struct ref *c, const struct ref_op *o, unsigned size); /* pops: pointer updated */
 

@@ -79,6 +79,7 @@ INT_HANDLER(push_m64)
 {
     uint64_t v = ref_load64(c, o, ref_lin(c, o, 8, false)), sp = c->r[X86_RSP] - 8;
 
+    int_check_stack(c, o, sp);
     ref_store64(c, o, sp, v);
     c->r[X86_RSP] = sp;
     REF_NEXT(c, o);
@@ -114,7 +115,10 @@ INT_HANDLER(push_i)
 }
 INT_HANDLER(push_m)
 {
-    int_push(c, o, o->size, load_sized(c, o, ref_lin(c, o, o->size, false), o->size));
+    uint64_t v = load_sized(c, o, ref_lin(c, o, o->size, false), o->size);
+
+    int_check_stack(c, o, c->r[X86_RSP] - o->size);
+    int_push(c, o, o->size, v);
     REF_NEXT(c, o);
 }
 INT_HANDLER(pop_r)
@@ -129,6 +133,7 @@ INT_HANDLER(pop_m)
 {
     uint64_t old = c->r[X86_RSP], popped, v, lin;
 
+    int_check_stack(c, o, old);
     v = int_pop(c, o, o->size);
     popped = c->r[X86_RSP];
     lin = ref_ea(c, o);

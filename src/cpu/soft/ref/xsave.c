@@ -24,23 +24,6 @@ enum { AUX_REX_W = 1, AUX_MODE64 = 2 };
 
 /* ---- images and memory ---- */
 
-static void store_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, const uint8_t *from,
-                        unsigned n) {
-    for (unsigned i = 0; i < n; i += 8) {
-        uint64_t value;
-        memcpy(&value, from + i, 8);
-        ref_store64(c, o, lin + i, value);
-    }
-}
-
-static void load_bytes(struct ref *c, const struct ref_op *o, uint64_t lin, uint8_t *to,
-                       unsigned n) {
-    for (unsigned i = 0; i < n; i += 8) {
-        uint64_t value = ref_load64(c, o, lin + i);
-        memcpy(to + i, &value, 8);
-    }
-}
-
 static unsigned vector_count(const struct ref_op *o) { return o->aux & AUX_MODE64 ? 16 : 8; }
 
 /* Bytes 0 to 23: control words and the pointers to the last instruction and operand. */
@@ -109,8 +92,28 @@ static void check_mxcsr(struct ref *c, const struct ref_op *o, uint32_t value) {
 static uint64_t area_at(struct ref *c, const struct ref_op *o, unsigned offset) {
     uint64_t at = host_offset(c, o) + offset;
 
+    if (REF_LIKELY(!o->eaf))
+        return at;
     at = o->eaf & REF_EA_16 ? (uint16_t)at : o->eaf & REF_EA_32 ? (uint32_t)at : at;
     return ref_seg_lin(c, o, o->seg, at, 1, false);
+}
+
+/* Bytes of the area from `offset` on. */
+static void store_bytes(struct ref *c, const struct ref_op *o, unsigned offset, const uint8_t *from,
+                        unsigned n) {
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t value;
+        memcpy(&value, from + i, 8);
+        ref_store64(c, o, area_at(c, o, offset + i), value);
+    }
+}
+
+static void load_bytes(struct ref *c, const struct ref_op *o, unsigned offset, uint8_t *to,
+                       unsigned n) {
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t value = ref_load64(c, o, area_at(c, o, offset + i));
+        memcpy(to + i, &value, 8);
+    }
 }
 
 /* A part of the area that will be written: faults before anything is. */
@@ -140,7 +143,7 @@ static void fxsave(struct ref *c, const struct ref_op *o) {
     put_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
     put_mxcsr(&c->s.fpu, area);
     put_vectors(&c->s.fpu, area + AREA_XMM, 0, count);
-    store_bytes(c, o, lin, area, end);
+    store_bytes(c, o, 0, area, end);
     REF_NEXT(c, o);
 }
 
@@ -150,7 +153,7 @@ static void fxrstor(struct ref *c, const struct ref_op *o) {
 
     check_area_aligned(c, o, lin, 16);
     ref_load8(c, o, area_at(c, o, AREA_LEGACY - 1));
-    load_bytes(c, o, lin, area, AREA_LEGACY);
+    load_bytes(c, o, 0, area, AREA_LEGACY);
     check_mxcsr(c, o, area_mxcsr(area));
     get_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
     c->s.fpu.mxcsr = area_mxcsr(area);
@@ -187,8 +190,8 @@ static uint64_t requested(struct ref *c) {
     return c->s.xcr0 & ((c->r[X86_RDX] << 32) | (uint32_t)c->r[X86_RAX]);
 }
 
-/* Common beginning: the linear address of the area. */
-static uint64_t open_area(struct ref *c, const struct ref_op *o, bool write) {
+/* What all of them check first. */
+static void open_area(struct ref *c, const struct ref_op *o, bool write) {
     uint64_t lin;
 
     if (!(c->s.cr4 & X86_CR4_OSXSAVE))
@@ -197,32 +200,30 @@ static uint64_t open_area(struct ref *c, const struct ref_op *o, bool write) {
         ref_raise(c, o, X86_NM);
     lin = ref_lin(c, o, AREA_YMM, write);
     check_area_aligned(c, o, lin, 64);
-    return lin;
 }
 
 /* Writes the components in `comps`; MXCSR if `mxcsr`. */
-static void store_components(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t comps,
-                             bool mxcsr) {
+static void store_components(struct ref *c, const struct ref_op *o, uint64_t comps, bool mxcsr) {
     const struct x86_fpu *f = &c->s.fpu;
     unsigned count = vector_count(o);
     uint8_t area[AREA_SIZE];
 
     if (comps & COMP_X87) {
         put_x87(f, area, o->aux & AUX_REX_W);
-        store_bytes(c, o, lin, area, AREA_MXCSR);
-        store_bytes(c, o, lin + AREA_ST, area + AREA_ST, AREA_XMM - AREA_ST);
+        store_bytes(c, o, 0, area, AREA_MXCSR);
+        store_bytes(c, o, AREA_ST, area + AREA_ST, AREA_XMM - AREA_ST);
     }
     if (mxcsr) {
         put_mxcsr(f, area);
-        store_bytes(c, o, lin + AREA_MXCSR, area + AREA_MXCSR, 8);
+        store_bytes(c, o, AREA_MXCSR, area + AREA_MXCSR, 8);
     }
     if (comps & COMP_SSE) {
         put_vectors(f, area + AREA_XMM, 0, count);
-        store_bytes(c, o, lin + AREA_XMM, area + AREA_XMM, 16 * count);
+        store_bytes(c, o, AREA_XMM, area + AREA_XMM, 16 * count);
     }
     if (comps & COMP_AVX) {
         put_vectors(f, area + AREA_YMM, 1, count);
-        store_bytes(c, o, lin + AREA_YMM, area + AREA_YMM, 16 * count);
+        store_bytes(c, o, AREA_YMM, area + AREA_YMM, 16 * count);
     }
 }
 
@@ -239,34 +240,36 @@ static void probe_area(struct ref *c, const struct ref_op *o, uint64_t rfbm, uin
         probe_part(c, o, AREA_MXCSR, 8);
     if (comps & COMP_SSE)
         probe_part(c, o, AREA_XMM, 16 * count);
+    probe_part(c, o, AREA_HEADER, 16);
     if (comps & COMP_AVX)
         probe_part(c, o, AREA_YMM, 16 * count);
-    probe_part(c, o, AREA_HEADER, 16);
 }
 
 /* o->imm: XSAVEOPT leaves out what is in its initial state. */
 static void xsave(struct ref *c, const struct ref_op *o) {
-    uint64_t lin = open_area(c, o, true), rfbm = requested(c), in_use = fpu_xinuse(&c->s.fpu), bv;
+    uint64_t rfbm = requested(c), in_use = fpu_xinuse(&c->s.fpu), bv;
     uint64_t comps = o->imm ? rfbm & in_use : rfbm;
     bool mxcsr = rfbm & (COMP_SSE | COMP_AVX);
 
+    open_area(c, o, true);
     probe_area(c, o, rfbm, comps, mxcsr);
-    bv = ref_load64(c, o, lin + AREA_HEADER);
-    store_components(c, o, lin, comps, mxcsr);
-    ref_store64(c, o, lin + AREA_HEADER, (bv & ~rfbm) | (in_use & rfbm));
+    bv = ref_load64(c, o, area_at(c, o, AREA_HEADER));
+    store_components(c, o, comps, mxcsr);
+    ref_store64(c, o, area_at(c, o, AREA_HEADER), (bv & ~rfbm) | (in_use & rfbm));
     REF_NEXT(c, o);
 }
 
 /* XSAVEC, XSAVES: there are no supervisor components (IA32_XSS is 0). */
 static void xsavec(struct ref *c, const struct ref_op *o) {
-    uint64_t lin = open_area(c, o, true), rfbm = requested(c), in_use = fpu_xinuse(&c->s.fpu);
+    uint64_t rfbm = requested(c), in_use = fpu_xinuse(&c->s.fpu);
 
+    open_area(c, o, true);
     if (c->s.fpu.mxcsr != MXCSR_DEFAULT)
         in_use |= COMP_SSE;
     probe_area(c, o, rfbm, rfbm & in_use, rfbm & in_use & COMP_SSE);
-    store_components(c, o, lin, rfbm & in_use, rfbm & in_use & COMP_SSE);
-    ref_store64(c, o, lin + AREA_HEADER, rfbm & in_use);
-    ref_store64(c, o, lin + AREA_HEADER + 8, rfbm | XCOMP_COMPACT);
+    store_components(c, o, rfbm & in_use, rfbm & in_use & COMP_SSE);
+    ref_store64(c, o, area_at(c, o, AREA_HEADER), rfbm & in_use);
+    ref_store64(c, o, area_at(c, o, AREA_HEADER + 8), rfbm | XCOMP_COMPACT);
     REF_NEXT(c, o);
 }
 
@@ -323,22 +326,37 @@ static bool header_valid(struct ref *c, const uint64_t header[8], bool must_be_c
     return !comp && !header[2] && !(bv & ~c->s.xcr0);
 }
 
+/* Faults in the order of processors: the format, the end of the area, then its beginning. Returns
+ * false if nothing of the legacy region is wanted. */
+static bool look_at_area(struct ref *c, const struct ref_op *o, uint64_t rfbm) {
+    uint64_t comp = ref_load64(c, o, area_at(c, o, AREA_HEADER + 8));
+    uint64_t there = comp & XCOMP_COMPACT ? rfbm & comp : rfbm; /* the rest is initialised */
+
+    ref_load8(c, o, area_at(c, o, (there & COMP_AVX ? AREA_SIZE : AREA_YMM) - 1));
+    if (there & COMP_X87)
+        ref_load8(c, o, area_at(c, o, 0));
+    else if (there & COMP_SSE || (there && !(comp & XCOMP_COMPACT)))
+        ref_load8(c, o, area_at(c, o, AREA_MXCSR));
+    return there & (COMP_X87 | COMP_SSE) || !(comp & XCOMP_COMPACT);
+}
+
 /* o->imm: XRSTORS. */
 static void xrstor(struct ref *c, const struct ref_op *o) {
-    uint64_t lin = open_area(c, o, false), rfbm = requested(c), header[8], bv;
-    uint8_t area[AREA_SIZE];
+    uint64_t rfbm = requested(c), header[8], bv;
+    uint8_t area[AREA_SIZE] = {0}; /* the guest may change the header under us */
     uint32_t mxcsr = c->s.fpu.mxcsr;
+    bool legacy;
 
-    ref_load64(c, o, lin + AREA_HEADER + 8); /* the format first, as processors do */
-    if (rfbm & (COMP_X87 | COMP_SSE))
-        ref_load8(c, o, lin);
-    load_bytes(c, o, lin + AREA_HEADER, (uint8_t *)header, sizeof(header));
+    open_area(c, o, false);
+    legacy = look_at_area(c, o, rfbm);
+    load_bytes(c, o, AREA_HEADER, (uint8_t *)header, sizeof(header));
     if (!header_valid(c, header, o->imm))
         ref_raise_error(c, o, X86_GP, 0);
     bv = header[0];
-    load_bytes(c, o, lin, area, AREA_LEGACY);
+    if (legacy && rfbm)
+        load_bytes(c, o, 0, area, AREA_LEGACY);
     if (rfbm & bv & COMP_AVX)
-        load_bytes(c, o, lin + AREA_YMM, area + AREA_YMM, 16 * vector_count(o));
+        load_bytes(c, o, AREA_YMM, area + AREA_YMM, 16 * vector_count(o));
     if (header[1] & XCOMP_COMPACT) {
         if (rfbm & COMP_SSE)
             mxcsr = bv & COMP_SSE ? area_mxcsr(area) : MXCSR_DEFAULT;
