@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What needs a guest with drivers, in the busybox guest: disks that fail, reboots, the virtio console."""
+import os
+import resource
+import tempfile
+import unittest
+
+import vivtest
+
+MIB = 1 << 20
+
+
+class Linux(unittest.TestCase):
+    def disk(self, name, size):
+        if not hasattr(self, "dir"):
+            folder = tempfile.TemporaryDirectory()
+            self.addCleanup(folder.cleanup)
+            self.dir = folder.name
+        path = os.path.join(self.dir, name)
+        with open(path, "wb") as f:
+            f.truncate(size)
+        return path
+
+    def test_disks_that_fail_or_only_read_give_errors_and_the_rest_goes_on(self):
+        # Writes behind the limit fail with EFBIG, as others do with ENOSPC. The guest's memory is a file too.
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300 * MIB, 300 * MIB))
+        command = """
+            write() { dd if=/dev/zero of=$1 bs=64k seek=$2 count=1 conv=fsync 2>/dev/null; echo "$1 $2: $?"; }
+            write /dev/vda 16; write /dev/vda 6400; write /dev/vda 6416; write /dev/vda 32
+            dd if=/dev/vda bs=64k skip=6400 count=1 2>/dev/null | md5sum
+            write /dev/vdb 0; cat /sys/block/vdb/ro
+            cat /sys/block/vdc/size; dd if=/dev/vdc bs=512 2>/dev/null | wc -c
+            cat /sys/class/net/eth0/address /sys/class/net/eth1/address
+            dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c
+        """
+        guest = vivtest.tiny(
+            self, command, "--memory", "128M", "--disk", self.disk("a", 512 * MIB),
+            "--disk", self.disk("b", MIB) + ",readonly", "--disk", self.disk("c", 1000),
+            "--nic", "user,mac=52:54:00:aa:bb:cc", "--nic", "user",
+            append="viv.modules=virtio_pci,virtio_blk,virtio_net,virtio-rng", preexec_fn=limit)
+        text = guest.expect(r"(?s)BOOTED\n(.*)EXIT 0\n").group(1)
+        self.assertEqual(guest.wait(), 0)
+        lines = [line for line in text.splitlines() if line.startswith("/dev/vd")]
+        self.assertEqual(lines, ["/dev/vda 16: 0", "/dev/vda 6400: 1", "/dev/vda 6416: 1", "/dev/vda 32: 0",
+                                 "/dev/vdb 0: 1"], text)
+        self.assertIn("\n1\n2\n1024\n52:54:00:aa:bb:cc\n52:54:00:12:34:57\n64\n", text)
+        self.assertRegex(guest.stderr, "disk image .*/a': a write failed: File too large; the guest got the error")
+        self.assertEqual(guest.stderr.count("a write failed"), 1)
+
+    def test_a_guest_reboots_and_keeps_its_disk(self):
+        command = """
+            n=$(head -c1 /dev/vda); echo "start $n"
+            [ "$n" = 2 ] && exit 0
+            echo $(((n + 0) + 1)) | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null
+            reboot -f; sleep 100
+        """
+        guest = vivtest.tiny(self, command.replace("(n + 0)", "${n:-0}"), "--disk", self.disk("a", MIB),
+                             append="viv.modules=virtio_pci,virtio_blk")
+        guest.expect(r"start \x00?\n")
+        guest.expect(r"start 1\n")
+        guest.expect(r"start 2\nEXIT 0\n")
+        self.assertEqual(guest.wait(), 0)
+        self.assertEqual(guest.stderr, "")
+
+    def test_a_panic_is_a_reboot_or_an_end(self):
+        guest = vivtest.tiny(self, "echo c >/proc/sysrq-trigger; sleep 100", "--no-reboot", append="panic=-1")
+        guest.expect("Kernel panic")
+        self.assertEqual(guest.wait(), 3)
+        self.assertIn("asked for a reset", guest.stderr)
+
+    def test_the_virtio_console_talks_both_ways(self):
+        log = self.disk("console", 0)
+        guest = vivtest.tiny(self, "echo to the console >/dev/hvc0; seq 1 5000 >/dev/hvc0; sync", "--console",
+                             f"file:{log}", append="viv.modules=virtio_pci,virtio_console")
+        guest.expect(r"EXIT 0\n")
+        self.assertEqual(guest.wait(), 0)
+        with open(log, encoding="ascii") as f:
+            self.assertEqual(f.read().replace("\r", ""),
+                             "to the console\n" + "".join(f"{i}\n" for i in range(1, 5001)))
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
