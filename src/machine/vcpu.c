@@ -4,6 +4,7 @@
 #include "machine/vcpu.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,7 +142,20 @@ void vcpu_free(struct vcpu *v) {
 
 int vcpu_start(struct vcpu *v, struct error *err) {
     char name[16];
-    int r = pthread_create(&v->thread, NULL, thread_main, v);
+    sigset_t all, old;
+    int r;
+
+    /* Signals are the main thread's: generated code has the guest's stack pointer. What a thread
+     * does to itself cannot be blocked. */
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGTRAP);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    r = pthread_create(&v->thread, NULL, thread_main, v);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
 
     if (r)
         return error_set(err, -r, "processor %u: its thread cannot be made: %s", v->index,

@@ -137,14 +137,23 @@ void jit_tlb_flush(struct ref *c) {
 
     if (!j->enabled)
         return;
-    if (j->fills <= JIT_FILLED) {
-        for (unsigned n = 0; n < j->fills; n++)
-            invalidate(j, j->filled[n] / JIT_TLB_SIZE, j->filled[n] % JIT_TLB_SIZE);
-    } else {
-        for (unsigned bank = 0; bank < 2; bank++)
-            for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
-                invalidate(j, bank, i);
+    for (unsigned bank = 0; bank < 2; bank++)
+        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
+            invalidate(j, bank, i);
+    j->fills = 0;
+}
+
+void jit_tlb_flush_local(struct ref *c) {
+    struct jit *j = &c->jit;
+
+    if (!j->enabled)
+        return;
+    if (j->fills > JIT_FILLED) {
+        jit_tlb_flush(c);
+        return;
     }
+    for (unsigned n = 0; n < j->fills; n++)
+        invalidate(j, j->filled[n] / JIT_TLB_SIZE, j->filled[n] % JIT_TLB_SIZE);
     j->fills = 0;
 }
 
@@ -188,7 +197,7 @@ static bool slow_fill(struct ref *c) {
     if (!r)
         return false;
     offset = (x.pa & ~(gpa)4095) - r->base;
-    if (j->tag_r[bank][i] != page) {
+    if (j->tag_r[bank][i] != page && !x.global) {
         if (j->fills < JIT_FILLED)
             j->filled[j->fills] = (uint16_t)(bank * JIT_TLB_SIZE + i);
         j->fills++;
@@ -206,45 +215,51 @@ static bool slow_fill(struct ref *c) {
 
 /* ---- jump cache ---- */
 
-void jit_jc_flush(struct ref *c) {
-    struct jit *j = &c->jit;
-
-    if (!j->enabled)
-        return;
-    for (unsigned i = 0; i < JIT_KEYS; i++)
-        j->cache->key_mode[i] = ~0u;
-    j->cache->keys = 0;
-    if (j->cache->next_key + JIT_KEYS >= 0x7fff) {
+static uint16_t new_key(struct jit *j) {
+    if (j->cache->next_key >= 0x7fff) { /* used up: no old entry may be left */
         memset(j->jc, 0xff, sizeof(j->jc));
+        for (unsigned i = 0; i < JIT_KEYS; i++)
+            j->cache->key_mode[i] = JIT_NO_MODE;
         j->cache->next_key = 1;
     }
+    return (uint16_t)j->cache->next_key++;
+}
+
+static void forget_keys(struct ref *c, uint32_t modes) {
+    struct jit_cache *k = c->jit.cache;
+
+    if (!c->jit.enabled)
+        return;
+    for (unsigned i = 0; i < JIT_KEYS; i++)
+        if (!modes || (k->key_mode[i] & modes))
+            k->key_mode[i] = JIT_NO_MODE;
     jit_set_key(c);
 }
+
+void jit_jc_flush(struct ref *c) { forget_keys(c, 0); }
+
+void jit_jc_flush_user(struct ref *c) { forget_keys(c, REF_MODE_USER); }
 
 /* A key a mode and generation: entries of another privilege or from before a flush never match. */
 void jit_set_key(struct ref *c) {
     struct jit *j = &c->jit;
     struct jit_cache *k = j->cache;
-    unsigned i = 0;
+    unsigned i = 0, free = 0;
 
     if (!j->enabled)
         return;
-    while (i < k->keys && k->key_mode[i] != c->mode)
-        i++;
-    if (i == k->keys) {
-        if (i == JIT_KEYS) { /* many modes in turn: start over */
-            k->keys = i = 0;
-            if (k->next_key + JIT_KEYS >= 0x7fff) {
-                memset(j->jc, 0xff, sizeof(j->jc));
-                k->next_key = 1;
-            }
-        }
+    for (; i < JIT_KEYS && k->key_mode[i] != c->mode; i++)
+        if (k->key_mode[i] == JIT_NO_MODE)
+            free = i;
+    if (i == JIT_KEYS) {
+        uint16_t value = new_key(j);
+
+        i = free; /* or any: an old key simply never comes back */
         k->key_mode[i] = c->mode;
-        k->key_value[i] = k->next_key++;
-        k->keys++;
+        k->key_value[i] = value;
     }
     j->true_key = (uint64_t)k->key_value[i] << 48;
-    /* A kick poisons the key and then sets poll: the poison must outlive any change of mode until
+    /* A kick sets poll and poisons the key: the poison must outlive any change of mode until
      * the loop looks. */
     if (!__atomic_load_n(&j->poll, __ATOMIC_SEQ_CST))
         __atomic_store_n(&j->jc_key, j->true_key, __ATOMIC_SEQ_CST);
@@ -266,8 +281,9 @@ void jit_jc_add(struct ref *c, uint64_t rip, const void *code) {
 void jit_kick(struct ref *c) {
     if (!c->jit.enabled)
         return;
+    /* In this order: jit_set_key, which may run meanwhile, keeps the poison once it sees poll. */
+    __atomic_store_n(&c->jit.poll, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&c->jit.jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&c->jit.poll, 1, __ATOMIC_SEQ_CST); /* last: see jit_set_key */
 }
 
 /* ---- code shared by all blocks ---- */

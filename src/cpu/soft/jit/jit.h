@@ -28,7 +28,7 @@ struct ref;
 struct ref_block;
 struct jit_cache;
 
-enum { JIT_TLB_SIZE = 4096, JIT_JC_SIZE = 4096, JIT_FILLED = 1024 };
+enum { JIT_TLB_SIZE = 4096, JIT_JC_SIZE = 16384, JIT_FILLED = 1024 };
 
 struct jit_jc_entry { /* jump cache: guest address (xor key) -> host code */
     uint64_t key;
@@ -78,9 +78,11 @@ void jit_enter(struct ref *c, const struct ref_block *b);
 void jit_link(struct ref *c, const struct ref_block *b);
 
 void jit_tlb_flush(struct ref *c);
+void jit_tlb_flush_local(struct ref *c); /* what is not global */
 void jit_tlb_flush_page(struct ref *c, uint64_t lin);
 void jit_forbid_write(struct ref *c, const uint8_t *host_page);
 void jit_jc_flush(struct ref *c);
+void jit_jc_flush_user(struct ref *c);
 void jit_jc_add(struct ref *c, uint64_t rip, const void *code);
 void jit_kick(struct ref *c); /* any thread: leave generated code soon */
 

@@ -9,6 +9,8 @@ enum { JIT_BLOCK_MAX = 65536, JIT_KEYS = 16 };
 
 #define JIT_POISON (0x8000ull << 48) /* a key that no entry of the jump cache has */
 
+#define JIT_NO_MODE 0u /* no mode has these bits: translated code is 64-bit */
+
 struct jit_link { /* lies in the code cache, next to its exit */
     uint32_t at;  /* offset of the jump's displacement */
 };
@@ -20,7 +22,7 @@ struct jit_cache {
     size_t leave, bail, slow, helper, vec_load; /* offsets of the shared code */
     uint32_t key_mode[JIT_KEYS];
     uint16_t key_value[JIT_KEYS];
-    unsigned keys, next_key;
+    unsigned next_key;
 };
 
 void jit_emit_common(struct ref *c);

@@ -104,6 +104,8 @@ static void restore_flags(struct trans *t) {
 static uint16_t flags_in(const struct line *l) {
     uint16_t sure = l->in.row->flags_written & (uint16_t)~l->in.row->flags_read;
 
+    if (l->in.row->id == INSN_CLI || l->in.row->id == INSN_STI)
+        return l->live;
     if (l->in.row->attr & INSN_SYSTEM) /* IRET, POPF, SYSRET may fault before they load flags */
         return ALL_FLAGS;
     return (uint16_t)((l->in.row->flags_read | (l->live & ~sure)) & ALL_FLAGS);
@@ -547,6 +549,7 @@ static uint16_t flags_wanted(struct trans *t, int64_t off, unsigned depth) {
     for (unsigned n = 0; n < 12 && open && in_page(off); n++) {
         if (insn_decode(&in, page + off, (size_t)(4096 - off), 8) <= 0)
             break;
+        ref_cache_depend(t->c, (t->b->addr & ~(gpa)4095) + (gpa)off, in.len);
         wanted |= in.row->flags_read & open;
         open &= (uint16_t) ~(in.row->flags_written & ~in.row->flags_read);
         off += in.len;
@@ -696,12 +699,58 @@ static bool copyable(const struct insn *in) {
     return in->row->id != INSN_DIV && in->row->id != INSN_IDIV;
 }
 
+/* STMXCSR and LDMXCSR: math libraries execute them in pairs around every call. */
+static bool put_mxcsr(struct trans *t, const struct line *l, bool load) {
+    struct emit *e = &t->e;
+    size_t before = e->n;
+    unsigned stubs = t->stubs;
+
+    keep_flags(t, l);
+    vec_entry(t, l->off);
+    if (!put_address(t, l)) {
+        e->n = before;
+        t->stubs = stubs;
+        return false;
+    }
+    put_check(t, l->off, 4, !load, false);
+    if (!load) {
+        e_bytes(e, "\x43\x0f\xae\x1c\x37", 5); /* stmxcsr [r15 + r14] */
+        return true;
+    }
+    e_bytes(e, "\x47\x8b\x3c\x37", 4);             /* mov r15d, [r15 + r14] */
+    e_bytes(e, "\x45\x89\xfe", 3);                 /* mov r14d, r15d */
+    e_bytes(e, "\x41\x81\xf6\x80\x1f\x00\x00", 7); /* xor r14d, exception masks: 0 where masked */
+    e_bytes(e, "\x41\xf7\xc6\x80\x1f\xff\xff", 7); /* test r14d, masks | reserved */
+    add_stub(t, STUB_BAIL, e_jcc(e, 5), l->off);
+    e_gs(e, 0, 0x89, H_A, OFF(jit.target));
+    e_bytes(e, "\x65\x0f\xae\x14\x25", 5); /* ldmxcsr gs:[target] */
+    e32(e, (uint32_t)OFF(jit.target));
+    return true;
+}
+
+/* CLI and STI in ring 0. With an interrupt waiting STI is the interpreter's, who knows its shadow.
+ */
+static bool put_interrupt_flag(struct trans *t, const struct line *l, bool on) {
+    struct emit *e = &t->e;
+
+    if (t->b->mode & (REF_MODE_USER | REF_MODE_RING12))
+        return false;
+    keep_flags(t, l);
+    if (on) {
+        e_gs_cmp32(e, OFF(attention), 0);
+        add_stub(t, STUB_BAIL, e_jcc(e, 5), l->off);
+    }
+    e_gs(e, 0, 0x81, on ? 1 : 4, OFF(fl)); /* or, and */
+    e32(e, on ? X86_FLAG_IF : ~X86_FLAG_IF);
+    e_gs(e, 0, 0x83, on ? 1 : 4, OFF(att_mask));
+    e8(e, on ? 0xff : 0xff & ~REF_ATT_INTR);
+    return true;
+}
+
 /* Instructions after which MXCSR may unmask exceptions, which translated code must not meet: leave
  * and look. */
 static bool sets_mxcsr(unsigned id) {
     switch (id) {
-    case INSN_LDMXCSR:
-    case INSN_VLDMXCSR:
     case INSN_FXRSTOR:
     case INSN_XRSTOR:
     case INSN_XRSTORS:
@@ -723,6 +772,16 @@ static bool put_native(struct trans *t, struct line *l) {
         return put_pop(t, l);
     case INSN_LEAVE:
         return put_leave(t, l);
+    case INSN_CLI:
+        return put_interrupt_flag(t, l, false);
+    case INSN_STI:
+        return put_interrupt_flag(t, l, true);
+    case INSN_STMXCSR:
+    case INSN_VSTMXCSR:
+        return put_mxcsr(t, l, false);
+    case INSN_LDMXCSR:
+    case INSN_VLDMXCSR:
+        return put_mxcsr(t, l, true);
     case INSN_NOP:
     case INSN_PREFETCH:
     case INSN_PREFETCHW:

@@ -2,13 +2,13 @@
 /*
  * Decoded blocks of the reference interpreter: building, finding, dropping when their bytes change.
  *
- * Theory of operation: a block covers straight-line code of one physical page and is keyed by physical
- * address and mode, so that all address spaces share it. An instruction that crosses into another page
- * makes a block of its own, which is checked against the second page's translation at every use and
- * never linked. Memory comes from one arena; when it is full everything is forgotten. Pages that hold
- * blocks never get a TLB write tag: stores take the slow path, which compares against a bitmap of the
- * 64-byte chunks that were decoded. A block that drops itself goes on to the end of its current
- * instruction: its operations are overwritten by ref_op_end.
+ * Theory of operation: a block covers straight-line code of one physical page and is keyed by
+ * physical address and mode, so that all address spaces share it. An instruction that crosses into
+ * another page makes a block of its own, which is checked against the second page's translation at
+ * every use and never linked. Memory comes from one arena; when it is full everything is forgotten.
+ * Pages that hold blocks never get a TLB write tag: stores take the slow path, which compares
+ * against a bitmap of the 64-byte chunks that were decoded. A block that drops itself goes on to
+ * the end of its current instruction: its operations are overwritten by ref_op_end.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #include "base/trace.h"
 #include "cpu/soft/ref/ref.h"
 
-enum { HASH_SIZE = 1 << 16, PAGE_HASH_SIZE = 1 << 13 };
+enum { HASH_SIZE = 1 << 17, PAGE_HASH_SIZE = 1 << 13 };
 #define ARENA_SIZE ((size_t)48 << 20)
 /* Largest block: operations plus one copy of struct insn each. */
 #define BLOCK_ROOM (sizeof(struct ref_block) + (REF_BLOCK_OPS + 2) * sizeof(struct ref_op))
@@ -37,36 +37,32 @@ struct ref_cache {
     uint8_t scratch[BLOCK_ROOM] __attribute__((aligned(16)));
 };
 
-static void *allocate(struct ref *c, size_t n)
-{
+static void *allocate(struct ref *c, size_t n) {
     void *p = c->cache->arena + c->cache->used;
 
     c->cache->used += (n + 15) & ~(size_t)15;
     return p;
 }
 
-void *ref_arena_alloc(struct ref *c, size_t n)
-{
-    return allocate(c, n);
-}
+void *ref_arena_alloc(struct ref *c, size_t n) { return allocate(c, n); }
 
-int ref_cache_new(struct ref *c, struct error *err)
-{
+int ref_cache_new(struct ref *c, struct error *err) {
     struct ref_cache *k = calloc(1, sizeof(*k));
 
     if (!k)
         return error_set(err, -ENOMEM, "the interpreter's block cache: out of memory");
-    k->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    k->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (k->arena == MAP_FAILED) {
         free(k);
-        return error_set(err, -ENOMEM, "the interpreter's block cache: cannot reserve %zu MiB", ARENA_SIZE >> 20);
+        return error_set(err, -ENOMEM, "the interpreter's block cache: cannot reserve %zu MiB",
+                         ARENA_SIZE >> 20);
     }
     c->cache = k;
     return 0;
 }
 
-void ref_cache_free(struct ref *c)
-{
+void ref_cache_free(struct ref *c) {
     if (!c->cache)
         return;
     munmap(c->cache->arena, ARENA_SIZE);
@@ -74,15 +70,13 @@ void ref_cache_free(struct ref *c)
     c->cache = NULL;
 }
 
-static uint8_t *page_flags(struct ref *c, gpa page)
-{
+static uint8_t *page_flags(struct ref *c, gpa page) {
     const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
 
     return r ? r->page_flags + ((page - r->base) >> MEM_PAGE_SHIFT) : NULL;
 }
 
-static struct ref_page **page_slot(struct ref *c, gpa page)
-{
+static struct ref_page **page_slot(struct ref *c, gpa page) {
     struct ref_page **p = &c->cache->pages[(page >> 12) % PAGE_HASH_SIZE];
 
     while (*p && (*p)->page != page)
@@ -90,8 +84,7 @@ static struct ref_page **page_slot(struct ref *c, gpa page)
     return p;
 }
 
-static struct ref_page *page_get(struct ref *c, gpa page)
-{
+static struct ref_page *page_get(struct ref *c, gpa page) {
     struct ref_page **slot = page_slot(c, page), *p = *slot;
     uint8_t *flags;
 
@@ -108,8 +101,7 @@ static struct ref_page *page_get(struct ref *c, gpa page)
     return p;
 }
 
-void ref_cache_flush(struct ref *c)
-{
+void ref_cache_flush(struct ref *c) {
     struct ref_cache *k = c->cache;
 
     for (unsigned i = 0; i < PAGE_HASH_SIZE; i++)
@@ -130,13 +122,11 @@ void ref_cache_flush(struct ref *c)
     stat_inc(ref_cache_flushes);
 }
 
-static unsigned hash_of(gpa addr, uint32_t mode)
-{
+static unsigned hash_of(gpa addr, uint32_t mode) {
     return (unsigned)((addr * 0x9e3779b97f4a7c15ull >> 40 ^ mode * 0x9e37u) % HASH_SIZE);
 }
 
-static void unhash(struct ref *c, struct ref_block *b)
-{
+static void unhash(struct ref *c, struct ref_block *b) {
     struct ref_block **p = &c->cache->hash[hash_of(b->addr, b->mode)];
 
     while (*p && *p != b)
@@ -145,8 +135,7 @@ static void unhash(struct ref *c, struct ref_block *b)
         *p = b->hash_next;
 }
 
-static void kill_block(struct ref *c, struct ref_block *b)
-{
+static void kill_block(struct ref *c, struct ref_block *b) {
     if (b->dead)
         return;
     b->dead = 1;
@@ -157,8 +146,7 @@ static void kill_block(struct ref *c, struct ref_block *b)
             b->op[i].fn = ref_op_end;
 }
 
-void ref_cache_drop_page(struct ref *c, gpa page)
-{
+void ref_cache_drop_page(struct ref *c, gpa page) {
     struct ref_page **slot = page_slot(c, page), *p = *slot;
     uint8_t *flags = page_flags(c, page);
 
@@ -177,8 +165,7 @@ void ref_cache_drop_page(struct ref *c, gpa page)
     stat_inc(ref_code_drops);
 }
 
-void ref_cache_written(struct ref *c, gpa pa, unsigned size)
-{
+void ref_cache_written(struct ref *c, gpa pa, unsigned size) {
     struct ref_page *p = *page_slot(c, pa & ~(gpa)4095);
     unsigned first = pa >> 6 & 63, last = (pa + size - 1) >> 6 & 63;
 
@@ -191,24 +178,28 @@ void ref_cache_written(struct ref *c, gpa pa, unsigned size)
         }
 }
 
-static void mark_chunks(struct ref_page *p, unsigned offset, unsigned len)
-{
+static void mark_chunks(struct ref_page *p, unsigned offset, unsigned len) {
     for (unsigned i = offset >> 6; i <= (offset + len - 1) >> 6 && i < 64; i++)
         p->chunks |= 1ull << i;
 }
 
+void ref_cache_depend(struct ref *c, gpa addr, unsigned size) {
+    struct ref_page *p = *page_slot(c, addr & ~(gpa)4095);
+
+    if (p)
+        mark_chunks(p, addr & 4095, size);
+}
+
 /* ---- fetching and decoding ---- */
 
-static uint64_t code_lin(const struct ref *c)
-{
+static uint64_t code_lin(const struct ref *c) {
     return (c->mode & REF_MODE_CODE) == 2 ? c->rip : (uint32_t)(c->cs_base + c->rip);
 }
 
 /* Physical address of a byte of code, or a fault. */
-static gpa fetch_translate(struct ref *c, uint64_t lin)
-{
+static gpa fetch_translate(struct ref *c, uint64_t lin) {
     unsigned i = lin >> 12 & 255;
-    uint32_t key = c->generation << REF_MODE_BITS | (c->mode & REF_MODE_USER) | 1;
+    uint32_t key = ref_jc_key(c, (c->mode & REF_MODE_USER) | 1);
     struct ref_xlat x;
     uint32_t error;
 
@@ -218,6 +209,8 @@ static gpa fetch_translate(struct ref *c, uint64_t lin)
         ref_raise_error(c, NULL, X86_GP, 0);
     if (ref_mmu_translate(c, lin, REF_FETCH, c->mode & REF_MODE_USER, &x, &error) < 0)
         ref_page_fault(c, NULL, lin, error);
+    if (!x.global && !(c->mode & REF_MODE_USER))
+        c->kernel_local = true;
     c->itlb[i].lin = lin >> 12;
     c->itlb[i].key = key;
     c->itlb[i].pa = x.pa & ~(gpa)4095;
@@ -227,12 +220,11 @@ static gpa fetch_translate(struct ref *c, uint64_t lin)
 struct code_bytes {
     uint8_t copy[64]; /* used when the bytes are not contiguous in RAM */
     const uint8_t *p;
-    unsigned len;      /* bytes available in this page */
+    unsigned len; /* bytes available in this page */
     bool cacheable;
 };
 
-static void code_open(struct ref *c, gpa pa, struct code_bytes *b)
-{
+static void code_open(struct ref *c, gpa pa, struct code_bytes *b) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
     b->len = 4096 - (pa & 4095);
@@ -240,7 +232,8 @@ static void code_open(struct ref *c, gpa pa, struct code_bytes *b)
     b->cacheable = b->p != NULL;
     if (b->p)
         return;
-    if (b->len > INSN_MAX_LEN) /* code outside RAM: one instruction at a time, read as the bus gives it */
+    if (b->len >
+        INSN_MAX_LEN) /* code outside RAM: one instruction at a time, read as the bus gives it */
         b->len = INSN_MAX_LEN;
     for (unsigned i = 0; i < b->len; i++)
         b->copy[i] = (uint8_t)bus->io_read(bus->opaque, false, pa + i, 1);
@@ -249,8 +242,7 @@ static void code_open(struct ref *c, gpa pa, struct code_bytes *b)
 
 static const uint8_t code_size[4] = {2, 4, 8, 2};
 
-static void bind_at(struct ref *c, struct insn *in, int got, struct ref_op *o, unsigned off)
-{
+static void bind_at(struct ref *c, struct insn *in, int got, struct ref_op *o, unsigned off) {
     memset(o, 0, sizeof(*o));
     o->off = (uint16_t)off;
     o->base = o->index = REF_ZERO;
@@ -263,14 +255,14 @@ static void bind_at(struct ref *c, struct insn *in, int got, struct ref_op *o, u
         ref_bind(c, in, o);
 }
 
-static bool ends_block(const struct insn *in, int got)
-{
+static bool ends_block(const struct insn *in, int got) {
     return got <= 0 || (in->row->attr & (INSN_BRANCH | INSN_SYSTEM));
 }
 
-/* Decodes up to `max` instructions from one page. Returns bytes used; 0 if the first one crosses the page. */
-static unsigned fill_block(struct ref *c, struct ref_block *b, const struct code_bytes *bytes, unsigned max)
-{
+/* Decodes up to `max` instructions from one page. Returns bytes used; 0 if the first one crosses
+ * the page. */
+static unsigned fill_block(struct ref *c, struct ref_block *b, const struct code_bytes *bytes,
+                           unsigned max) {
     unsigned off = 0, n = 0;
     bool ended = false;
     struct insn in;
@@ -294,8 +286,8 @@ static unsigned fill_block(struct ref *c, struct ref_block *b, const struct code
 }
 
 /* The instruction crosses into the next page: a block of one, from a copy of both pages' bytes. */
-static void fill_crossing(struct ref *c, struct ref_block *b, uint64_t lin, const struct code_bytes *head)
-{
+static void fill_crossing(struct ref *c, struct ref_block *b, uint64_t lin,
+                          const struct code_bytes *head) {
     struct code_bytes tail, whole;
     uint64_t next = (lin | 4095) + 1;
     unsigned take;
@@ -313,13 +305,14 @@ static void fill_crossing(struct ref *c, struct ref_block *b, uint64_t lin, cons
 }
 
 /* Decodes into the scratch block, then keeps a copy of the right size. */
-static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max, bool *ret_cacheable)
-{
+static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max,
+                               bool *ret_cacheable) {
     struct ref_block *scratch, *b;
     struct code_bytes bytes;
     size_t size;
 
-    if (c->cache->used + 8 * BLOCK_ROOM + REF_BLOCK_OPS * sizeof(struct insn) > ARENA_SIZE || ref_host_full(c))
+    if (c->cache->used + 8 * BLOCK_ROOM + REF_BLOCK_OPS * sizeof(struct insn) > ARENA_SIZE ||
+        ref_host_full(c))
         ref_cache_flush(c);
     code_open(c, pa, &bytes);
     scratch = (struct ref_block *)c->cache->scratch;
@@ -334,8 +327,7 @@ static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max
     return b;
 }
 
-static void enter(struct ref *c, struct ref_block *b)
-{
+static void enter(struct ref *c, struct ref_block *b) {
     struct ref_page *p = page_get(c, b->addr & ~(gpa)4095);
     unsigned off = b->addr & 4095, head = b->bytes;
     unsigned h = hash_of(b->addr, b->mode);
@@ -354,8 +346,7 @@ static void enter(struct ref *c, struct ref_block *b)
     c->cache->hash[h] = b;
 }
 
-static bool crossing_valid(struct ref *c, const struct ref_block *b, uint64_t lin)
-{
+static bool crossing_valid(struct ref *c, const struct ref_block *b, uint64_t lin) {
     uint64_t next = (lin | 4095) + 1;
 
     if (b->page2 == ~(gpa)0)
@@ -365,8 +356,7 @@ static bool crossing_valid(struct ref *c, const struct ref_block *b, uint64_t li
     return fetch_translate(c, next) == b->page2;
 }
 
-static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa)
-{
+static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa) {
     struct ref_block *b = c->cache->hash[hash_of(pa, c->mode)];
 
     while (b && (b->addr != pa || b->mode != c->mode || !crossing_valid(c, b, lin)))
@@ -374,16 +364,14 @@ static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa)
     return b;
 }
 
-static void check_cs_limit(struct ref *c, unsigned bytes)
-{
+static void check_cs_limit(struct ref *c, unsigned bytes) {
     const struct x86_segment *cs = &c->s.seg[SEG_CS];
 
     if ((c->mode & REF_MODE_CODE) != 2 && c->rip + bytes - 1 > cs->limit)
         ref_raise_error(c, NULL, X86_GP, 0);
 }
 
-static struct ref_block *find_or_build(struct ref *c, uint64_t lin, unsigned max)
-{
+static struct ref_block *find_or_build(struct ref *c, uint64_t lin, unsigned max) {
     gpa pa = fetch_translate(c, lin);
     struct ref_block *b = find(c, lin, pa);
     bool cacheable;
@@ -396,8 +384,7 @@ static struct ref_block *find_or_build(struct ref *c, uint64_t lin, unsigned max
     return b;
 }
 
-struct ref_block *ref_cache_one(struct ref *c)
-{
+struct ref_block *ref_cache_one(struct ref *c) {
     uint32_t mode = c->mode;
     struct ref_block *b;
 
@@ -409,10 +396,9 @@ struct ref_block *ref_cache_one(struct ref *c)
     return b;
 }
 
-struct ref_block *ref_cache_lookup(struct ref *c)
-{
+struct ref_block *ref_cache_lookup(struct ref *c) {
     struct ref_jc_entry *e = &c->jc[(c->rip ^ c->rip >> 12) % REF_JC_SIZE];
-    uint32_t key = c->generation << REF_MODE_BITS | c->mode;
+    uint32_t key = ref_jc_key(c, c->mode);
     struct ref_block *b;
 
     if (e->rip == c->rip && e->mode == key && e->block)
@@ -428,7 +414,7 @@ struct ref_block *ref_cache_lookup(struct ref *c)
     }
     if (b->page2 == ~(gpa)0) {
         e = &c->jc[(c->rip ^ c->rip >> 12) % REF_JC_SIZE];
-        *e = (struct ref_jc_entry){.rip = c->rip, .mode = c->generation << REF_MODE_BITS | c->mode, .block = b};
+        *e = (struct ref_jc_entry){.rip = c->rip, .mode = ref_jc_key(c, c->mode), .block = b};
     }
     return b;
 }

@@ -374,6 +374,7 @@ static enum cpu_exit loop(struct ref *c) {
 
     c->jit.vec_live = 0; /* a fault may have left C code that translated code had called */
     c->jit.bail = 0;
+    c->jit.link = NULL; /* the fault came between an exit and its successor */
     for (;;) {
         struct ref_block *b;
 

@@ -477,10 +477,6 @@ static void host_x87_store(struct ref *c, const struct ref_op *o) {
 
 /* ---- binding ---- */
 
-static void op_ud(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_UD); }
-
-static void op_nm(struct ref *c, const struct ref_op *o) { ref_raise(c, o, X86_NM); }
-
 bool host_bind_unavailable(struct ref *c, const struct insn *in, struct ref_op *o) {
     uint32_t attr = in->row->attr, mode = c->mode;
     bool undefined = ((attr & INSN_SSE) && (mode & REF_MODE_SSE_UD)) ||
@@ -490,9 +486,9 @@ bool host_bind_unavailable(struct ref *c, const struct insn *in, struct ref_op *
                    ((attr & (INSN_FPU | INSN_MMX)) && (mode & REF_MODE_FPU_NM));
 
     if (undefined)
-        o->fn = op_ud;
+        o->fn = ref_op_ud;
     else if (missing)
-        o->fn = op_nm;
+        o->fn = ref_op_nm;
     return undefined || missing;
 }
 

@@ -19,6 +19,7 @@
 #define PTE_A    (1ull << 5)
 #define PTE_D    (1ull << 6)
 #define PTE_PS   (1ull << 7)
+#define PTE_G    (1ull << 8)
 #define PTE_NX   (1ull << 63)
 #define PTE_ADDR 0x000ffffffffff000ull
 
@@ -235,6 +236,7 @@ int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool 
     ret->pa = w.base | (lin & w.offset_mask);
     ret->writable = writable(c, w.rights, user) && (w.readonly || (w.value[w.depth - 1] & PTE_D));
     ret->large = w.offset_mask != 0xfff;
+    ret->global = (w.value[w.depth - 1] & PTE_G) && (c->s.cr4 & X86_CR4_PGE);
     if (ret->large)
         c->large_seen[lin >> 36 & 7] |= 1ull << (lin >> 30 & 63);
     return 0;

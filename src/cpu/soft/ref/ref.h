@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The reference interpreter: inside view. Blocks of decoded operations, a software TLB, exact faults.
+ * The reference interpreter: inside view. Blocks of decoded operations, a software TLB, exact
+ * faults.
  *
- * Theory of operation: guest code is decoded into blocks (one page, straight line) keyed by physical
- * address and mode. Each instruction is bound to a handler `ref_fn`; handlers of a block call each other
- * in tail position, the last one returns to the loop in core.c. Arithmetic flags are kept as the host
- * gives them to LAHF/SETO (c->af). A fault leaves the handler by longjmp, so a handler changes guest
- * state only after its last memory access that can fault.
+ * Theory of operation: guest code is decoded into blocks (one page, straight line) keyed by
+ * physical address and mode. Each instruction is bound to a handler `ref_fn`; handlers of a block
+ * call each other in tail position, the last one returns to the loop in core.c. Arithmetic flags
+ * are kept as the host gives them to LAHF/SETO (c->af). A fault leaves the handler by longjmp, so a
+ * handler changes guest state only after its last memory access that can fault.
  *
  * Everything here runs on the vCPU's thread, except the fields marked atomic.
  */
@@ -22,7 +23,10 @@
 #include "cpu/soft/jit/jit.h"
 
 enum { REF_TLB_SIZE = 1024, REF_JC_SIZE = 4096, REF_BLOCK_OPS = 64 };
-enum { REF_ZERO = 16, REF_PC = 17 }; /* pseudo registers: always 0; virtual address of the block's start */
+enum {
+    REF_ZERO = 16,
+    REF_PC = 17
+}; /* pseudo registers: always 0; virtual address of the block's start */
 
 struct ref;
 struct ref_op;
@@ -42,22 +46,22 @@ struct ref_op {
     int32_t disp;    /* RIP-relative: already relative to the block's start */
     uint16_t off;    /* of the instruction in the block */
     uint8_t len;
-    uint8_t dst, src; /* register numbers; byte registers: offset in bytes into c->r */
+    uint8_t dst, src;           /* register numbers; byte registers: offset in bytes into c->r */
     uint8_t base, index, scale; /* REF_ZERO where absent */
-    uint8_t seg, eaf; /* enum x86_seg, enum ref_ea_flags */
-    uint8_t size;     /* operand size in bytes */
-    uint8_t aux;      /* handler's own */
+    uint8_t seg, eaf;           /* enum x86_seg, enum ref_ea_flags */
+    uint8_t size;               /* operand size in bytes */
+    uint8_t aux;                /* handler's own */
 };
 
 struct ref_block {
     struct ref_block *hash_next, *page_next, *cross_next;
     struct ref_block *link[2]; /* successors in the same page: fall-through, taken */
     gpa addr;
-    gpa page2;      /* physical page of the tail if it crosses a page, else ~0 */
+    gpa page2; /* physical page of the tail if it crosses a page, else ~0 */
     uint32_t mode;
     uint16_t n, bytes;
-    uint8_t dead, heat;  /* heat: times run by the interpreter, 255 = cannot be translated */
-    const void *code;    /* translation, NULL if none */
+    uint8_t dead, heat; /* heat: times run by the interpreter, 255 = cannot be translated */
+    const void *code;   /* translation, NULL if none */
     struct ref_op op[];
 };
 
@@ -73,21 +77,26 @@ struct ref_jc_entry {
 };
 
 /* c->mode: what decoded blocks depend on. CPL is in it for the jump cache's sake. */
-#define REF_MODE_CODE 0x3u    /* 0: 16, 1: 32, 2: 64-bit code */
-#define REF_MODE_STACK 0xcu   /* same codes << 2 */
-#define REF_MODE_USER 0x10u   /* CPL 3 */
-#define REF_MODE_REAL 0x20u   /* CR0.PE = 0 or v86 */
+#define REF_MODE_CODE   0x3u  /* 0: 16, 1: 32, 2: 64-bit code */
+#define REF_MODE_STACK  0xcu  /* same codes << 2 */
+#define REF_MODE_USER   0x10u /* CPL 3 */
+#define REF_MODE_REAL   0x20u /* CR0.PE = 0 or v86 */
 #define REF_MODE_FPU_NM 0x40u /* x87/MMX raise #NM */
 #define REF_MODE_SSE_UD 0x80u
 #define REF_MODE_SSE_NM 0x100u /* CR0.TS */
 #define REF_MODE_AVX_UD 0x200u
-#define REF_MODE_STEP 0x400u  /* one instruction a block */
-#define REF_MODE_MMX_UD 0x800u /* CR0.EM */
+#define REF_MODE_STEP   0x400u  /* one instruction a block */
+#define REF_MODE_MMX_UD 0x800u  /* CR0.EM */
 #define REF_MODE_RING12 0x1000u /* CPL 1 or 2 */
-#define REF_MODE_BITS 13
+#define REF_MODE_BITS   13
 
 enum ref_attention { /* c->attention, atomic */
-    REF_ATT_INTR = 1, REF_ATT_NMI = 2, REF_ATT_INIT = 4, REF_ATT_SIPI = 8, REF_ATT_KICK = 16, REF_ATT_CODE = 32,
+                     REF_ATT_INTR = 1,
+                     REF_ATT_NMI = 2,
+                     REF_ATT_INIT = 4,
+                     REF_ATT_SIPI = 8,
+                     REF_ATT_KICK = 16,
+                     REF_ATT_CODE = 32,
 };
 
 enum ref_access { REF_READ, REF_WRITE, REF_FETCH };
@@ -108,16 +117,17 @@ struct ref {
     struct ref_block **link;   /* where the loop may note the successor */
     uint8_t cpl;
     bool halted;
-    bool stop_block;           /* leave the loop's fast path after this block */
-    uint64_t insns;            /* executed, counted a block at a time */
-    struct x86_state s;        /* everything that is not cached above; gpr, rip, rflags only after ref_sync */
+    bool stop_block; /* leave the loop's fast path after this block */
+    uint64_t insns;  /* executed, counted a block at a time */
+    struct x86_state
+        s; /* everything that is not cached above; gpr, rip, rflags only after ref_sync */
     /* Faults. */
     jmp_buf *jb;
     uint8_t exc_vector;
     bool exc_has_error;
     uint32_t exc_error;
-    bool delivering;           /* an event is being delivered */
-    bool ext;                  /* EXT bit for error codes raised meanwhile: the event is not INT n */
+    bool delivering; /* an event is being delivered */
+    bool ext;        /* EXT bit for error codes raised meanwhile: the event is not INT n */
     uint8_t delivering_vector; /* for double-fault rules; soft interrupts do not count */
     uint64_t db_hits;          /* DR6 bits of data breakpoints hit by the running instruction */
     /* Read-modify-write and vector operands that cannot be reached through one host pointer. */
@@ -128,60 +138,85 @@ struct ref {
     pthread_mutex_t written_lock; /* pages of code that devices wrote to, until the loop looks */
     gpa written[16];
     unsigned written_count;
-    uint32_t generation;       /* of the jump cache and instruction TLB, above REF_MODE_BITS */
-    uint64_t cs_base;          /* the jump cache's keys are valid for this CS base */
-    bool bounded_cs;           /* CS limit or base forbid cached successors */
-    unsigned fill_count;       /* TLB entries filled since the last flush; above the array: many */
+    uint32_t user_generation; /* the same for user mode, which every CR3 write ends */
+    bool kernel_local;   /* kernel code ran from pages that are not global since the last flush */
+    uint32_t generation; /* of the jump cache and instruction TLB, above REF_MODE_BITS */
+    uint64_t cs_base;    /* the jump cache's keys are valid for this CS base */
+    bool bounded_cs;     /* CS limit or base forbid cached successors */
+    unsigned fill_count; /* TLB entries filled since the last flush; above the array: many */
     uint16_t filled[512];
     struct ref_jc_entry jc[REF_JC_SIZE];
     struct ref_tlb_entry bank[2][REF_TLB_SIZE]; /* supervisor, user */
-    struct { uint64_t lin; uint32_t key; gpa pa; } itlb[256]; /* page of code -> physical page */
-    struct ref_cache *cache;   /* blocks: cache.c */
-    struct ref_host *host;     /* thunks: host.c */
-    struct jit jit;            /* translator, when the backend is soft */
-    uint64_t features[4];      /* bit set of enum insn_feature advertised */
-    uint64_t large_seen[8];    /* 1 GiB regions (modulo 512) with large pages since the last flush: INVLPG asks */
+    struct {
+        uint64_t lin;
+        uint32_t key;
+        gpa pa;
+    } itlb[256];             /* page of code -> physical page */
+    struct ref_cache *cache; /* blocks: cache.c */
+    struct ref_host *host;   /* thunks: host.c */
+    struct jit jit;          /* translator, when the backend is soft */
+    uint64_t features[4];    /* bit set of enum insn_feature advertised */
+    uint64_t large_seen[8];  /* 1 GiB regions (modulo 512) with large pages since the last flush:
+                                INVLPG asks */
 };
 
-static inline bool ref_has(const struct ref *c, unsigned feature)
-{
+static inline bool ref_has(const struct ref *c, unsigned feature) {
     return c->features[feature / 64] >> (feature % 64) & 1;
 }
 
-/* ---- faults (all leave by longjmp; `o` is the faulting operation, NULL when c->rip is right already) ---- */
-_Noreturn void ref_raise(struct ref *c, const struct ref_op *o, unsigned vector); /* without error code */
-_Noreturn void ref_raise_error(struct ref *c, const struct ref_op *o, unsigned vector, uint32_t error);
+/* ---- faults (all leave by longjmp; `o` is the faulting operation, NULL when c->rip is right
+ * already) ---- */
+_Noreturn void ref_raise(struct ref *c, const struct ref_op *o,
+                         unsigned vector); /* without error code */
+_Noreturn void ref_raise_error(struct ref *c, const struct ref_op *o, unsigned vector,
+                               uint32_t error);
 _Noreturn void ref_page_fault(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t error);
 _Noreturn void ref_fail(struct ref *c, const char *fmt, ...); /* our own failure: CPU_EXIT_ERROR */
 
-/* ---- mmu.c: page walk (SDM vol. 3A chapter 4). 0, or -1 with the #PF error code; sets A, and D for writes. ---- */
+/* ---- mmu.c: page walk (SDM vol. 3A chapter 4). 0, or -1 with the #PF error code; sets A, and D
+ * for writes. ---- */
 struct ref_xlat {
-    gpa pa;         /* of the byte asked for */
-    bool writable;  /* this privilege may write and D is set: may enter a write tag */
-    bool large;     /* 2 MiB, 4 MiB or 1 GiB leaf: INVLPG of it must flush everything */
+    gpa pa;        /* of the byte asked for */
+    bool writable; /* this privilege may write and D is set: may enter a write tag */
+    bool global;   /* survives CR3 writes */
+    bool large;    /* 2 MiB, 4 MiB or 1 GiB leaf: INVLPG of it must flush everything */
 };
-int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool user, struct ref_xlat *ret,
-                      uint32_t *ret_error);
+int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool user,
+                      struct ref_xlat *ret, uint32_t *ret_error);
+
+/* Key of the jump cache and instruction TLB for the mode in force. */
+static inline uint32_t ref_jc_key(const struct ref *c, uint32_t bits) {
+    return (bits & REF_MODE_USER ? c->user_generation : c->generation) << REF_MODE_BITS | bits;
+}
 
 /* ---- tlb.c ---- */
-void ref_tlb_flush(struct ref *c);                 /* everything, with the jump cache */
+void ref_tlb_flush(struct ref *c);       /* everything, with the jump cache */
+void ref_tlb_flush_local(struct ref *c); /* CR3 write: everything but global pages */
 void ref_tlb_flush_page(struct ref *c, uint64_t lin);
+void ref_jc_flush_user(struct ref *c);
 void ref_jc_flush(struct ref *c);
-uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size); /* 1..8 bytes */
-void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t value);
+uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin,
+                       unsigned size); /* 1..8 bytes */
+void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                    uint64_t value);
 /* Any size up to 64, for reading: a host pointer (RAM directly, or a copy in c->bounce). */
 const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size);
-/* For writing or read-modify-write: faults first; afterwards call ref_write_done. `read`: contents are wanted. */
-void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool read);
+/* For writing or read-modify-write: faults first; afterwards call ref_write_done. `read`: contents
+ * are wanted. */
+void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                         bool read);
 void ref_write_commit(struct ref *c, const struct ref_op *o);
 /* Supervisor accesses by the processor itself (descriptor tables, TSS, stacks of an inner ring). */
 uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size);
-void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t value);
+void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                   uint64_t value);
 /* Faults (as a user- or supervisor-mode write would) unless [lin, lin+size) can be written. */
 void ref_probe_write(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool user);
 uint64_t ref_lin_slow(struct ref *c, const struct ref_op *o, unsigned size, bool write);
-/* Segment + offset with an explicit segment (stack, string destination): linear address, checks done. */
-uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset, unsigned size, bool write);
+/* Segment + offset with an explicit segment (stack, string destination): linear address, checks
+ * done. */
+uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset,
+                     unsigned size, bool write);
 
 /* ---- cache.c ---- */
 int ref_cache_new(struct ref *c, struct error *err);
@@ -194,44 +229,62 @@ struct ref_block *ref_cache_one(struct ref *c);
 /* Bytes [pa, pa+size) are about to be, or were, written: drops the blocks that overlap them. */
 void ref_cache_written(struct ref *c, gpa pa, unsigned size);
 void ref_cache_drop_page(struct ref *c, gpa page);
+/* A translation of this page, which has blocks, depends on these bytes too. */
+void ref_cache_depend(struct ref *c, gpa addr, unsigned size);
 void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page);
 void *ref_arena_alloc(struct ref *c, size_t n); /* lives until ref_cache_flush */
 
 /* ---- core.c ---- */
-void ref_update_mode(struct ref *c);  /* after CS, SS, CPL, CR0, CR4, EFER, XCR0, TF, DR7 changed: mode, bank, masks */
+void ref_update_mode(struct ref *c); /* after CS, SS, CPL, CR0, CR4, EFER, XCR0, TF, DR7 changed:
+                                        mode, bank, masks */
 uint64_t ref_rflags(const struct ref *c);
 void ref_set_rflags(struct ref *c, uint64_t flags); /* all bits as given; updates masks */
-void ref_sync(struct ref *c);         /* hot copies -> c->s */
-void ref_unsync(struct ref *c);       /* c->s -> hot copies, mode, flushes */
+void ref_sync(struct ref *c);                       /* hot copies -> c->s */
+void ref_unsync(struct ref *c);                     /* c->s -> hot copies, mode, flushes */
 /* Continue elsewhere: sets c->rip, no successor known. Last thing a block-ending handler does. */
-static inline void ref_goto(struct ref *c, uint64_t rip)
-{
+static inline void ref_goto(struct ref *c, uint64_t rip) {
     c->rip = rip;
     c->next = NULL;
     c->link = NULL;
 }
-static inline uint64_t ref_op_rip(const struct ref *c, const struct ref_op *o) { return c->r[REF_PC] + o->off; }
-static inline uint64_t ref_next_rip(const struct ref *c, const struct ref_op *o)
-{
+static inline uint64_t ref_op_rip(const struct ref *c, const struct ref_op *o) {
+    return c->r[REF_PC] + o->off;
+}
+static inline uint64_t ref_next_rip(const struct ref *c, const struct ref_op *o) {
     return c->r[REF_PC] + o->off + o->len; /* 16/32-bit code: the caller wraps */
 }
 
-void ref_bind(struct ref *c, const struct insn *in, struct ref_op *o); /* bind.c; an undefined opcode binds a fault */
+void ref_bind(struct ref *c, const struct insn *in,
+              struct ref_op *o);                     /* bind.c; an undefined opcode binds a fault */
 ref_fn ref_op_end, ref_op_ud, ref_op_nm, ref_op_gp0; /* end of block; faults */
 
-/* ---- binding: fills o->fn (operands that ref_bind fills before: dst src base index scale seg eaf size imm) ---- */
-bool ref_bind_int(struct ref *c, const struct insn *in, struct ref_op *o);  /* int_*.c */
-bool ref_bind_sys(struct ref *c, const struct insn *in, struct ref_op *o);  /* sys_*.c */
-bool ref_bind_fpu(struct ref *c, const struct insn *in, struct ref_op *o);  /* fpu.c: FPU/SSE/AVX rows not INSN_HOST */
-bool ref_bind_host(struct ref *c, const struct insn *in, struct ref_op *o); /* host.c: INSN_HOST rows */
-const struct insn *ref_keep_insn(struct ref *c, const struct insn *in);     /* lives as long as the block */
-void ref_set_mem(struct ref *c, const struct insn *in, struct ref_op *o);   /* base index scale disp seg eaf */
+/* ---- binding: fills o->fn (operands that ref_bind fills before: dst src base index scale seg eaf
+ * size imm) ---- */
+bool ref_bind_int(struct ref *c, const struct insn *in, struct ref_op *o); /* int_*.c */
+bool ref_bind_sys(struct ref *c, const struct insn *in, struct ref_op *o); /* sys_*.c */
+bool ref_bind_fpu(struct ref *c, const struct insn *in,
+                  struct ref_op *o); /* fpu.c: FPU/SSE/AVX rows not INSN_HOST */
+bool ref_bind_host(struct ref *c, const struct insn *in,
+                   struct ref_op *o); /* host.c: INSN_HOST rows */
+const struct insn *ref_keep_insn(struct ref *c,
+                                 const struct insn *in); /* lives as long as the block */
+void ref_set_mem(struct ref *c, const struct insn *in,
+                 struct ref_op *o); /* base index scale disp seg eaf */
 
-/* ---- event.c: delivery of exceptions and interrupts through IVT, IDT; seg.c: segment loads, far transfers ---- */
-enum ref_event_kind { REF_EVENT_EXCEPTION, REF_EVENT_EXTERNAL, REF_EVENT_NMI, REF_EVENT_SOFT, REF_EVENT_ICEBP };
+/* ---- event.c: delivery of exceptions and interrupts through IVT, IDT; seg.c: segment loads, far
+ * transfers ---- */
+enum ref_event_kind {
+    REF_EVENT_EXCEPTION,
+    REF_EVENT_EXTERNAL,
+    REF_EVENT_NMI,
+    REF_EVENT_SOFT,
+    REF_EVENT_ICEBP
+};
 /* c->rip is the address to save. May itself fault (longjmp). */
-void ref_deliver(struct ref *c, enum ref_event_kind kind, unsigned vector, bool has_error, uint32_t error);
-/* `second` was raised while exception `first` was being delivered: the vector to deliver, -1 for shutdown. */
+void ref_deliver(struct ref *c, enum ref_event_kind kind, unsigned vector, bool has_error,
+                 uint32_t error);
+/* `second` was raised while exception `first` was being delivered: the vector to deliver, -1 for
+ * shutdown. */
 int ref_combine(const struct ref *c, unsigned first, unsigned second);
 
 /* ---- sys_*.c, msr.c ---- */
@@ -244,7 +297,8 @@ void ref_pvclock_update(struct ref *c);
 int ref_host_new(struct ref *c, struct error *err);
 void ref_host_free(struct ref *c);
 void ref_host_flush(struct ref *c); /* blocks were flushed: thunks may be reused */
-bool ref_host_full(const struct ref *c); /* before building a block: flush all blocks and ref_host_flush first */
+bool ref_host_full(
+    const struct ref *c); /* before building a block: flush all blocks and ref_host_flush first */
 
 #include "cpu/soft/ref/ref_mem.h"
 

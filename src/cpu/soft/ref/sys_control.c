@@ -70,7 +70,7 @@ static void set_cr3(struct ref *c, const struct ref_op *o, uint64_t v) {
         !ref_load_pdptes(c, v))
         fault_gp(c, o);
     c->s.cr3 = v & ~CPUID_PHYS_RESERVED;
-    flush(c);
+    ref_tlb_flush_local(c);
 }
 
 static uint64_t cr4_known(const struct ref *c) {

@@ -10,58 +10,77 @@
 enum { FILLED_MAX = sizeof(((struct ref *)0)->filled) / sizeof(uint16_t) };
 
 /* An address whose TLB index differs from i, so that no access of index i can match it. */
-static uint64_t invalid_tag(unsigned i)
-{
-    return (uint64_t)(i ^ 1) << 12;
-}
+static uint64_t invalid_tag(unsigned i) { return (uint64_t)(i ^ 1) << 12; }
 
-static void invalidate(struct ref_tlb_entry *e, unsigned i)
-{
+static void invalidate(struct ref_tlb_entry *e, unsigned i) {
     e->tag_r = e->tag_w = invalid_tag(i);
     e->addend = 0;
 }
 
-void ref_jc_flush(struct ref *c)
-{
-    if (++c->generation >= 1u << (32 - REF_MODE_BITS)) {
+static void next_generation(struct ref *c, uint32_t *generation) {
+    if (++*generation >= 1u << (32 - REF_MODE_BITS)) {
         memset(c->jc, 0, sizeof(c->jc));
         memset(c->itlb, 0, sizeof(c->itlb));
-        c->generation = 1;
+        c->generation = c->user_generation = 1;
     }
     c->next = NULL;
+}
+
+void ref_jc_flush(struct ref *c) {
+    next_generation(c, &c->generation);
+    next_generation(c, &c->user_generation);
+    c->kernel_local = false;
     jit_jc_flush(c);
 }
 
-void ref_tlb_flush(struct ref *c)
-{
-    if (c->fill_count <= FILLED_MAX) {
-        for (unsigned n = 0; n < c->fill_count; n++) {
-            unsigned i = c->filled[n] % REF_TLB_SIZE;
-            invalidate(&c->bank[c->filled[n] / REF_TLB_SIZE][i], i);
-        }
-    } else {
-        for (unsigned b = 0; b < 2; b++)
-            for (unsigned i = 0; i < REF_TLB_SIZE; i++)
-                invalidate(&c->bank[b][i], i);
+/* Kernel code lies in global pages, so what it left may stay, unless some of it did not. */
+void ref_jc_flush_user(struct ref *c) {
+    if (c->kernel_local) {
+        ref_jc_flush(c);
+        return;
     }
+    next_generation(c, &c->user_generation);
+    jit_jc_flush_user(c);
+}
+
+void ref_tlb_flush(struct ref *c) {
+    for (unsigned b = 0; b < 2; b++)
+        for (unsigned i = 0; i < REF_TLB_SIZE; i++)
+            invalidate(&c->bank[b][i], i);
     c->fill_count = 0;
     jit_tlb_flush(c);
     ref_jc_flush(c);
     stat_inc(ref_tlb_flushes);
 }
 
-void ref_tlb_flush_page(struct ref *c, uint64_t lin)
-{
+void ref_tlb_flush_local(struct ref *c) {
+    if (c->fill_count > FILLED_MAX) {
+        ref_tlb_flush(c);
+        return;
+    }
+    for (unsigned n = 0; n < c->fill_count; n++) {
+        unsigned i = c->filled[n] % REF_TLB_SIZE;
+        invalidate(&c->bank[c->filled[n] / REF_TLB_SIZE][i], i);
+    }
+    c->fill_count = 0;
+    jit_tlb_flush_local(c);
+    ref_jc_flush_user(c);
+    stat_inc(ref_tlb_flushes_local);
+}
+
+void ref_tlb_flush_page(struct ref *c, uint64_t lin) {
     unsigned i = lin >> 12 & (REF_TLB_SIZE - 1);
 
     invalidate(&c->bank[0][i], i);
     invalidate(&c->bank[1][i], i);
     jit_tlb_flush_page(c, lin);
-    ref_jc_flush(c);
+    if (lin >> 63)
+        ref_jc_flush(c);
+    else
+        ref_jc_flush_user(c);
 }
 
-void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page)
-{
+void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page) {
     if (!host_page)
         return;
     jit_forbid_write(c, host_page);
@@ -73,15 +92,13 @@ void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page)
         }
 }
 
-static uint64_t wrap(const struct ref *c, uint64_t lin)
-{
+static uint64_t wrap(const struct ref *c, uint64_t lin) {
     return (c->mode & REF_MODE_CODE) == 2 || (c->s.efer & X86_EFER_LMA) ? lin : (uint32_t)lin;
 }
 
 /* ---- watchpoints (only looked at in REF_MODE_STEP, which DR7 switches on) ---- */
 
-static void watch(struct ref *c, uint64_t lin, unsigned size, bool write)
-{
+static void watch(struct ref *c, uint64_t lin, unsigned size, bool write) {
     for (unsigned i = 0; i < 4; i++) {
         unsigned kind = c->s.dr7 >> (16 + 4 * i) & 3, len = c->s.dr7 >> (18 + 4 * i) & 3;
         uint64_t bytes = len == 2 ? 8 : len + 1, at = c->s.dr[i] & ~(bytes - 1);
@@ -93,23 +110,18 @@ static void watch(struct ref *c, uint64_t lin, unsigned size, bool write)
     }
 }
 
-static bool watching(const struct ref *c)
-{
-    return c->s.dr7 & 0xff;
-}
+static bool watching(const struct ref *c) { return c->s.dr7 & 0xff; }
 
-/* ---- fills ---- */
+/* ---- fills: what is not global is listed, for CR3 writes ---- */
 
-static void note_fill(struct ref *c, bool user, unsigned i)
-{
+static void note_fill(struct ref *c, bool user, unsigned i) {
     if (c->fill_count < FILLED_MAX)
         c->filled[c->fill_count] = (uint16_t)(user * REF_TLB_SIZE + i);
     c->fill_count++;
 }
 
 /* Enters a translation if it may be a fast hit: RAM, nobody watching. */
-static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *x, bool write)
-{
+static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *x, bool write) {
     const struct mem_range *r = mem_find(c->cpu.config.bus.mem, x->pa);
     unsigned i = lin >> 12 & (REF_TLB_SIZE - 1);
     struct ref_tlb_entry *e = &c->bank[user][i];
@@ -119,7 +131,7 @@ static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *
     if (!r || watching(c))
         return;
     offset = (x->pa & ~(gpa)4095) - r->base;
-    if (e->tag_r != page)
+    if (e->tag_r != page && !x->global)
         note_fill(c, user, i);
     e->tag_r = page;
     e->addend = (uintptr_t)(r->host + offset) - page;
@@ -129,8 +141,7 @@ static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *
         e->tag_w = page;
 }
 
-static void check_canonical(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+static void check_canonical(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     uint64_t last = lin + size - 1;
 
     if ((int64_t)(lin << 16) >> 16 == (int64_t)lin && (int64_t)(last << 16) >> 16 == (int64_t)last)
@@ -139,8 +150,7 @@ static void check_canonical(struct ref *c, const struct ref_op *o, uint64_t lin,
 }
 
 /* Translation of one byte for an access, or a fault. */
-static gpa translate(struct ref *c, const struct ref_op *o, uint64_t lin, bool write, bool user)
-{
+static gpa translate(struct ref *c, const struct ref_op *o, uint64_t lin, bool write, bool user) {
     struct ref_xlat x;
     uint32_t error;
 
@@ -153,15 +163,17 @@ static gpa translate(struct ref *c, const struct ref_op *o, uint64_t lin, bool w
 
 /* ---- physical accesses ---- */
 
-static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size)
-{
+static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
     uint8_t *out = buf;
 
     if (mem_read(bus->mem, pa, buf, size) == 0)
         return;
     while (size) {
-        unsigned n = size >= 8 && !(pa & 7) ? 8 : size >= 4 && !(pa & 3) ? 4 : size >= 2 && !(pa & 1) ? 2 : 1;
+        unsigned n = size >= 8 && !(pa & 7)   ? 8
+                     : size >= 4 && !(pa & 3) ? 4
+                     : size >= 2 && !(pa & 1) ? 2
+                                              : 1;
         uint64_t v = bus->io_read(bus->opaque, false, pa, n);
         memcpy(out, &v, n);
         pa += n;
@@ -170,8 +182,7 @@ static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size)
     }
 }
 
-static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size)
-{
+static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
     const struct mem_range *r = mem_find(bus->mem, pa);
     const uint8_t *in = buf;
@@ -186,7 +197,10 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size)
         return;
     }
     while (size) {
-        unsigned n = size >= 8 && !(pa & 7) ? 8 : size >= 4 && !(pa & 3) ? 4 : size >= 2 && !(pa & 1) ? 2 : 1;
+        unsigned n = size >= 8 && !(pa & 7)   ? 8
+                     : size >= 4 && !(pa & 3) ? 4
+                     : size >= 2 && !(pa & 1) ? 2
+                                              : 1;
         uint64_t v = 0;
         memcpy(&v, in, n);
         bus->io_write(bus->opaque, false, pa, n, v);
@@ -202,9 +216,8 @@ struct span {
     unsigned size[2];
 };
 
-static void open_span(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool write, bool user,
-                      struct span *s)
-{
+static void open_span(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                      bool write, bool user, struct span *s) {
     unsigned first = 4096 - (lin & 4095);
 
     check_canonical(c, o, lin, size);
@@ -217,27 +230,21 @@ static void open_span(struct ref *c, const struct ref_op *o, uint64_t lin, unsig
         s->pa[1] = translate(c, o, wrap(c, lin + s->size[0]), write, user);
 }
 
-static void read_span(struct ref *c, const struct span *s, void *buf)
-{
+static void read_span(struct ref *c, const struct span *s, void *buf) {
     phys_read(c, s->pa[0], buf, s->size[0]);
     if (s->size[1])
         phys_read(c, s->pa[1], (uint8_t *)buf + s->size[0], s->size[1]);
 }
 
-static void write_span(struct ref *c, const struct span *s, const void *buf)
-{
+static void write_span(struct ref *c, const struct span *s, const void *buf) {
     phys_write(c, s->pa[0], buf, s->size[0]);
     if (s->size[1])
         phys_write(c, s->pa[1], (const uint8_t *)buf + s->size[0], s->size[1]);
 }
 
-static bool user_mode(const struct ref *c)
-{
-    return c->cpl == 3;
-}
+static bool user_mode(const struct ref *c) { return c->cpl == 3; }
 
-uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     struct span s;
     uint64_t v = 0;
 
@@ -246,16 +253,15 @@ uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsi
     return v;
 }
 
-void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t value)
-{
+void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                    uint64_t value) {
     struct span s;
 
     open_span(c, o, lin, size, true, user_mode(c), &s);
     write_span(c, &s, &value);
 }
 
-const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     struct span s;
     /* Same alignment as the guest's address: what checks alignment behaves the same on the copy. */
     uint8_t *copy = c->bounce + (lin & 63) % 64;
@@ -270,8 +276,8 @@ const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t li
     return copy;
 }
 
-void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool read)
-{
+void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                         bool read) {
     struct span s;
     uint8_t *copy = c->bounce + (lin & 63);
 
@@ -288,16 +294,14 @@ void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, un
     return copy;
 }
 
-void ref_write_commit(struct ref *c, const struct ref_op *o)
-{
+void ref_write_commit(struct ref *c, const struct ref_op *o) {
     struct span s;
 
     open_span(c, o, c->bounce_lin, c->bounce_size, true, user_mode(c), &s);
     write_span(c, &s, c->bounce + (c->bounce_lin & 63));
 }
 
-uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
+uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
     struct span s;
     uint64_t v = 0;
@@ -311,8 +315,8 @@ uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsig
     return v;
 }
 
-void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t value)
-{
+void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                   uint64_t value) {
     const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
     struct span s;
 
@@ -324,8 +328,8 @@ void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned
     write_span(c, &s, &value);
 }
 
-void ref_probe_write(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool user)
-{
+void ref_probe_write(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                     bool user) {
     struct span s;
 
     open_span(c, o, lin, size, true, user, &s);
@@ -333,8 +337,7 @@ void ref_probe_write(struct ref *c, const struct ref_op *o, uint64_t lin, unsign
 
 /* ---- segmentation ---- */
 
-static bool outside_limit(const struct x86_segment *g, uint64_t offset, unsigned size)
-{
+static bool outside_limit(const struct x86_segment *g, uint64_t offset, unsigned size) {
     uint64_t last = offset + size - 1;
 
     if ((g->attr & (X86_ATTR_S | 0xc)) == (X86_ATTR_S | 4)) /* expand-down data */
@@ -343,9 +346,8 @@ static bool outside_limit(const struct x86_segment *g, uint64_t offset, unsigned
 }
 
 /* SDM vol. 3A 5.3, 5.4: limit and type of a data access outside 64-bit mode. */
-static void check_segment(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset, unsigned size,
-                          bool write)
-{
+static void check_segment(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset,
+                          unsigned size, bool write) {
     const struct x86_segment *g = &c->s.seg[seg];
     bool code = g->attr & 8;
     bool bad = (g->attr & X86_ATTR_UNUSABLE) || outside_limit(g, offset, size);
@@ -356,16 +358,15 @@ static void check_segment(struct ref *c, const struct ref_op *o, unsigned seg, u
         ref_raise_error(c, o, seg == SEG_SS ? X86_SS : X86_GP, 0);
 }
 
-uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset, unsigned size, bool write)
-{
+uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset,
+                     unsigned size, bool write) {
     if ((c->mode & REF_MODE_CODE) == 2)
         return seg >= SEG_FS ? offset + c->s.seg[seg].base : offset;
     check_segment(c, o, seg, offset, size, write);
     return (uint32_t)(offset + c->s.seg[seg].base);
 }
 
-uint64_t ref_lin_slow(struct ref *c, const struct ref_op *o, unsigned size, bool write)
-{
+uint64_t ref_lin_slow(struct ref *c, const struct ref_op *o, unsigned size, bool write) {
     uint64_t ea = ref_ea(c, o);
 
     if (o->eaf & REF_EA_32)
