@@ -5,6 +5,8 @@ import unittest
 
 
 class Result(unittest.TestResult):
+    _told = None  # the test whose failing part was printed
+
     def _line(self, word, test, more=""):
         print(f"{word} {self.testsRun} - {test._testMethodName.removeprefix('test_')}{more}", flush=True)
 
@@ -22,6 +24,14 @@ class Result(unittest.TestResult):
         super().addFailure(test, err)
         self._explain(test, err)
         self._line("not ok", test)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:  # unittest calls neither addSuccess nor addFailure for such a test
+            self._explain(subtest, err)
+            if self._told is not test:
+                self._line("not ok", test)
+            self._told = test
 
     def addError(self, test, err):
         super().addError(test, err)
