@@ -106,8 +106,9 @@ static void ends_with(struct box *b, enum machine_end how, unsigned code) {
     assert_int_equal(b->code, code);
 }
 
-/* ---- words of the guests' code; EBP, ESP point to a stack at 2 MiB ---- */
+/* ---- words of the guests' code ---- */
 
+// clang-format off
 #define HANG        "cli\n99: hlt\njmp 99b\n"
 #define OUT8(p, v)  "mov $" #p ", %dx\nmov $" #v ", %al\nout %al, %dx\n"
 #define OUT16(p, v) "mov $" #p ", %dx\nmov $" #v ", %ax\nout %ax, %dx\n"
@@ -123,17 +124,18 @@ static void ends_with(struct box *b, enum machine_end how, unsigned code) {
     "mov $(0x100000 + " label " - " name "), %eax\nmov %eax, %ebx\nand $0xffff, %eax\n"            \
     "or $0x100000, %eax\nmov %eax, 0x110000 + 8 * " #vector "\nand $0xffff0000, %ebx\n"            \
     "or $0x8e00, %ebx\nmov %ebx, 0x110004 + 8 * " #vector "\n"
-#define LOAD_GATES "movw $0x7ff, 0x10fff0\nmovl $0x110000, 0x10fff2\nlidt 0x10fff0\n"
-#define APIC_ON    "movl $0x1ff, 0xfee000f0\n"
-#define APIC_EOI   "movl $0, 0xfee000b0\n"
+#define LOAD_GATES  "movw $0x7ff, 0x10fff0\nmovl $0x110000, 0x10fff2\nlidt 0x10fff0\n"
+#define APIC_ON     "movl $0x1ff, 0xfee000f0\n"
+#define APIC_EOI    "movl $0, 0xfee000b0\n"
 
 /* Both 8259s: vectors 20h and 28h, all but input 0 masked. */
 #define PICS                                                                                       \
-    OUT8(0x20, 0x11)                                                                               \
-    OUT8(0x21, 0x20) OUT8(0x21, 4) OUT8(0x21, 1) OUT8(0xa0, 0x11) OUT8(0xa1, 0x28) OUT8(0xa1, 2)   \
-        OUT8(0xa1, 1) OUT8(0x21, 0xfe) OUT8(0xa1, 0xff)
+    OUT8(0x20, 0x11) OUT8(0x21, 0x20) OUT8(0x21, 4) OUT8(0x21, 1)                                  \
+    OUT8(0xa0, 0x11) OUT8(0xa1, 0x28) OUT8(0xa1, 2) OUT8(0xa1, 1)                                  \
+    OUT8(0x21, 0xfe) OUT8(0xa1, 0xff)
 #define PIT_1_KHZ          OUT8(0x43, 0x34) OUT8(0x40, 0xa9) OUT8(0x40, 0x04)
 #define IOAPIC(reg, value) "movl $" #reg ", 0xfec00000\nmovl $" #value ", 0xfec00010\n"
+// clang-format on
 
 /* ------------------------------------------------------------------ endings */
 
