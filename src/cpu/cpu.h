@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * THE seam to processors: create, run, kick, state, interrupts. Backends: soft/ref (interpreter), later
- * soft (translator) and kvm.
+ * THE seam to processors: create, run, kick, state, interrupts. Backends: soft/ref (interpreter),
+ * later soft (translator) and kvm.
  *
- * Contract: cpu_run, cpu_get_state and cpu_set_state on the vCPU's own thread (or while it does not run).
- * cpu_kick, cpu_signal from any thread. The calls in struct cpu_bus come on the vCPU's thread without
- * any lock held; the board takes the machine lock itself.
+ * Contract: cpu_run, cpu_get_state and cpu_set_state on the vCPU's own thread (or while it does not
+ * run). cpu_kick, cpu_signal from any thread. The calls in struct cpu_bus come on the vCPU's thread
+ * without any lock held; the board takes the machine lock itself.
  */
 #ifndef CPU_CPU_H
 #define CPU_CPU_H
@@ -27,8 +27,8 @@ struct cpu_bus { /* what a processor asks of the board */
     struct clock *clock;
     uint64_t (*io_read)(void *opaque, bool port, uint64_t addr, unsigned size);
     void (*io_write)(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value);
-    int (*intr_ack)(void *opaque); /* the vector to deliver, -1 if the request has gone */
-    uint8_t (*get_tpr)(void *opaque);              /* CR8: bits 7:4 of the TPR */
+    int (*intr_ack)(void *opaque);    /* the vector to deliver, -1 if the request has gone */
+    uint8_t (*get_tpr)(void *opaque); /* CR8: bits 7:4 of the TPR */
     void (*set_tpr)(void *opaque, uint8_t cr8);
     /* MSRs of the APIC (APIC_BASE 1b, 800-8ff, TSC_DEADLINE 6e0): 0, or -1 for #GP. */
     int (*msr_read)(void *opaque, uint32_t msr, uint64_t *ret_value);
@@ -36,8 +36,8 @@ struct cpu_bus { /* what a processor asks of the board */
 };
 
 struct cpu_config {
-    unsigned index; /* APIC id */
-    unsigned count; /* processors in the machine */
+    unsigned index;    /* APIC id */
+    unsigned count;    /* processors in the machine */
     const char *model; /* CPUID model: "host", "x86-64-v2", ...; NULL = default */
     struct cpu_bus bus;
     bool eager; /* for tests: a translator translates at first sight */
@@ -52,13 +52,21 @@ enum cpu_exit {
     CPU_EXIT_ERROR,    /* our own failure; cpu->error says what */
 };
 
-enum cpu_signal_kind { CPU_SIGNAL_INTR_ON, CPU_SIGNAL_INTR_OFF, CPU_SIGNAL_NMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI };
+enum cpu_signal_kind {
+    CPU_SIGNAL_INTR_ON,
+    CPU_SIGNAL_INTR_OFF,
+    CPU_SIGNAL_NMI,
+    CPU_SIGNAL_INIT,
+    CPU_SIGNAL_SIPI
+};
 
 struct cpu_ops {
     const char *name, *help;
-    /* Arithmetic flags that later instructions overwrite unread may be stale in the frame of a fault between. */
+    /* Arithmetic flags that later instructions overwrite unread may be stale in the frame of a
+     * fault between. */
     bool lazy_flags;
-    /* NULL if this host can run the backend, else what it lacks, for a person. A missing function: any host can. */
+    /* NULL if this host can run the backend, else what it lacks, for a person. A missing function:
+     * any host can. */
     const char *(*missing)(void);
     int (*create)(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err);
     void (*destroy)(struct cpu *cpu);
@@ -81,10 +89,12 @@ struct cpu { /* first member of every backend's struct */
 
 extern const struct cpu_ops cpu_ref_ops, cpu_soft_ops;
 
-/* "ref", "auto": the backend, and for auto one sentence why. NULL with a sentence if unknown or unusable. */
+/* "ref", "auto": the backend, and for auto one sentence why. NULL with a sentence if unknown or
+ * unusable. */
 const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size, struct error *err);
 
 /* CPUID as the model gives it (leaf, subleaf -> eax..edx), with the parts that depend on state. */
-void cpu_cpuid(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+void cpu_cpuid(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf,
+               uint32_t out[4]);
 
 #endif

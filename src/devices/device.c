@@ -18,26 +18,23 @@ const struct device_class *const device_classes[] = {
 };
 #undef DEVICE
 
-const struct device_class *device_class_find(const char *name)
-{
+const struct device_class *device_class_find(const char *name) {
     for (unsigned i = 0; device_classes[i]; i++)
         if (!strcmp(device_classes[i]->name, name))
             return device_classes[i];
     return NULL;
 }
 
-static void set_up_regions(struct device *dev)
-{
+static void set_up_regions(struct device *dev) {
     const struct device_region *r = dev->cls->regions;
 
     for (unsigned i = 0; r && r[i].name && i < DEVICE_MAX_REGIONS; i++)
-        dev->region[i] = (struct io_region){
-            .size = r[i].size, .ops = r[i].ops, .dev = dev, .name = r[i].name};
+        dev->region[i] =
+            (struct io_region){.size = r[i].size, .ops = r[i].ops, .dev = dev, .name = r[i].name};
 }
 
-struct device *device_new(const struct device_class *cls, const char *name, const struct device_env *env,
-                          struct error *err)
-{
+struct device *device_new(const struct device_class *cls, const char *name,
+                          const struct device_env *env, struct error *err) {
     struct device *dev = calloc(1, cls->size);
 
     if (!dev) {
@@ -57,8 +54,7 @@ struct device *device_new(const struct device_class *cls, const char *name, cons
     return dev;
 }
 
-void device_free(struct device *dev)
-{
+void device_free(struct device *dev) {
     if (!dev)
         return;
     if (dev->cls->done)
@@ -66,13 +62,10 @@ void device_free(struct device *dev)
     free(dev);
 }
 
-void device_reset(struct device *dev)
-{
-    dev->cls->reset(dev);
-}
+void device_reset(struct device *dev) { dev->cls->reset(dev); }
 
-int device_mount(struct device *dev, unsigned i, struct io_space *space, uint64_t base, struct error *err)
-{
+int device_mount(struct device *dev, unsigned i, struct io_space *space, uint64_t base,
+                 struct error *err) {
     dev->region[i].base = base;
     return io_map(space, &dev->region[i], err);
 }

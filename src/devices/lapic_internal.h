@@ -9,9 +9,9 @@
 enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LAPIC_LVTS };
 
 #define LVT_DELIVERY_STATUS (1u << 12)
-#define LVT_REMOTE_IRR (1u << 14)
-#define LVT_LEVEL      (1u << 15)
-#define LVT_MASKED     (1u << 16)
+#define LVT_REMOTE_IRR      (1u << 14)
+#define LVT_LEVEL           (1u << 15)
+#define LVT_MASKED          (1u << 16)
 
 struct lapic {
     struct device dev;

@@ -4,8 +4,8 @@
  *
  * usage: test_cpu_diff [CASES [SEED [MNEMONIC]]]    (or VIV_DIFF_CASES, VIV_DIFF_SEED in the
  * environment) The same seed gives the same cases. Cases are one instruction, or up to eight in a
- * row; a quarter are in compatibility mode. A host that cannot (no FSGSBASE or AVX2) skips the test
- * and says so.
+ * row; a quarter are in compatibility mode, an eighth are 16-bit code. A host that cannot (no
+ * FSGSBASE or AVX2) skips the test and says so.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,14 +30,15 @@ static uint64_t setting(int argc, char **argv, int arg, const char *name, uint64
 }
 
 static void fill_batch(struct run *run, uint64_t left) {
+    static const uint8_t modes[8] = {8, 8, 4, 8, 2, 8, 4, 8};
     struct diff_batch *b = run->batch;
 
     b->count = left < DIFF_BATCH ? (uint32_t)left : DIFF_BATCH;
     diff_gen_data(run->gen, b);
     for (uint32_t i = 0; i < b->count; i++) {
-        unsigned mode = (run->cases + i) % 4 == 3 ? 4 : 8;
-        if (!diff_gen_has_rows(run->gen, mode))
-            mode = mode == 8 ? 4 : 8;
+        unsigned mode = modes[(run->cases + i) % 8];
+        while (!diff_gen_has_rows(run->gen, mode))
+            mode = mode == 2 ? 8 : mode / 2;
         diff_generate(run->gen, &b->cases[i], mode, (run->cases + i) % 3 ? 1 : DIFF_MAX_INSNS);
     }
     guest_load(b);
@@ -99,7 +100,8 @@ int main(int argc, char **argv) {
     if (argc > 3)
         diff_gen_only(run.gen, argv[3]);
     printf("seed %llu, %llu cases\n", (unsigned long long)seed, (unsigned long long)cases);
-    if (diff_gen_has_rows(run.gen, 8) || diff_gen_has_rows(run.gen, 4))
+    if (diff_gen_has_rows(run.gen, 8) || diff_gen_has_rows(run.gen, 4) ||
+        diff_gen_has_rows(run.gen, 2))
         run_cases(&run, cases);
     diff_gen_report(run.gen, &covered, &left_out);
     print_failing_rows(&run);

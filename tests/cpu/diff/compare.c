@@ -94,7 +94,7 @@ static void compare_memory(struct report *r, const struct diff_batch *b, const s
 
 static const struct insn_row *faulting_row(const struct diff_case *k, uint64_t rip) {
     for (unsigned i = 0; i < k->insns; i++)
-        if (k->code_addr + k->offset[i] == rip)
+        if (k->in.rip + k->offset[i] == rip)
             return &insn_rows[k->row[i]];
     return &insn_rows[0];
 }
@@ -143,7 +143,7 @@ static void print_case(const struct diff_case *k, const struct diff_result *nati
     char text[160];
     struct insn in;
 
-    printf("differs, %s mode, code at %#llx:\n", k->mode == 8 ? "64-bit" : "32-bit",
+    printf("differs, %u-bit mode, code at %#llx:\n", k->mode * 8u,
            (unsigned long long)k->code_addr);
     for (unsigned i = 0; i < k->insns; i++) {
         unsigned at = k->offset[i], end = i + 1u < k->insns ? k->offset[i + 1] : k->insns_len;

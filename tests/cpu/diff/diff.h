@@ -51,7 +51,18 @@ enum diff_page { /* of DIFF_DATA, in order */
 };
 enum { DIFF_RW_PAGES = 3 };
 
-enum { SEL_CODE32 = 0x23, SEL_DATA = 0x2b, SEL_CODE64 = 0x33 };
+/* Of Linux's GDT, and of an LDT for 16-bit code: code with base DIFF_CODE; data, stack and
+ * expand-down data with base DIFF_DATA. */
+enum {
+    SEL_CODE32 = 0x23,
+    SEL_DATA = 0x2b,
+    SEL_CODE64 = 0x33,
+    SEL_CODE16 = 0x07,
+    SEL_DATA16 = 0x0f,
+    SEL_STACK16 = 0x17,
+    SEL_DOWN16 = 0x1f,
+};
+enum { LIMIT_DATA16 = 0x57ff, LIMIT_STACK16 = 0x4fff, LIMIT_DOWN16 = 0x0fff, LDT_ENTRIES = 4 };
 
 /* Extended state as XSAVE64 stores it in the standard format, components x87, SSE and AVX. */
 struct diff_xsave {
@@ -107,6 +118,11 @@ struct diff_batch {
 };
 
 /* ---- memory.c ---- */
+enum { DIFF_MODES = 3 };
+unsigned diff_mode_index(unsigned mode); /* 8, 4, 2 -> 0, 1, 2 */
+/* Base of the code segment of a mode, and its selector. */
+uint64_t diff_code_base(unsigned mode);
+uint16_t diff_code_selector(unsigned mode);
 int diff_page_index(enum diff_page page); /* into diff_batch.data, -1 for holes */
 /* Lays the contents of a case into the four data pages (pointers of the caller's own copies). */
 void diff_apply_patches(const struct diff_case *k, uint8_t *const pages[4]);

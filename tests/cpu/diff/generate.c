@@ -19,9 +19,9 @@ struct diff_gen {
     struct row_book *book;
     const char *only;
     uint64_t features[4];
-    uint32_t *covered[2]; /* cases by mode and row */
-    uint16_t *list[2];    /* rows that may be chosen */
-    unsigned list_count[2];
+    uint32_t *covered[DIFF_MODES]; /* cases by mode and row */
+    uint16_t *list[DIFF_MODES];    /* rows that may be chosen */
+    unsigned list_count[DIFF_MODES];
 };
 
 /* A case under construction. */
@@ -47,7 +47,7 @@ static bool feature_missing(const struct diff_gen *g, const struct insn_row *row
 static void list_rows(struct diff_gen *g, unsigned m) {
     g->list_count[m] = 0;
     for (unsigned i = 0; i < insn_row_count; i++)
-        if (row_exists(g->book, i, m ? 4 : 8) && !diff_row_excluded(&insn_rows[i]) &&
+        if (row_exists(g->book, i, 8u >> m) && !diff_row_excluded(&insn_rows[i]) &&
             !feature_missing(g, &insn_rows[i]) &&
             (!g->only || !strcmp(g->only, insn_rows[i].mnemonic)))
             g->list[m][g->list_count[m]++] = (uint16_t)i;
@@ -60,7 +60,7 @@ struct diff_gen *diff_gen_new(uint64_t seed) {
     g->rng = rng_seed(seed);
     g->book = row_book_new();
     cpuid_features(&config, g->features, NULL);
-    for (unsigned m = 0; m < 2; m++) {
+    for (unsigned m = 0; m < DIFF_MODES; m++) {
         g->covered[m] = calloc(insn_row_count, sizeof(uint32_t));
         g->list[m] = calloc(insn_row_count, sizeof(uint16_t));
         list_rows(g, m);
@@ -69,7 +69,7 @@ struct diff_gen *diff_gen_new(uint64_t seed) {
 }
 
 void diff_gen_free(struct diff_gen *g) {
-    for (unsigned m = 0; m < 2; m++) {
+    for (unsigned m = 0; m < DIFF_MODES; m++) {
         free(g->covered[m]);
         free(g->list[m]);
     }
@@ -79,12 +79,12 @@ void diff_gen_free(struct diff_gen *g) {
 
 void diff_gen_only(struct diff_gen *g, const char *mnemonic) {
     g->only = mnemonic;
-    list_rows(g, 0);
-    list_rows(g, 1);
+    for (unsigned m = 0; m < DIFF_MODES; m++)
+        list_rows(g, m);
 }
 
 bool diff_gen_has_rows(const struct diff_gen *g, unsigned mode) {
-    return g->list_count[mode == 4] > 0;
+    return g->list_count[diff_mode_index(mode)] > 0;
 }
 
 void diff_gen_report(const struct diff_gen *g, unsigned *ret_covered, unsigned *ret_left_out) {
@@ -92,7 +92,7 @@ void diff_gen_report(const struct diff_gen *g, unsigned *ret_covered, unsigned *
     for (unsigned i = 1; i < insn_row_count; i++) {
         const struct insn_row *row = &insn_rows[i];
         const char *why = diff_row_excluded(row);
-        if (g->covered[0][i] + g->covered[1][i]) {
+        if (g->covered[0][i] + g->covered[1][i] + g->covered[2][i]) {
             ++*ret_covered;
             continue;
         }
@@ -196,7 +196,7 @@ static bool is_free(const struct build *b, unsigned reg) {
 static void set_reg(struct build *b, unsigned reg, uint64_t value) {
     if (!is_free(b, reg))
         return;
-    b->k->in.gpr[reg] = b->k->mode == 4 ? (uint32_t)value : value;
+    b->k->in.gpr[reg] = b->k->mode == 8 ? value : (uint32_t)value;
     b->fixed |= 1u << reg;
 }
 
@@ -204,6 +204,8 @@ static void set_reg(struct build *b, unsigned reg, uint64_t value) {
 static uint64_t address_value(struct build *b, uint64_t v) {
     if (b->in.adsize == 4 && b->k->mode == 8)
         return (uint32_t)v | (rng_below(b->r, 2) ? rng_next(b->r) << 32 : 0);
+    if (b->in.adsize == 2)
+        return (uint16_t)v | (rng_below(b->r, 2) ? rng_next(b->r) << 16 : 0);
     return v;
 }
 
@@ -244,15 +246,19 @@ static void place_vsib(struct build *b, uint64_t rest, unsigned index_size) {
 
 static bool by_quadwords(const struct insn *in) { return in->opcode & 1; }
 
+static uint64_t segment_base(const struct build *b, unsigned seg) {
+    if (b->k->mode == 8)
+        return seg == SEG_FS ? b->k->in.fs_base : seg == SEG_GS ? b->k->in.gs_base : 0;
+    if (b->k->mode == 4)
+        return 0;
+    return seg == SEG_CS ? DIFF_CODE : DIFF_DATA;
+}
+
 /* Makes the memory operand lie at `target`, as far as registers are free. */
 static void place(struct build *b, uint64_t target) {
     struct insn *in = &b->in;
-    uint64_t offset = target, rest;
+    uint64_t offset = target - segment_base(b, in->seg), rest;
 
-    if (b->k->mode == 8 && in->seg == SEG_FS)
-        offset -= b->k->in.fs_base;
-    if (b->k->mode == 8 && in->seg == SEG_GS)
-        offset -= b->k->in.gs_base;
     rest = offset - (uint64_t)in->disp;
     if (in->rip_relative)
         write_disp(b, offset - (b->ip + in->len));
@@ -260,18 +266,28 @@ static void place(struct build *b, uint64_t target) {
         place_vsib(b, rest, by_quadwords(in) ? 8 : 4);
     else if (in->base == REG_NONE && in->index == REG_NONE)
         write_disp(b, offset);
-    else if (in->adsize != 2 && in->index != REG_NONE)
+    else if (in->index != REG_NONE)
         place_index(b, rest);
-    else if (in->adsize != 2)
+    else
         set_reg(b, in->base, address_value(b, rest));
 }
 
 /* ---- operands ---- */
 
-static const uint16_t selectors[] = {0,    3,    SEL_DATA, 0x28, SEL_DATA, SEL_CODE64, SEL_CODE32,
-                                     0x10, 0x18, 0x40,     0x60, 0x2f,     0x7ff8,     0xffff};
+static const uint16_t selectors[] = {0,          3,          SEL_DATA,   0x28,       SEL_DATA,
+                                     SEL_CODE64, SEL_CODE32, SEL_CODE16, SEL_DATA16, SEL_STACK16,
+                                     SEL_DOWN16, 0x10,       0x18,       0x40,       0x60,
+                                     0x2f,       0x7ff8,     0xffff};
 
-static uint64_t good_target(const struct build *b) { return b->k->code_addr + DIFF_SECOND_END; }
+static uint64_t good_target(const struct build *b) {
+    return b->k->code_addr + DIFF_SECOND_END - diff_code_base(b->k->mode);
+}
+
+/* Code of another mode, in which the end of the case would make no sense. */
+static bool is_foreign(const struct build *b, uint16_t sel) {
+    return sel != diff_code_selector(b->k->mode) &&
+           (sel == SEL_CODE64 || sel == SEL_CODE32 || sel == SEL_CODE16);
+}
 
 /* Where a branch may go: the second end of the case, or somewhere that faults. */
 static uint64_t branch_target(struct build *b) {
@@ -281,7 +297,7 @@ static uint64_t branch_target(struct build *b) {
     case 1:
         return page_addr(DATA_HOLE);
     case 2:
-        return b->k->mode == 8 ? 0x800000000000 : 0xfffffff0;
+        return b->k->mode == 8 ? 0x800000000000 : b->k->mode == 4 ? 0xfffffff0 : 0x8000;
     default:
         return good_target(b);
     }
@@ -289,12 +305,12 @@ static uint64_t branch_target(struct build *b) {
 
 static void patch_far(struct build *b, uint64_t addr, unsigned size) {
     uint64_t ip = branch_target(b);
-    uint16_t sel = b->k->mode == 8 ? SEL_CODE64 : SEL_CODE32;
+    uint16_t sel = diff_code_selector(b->k->mode);
 
     if (!rng_below(b->r, 4))
         sel = PICK(b->r, selectors);
-    if (sel == (b->k->mode == 8 ? SEL_CODE32 : SEL_CODE64))
-        sel = 0; /* the end of the case is for this mode */
+    if (is_foreign(b, sel))
+        sel = 0;
     patch(b, addr, &ip, size);
     patch(b, addr + size, &sel, 2);
 }
@@ -462,8 +478,7 @@ static void prepare_string(struct build *b) {
         insn_operand(in, i, &op);
         target = choose_target(b, op.size, 1);
         patch_value(b, target, op.size * (1 + (unsigned)rng_below(b->r, 4)));
-        if (method == 'X' && b->k->mode == 8 && in->seg >= SEG_FS)
-            target -= in->seg == SEG_FS ? b->k->in.fs_base : b->k->in.gs_base;
+        target -= segment_base(b, method == 'X' ? in->seg : SEG_ES);
         set_reg(b, reg, address_value(b, target));
     }
     if (in->prefixes & (PFX_REP | PFX_REPNE))
@@ -507,15 +522,15 @@ static void prepare_stack(struct build *b) {
         patch_iret(b, sp, size);
         break;
     case INSN_ENTER:
-        set_reg(b, X86_RBP, choose_target(b, size, size));
+        set_reg(b, X86_RBP, choose_target(b, size, size) - segment_base(b, SEG_SS));
         break;
     case INSN_LEAVE:
-        set_reg(b, X86_RBP, sp);
+        set_reg(b, X86_RBP, sp - segment_base(b, SEG_SS));
         return;
     default:
         return;
     }
-    set_reg(b, X86_RSP, sp);
+    set_reg(b, X86_RSP, sp - segment_base(b, SEG_SS));
 }
 
 static void prepare_fixed_registers(struct build *b) {
@@ -523,12 +538,13 @@ static void prepare_fixed_registers(struct build *b) {
 
     switch (in->row->id) {
     case INSN_XLAT:
-        set_reg(b, X86_RBX, choose_target(b, 1, 1) - (uint8_t)b->k->in.gpr[X86_RAX]);
+        set_reg(b, X86_RBX,
+                choose_target(b, 1, 1) - segment_base(b, in->seg) - (uint8_t)b->k->in.gpr[X86_RAX]);
         break;
     case INSN_MASKMOVQ:
     case INSN_MASKMOVDQU:
     case INSN_VMASKMOVDQU:
-        set_reg(b, X86_RDI, address_value(b, choose_target(b, 16, 1)));
+        set_reg(b, X86_RDI, address_value(b, choose_target(b, 16, 1) - segment_base(b, in->seg)));
         break;
     case INSN_DIV:
     case INSN_IDIV:
@@ -591,11 +607,11 @@ static void prepare_branch(struct build *b) {
                                               : branch_target(b);
 
     if (in->row->nops && insn_operand_method(in, 0) == 'J') {
-        to -= next;
+        to -= next - diff_code_base(b->k->mode);
         memcpy(b->bytes + in->imm_at, &to, in->imm_len);
     } else if (in->row->nops && insn_operand_method(in, 0) == 'A') {
-        uint16_t sel = rng_below(b->r, 4) ? SEL_CODE32 : PICK(b->r, selectors);
-        if (sel == SEL_CODE64)
+        uint16_t sel = rng_below(b->r, 4) ? diff_code_selector(b->k->mode) : PICK(b->r, selectors);
+        if (is_foreign(b, sel))
             sel = 0;
         memcpy(b->bytes + in->imm_at, &to, in->imm_len - 2u);
         memcpy(b->bytes + in->imm_at + in->imm_len - 2, &sel, 2);
@@ -837,16 +853,22 @@ static void random_state(struct build *b) {
 
     for (unsigned i = 0; i < 16; i++) {
         in->gpr[i] = value_int(r);
-        if (b->k->mode == 4)
+        if (b->k->mode != 8)
             in->gpr[i] = (uint32_t)in->gpr[i];
     }
-    in->gpr[X86_RSP] = page_addr(DATA_RW1) + 0x800 - 8 * rng_below(r, 32);
+    in->gpr[X86_RSP] = page_addr(DATA_RW1) + 0x800 - 8 * rng_below(r, 32) - segment_base(b, SEG_SS);
     in->rflags = X86_FLAG_FIXED | X86_FLAG_IF | (rng_next(r) & X86_FLAGS_ARITH) |
                  (rng_below(r, 6) ? 0 : X86_FLAG_DF) | (rng_below(r, 8) ? 0 : X86_FLAG_ID);
     in->fs_base = PICK(r, bases);
     in->gs_base = PICK(r, bases);
-    in->sel[SEG_DS] = in->sel[SEG_ES] = SEL_DATA;
+    in->sel[SEG_DS] = in->sel[SEG_ES] = in->sel[SEG_SS] = SEL_DATA;
     in->sel[SEG_FS] = in->sel[SEG_GS] = 0;
+    if (b->k->mode == 2) {
+        in->sel[SEG_DS] = in->sel[SEG_ES] = SEL_DATA16;
+        in->sel[SEG_SS] = SEL_STACK16;
+        in->sel[SEG_FS] = SEL_DOWN16;
+        in->fs_base = DIFF_DATA;
+    }
     memset(&in->x, 0, sizeof(in->x));
     value_x87_control(r, &in->x);
     in->x.mxcsr = value_mxcsr(r);
@@ -876,7 +898,8 @@ static uint64_t choose_code_addr(struct rng *r) {
 }
 
 void diff_generate(struct diff_gen *g, struct diff_case *k, unsigned mode, unsigned max_insns) {
-    unsigned m = mode == 4, wanted = 1 + (unsigned)rng_below(&g->rng, max_insns), first = ~0u;
+    unsigned m = diff_mode_index(mode), wanted = 1 + (unsigned)rng_below(&g->rng, max_insns),
+             first = ~0u;
     struct build b = {.g = g, .r = &g->rng, .k = k};
 
     k->patches = k->insns = k->insns_len = k->code_len = 0;
@@ -885,7 +908,7 @@ void diff_generate(struct diff_gen *g, struct diff_case *k, unsigned mode, unsig
     k->xstate_bv = 0;
     k->code_addr = choose_code_addr(b.r);
     random_state(&b);
-    k->in.rip = k->code_addr;
+    k->in.rip = k->code_addr - diff_code_base(mode);
     for (unsigned tries = 0; k->insns < wanted && tries < 64 && !b.ends && k->insns_len < 90;
          tries++) {
         unsigned row = g->list[m][rng_below(b.r, g->list_count[m])];

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cpu/backend.h"
 #include "bus/clock.h"
+#include "cpu/backend.h"
 #include "cpu/cpu.h"
 #include "cpu/diff/diff.h"
 
@@ -22,6 +22,7 @@ enum { /* physical pages */
        PHYS_GDT = 0x10000,
        PHYS_IDT = 0x11000,
        PHYS_TSS = 0x12000,
+       PHYS_LDT = 0x12800,
        PHYS_STACK_TOP = 0x14000,
        PHYS_HANDLERS = 0x14000,
        PHYS_CODE0 = 0x20000, /* neighbours in virtual memory are none in physical memory */
@@ -86,6 +87,42 @@ static void map_memory(void) {
     ram[PHYS_STUB] = 0xf4; /* HLT: #GP at CPL 3 */
 }
 
+static struct x86_segment segment(uint16_t sel, uint32_t attr) {
+    return (struct x86_segment){.sel = sel, .attr = attr, .limit = 0xffffffff};
+}
+
+/* The segments that a case may start with. */
+static struct x86_segment segment_of(uint16_t sel) {
+    switch (sel) {
+    case SEL_CODE64:
+        return segment(sel, 0xa0fb);
+    case SEL_CODE32:
+        return segment(sel, 0xc0fb);
+    case SEL_DATA:
+        return segment(sel, 0xc0f3);
+    case SEL_CODE16:
+        return (struct x86_segment){sel, 0xfb, 0xffff, DIFF_CODE};
+    case SEL_DATA16:
+        return (struct x86_segment){sel, 0xf3, LIMIT_DATA16, DIFF_DATA};
+    case SEL_STACK16:
+        return (struct x86_segment){sel, 0xf3, LIMIT_STACK16, DIFF_DATA};
+    case SEL_DOWN16:
+        return (struct x86_segment){sel, 0xf7, LIMIT_DOWN16, DIFF_DATA};
+    default:
+        return (struct x86_segment){.sel = sel, .attr = X86_ATTR_UNUSABLE};
+    }
+}
+
+static void build_ldt(void) {
+    uint64_t *ldt = (uint64_t *)(void *)(ram + PHYS_LDT);
+
+    for (unsigned i = 0; i < LDT_ENTRIES; i++) {
+        struct x86_segment s = segment_of((uint16_t)(i << 3 | 7));
+        ldt[i] = (s.limit & 0xffff) | (s.base & 0xffffff) << 16 | (uint64_t)s.attr << 40 |
+                 (s.base >> 24) << 56;
+    }
+}
+
 static void build_tables(void) {
     static const uint64_t gdt[16] = {
         [1] = 0x00cf9b000000ffff,  [2] = 0x00af9b000000ffff, [3] = 0x00cf93000000ffff,
@@ -111,10 +148,6 @@ static void build_tables(void) {
     }
 }
 
-static struct x86_segment segment(uint16_t sel, uint32_t attr) {
-    return (struct x86_segment){.sel = sel, .attr = attr, .limit = 0xffffffff};
-}
-
 static void build_state(void) {
     x86_reset(&start, false);
     start.cr0 = 0x80050033;
@@ -127,7 +160,7 @@ static void build_state(void) {
     start.idtr = (struct x86_table){KERNEL + PHYS_IDT, 4095};
     start.tr =
         (struct x86_segment){.sel = 0x40, .attr = 0x8b, .limit = 103, .base = KERNEL + PHYS_TSS};
-    start.ldtr = (struct x86_segment){.attr = X86_ATTR_UNUSABLE};
+    start.ldtr = (struct x86_segment){0x50, 0x82, 8 * LDT_ENTRIES - 1, KERNEL + PHYS_LDT};
     for (unsigned i = 0; i < 6; i++)
         start.seg[i] = segment(SEL_DATA, 0xc0f3);
     start.activity = X86_RUNNING;
@@ -168,6 +201,7 @@ int guest_open(void) {
                                   .msr_write = no_wrmsr};
     map_memory();
     build_tables();
+    build_ldt();
     build_state();
     config.eager = true;
     if (backend_ops()->create(&config, &cpu, &err) < 0) {
@@ -256,14 +290,8 @@ static void load_registers(const struct diff_case *k) {
     s.rip = k->in.rip;
     s.rflags = k->in.rflags | X86_FLAG_IF;
     fpu_in(&s.fpu, &k->in.x);
-    s.seg[SEG_CS] = k->mode == 8 ? segment(SEL_CODE64, 0xa0fb) : segment(SEL_CODE32, 0xc0fb);
-    for (unsigned i = 0; i < 6; i++) {
-        if (i == SEG_CS || i == SEG_SS)
-            continue;
-        s.seg[i].sel = k->in.sel[i];
-        if (!(k->in.sel[i] & ~3))
-            s.seg[i] = (struct x86_segment){.sel = k->in.sel[i], .attr = X86_ATTR_UNUSABLE};
-    }
+    for (unsigned i = 0; i < 6; i++)
+        s.seg[i] = segment_of(i == SEG_CS ? diff_code_selector(k->mode) : k->in.sel[i]);
     s.seg[SEG_FS].base = k->in.fs_base;
     s.seg[SEG_GS].base = k->in.gs_base;
     if (cpu->ops->set_state(cpu, &s, &err) < 0)

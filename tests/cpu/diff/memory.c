@@ -4,6 +4,14 @@
 
 #include <string.h>
 
+unsigned diff_mode_index(unsigned mode) { return mode == 8 ? 0 : mode == 4 ? 1 : 2; }
+
+uint64_t diff_code_base(unsigned mode) { return mode == 2 ? DIFF_CODE : 0; }
+
+uint16_t diff_code_selector(unsigned mode) {
+    return mode == 8 ? SEL_CODE64 : mode == 4 ? SEL_CODE32 : SEL_CODE16;
+}
+
 int diff_page_index(enum diff_page page) {
     switch (page) {
     case DATA_RW0:
@@ -50,10 +58,13 @@ static unsigned append_end(const struct diff_case *k, uint8_t *p) {
         jump_to_stub(p);
         return 14;
     }
-    p[0] = 0xea; /* jmp far */
-    memcpy(p + 1, &trampoline, 4);
-    memcpy(p + 5, &sel, 2);
-    return 7;
+    unsigned n = 0;
+    if (k->mode == 2)
+        p[n++] = 0x66;
+    p[n++] = 0xea; /* jmp far */
+    memcpy(p + n, &trampoline, 4);
+    memcpy(p + n + 4, &sel, 2);
+    return n + 6;
 }
 
 void diff_finish_code(struct diff_case *k) {

@@ -8,6 +8,7 @@
  */
 #include "cpu/diff/native.h"
 
+#include <asm/ldt.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -74,6 +76,26 @@ static void map_everything(void) {
     map_at(DIFF_STUB + DIFF_PAGE, 2, PROT_READ | PROT_WRITE, -1, 0);
     memcpy((void *)DIFF_STUB, native_stub_begin, (size_t)(native_stub_end - native_stub_begin));
     mprotect((void *)DIFF_STUB, DIFF_PAGE, PROT_READ | PROT_EXEC);
+}
+
+static void add_segment(unsigned entry, unsigned contents, uint64_t base, unsigned limit) {
+    struct user_desc d = {.entry_number = entry,
+                          .base_addr = (unsigned)base,
+                          .limit = limit,
+                          .contents = contents,
+                          .useable = 1};
+
+    if (syscall(SYS_modify_ldt, 1, &d, sizeof(d)) < 0) {
+        fprintf(stderr, "test_diff: modify_ldt: %s\n", strerror(errno));
+        _exit(1);
+    }
+}
+
+static void build_ldt(void) {
+    add_segment(SEL_CODE16 >> 3, MODIFY_LDT_CONTENTS_CODE, DIFF_CODE, 0xffff);
+    add_segment(SEL_DATA16 >> 3, MODIFY_LDT_CONTENTS_DATA, DIFF_DATA, LIMIT_DATA16);
+    add_segment(SEL_STACK16 >> 3, MODIFY_LDT_CONTENTS_DATA, DIFF_DATA, LIMIT_STACK16);
+    add_segment(SEL_DOWN16 >> 3, MODIFY_LDT_CONTENTS_STACK, DIFF_DATA, LIMIT_DOWN16);
 }
 
 static void store_frame_fpu(const struct diff_xsave *frame) {
@@ -172,7 +194,8 @@ static void load_registers(const struct diff_case *k) {
     s->fs_base = k->in.fs_base;
     s->gs_base = k->in.gs_base;
     s->far_ip = (uint32_t)k->in.rip;
-    s->far_sel = SEL_CODE32;
+    s->far_sel = diff_code_selector(k->mode);
+    s->ss = k->in.sel[SEG_SS];
     s->sel[0] = k->in.sel[SEG_ES];
     s->sel[1] = k->in.sel[SEG_DS];
     s->sel[2] = k->in.sel[SEG_FS];
@@ -182,7 +205,6 @@ static void load_registers(const struct diff_case *k) {
 static void store_registers(void) {
     const struct native_state *s = STATE;
     struct diff_regs *out = &result->out;
-    uint32_t ss;
 
     out->x = s->out_x;
     memcpy(out->gpr, s->out_gpr, sizeof(out->gpr));
@@ -195,8 +217,7 @@ static void store_registers(void) {
     out->sel[SEG_FS] = s->out_sel[2];
     out->sel[SEG_GS] = s->out_sel[3];
     out->sel[SEG_CS] = SEL_CODE64;
-    __asm__ volatile("mov %%ss, %0" : "=r"(ss));
-    out->sel[SEG_SS] = (uint16_t)ss;
+    out->sel[SEG_SS] = s->out_ss;
     result->vector = DIFF_COMPLETED;
 }
 
@@ -228,6 +249,7 @@ static _Noreturn void child_main(int in, int out) {
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     map_everything();
+    build_ldt();
     __asm__ volatile("rdfsbase %0" : "=r"(base));
     STATE->host_fs = base;
     current = ~0u;

@@ -29,7 +29,7 @@ struct native_state { /* at DIFF_STUB + one page; the offsets stand in native_as
     uint32_t far_ip;
     uint16_t far_sel;
     uint8_t pad1[10];
-    uint16_t sel[4];
+    uint16_t sel[4], ss, out_ss;
     uint8_t stack[0x1000] __attribute__((aligned(64)));
 };
 

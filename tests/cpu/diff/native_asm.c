@@ -50,6 +50,8 @@ __asm__(
     "    mov %ax, " STATE "0x93c(%rip)\n"
     "    mov %gs, %eax\n"
     "    mov %ax, " STATE "0x93e(%rip)\n"
+    "    mov %ss, %eax\n"
+    "    mov %ax, " STATE "0x97a(%rip)\n"
     "    mov " STATE "0x948(%rip), %rax\n"
     "    wrfsbase %rax\n"
     "    mov $7, %eax\n"
@@ -57,6 +59,8 @@ __asm__(
     "    xsave64 " STATE "0x400(%rip)\n"
     "    xor %eax, %eax\n"
     "native_leave:\n"
+    "    mov $0x2b, %ecx\n"
+    "    mov %ecx, %ss\n"
     "    fninit\n"
     "    movl $0x1f80, " STATE "0x958(%rip)\n"
     "    ldmxcsr " STATE "0x958(%rip)\n"
@@ -99,6 +103,8 @@ __asm__(
     "    mov %eax, %fs\n"
     "    movw " STATE "0x976(%rip), %ax\n"
     "    mov %eax, %gs\n"
+    "    movw " STATE "0x978(%rip), %ax\n"
+    "    mov %eax, %ss\n"
     "    mov $7, %eax\n"
     "    xor %edx, %edx\n"
     "    xrstor64 " STATE "0(%rip)\n"
@@ -144,5 +150,6 @@ _Static_assert(offsetof(struct native_state, out_x) == 0x400 &&
                    offsetof(struct native_state, host_sp) == 0x940 &&
                    offsetof(struct native_state, on_signal) == 0x950 &&
                    offsetof(struct native_state, far_ip) == 0x960 &&
-                   offsetof(struct native_state, sel) == 0x970,
+                   offsetof(struct native_state, sel) == 0x970 &&
+                   offsetof(struct native_state, ss) == 0x978,
                "the offsets in the machine code above");

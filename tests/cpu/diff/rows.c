@@ -16,7 +16,7 @@ struct row_set {
 };
 
 struct row_book {
-    struct row_set *set[2]; /* 64-bit, 32-bit */
+    struct row_set *set[DIFF_MODES];
 };
 
 static const uint8_t vex_pp[4] = {0, 0x66, 0xf3, 0xf2};
@@ -62,7 +62,7 @@ static void note(struct row_book *book, const struct row_template *t, unsigned m
     bytes[n] = t->modrm;
     if (insn_decode(&in, bytes, 15, mode) <= 0)
         return;
-    set = &book->set[mode == 4][in.row - insn_rows];
+    set = &book->set[diff_mode_index(mode)][in.row - insn_rows];
     set->seen++;
     if (set->seen <= TEMPLATES_PER_ROW)
         set->template[set->seen - 1] = *t;
@@ -95,7 +95,7 @@ static void note_map(struct row_book *book, unsigned mode, bool vex, unsigned ma
                                      .rexb = v >> 4 & 1,
                                      .vvvv = v & 32 ? 3 : 0};
             bool escape = !map && (opcode == 0x0f || (opcode & 0xfe) == 0xc4) && mode == 8;
-            if (escape || (vex ? t.rexb : t.l || t.vvvv) || (!vex && mode == 4 && (t.w || t.rexb)))
+            if (escape || (vex ? t.rexb : t.l || t.vvvv) || (!vex && mode != 8 && (t.w || t.rexb)))
                 continue;
             note_modrms(book, &t, mode, r);
         }
@@ -105,8 +105,8 @@ struct row_book *row_book_new(void) {
     struct row_book *book = calloc(1, sizeof(*book));
     struct rng r = rng_seed(1);
 
-    for (unsigned m = 0; m < 2; m++) {
-        unsigned mode = m ? 4 : 8;
+    for (unsigned m = 0; m < DIFF_MODES; m++) {
+        unsigned mode = 8u >> m;
         book->set[m] = calloc(insn_row_count, sizeof(*book->set[m]));
         for (unsigned map = 0; map < 4; map++)
             note_map(book, mode, false, map, &r);
@@ -117,18 +117,18 @@ struct row_book *row_book_new(void) {
 }
 
 void row_book_free(struct row_book *book) {
-    free(book->set[0]);
-    free(book->set[1]);
+    for (unsigned m = 0; m < DIFF_MODES; m++)
+        free(book->set[m]);
     free(book);
 }
 
 bool row_exists(const struct row_book *book, unsigned row, unsigned mode) {
-    return book->set[mode == 4][row].seen > 0;
+    return book->set[diff_mode_index(mode)][row].seen > 0;
 }
 
 const struct row_template *row_pick(const struct row_book *book, unsigned row, unsigned mode,
                                     struct rng *r) {
-    const struct row_set *set = &book->set[mode == 4][row];
+    const struct row_set *set = &book->set[diff_mode_index(mode)][row];
 
     return &set->template[rng_below(r,
                                     set->seen < TEMPLATES_PER_ROW ? set->seen : TEMPLATES_PER_ROW)];

@@ -123,9 +123,10 @@
 #define ALU_ALL(name)   INT_EACH_SIZE(ALU_LOCKED, name) INT_EACH_SIZE(ALU_HANDLERS, name)
 
 ALU_PLAIN(add)
-ALU_PLAIN(or) ALU_PLAIN(and) ALU_PLAIN(sub) ALU_PLAIN(xor) ALU_PLAIN(cmp) ALU_PLAIN(test)
-    ALU_CARRY(adc) ALU_CARRY(sbb) ALU_ALL(add) ALU_ALL(or) ALU_ALL(adc) ALU_ALL(sbb) ALU_ALL(and)
-        ALU_ALL(sub) ALU_ALL(xor) INT_EACH_SIZE(ALU_COMPARE_HANDLERS, cmp)
+ALU_PLAIN(or)
+ALU_PLAIN(and) ALU_PLAIN(sub) ALU_PLAIN(xor) ALU_PLAIN(cmp) ALU_PLAIN(test) ALU_CARRY(adc)
+    ALU_CARRY(sbb) ALU_ALL(add) ALU_ALL(or) ALU_ALL(adc) ALU_ALL(sbb) ALU_ALL(and) ALU_ALL(sub)
+        ALU_ALL(xor) INT_EACH_SIZE(ALU_COMPARE_HANDLERS, cmp)
             INT_EACH_SIZE(ALU_COMPARE_HANDLERS, test)
 
                 static ref_fn *const add_fn[INT_FORMS][4] = ALU_FORMS(add);

@@ -2,21 +2,20 @@
 /*
  * Near control flow: Jcc JMP CALL RET LOOPcc JrCXZ. Source: SDM vol. 2.
  *
- * Direct branches name their successor through the block's links; the loop fills a link the first time
- * and only inside one page. o->imm is the target relative to the start of the block.
+ * Direct branches name their successor through the block's links; the loop fills a link the first
+ * time and only inside one page. o->imm is the target relative to the start of the block.
  */
 #include "cpu/soft/ref/int_ops.h"
 
-static inline void go(struct ref *c, uint64_t rip, unsigned taken)
-{
+static inline void go(struct ref *c, uint64_t rip, unsigned taken) {
     c->rip = rip;
     c->link = &c->block->link[taken];
     c->next = c->block->link[taken];
 }
 
-/* 16- and 32-bit code: the instruction pointer wraps at the operand size, and must stay in the limit. */
-static uint64_t narrow(struct ref *c, const struct ref_op *o, uint64_t rip)
-{
+/* 16- and 32-bit code: the instruction pointer wraps at the operand size, and must stay in the
+ * limit. */
+static uint64_t narrow(struct ref *c, const struct ref_op *o, uint64_t rip) {
     rip = o->size == 2 ? (uint16_t)rip : (uint32_t)rip;
     if (rip > c->s.seg[SEG_CS].limit)
         ref_raise_error(c, o, X86_GP, 0);
@@ -24,8 +23,7 @@ static uint64_t narrow(struct ref *c, const struct ref_op *o, uint64_t rip)
 }
 
 /* Past the instruction, in code of any size. */
-static uint64_t after(const struct ref *c, const struct ref_op *o)
-{
+static uint64_t after(const struct ref *c, const struct ref_op *o) {
     uint64_t rip = ref_next_rip(c, o);
 
     if ((c->mode & REF_MODE_CODE) == 2)
@@ -33,27 +31,23 @@ static uint64_t after(const struct ref *c, const struct ref_op *o)
     return (c->mode & REF_MODE_CODE) ? (uint32_t)rip : (uint16_t)rip;
 }
 
-static void check_target(struct ref *c, const struct ref_op *o, uint64_t rip)
-{
+static void check_target(struct ref *c, const struct ref_op *o, uint64_t rip) {
     if ((int64_t)(rip << 16) >> 16 != (int64_t)rip)
         ref_raise_error(c, o, X86_GP, 0);
 }
 
 #define JCC(cc, expr)                                                                              \
-    INT_HANDLER(j_##cc)                                                                             \
-    {                                                                                              \
+    INT_HANDLER(j_##cc) {                                                                          \
         uint32_t f = c->af;                                                                        \
         bool t = expr;                                                                             \
         go(c, c->r[REF_PC] + (t ? o->imm : o->off + (uint64_t)o->len), t);                         \
     }                                                                                              \
-    INT_HANDLER(jn_##cc)                                                                            \
-    {                                                                                              \
+    INT_HANDLER(jn_##cc) {                                                                         \
         uint32_t f = c->af;                                                                        \
         bool t = !(expr);                                                                          \
         go(c, c->r[REF_PC] + (t ? o->imm : o->off + (uint64_t)o->len), t);                         \
     }                                                                                              \
-    INT_HANDLER(legacy_j##cc)                                                                      \
-    {                                                                                              \
+    INT_HANDLER(legacy_j##cc) {                                                                    \
         uint32_t f = c->af;                                                                        \
         bool t = (expr) != 0;                                                                      \
         t ^= o->aux & 1;                                                                           \
@@ -66,18 +60,11 @@ static ref_fn *const jcc_fn[16] = {j_0, jn_0, j_2,  jn_2,  j_4,  jn_4,  j_6,  jn
 static ref_fn *const legacy_jcc_fn[8] = {legacy_j0, legacy_j2,  legacy_j4,  legacy_j6,
                                          legacy_j8, legacy_j10, legacy_j12, legacy_j14};
 
-INT_HANDLER(jmp_direct)
-{
-    go(c, c->r[REF_PC] + o->imm, 1);
-}
-INT_HANDLER(legacy_jmp_direct)
-{
-    go(c, narrow(c, o, c->r[REF_PC] + o->imm), 1);
-}
+INT_HANDLER(jmp_direct) { go(c, c->r[REF_PC] + o->imm, 1); }
+INT_HANDLER(legacy_jmp_direct) { go(c, narrow(c, o, c->r[REF_PC] + o->imm), 1); }
 
 /* Operand of an indirect branch: register o->dst, or memory when o->aux is set. */
-static uint64_t indirect_operand(struct ref *c, const struct ref_op *o)
-{
+static uint64_t indirect_operand(struct ref *c, const struct ref_op *o) {
     uint64_t t;
 
     if (!o->aux)
@@ -91,8 +78,7 @@ static uint64_t indirect_operand(struct ref *c, const struct ref_op *o)
     return t;
 }
 
-static uint64_t indirect_target(struct ref *c, const struct ref_op *o)
-{
+static uint64_t indirect_target(struct ref *c, const struct ref_op *o) {
     uint64_t t = indirect_operand(c, o);
 
     if ((c->mode & REF_MODE_CODE) != 2)
@@ -101,22 +87,19 @@ static uint64_t indirect_target(struct ref *c, const struct ref_op *o)
     return t;
 }
 
-INT_HANDLER(jmp_indirect)
-{
-    ref_goto(c, indirect_target(c, o));
-}
+INT_HANDLER(jmp_indirect) { ref_goto(c, indirect_target(c, o)); }
 
-INT_HANDLER(call_direct)
-{
+INT_HANDLER(call_direct) {
     uint64_t sp = c->r[X86_RSP] - 8;
 
-    ref_store64(c, o, sp, c->r[REF_PC] + o->off + o->len); /* before the target is looked at, as processors do */
+    ref_store64(c, o, sp,
+                c->r[REF_PC] + o->off +
+                    o->len); /* before the target is looked at, as processors do */
     check_target(c, o, c->r[REF_PC] + o->imm);
     c->r[X86_RSP] = sp;
     go(c, c->r[REF_PC] + o->imm, 1);
 }
-INT_HANDLER(call_indirect)
-{
+INT_HANDLER(call_indirect) {
     uint64_t t = indirect_operand(c, o), sp = c->r[X86_RSP] - 8;
 
     int_check_stack(c, o, sp);
@@ -125,31 +108,27 @@ INT_HANDLER(call_indirect)
     c->r[X86_RSP] = sp;
     ref_goto(c, t);
 }
-INT_HANDLER(legacy_call_direct)
-{
+INT_HANDLER(legacy_call_direct) {
     uint64_t t = narrow(c, o, c->r[REF_PC] + o->imm);
 
     int_push(c, o, o->size, after(c, o));
     go(c, t, 1);
 }
-INT_HANDLER(legacy_call_indirect)
-{
+INT_HANDLER(legacy_call_indirect) {
     uint64_t t = indirect_target(c, o);
 
     int_push(c, o, o->size, after(c, o));
     ref_goto(c, t);
 }
 
-INT_HANDLER(ret)
-{
+INT_HANDLER(ret) {
     uint64_t t = ref_load64(c, o, c->r[X86_RSP]);
 
     check_target(c, o, t);
     c->r[X86_RSP] += 8 + o->imm;
     ref_goto(c, t);
 }
-INT_HANDLER(legacy_ret)
-{
+INT_HANDLER(legacy_ret) {
     uint64_t sp = int_stack_pointer(c);
     uint64_t lin = ref_seg_lin(c, o, SEG_SS, sp, o->size, false);
     uint64_t t = narrow(c, o, o->size == 2 ? ref_load16(c, o, lin) : ref_load32(c, o, lin));
@@ -158,9 +137,9 @@ INT_HANDLER(legacy_ret)
     ref_goto(c, t);
 }
 
-/* LOOP, LOOPE, LOOPNE, JrCXZ: counter of address size. o->aux: 0 LOOPNE, 1 LOOPE, 2 LOOP, 3 JrCXZ. */
-INT_HANDLER(loop)
-{
+/* LOOP, LOOPE, LOOPNE, JrCXZ: counter of address size. o->aux: 0 LOOPNE, 1 LOOPE, 2 LOOP, 3 JrCXZ.
+ */
+INT_HANDLER(loop) {
     unsigned width = o->eaf & REF_EA_16 ? 2 : o->eaf & REF_EA_32 ? 4 : 8;
     uint64_t mask = width == 8 ? ~0ull : width == 4 ? 0xffffffff : 0xffff;
     uint64_t n = (c->r[X86_RCX] - (o->aux != 3)) & mask, target = c->r[REF_PC] + o->imm;
@@ -174,16 +153,14 @@ INT_HANDLER(loop)
     go(c, t ? target : after(c, o), t);
 }
 
-static bool bind_loop(const struct insn *in, struct ref_op *o)
-{
+static bool bind_loop(const struct insn *in, struct ref_op *o) {
     o->aux = in->opcode & 3;
     o->eaf = in->adsize == 2 ? REF_EA_16 : in->adsize == 4 ? REF_EA_32 : 0;
     o->fn = loop;
     return true;
 }
 
-static bool bind_indirect(struct ref *c, const struct insn *in, struct ref_op *o, ref_fn *fn)
-{
+static bool bind_indirect(struct ref *c, const struct insn *in, struct ref_op *o, ref_fn *fn) {
     o->aux = in->mem;
     o->dst = in->rm;
     o->seg = SEG_SS; /* of a CALL's push */
@@ -193,8 +170,7 @@ static bool bind_indirect(struct ref *c, const struct insn *in, struct ref_op *o
     return true;
 }
 
-bool int_bind_flow(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool int_bind_flow(struct ref *c, const struct insn *in, struct ref_op *o) {
     bool wide = in->mode == 8, direct = in->row->id == INSN_JCC || in->imm_len;
 
     o->size = in->opsize;
@@ -223,7 +199,11 @@ bool int_bind_flow(struct ref *c, const struct insn *in, struct ref_op *o)
     case INSN_LOOP:
     case INSN_LOOPE:
     case INSN_LOOPNE:
-    case INSN_JCXZ: return bind_loop(in, o);
-    default: o->size = 0; o->imm = 0; return false;
+    case INSN_JCXZ:
+        return bind_loop(in, o);
+    default:
+        o->size = 0;
+        o->imm = 0;
+        return false;
     }
 }

@@ -1,32 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* PUSH POP PUSHA POPA ENTER LEAVE. Source: SDM vol. 2; the stack pointer moves only after the access succeeded. */
+/* PUSH POP PUSHA POPA ENTER LEAVE. Source: SDM vol. 2; the stack pointer moves only after the
+ * access succeeded. */
 #include "cpu/soft/ref/int_ops.h"
 
-uint64_t int_stack_pointer(const struct ref *c)
-{
+uint64_t int_stack_pointer(const struct ref *c) {
     switch (c->mode >> 2 & 3) {
-    case 0: return (uint16_t)c->r[X86_RSP];
-    case 1: return (uint32_t)c->r[X86_RSP];
-    default: return c->r[X86_RSP];
+    case 0:
+        return (uint16_t)c->r[X86_RSP];
+    case 1:
+        return (uint32_t)c->r[X86_RSP];
+    default:
+        return c->r[X86_RSP];
     }
 }
 
-void int_set_stack_pointer(struct ref *c, uint64_t sp)
-{
+void int_set_stack_pointer(struct ref *c, uint64_t sp) {
     ref_set_reg(c, X86_RSP, 2u << (c->mode >> 2 & 3), sp);
 }
 
-static uint64_t wrap_sp(const struct ref *c, uint64_t sp)
-{
+static uint64_t wrap_sp(const struct ref *c, uint64_t sp) {
     switch (c->mode >> 2 & 3) {
-    case 0: return (uint16_t)sp;
-    case 1: return (uint32_t)sp;
-    default: return sp;
+    case 0:
+        return (uint16_t)sp;
+    case 1:
+        return (uint32_t)sp;
+    default:
+        return sp;
     }
 }
 
-static void store_sized(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, uint64_t v)
-{
+static void store_sized(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
+                        uint64_t v) {
     if (size == 8)
         ref_store64(c, o, lin, v);
     else if (size == 4)
@@ -35,21 +39,20 @@ static void store_sized(struct ref *c, const struct ref_op *o, uint64_t lin, uns
         ref_store16(c, o, lin, (uint16_t)v);
 }
 
-static uint64_t load_sized(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size)
-{
-    return size == 8 ? ref_load64(c, o, lin) : size == 4 ? ref_load32(c, o, lin) : ref_load16(c, o, lin);
+static uint64_t load_sized(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
+    return size == 8   ? ref_load64(c, o, lin)
+           : size == 4 ? ref_load32(c, o, lin)
+                       : ref_load16(c, o, lin);
 }
 
-void int_push(struct ref *c, const struct ref_op *o, unsigned size, uint64_t value)
-{
+void int_push(struct ref *c, const struct ref_op *o, unsigned size, uint64_t value) {
     uint64_t sp = wrap_sp(c, int_stack_pointer(c) - size);
 
     store_sized(c, o, ref_seg_lin(c, o, SEG_SS, sp, size, true), size, value);
     int_set_stack_pointer(c, sp);
 }
 
-uint64_t int_pop(struct ref *c, const struct ref_op *o, unsigned size)
-{
+uint64_t int_pop(struct ref *c, const struct ref_op *o, unsigned size) {
     uint64_t sp = int_stack_pointer(c);
     uint64_t v = load_sized(c, o, ref_seg_lin(c, o, SEG_SS, sp, size, false), size);
 
@@ -59,24 +62,21 @@ uint64_t int_pop(struct ref *c, const struct ref_op *o, unsigned size)
 
 /* ---- 64-bit mode, 8 bytes: the common ones ---- */
 
-INT_HANDLER(push_r64)
-{
+INT_HANDLER(push_r64) {
     uint64_t sp = c->r[X86_RSP] - 8;
 
     ref_store64(c, o, sp, c->r[o->src]);
     c->r[X86_RSP] = sp;
     REF_NEXT(c, o);
 }
-INT_HANDLER(push_i64)
-{
+INT_HANDLER(push_i64) {
     uint64_t sp = c->r[X86_RSP] - 8;
 
     ref_store64(c, o, sp, o->imm);
     c->r[X86_RSP] = sp;
     REF_NEXT(c, o);
 }
-INT_HANDLER(push_m64)
-{
+INT_HANDLER(push_m64) {
     uint64_t v = ref_load64(c, o, ref_lin(c, o, 8, false)), sp = c->r[X86_RSP] - 8;
 
     int_check_stack(c, o, sp);
@@ -84,16 +84,14 @@ INT_HANDLER(push_m64)
     c->r[X86_RSP] = sp;
     REF_NEXT(c, o);
 }
-INT_HANDLER(pop_r64)
-{
+INT_HANDLER(pop_r64) {
     uint64_t v = ref_load64(c, o, c->r[X86_RSP]);
 
     c->r[X86_RSP] += 8;
     c->r[o->dst] = v;
     REF_NEXT(c, o);
 }
-INT_HANDLER(leave64)
-{
+INT_HANDLER(leave64) {
     uint64_t v = ref_load64(c, o, c->r[X86_RBP]);
 
     c->r[X86_RSP] = c->r[X86_RBP] + 8;
@@ -103,34 +101,30 @@ INT_HANDLER(leave64)
 
 /* ---- any size, any mode ---- */
 
-INT_HANDLER(push_r)
-{
+INT_HANDLER(push_r) {
     int_push(c, o, o->size, c->r[o->src]);
     REF_NEXT(c, o);
 }
-INT_HANDLER(push_i)
-{
+INT_HANDLER(push_i) {
     int_push(c, o, o->size, o->imm);
     REF_NEXT(c, o);
 }
-INT_HANDLER(push_m)
-{
+INT_HANDLER(push_m) {
     uint64_t v = load_sized(c, o, ref_lin(c, o, o->size, false), o->size);
 
     int_check_stack(c, o, c->r[X86_RSP] - o->size);
     int_push(c, o, o->size, v);
     REF_NEXT(c, o);
 }
-INT_HANDLER(pop_r)
-{
+INT_HANDLER(pop_r) {
     uint64_t v = int_pop(c, o, o->size);
 
     ref_set_reg(c, o->dst, o->size, v);
     REF_NEXT(c, o);
 }
-/* POP to memory: an address based on rSP uses the incremented value, and a fault leaves rSP alone. */
-INT_HANDLER(pop_m)
-{
+/* POP to memory: an address based on rSP uses the incremented value, and a fault leaves rSP alone.
+ */
+INT_HANDLER(pop_m) {
     uint64_t old = c->r[X86_RSP], popped, v, lin;
 
     int_check_stack(c, o, old);
@@ -148,8 +142,7 @@ INT_HANDLER(pop_m)
     REF_NEXT(c, o);
 }
 
-INT_HANDLER(leave)
-{
+INT_HANDLER(leave) {
     uint64_t sp = wrap_sp(c, c->r[X86_RBP]);
     uint64_t v = load_sized(c, o, ref_seg_lin(c, o, SEG_SS, sp, o->size, false), o->size);
 
@@ -185,8 +178,7 @@ INT_HANDLER(enter) /* o->imm: frame size, o->aux: level */
     REF_NEXT(c, o);
 }
 
-INT_HANDLER(pusha)
-{
+INT_HANDLER(pusha) {
     uint64_t sp = int_stack_pointer(c), top = wrap_sp(c, sp - 8u * o->size);
 
     for (unsigned i = 8; i-- > 0;) { /* rAX first, rDI is lowest */
@@ -197,11 +189,11 @@ INT_HANDLER(pusha)
     REF_NEXT(c, o);
 }
 
-INT_HANDLER(popa)
-{
+INT_HANDLER(popa) {
     uint64_t sp = int_stack_pointer(c);
 
-    for (unsigned i = 0; i < 8; i++) { /* one by one: a fault keeps what came before, and POPA starts again */
+    for (unsigned i = 0; i < 8;
+         i++) { /* one by one: a fault keeps what came before, and POPA starts again */
         uint64_t at = wrap_sp(c, sp + (uint64_t)i * o->size);
         uint64_t v = load_sized(c, o, ref_seg_lin(c, o, SEG_SS, at, o->size, false), o->size);
         if (7 - i != X86_RSP)
@@ -211,8 +203,7 @@ INT_HANDLER(popa)
     REF_NEXT(c, o);
 }
 
-static bool bind_push(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+static bool bind_push(struct ref *c, const struct insn *in, struct ref_op *o) {
     struct operand s;
     bool fast = in->mode == 8 && in->opsize == 8;
 
@@ -233,8 +224,7 @@ static bool bind_push(struct ref *c, const struct insn *in, struct ref_op *o)
     return true;
 }
 
-static bool bind_pop(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+static bool bind_pop(struct ref *c, const struct insn *in, struct ref_op *o) {
     struct operand d;
 
     insn_operand(in, 0, &d);
@@ -251,21 +241,29 @@ static bool bind_pop(struct ref *c, const struct insn *in, struct ref_op *o)
     return true;
 }
 
-bool int_bind_stack(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool int_bind_stack(struct ref *c, const struct insn *in, struct ref_op *o) {
     o->seg = SEG_SS;
     o->size = in->opsize;
     switch (in->row->id) {
-    case INSN_PUSH: return bind_push(c, in, o);
-    case INSN_POP: return bind_pop(c, in, o);
-    case INSN_PUSHA: o->fn = pusha; return true;
-    case INSN_POPA: o->fn = popa; return true;
-    case INSN_LEAVE: o->fn = in->mode == 8 && in->opsize == 8 ? leave64 : leave; return true;
+    case INSN_PUSH:
+        return bind_push(c, in, o);
+    case INSN_POP:
+        return bind_pop(c, in, o);
+    case INSN_PUSHA:
+        o->fn = pusha;
+        return true;
+    case INSN_POPA:
+        o->fn = popa;
+        return true;
+    case INSN_LEAVE:
+        o->fn = in->mode == 8 && in->opsize == 8 ? leave64 : leave;
+        return true;
     case INSN_ENTER:
         o->imm = (uint16_t)in->imm;
         o->aux = in->imm2 & 31;
         o->fn = enter;
         return true;
-    default: return false;
+    default:
+        return false;
     }
 }

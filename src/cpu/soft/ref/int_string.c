@@ -4,8 +4,9 @@
  * Source: SDM vol. 2 (MOVS STOS LODS SCAS CMPS INS OUTS IN OUT), vol. 1 7.3.9.
  *
  * Theory of operation: registers are updated after every element, so a fault or an interrupt in the
- * middle restarts exactly. Forward REP MOVS and REP STOS work on whole runs inside one page when the TLB
- * has both pages (16 % of all REP iterations of a Debian boot are such); everything else goes by elements.
+ * middle restarts exactly. Forward REP MOVS and REP STOS work on whole runs inside one page when
+ * the TLB has both pages (16 % of all REP iterations of a Debian boot are such); everything else
+ * goes by elements.
  */
 #include "cpu/soft/ref/int_ops.h"
 
@@ -15,55 +16,59 @@ enum { REP_NONE, REP_E, REP_NE }; /* o->aux */
 /* One element of one instruction; false when REP must end (SCAS, CMPS). */
 typedef bool element_fn(struct ref *c, const struct ref_op *o);
 
-static uint64_t address_mask(const struct ref_op *o)
-{
+static uint64_t address_mask(const struct ref_op *o) {
     return o->eaf & REF_EA_16 ? 0xffff : o->eaf & REF_EA_32 ? 0xffffffff : ~0ull;
 }
 
-static unsigned address_size(const struct ref_op *o)
-{
+static unsigned address_size(const struct ref_op *o) {
     return o->eaf & REF_EA_16 ? 2 : o->eaf & REF_EA_32 ? 4 : 8;
 }
 
-static uint64_t source(struct ref *c, const struct ref_op *o)
-{
+static uint64_t source(struct ref *c, const struct ref_op *o) {
     return ref_seg_lin(c, o, o->seg, c->r[X86_RSI] & address_mask(o), o->size, false);
 }
 
-static uint64_t destination(struct ref *c, const struct ref_op *o, bool write)
-{
+static uint64_t destination(struct ref *c, const struct ref_op *o, bool write) {
     return ref_seg_lin(c, o, SEG_ES, c->r[X86_RDI] & address_mask(o), o->size, write);
 }
 
-static void advance(struct ref *c, const struct ref_op *o, unsigned reg, uint64_t elements)
-{
+static void advance(struct ref *c, const struct ref_op *o, unsigned reg, uint64_t elements) {
     uint64_t by = elements * o->size;
 
     ref_set_reg(c, reg, address_size(o), c->fl & X86_FLAG_DF ? c->r[reg] - by : c->r[reg] + by);
 }
 
-static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin)
-{
+static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin) {
     switch (o->size) {
-    case 1: return ref_load8(c, o, lin);
-    case 2: return ref_load16(c, o, lin);
-    case 4: return ref_load32(c, o, lin);
-    default: return ref_load64(c, o, lin);
+    case 1:
+        return ref_load8(c, o, lin);
+    case 2:
+        return ref_load16(c, o, lin);
+    case 4:
+        return ref_load32(c, o, lin);
+    default:
+        return ref_load64(c, o, lin);
     }
 }
 
-static void store_element(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t v)
-{
+static void store_element(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t v) {
     switch (o->size) {
-    case 1: ref_store8(c, o, lin, (uint8_t)v); break;
-    case 2: ref_store16(c, o, lin, (uint16_t)v); break;
-    case 4: ref_store32(c, o, lin, (uint32_t)v); break;
-    default: ref_store64(c, o, lin, v); break;
+    case 1:
+        ref_store8(c, o, lin, (uint8_t)v);
+        break;
+    case 2:
+        ref_store16(c, o, lin, (uint16_t)v);
+        break;
+    case 4:
+        ref_store32(c, o, lin, (uint32_t)v);
+        break;
+    default:
+        ref_store64(c, o, lin, v);
+        break;
     }
 }
 
-static void compare_flags(struct ref *c, unsigned size, uint64_t a, uint64_t b)
-{
+static void compare_flags(struct ref *c, unsigned size, uint64_t a, uint64_t b) {
     uint32_t f;
 
     if (size == 8)
@@ -79,8 +84,7 @@ static void compare_flags(struct ref *c, unsigned size, uint64_t a, uint64_t b)
 
 /* ---- elements ---- */
 
-static bool movs_one(struct ref *c, const struct ref_op *o)
-{
+static bool movs_one(struct ref *c, const struct ref_op *o) {
     uint64_t v = load_element(c, o, source(c, o));
 
     store_element(c, o, destination(c, o, true), v);
@@ -89,15 +93,13 @@ static bool movs_one(struct ref *c, const struct ref_op *o)
     return true;
 }
 
-static bool stos_one(struct ref *c, const struct ref_op *o)
-{
+static bool stos_one(struct ref *c, const struct ref_op *o) {
     store_element(c, o, destination(c, o, true), c->r[X86_RAX]);
     advance(c, o, X86_RDI, 1);
     return true;
 }
 
-static bool lods_one(struct ref *c, const struct ref_op *o)
-{
+static bool lods_one(struct ref *c, const struct ref_op *o) {
     uint64_t v = load_element(c, o, source(c, o));
 
     if (o->size == 1)
@@ -108,15 +110,13 @@ static bool lods_one(struct ref *c, const struct ref_op *o)
     return true;
 }
 
-static bool repeats(const struct ref *c, const struct ref_op *o)
-{
+static bool repeats(const struct ref *c, const struct ref_op *o) {
     bool zf = c->af & 0x4000;
 
     return o->aux == REP_NE ? !zf : zf;
 }
 
-static bool scas_one(struct ref *c, const struct ref_op *o)
-{
+static bool scas_one(struct ref *c, const struct ref_op *o) {
     uint64_t v = load_element(c, o, destination(c, o, false));
 
     compare_flags(c, o->size, c->r[X86_RAX], v);
@@ -124,9 +124,9 @@ static bool scas_one(struct ref *c, const struct ref_op *o)
     return repeats(c, o);
 }
 
-static bool cmps_one(struct ref *c, const struct ref_op *o)
-{
-    uint64_t b = load_element(c, o, destination(c, o, false)); /* first: it tells which operand faults */
+static bool cmps_one(struct ref *c, const struct ref_op *o) {
+    uint64_t b =
+        load_element(c, o, destination(c, o, false)); /* first: it tells which operand faults */
     uint64_t a = load_element(c, o, source(c, o));
 
     compare_flags(c, o->size, a, b);
@@ -135,24 +135,22 @@ static bool cmps_one(struct ref *c, const struct ref_op *o)
     return repeats(c, o);
 }
 
-static uint64_t port_in(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size)
-{
+static uint64_t port_in(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
     ref_check_io(c, o, port, size);
     return bus->io_read(bus->opaque, true, port, size);
 }
 
-static void port_out(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size, uint64_t v)
-{
+static void port_out(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size,
+                     uint64_t v) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
     ref_check_io(c, o, port, size);
     bus->io_write(bus->opaque, true, port, size, v);
 }
 
-static bool ins_one(struct ref *c, const struct ref_op *o)
-{
+static bool ins_one(struct ref *c, const struct ref_op *o) {
     uint16_t port = (uint16_t)c->r[X86_RDX];
     uint64_t lin;
 
@@ -164,8 +162,7 @@ static bool ins_one(struct ref *c, const struct ref_op *o)
     return true;
 }
 
-static bool outs_one(struct ref *c, const struct ref_op *o)
-{
+static bool outs_one(struct ref *c, const struct ref_op *o) {
     uint16_t port = (uint16_t)c->r[X86_RDX];
     uint64_t v;
 
@@ -178,9 +175,10 @@ static bool outs_one(struct ref *c, const struct ref_op *o)
 
 /* ---- whole runs inside one page ---- */
 
-/* Elements from `reg`'s address to the end of its page and segment, with the host pointer; 0 if not at hand. */
-static uint64_t run_at(struct ref *c, const struct ref_op *o, unsigned seg, unsigned reg, bool write, uint8_t **ret_p)
-{
+/* Elements from `reg`'s address to the end of its page and segment, with the host pointer; 0 if not
+ * at hand. */
+static uint64_t run_at(struct ref *c, const struct ref_op *o, unsigned seg, unsigned reg,
+                       bool write, uint8_t **ret_p) {
     uint64_t offset = c->r[reg] & address_mask(o), lin = offset, bytes;
     const struct x86_segment *g = &c->s.seg[seg];
     const struct ref_tlb_entry *e;
@@ -204,8 +202,7 @@ static uint64_t run_at(struct ref *c, const struct ref_op *o, unsigned seg, unsi
     return bytes / o->size;
 }
 
-static uint64_t movs_run(struct ref *c, const struct ref_op *o, uint64_t n)
-{
+static uint64_t movs_run(struct ref *c, const struct ref_op *o, uint64_t n) {
     uint8_t *s, *d;
     uint64_t k = run_at(c, o, o->seg, X86_RSI, false, &s), m;
 
@@ -221,8 +218,7 @@ static uint64_t movs_run(struct ref *c, const struct ref_op *o, uint64_t n)
     return k;
 }
 
-static uint64_t stos_run(struct ref *c, const struct ref_op *o, uint64_t n)
-{
+static uint64_t stos_run(struct ref *c, const struct ref_op *o, uint64_t n) {
     uint8_t *d;
     uint64_t k = run_at(c, o, SEG_ES, X86_RDI, true, &d), v = c->r[X86_RAX];
 
@@ -238,21 +234,19 @@ static uint64_t stos_run(struct ref *c, const struct ref_op *o, uint64_t n)
 
 /* ---- the loop around them ---- */
 
-static bool interrupted(const struct ref *c)
-{
+static bool interrupted(const struct ref *c) {
     return atomic_load_explicit(&c->attention, memory_order_relaxed) & c->att_mask;
 }
 
-/* Single-stepping traps after every iteration; dropped blocks and interrupts are looked at now and then. */
-static bool must_leave(const struct ref *c, bool look)
-{
+/* Single-stepping traps after every iteration; dropped blocks and interrupts are looked at now and
+ * then. */
+static bool must_leave(const struct ref *c, bool look) {
     return (c->mode & REF_MODE_STEP) || (look && (interrupted(c) || c->block->dead));
 }
 
-/* REP with 32-bit addresses in 64-bit mode cuts RCX before anything else happens; the fast ones cut the
- * addresses too, even for a count of 0. */
-static void cut_registers(struct ref *c, element_fn *one, uint64_t n)
-{
+/* REP with 32-bit addresses in 64-bit mode cuts RCX before anything else happens; the fast ones cut
+ * the addresses too, even for a count of 0. */
+static void cut_registers(struct ref *c, element_fn *one, uint64_t n) {
     c->r[X86_RCX] = n;
     if (one == movs_one)
         c->r[X86_RSI] = (uint32_t)c->r[X86_RSI];
@@ -261,8 +255,7 @@ static void cut_registers(struct ref *c, element_fn *one, uint64_t n)
 }
 
 static void repeat(struct ref *c, const struct ref_op *o, element_fn *one,
-                   uint64_t (*run)(struct ref *, const struct ref_op *, uint64_t))
-{
+                   uint64_t (*run)(struct ref *, const struct ref_op *, uint64_t)) {
     uint64_t n = c->r[X86_RCX] & address_mask(o);
     unsigned steps = 0;
     uint32_t before = c->af;
@@ -291,8 +284,7 @@ static void repeat(struct ref *c, const struct ref_op *o, element_fn *one,
 }
 
 #define STRING_HANDLERS(name, run)                                                                 \
-    INT_HANDLER(name)                                                                              \
-    {                                                                                              \
+    INT_HANDLER(name) {                                                                            \
         name##_one(c, o);                                                                          \
         REF_NEXT(c, o);                                                                            \
     }                                                                                              \
@@ -307,13 +299,11 @@ STRING_HANDLERS(outs, NULL)
 
 /* ---- IN, OUT: o->imm is the port, or o->aux says DX ---- */
 
-static uint16_t port_of(const struct ref *c, const struct ref_op *o)
-{
+static uint16_t port_of(const struct ref *c, const struct ref_op *o) {
     return (uint16_t)(o->aux ? c->r[X86_RDX] : o->imm);
 }
 
-INT_HANDLER(in_port)
-{
+INT_HANDLER(in_port) {
     uint64_t v = port_in(c, o, port_of(c, o), o->size);
 
     if (o->size == 1)
@@ -323,16 +313,15 @@ INT_HANDLER(in_port)
     REF_NEXT(c, o);
 }
 
-INT_HANDLER(out_port)
-{
-    port_out(c, o, port_of(c, o), o->size, o->size == 4 ? (uint32_t)c->r[X86_RAX]
-                                         : o->size == 2 ? (uint16_t)c->r[X86_RAX]
-                                                        : REF_R8(c, 0));
+INT_HANDLER(out_port) {
+    port_out(c, o, port_of(c, o), o->size,
+             o->size == 4   ? (uint32_t)c->r[X86_RAX]
+             : o->size == 2 ? (uint16_t)c->r[X86_RAX]
+                            : REF_R8(c, 0));
     REF_NEXT(c, o);
 }
 
-static bool bind_port(const struct insn *in, struct ref_op *o, ref_fn *fn)
-{
+static bool bind_port(const struct insn *in, struct ref_op *o, ref_fn *fn) {
     unsigned word = in->opsize == 2 ? 2 : 4;
 
     o->size = in->opcode & 1 ? (uint8_t)word : 1;
@@ -342,8 +331,7 @@ static bool bind_port(const struct insn *in, struct ref_op *o, ref_fn *fn)
     return true;
 }
 
-static bool bind_string(const struct insn *in, struct ref_op *o, ref_fn *one, ref_fn *rep)
-{
+static bool bind_string(const struct insn *in, struct ref_op *o, ref_fn *one, ref_fn *rep) {
     bool io = in->row->id == INSN_INS || in->row->id == INSN_OUTS;
     unsigned word = io && in->opsize == 8 ? 4 : in->opsize;
 
@@ -355,18 +343,27 @@ static bool bind_string(const struct insn *in, struct ref_op *o, ref_fn *one, re
     return true;
 }
 
-bool int_bind_string(struct ref *c, const struct insn *in, struct ref_op *o)
-{
+bool int_bind_string(struct ref *c, const struct insn *in, struct ref_op *o) {
     switch (in->row->id) {
-    case INSN_MOVS: return bind_string(in, o, movs, rep_movs);
-    case INSN_STOS: return bind_string(in, o, stos, rep_stos);
-    case INSN_LODS: return bind_string(in, o, lods, rep_lods);
-    case INSN_SCAS: return bind_string(in, o, scas, rep_scas);
-    case INSN_CMPS: return bind_string(in, o, cmps, rep_cmps);
-    case INSN_INS: return bind_string(in, o, ins, rep_ins);
-    case INSN_OUTS: return bind_string(in, o, outs, rep_outs);
-    case INSN_IN: return bind_port(in, o, in_port);
-    case INSN_OUT: return bind_port(in, o, out_port);
-    default: return false;
+    case INSN_MOVS:
+        return bind_string(in, o, movs, rep_movs);
+    case INSN_STOS:
+        return bind_string(in, o, stos, rep_stos);
+    case INSN_LODS:
+        return bind_string(in, o, lods, rep_lods);
+    case INSN_SCAS:
+        return bind_string(in, o, scas, rep_scas);
+    case INSN_CMPS:
+        return bind_string(in, o, cmps, rep_cmps);
+    case INSN_INS:
+        return bind_string(in, o, ins, rep_ins);
+    case INSN_OUTS:
+        return bind_string(in, o, outs, rep_outs);
+    case INSN_IN:
+        return bind_port(in, o, in_port);
+    case INSN_OUT:
+        return bind_port(in, o, out_port);
+    default:
+        return false;
     }
 }

@@ -4,6 +4,8 @@
  * force. Source: Intel SDM vol. 3A 3.4 (segments), 5.2-5.8 (protection), 7.2 (TSS); vol. 2 MOV,
  * "Protected Mode Exceptions".
  */
+#include "cpu/soft/ref/seg.h"
+
 #include "cpu/soft/ref/sys.h"
 
 void sys_fault_sel(struct ref *c, const struct ref_op *o, unsigned vector, uint16_t sel) {
