@@ -252,18 +252,24 @@ static void a_pending_nmi_does_not_survive_a_reset(void **state) {
 
 GUEST32(asleep, SAY('z') HANG);
 
+static size_t output_so_far(struct box *b) {
+    size_t n;
+
+    pthread_mutex_lock(&b->lock);
+    n = b->output_len;
+    pthread_mutex_unlock(&b->lock);
+    return n;
+}
+
 static void a_machine_asleep_can_be_reset_from_outside(void **state) {
     BOX(b, asleep);
 
     alarm(RUN_SECONDS);
     box_start(&b);
     for (unsigned n = 1; n <= 3; n++) {
-        pthread_mutex_lock(&b.lock);
-        while (b.output_len < n) {
-            pthread_mutex_unlock(&b.lock);
+        while (output_so_far(&b) < n)
             loop_step(b.loop, 1);
-            pthread_mutex_lock(&b.lock);
-        }
+        pthread_mutex_lock(&b.lock);
         assert_int_equal(b.resets, n - 1);
         machine_reset(b.machine);
         machine_reset(b.machine); /* twice is once */
@@ -406,7 +412,7 @@ static void a_guest_that_halts_costs_nothing(void **state) {
 
     alarm(RUN_SECONDS);
     box_start(&b);
-    while (!b.output_len)
+    while (!output_so_far(&b))
         loop_step(b.loop, 1);
     nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
     before = cpu_seconds();
