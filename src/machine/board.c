@@ -305,12 +305,24 @@ void board_done(struct board *b) {
     mem_done(&b->mem);
 }
 
+/* The boot processor's APIC passes the 8259s' interrupt on, as firmware leaves it ("virtual wire
+ * mode", MultiProcessor Specification 1.4, 3.6.2.2): a kernel that uses no APIC does not touch it.
+ */
+static void set_virtual_wire(struct board *b) {
+    enum { SVR = 0xf0, LINT0 = 0x350, LINT1 = 0x360 };
+
+    lapic_mmio_write(b->lapic[0], SVR, 0x1ff);
+    lapic_mmio_write(b->lapic[0], LINT0, 0x700); /* ExtINT */
+    lapic_mmio_write(b->lapic[0], LINT1, 0x400); /* NMI */
+}
+
 int board_reset(struct board *b, struct error *err) {
     struct acpi_config acpi = {.cpus = b->cpus, .serial = true};
     int r;
 
     for (unsigned i = 0; i < b->devices; i++)
         device_reset(b->device[i]);
+    set_virtual_wire(b);
     r = pci_bus_assign(b->pci, MAP_PCI_MMIO, MAP_PCI_MMIO_END, MAP_PCI_IO, err);
     return r < 0 ? r : acpi_write(&b->mem, &acpi, err);
 }

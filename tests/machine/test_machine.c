@@ -288,6 +288,10 @@ GUEST32(pit_pic, STACK PICS GATE(0x20, "7f", "pit_pic") LOAD_GATES APIC_ON
         "movl $0x700, 0xfee00350\n" /* LINT0: ExtINT */
         PIT_1_KHZ "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
         "7: inc %ebx\npush %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n");
+/* No word to the APIC: it passes the 8259s' interrupts on as firmware would have set it up. */
+GUEST32(pit_plain, STACK PICS GATE(0x20, "7f", "pit_plain") LOAD_GATES PIT_1_KHZ
+        "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
+        "7: inc %ebx\npush %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n");
 GUEST32(pit_ioapic, STACK OUT8(0x21, 0xff) OUT8(0xa1, 0xff) GATE(0x31, "7f", "pit_ioapic")
                         LOAD_GATES APIC_ON IOAPIC(0x15, 0) IOAPIC(0x14, 0x31) /* pin 2, edge */
         PIT_1_KHZ "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
@@ -319,6 +323,10 @@ static void counts_to_five(const uint8_t *code, const uint8_t *end) {
 
 static void the_pit_wakes_a_halted_processor_through_the_pic(void **state) {
     counts_to_five(pit_pic, pit_pic_end);
+}
+
+static void it_does_so_for_a_kernel_that_knows_no_apic(void **state) {
+    counts_to_five(pit_plain, pit_plain_end);
 }
 
 static void the_pit_wakes_it_through_the_ioapic(void **state) {
@@ -557,6 +565,7 @@ int main(void) {
         cmocka_unit_test(a_pending_nmi_does_not_survive_a_reset),
         cmocka_unit_test(a_machine_asleep_can_be_reset_from_outside),
         cmocka_unit_test(the_pit_wakes_a_halted_processor_through_the_pic),
+        cmocka_unit_test(it_does_so_for_a_kernel_that_knows_no_apic),
         cmocka_unit_test(the_pit_wakes_it_through_the_ioapic),
         cmocka_unit_test(the_local_timer_wakes_it),
         cmocka_unit_test(the_tsc_deadline_wakes_it_and_never_early),
