@@ -142,11 +142,12 @@ class Machine:
 
 
 class Viv(Machine):
-    name = "viv-vm"
+    """viv-vm with one of its CPU backends, which is also the name of its column."""
 
-    def __init__(self, out, options=None):
+    def __init__(self, out, backend):
         super().__init__(out)
-        self.options = options if options is not None else os.environ.get("VIV_OPTIONS", "").split()
+        self.name = backend
+        self.options = ["--cpu", backend, *os.environ.get("VIV_OPTIONS", "").split()]
 
     def argv(self, ram, kernel, initrd, append, disk, readonly):
         return [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append,

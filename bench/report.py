@@ -3,7 +3,7 @@
 import math
 import statistics
 
-PEER, OURS, NATIVE = "QEMU", "viv-vm", "native"
+PEER, NATIVE = "QEMU", "native"
 
 
 def show(value, unit):
@@ -30,15 +30,18 @@ def geomean(values):
 
 
 class Results:
-    def __init__(self, rows, all_rows=None):
-        self.rows, self.all_rows = rows, all_rows or rows
-        self.samples = {}  # (row, machine) -> one value a round
+    """rows: those that are measured; all_rows: those there are; ours: the columns of viv-vm, by backend."""
+
+    def __init__(self, rows, ours, all_rows=None):
+        self.rows, self.ours, self.all_rows = rows, ours, all_rows or rows
+        self.samples = {}  # (row, machine) -> {round: value}
         self.walls = {}  # (row, machine) -> seconds on the wall, one a round
         self.sums = {}  # row -> {machine: set of checksums}
         self.errors = {}  # row -> {machine: text}
+        self.round = 0
 
     def add(self, row, name, value):
-        self.samples.setdefault((row.key, name), []).append(value)
+        self.samples.setdefault((row.key, name), {})[self.round] = value
 
     def wall(self, row, name, seconds):
         self.walls.setdefault((row.key, name), []).append(seconds)
@@ -50,88 +53,68 @@ class Results:
         self.errors.setdefault(row.key, {}).setdefault(name, text)
 
     def values(self, row, name):
-        """The rounds of one cell, without what the handshake around a kernel cost."""
-        values = self.samples.get((row.key, name), [])
+        """Round -> value of one cell, without what the handshake around a kernel cost."""
+        values = self.samples.get((row.key, name), {})
         null = self.samples.get(("null", name)) if row.kind == "kernel" else None
-        cost = statistics.median(null) if null else 0
-        return [max(v - cost, 1e-6) for v in values] if row.kind == "kernel" else values
+        cost = statistics.median(null.values()) if null else 0
+        return {n: max(v - cost, 1e-6) for n, v in values.items()} if row.kind == "kernel" else values
 
     def median(self, row, name):
         values = self.values(row, name)
-        return statistics.median(values) if values else None
+        return statistics.median(values.values()) if values else None
 
-    def void(self, row):
-        """Why a row says nothing, or None."""
-        sums = self.sums.get(row.key, {})
-        if len(set().union(*sums.values())) > 1 if sums else False:
-            told = ", ".join(f"{name} {' or '.join(sorted(s)).strip()[:60]}" for name, s in sums.items())
-            return f"results differ: {told}"
-        for name in (PEER, OURS):
-            if not self.samples.get((row.key, name)):
-                return f"{name}: {self.errors.get(row.key, {}).get(name, 'not measured')}"
-        return None
+    def void(self, row, name):
+        """Why one of our columns says nothing in a row, or None."""
+        sums = {n: s for n, s in self.sums.get(row.key, {}).items() if n in (NATIVE, PEER, name)}
+        if sums and len(set().union(*sums.values())) > 1:
+            return "results differ: " + ", ".join(
+                f"{n} {' or '.join(sorted(s)).strip()[:60]}" for n, s in sums.items())
+        for machine in (PEER, name):
+            if not self.samples.get((row.key, machine)):
+                return f"{machine}: {self.errors.get(row.key, {}).get(machine, 'not measured')}"
+        return None if self.ratios(row, name, trusted=True) else "never both in one round"
 
-    def ratios(self, row):
-        """viv-vm against the peer, round by round."""
-        if self.void(row):
+    def ratios(self, row, name, trusted=False):
+        """Ours against the peer, round by round."""
+        if not trusted and self.void(row, name):
             return []
-        return [ours / peer for peer, ours in zip(self.values(row, PEER), self.values(row, OURS)) if peer > 0]
+        peer, ours = self.values(row, PEER), self.values(row, name)
+        return [ours[n] / peer[n] for n in sorted(ours) if peer.get(n, 0) > 0]
 
-    def ratio(self, row):
-        ratios = self.ratios(row)
+    def ratio(self, row, name):
+        ratios = self.ratios(row, name)
         return statistics.median(ratios) if ratios else None
 
     def against_native(self, row, name):
         native, other = self.median(row, NATIVE), self.median(row, name)
-        return other / native if native and other and not self.void(row) else None
+        return other / native if native and other and not self.void(row, name) else None
 
     # ---- the table ----
 
     def line(self, row):
-        ratios = self.ratios(row)
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if len(ratios) > 1 else "-"
-        slow = self.against_native(row, OURS)
-        return [f"  {row.title}", *(show(self.median(row, n), row.unit) for n in (NATIVE, PEER, OURS)),
-                f"{self.ratio(row):.2f}" if ratios else "void", spread, verdict(self.ratio(row)),
-                f"{slow:.1f}x" if slow else "-"]
+        cells = [f"  {row.title}", *(show(self.median(row, n), row.unit) for n in (NATIVE, PEER, *self.ours))]
+        for name in self.ours:
+            ratios = self.ratios(row, name)
+            half = (max(ratios) - min(ratios)) / 2 / self.ratio(row, name) if len(ratios) > 1 else None
+            cells += [verdict(self.ratio(row, name)) if ratios else "void", "" if half is None else f"±{100 * half:.0f} %"]
+        slow = self.against_native(row, self.ours[-1])
+        return [*cells, f"{slow:.1f}x" if slow else "-"]
 
     def group_line(self, group):
-        rows = [r for r in self.rows if r.group == group and self.ratio(r)]
+        rows = [r for r in self.rows if r.group == group]
         if len(rows) < 3 or any(r.unit != "s" for r in rows):
             return None
-        slow = [s for s in (self.against_native(r, OURS) for r in rows) if s]
-        mean = geomean([self.ratio(r) for r in rows])
-        return ["  geometric mean", "", "", "", f"{mean:.2f}", "", verdict(mean),
-                f"{geomean(slow):.1f}x" if slow else "-"]
-
-    def goal_value(self, goal):
-        if goal.measure in ("ratio", "value"):
-            row = next((r for r in self.rows if r.key == goal.key), None)
-            if not row or self.void(row):
-                return None
-            return self.ratio(row) if goal.measure == "ratio" else self.median(row, OURS)
-        rows = [r for r in self.rows if r.group == goal.key]
-        ratios = [self.ratio(r) for r in rows]
-        # A row that is left out could have been the worst one.
-        if not rows or len(rows) < len([r for r in self.all_rows if r.group == goal.key]) or None in ratios:
-            return None
-        return geomean(ratios) if goal.measure == "geomean" else max(ratios)
-
-    def goals(self, goals):
-        """(goal, value, word) for each."""
-        for goal in goals:
-            value = self.goal_value(goal)
-            if value is None:
-                word = "not measured"
-            elif value > goal.limit:
-                word = "short"
-            else:
-                word = "PASS" if goal.aim is None or value > goal.aim else "PASS, aim"
-            yield goal, value, word
+        cells = ["  geometric mean", "", "", *("" for _ in self.ours)]
+        for name in self.ours:
+            cells += [verdict(geomean([x for x in (self.ratio(r, name) for r in rows) if x])), ""]
+        slow = [x for x in (self.against_native(r, self.ours[-1]) for r in rows) if x]
+        return [*cells, f"{geomean(slow):.1f}x" if slow else "-"]
 
     def table(self, about, goals):
-        head = ["", "native", "QEMU TCG", "viv-vm", "ratio", "min-max", "viv-vm needs", "to native"]
-        lines, groups = [head], []
+        head = ["", "native", "QEMU TCG", *self.ours]
+        for name in self.ours:
+            head += [f"{name} needs", ""]
+        lines, groups = [[*head, f"{self.ours[-1]}/native"]], []
         for row in self.rows:
             if row.group not in groups:
                 groups.append(row.group)
@@ -141,19 +124,19 @@ class Results:
             mean = self.group_line(group)
             if mean:
                 lines.append(mean)
-        widths = [max(len(line[i]) for line in lines if len(line) > i and len(line) > 1) for i in range(len(head))]
-        text = ["", f"{about['ours']} against {about['peer']}",
+        widths = [max(len(line[i]) for line in lines if len(line) > 1) for i in range(len(lines[0]))]
+        text = ["", f"{about['ours']}, by --cpu {' and '.join(self.ours)}, against {about['peer']}",
                 f"{about['date']}; {about['host']}; load at the start {about['load']}",
-                f"guest kernel {about['kernel'] or 'unknown'}; {about['rounds']} rounds, medians, {about['seconds']} s;"
-                " CPU time of the whole process; ratio is viv-vm / QEMU, round by round", ""]
+                f"guest kernel {about['kernel'] or 'unknown'}; {about['rounds']} rounds, {about['seconds']} s; medians of"
+                " the CPU time of the whole process;", "more and less: than QEMU in the same round;"
+                " ±: half of what lies between the lowest and the highest round", ""]
         for line in lines:
             if len(line) == 1:
                 text += ["", line[0]]
             else:
                 text.append("  ".join(c.ljust(w) if i == 0 else c.rjust(w)
                                       for i, (c, w) in enumerate(zip(line, widths))).rstrip())
-        text += ["", *self.remarks(), *self.goal_lines(goals)]
-        return "\n".join(text)
+        return "\n".join([*text, "", *self.remarks(), *self.goal_lines(goals)])
 
     def rate(self, row, name):
         """Work a second on the wall, where the row says what its work is."""
@@ -161,50 +144,81 @@ class Results:
         return row.n * row.per_unit / statistics.median(walls) if row.rate and walls else None
 
     def remarks(self):
-        for row in self.rows:
-            if row.rate and not self.void(row):
-                rates = ", ".join(f"{n} {self.rate(row, n):.0f}" for n in (NATIVE, PEER, OURS) if self.rate(row, n))
+        for row in (r for r in self.rows if r.rate):
+            rates = ", ".join(f"{n} {self.rate(row, n):.0f}" for n in (NATIVE, PEER, *self.ours) if self.rate(row, n))
+            if rates:
                 yield f"on the wall, with whatever else this host did: {row.title}: {rates} {row.rate}"
-        slower = [(self.ratio(r), r) for r in self.rows if (self.ratio(r) or 0) >= 1.03]
-        known = [r for r in self.rows if self.ratio(r)]
-        if slower:
-            slower.sort(key=lambda pair: -pair[0])
-            yield f"viv-vm needs more than QEMU in {len(slower)} of {len(known)} rows: " + ", ".join(
-                f"{r.key} {ratio:.1f}x" for ratio, r in slower)
-        elif known:
-            yield f"viv-vm needs more than QEMU in none of {len(known)} rows"
-        reasons = {}
-        for row in self.rows:
-            if self.void(row):
-                reasons.setdefault(self.void(row), []).append(row.key)
-        for reason, keys in reasons.items():
-            yield f"void: {', '.join(keys)}: {reason}"
+        for name in self.ours:
+            known = [(self.ratio(r, name), r.key) for r in self.rows if self.ratio(r, name)]
+            slower = sorted((pair for pair in known if pair[0] >= 1.03), reverse=True)
+            if known:
+                yield f"{name} needs more than QEMU in {len(slower)} of {len(known)} rows" + (
+                    ": " + ", ".join(f"{key} {ratio:.1f}x" for ratio, key in slower) if slower else "")
+        for name in self.ours:
+            reasons = {}
+            for row in self.rows:
+                if self.void(row, name):
+                    reasons.setdefault(self.void(row, name), []).append(row.key)
+            for reason, keys in reasons.items():
+                yield f"void with {name}: {', '.join(keys)}: {reason}"
+
+    # ---- goals ----
+
+    def goal_value(self, goal):
+        if goal.measure in ("ratio", "value"):
+            row = next((r for r in self.rows if r.key == goal.key), None)
+            if not row or self.void(row, goal.backend):
+                return None
+            return self.ratio(row, goal.backend) if goal.measure == "ratio" else self.median(row, goal.backend)
+        rows = [r for r in self.all_rows if r.group == goal.key]
+        ratios = [self.ratio(r, goal.backend) if r in self.rows else None for r in rows]
+        # A row that is left out could have been the worst one.
+        if not rows or None in ratios:
+            return None
+        return geomean(ratios) if goal.measure == "geomean" else max(ratios)
+
+    def goals(self, goals):
+        """(goal, value, word) for each that is about a measured column."""
+        for goal in goals:
+            if goal.backend not in self.ours:
+                continue
+            value = self.goal_value(goal)
+            if value is None:
+                word = "not measured"
+            elif value > goal.limit:
+                word = "short"
+            else:
+                word = "PASS" if goal.aim is None or value > goal.aim else "PASS, aim"
+            yield goal, value, word
 
     def goal_lines(self, goals):
         """A ratio is told as what it means: how many times less or more than the peer."""
         def told(goal, value):
-            if goal.measure == "value":
-                unit = next(r.unit for r in self.all_rows if r.key == goal.key)
-                return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-            return verdict(value, exact=True)
+            if goal.measure != "value":
+                return verdict(value, exact=True)
+            unit = next(r.unit for r in self.all_rows if r.key == goal.key)
+            return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
 
-        if goals:
-            yield "goals (CPU time against QEMU):"
+        yield "goals (CPU time against QEMU):"
         for goal, value, word in self.goals(goals):
             bound = "at most" if goal.measure == "value" or goal.limit >= 1 else "at least"
             aim = "" if goal.aim is None else f" (aim: {told(goal, goal.aim)})"
             got = "" if value is None else f"{told(goal, value)}; "
-            yield f"  {word:<13} {goal.text}: {got}{bound} {told(goal, goal.limit)}{aim}"
+            yield f"  {word:<13} {goal.backend:<5} {goal.text}: {got}{bound} {told(goal, goal.limit)}{aim}"
 
     def as_json(self, about, goals):
         def cell(row, name):
-            return {"samples": self.samples.get((row.key, name), []), "median": self.median(row, name),
+            return {"samples": list(self.samples.get((row.key, name), {}).values()), "median": self.median(row, name),
                     "wall": self.walls.get((row.key, name), []), "rate": self.rate(row, name)}
 
+        def ours(row, name):
+            return {**cell(row, name), "ratio": self.ratio(row, name), "ratios": self.ratios(row, name),
+                    "void": self.void(row, name)}
+
         return {"about": about, "rows": [
-            {"key": r.key, "group": r.group, "title": r.title, "unit": r.unit, "rate_unit": r.rate, "native": cell(r, NATIVE),
-             "peer": cell(r, PEER), "ours": cell(r, OURS), "ratio": self.ratio(r), "ratios": self.ratios(r),
-             "void": self.void(r)} for r in self.rows],
-            "handshake": {n: self.samples.get(("null", n), []) for n in (NATIVE, PEER, OURS)},
-            "goals": [{"text": g.text, "measure": g.measure, "limit": g.limit, "aim": g.aim, "value": v,
-                       "state": s} for g, v, s in self.goals(goals)]}
+            {"key": r.key, "group": r.group, "title": r.title, "unit": r.unit, "rate_unit": r.rate,
+             "native": cell(r, NATIVE), "peer": cell(r, PEER), "ours": {n: ours(r, n) for n in self.ours}}
+            for r in self.rows],
+            "handshake": {n: list(self.samples.get(("null", n), {}).values()) for n in (NATIVE, PEER, *self.ours)},
+            "goals": [{"text": g.text, "measure": g.measure, "key": g.key, "backend": g.backend, "limit": g.limit,
+                       "aim": g.aim, "value": v, "state": w} for g, v, w in self.goals(goals)]}

@@ -4,8 +4,7 @@ function in guest/ if it is a kernel.
 
 rate      what the n units are a second on the wall, per_unit how many of it one unit is
 kind      how it is measured (run)
-  boot      CPU time from exec to the mark of the guest that the key names; arg: options of viv-vm,
-            for which the peer is not booted again
+  boot      CPU time from exec to the mark of the guest that the key names, boot-tiny or boot-debian
   kernel    CPU time of one kernel of guest/ with n units of work in the tiny guest; also natively
   program   CPU time of a shell command in Debian; also natively where this host has the program,
             whose name is the key
@@ -19,8 +18,6 @@ Row = collections.namedtuple("Row", "key group title kind n arg unit rate per_un
 ROWS = [
     Row("boot-tiny", "boot", "exec to init (kernel, busybox initramfs)", "boot"),
     Row("boot-debian", "boot", "exec to login: of Debian 12", "boot"),
-    Row("boot-tiny-ref", "boot", "exec to init, with the interpreter", "boot", arg="--cpu ref"),
-    Row("boot-debian-ref", "boot", "exec to login:, with the interpreter", "boot", arg="--cpu ref"),
 
     Row("alu", "integer", "integer loop in registers", "kernel", 20_000_000),
     Row("sort", "integer", "qsort with callback", "kernel", 40),
@@ -70,22 +67,24 @@ ROWS = [
 ]
 
 # What must hold, and what is aimed at (None: nothing more). measure:
-#   ratio, value     a row's median of viv-vm / peer, of viv-vm alone
+#   ratio, value     a row's median of ours / peer, of ours alone
 #   geomean, worst   of the ratios of a group
-Goal = collections.namedtuple("Goal", "measure key limit aim text")
+Goal = collections.namedtuple("Goal", "backend measure key limit aim text")
 
 GOALS = [
-    Goal("ratio", "boot-tiny", 1 / 2.5, 1 / 5, "exec to init"),
-    Goal("ratio", "boot-debian", 1 / 2.5, 1 / 5, "exec to login"),
-    Goal("ratio", "boot-tiny-ref", 12, None, "exec to init, interpreter"),
-    Goal("ratio", "boot-debian-ref", 10, None, "exec to login, interpreter"),
-    Goal("geomean", "FP and SIMD", 1 / 10, 1 / 20, "FP and SIMD, geometric mean"),
-    Goal("geomean", "integer", 1 / 2.2, 1 / 3.5, "integer, geometric mean"),
-    Goal("worst", "integer", 1, None, "integer, the worst row"),
-    Goal("geomean", "system", 1 / 3, 1 / 8, "system, geometric mean"),
-    Goal("worst", "system", 1, None, "system, the worst row"),
-    Goal("geomean", "programs", 1 / 2.5, 1 / 4, "programs, geometric mean"),
-    Goal("worst", "programs", 1 / 1.5, None, "programs, the worst row"),
-    Goal("value", "private", 64, 16, "private memory beyond guest RAM"),
-    Goal("value", "idle", 0.4, 0.2, "idle guest"),
+    # The interpreter is the oracle of the tests; it has to be quick enough to live with.
+    Goal("ref", "ratio", "boot-tiny", 12, None, "exec to init"),
+    Goal("ref", "ratio", "boot-debian", 10, None, "exec to login"),
+    Goal("ref", "value", "idle", 2, None, "idle guest"),
+    Goal("soft", "ratio", "boot-tiny", 1 / 2.5, 1 / 5, "exec to init"),
+    Goal("soft", "ratio", "boot-debian", 1 / 2.5, 1 / 5, "exec to login"),
+    Goal("soft", "geomean", "FP and SIMD", 1 / 10, 1 / 20, "FP and SIMD, geometric mean"),
+    Goal("soft", "geomean", "integer", 1 / 2.2, 1 / 3.5, "integer, geometric mean"),
+    Goal("soft", "worst", "integer", 1, None, "integer, the worst row"),
+    Goal("soft", "geomean", "system", 1 / 3, 1 / 8, "system, geometric mean"),
+    Goal("soft", "worst", "system", 1, None, "system, the worst row"),
+    Goal("soft", "geomean", "programs", 1 / 2.5, 1 / 4, "programs, geometric mean"),
+    Goal("soft", "worst", "programs", 1 / 1.5, None, "programs, the worst row"),
+    Goal("soft", "value", "private", 64, 16, "private memory beyond guest RAM"),
+    Goal("soft", "value", "idle", 0.4, 0.2, "idle guest"),
 ]

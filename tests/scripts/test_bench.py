@@ -23,44 +23,45 @@ class Bookkeeping(unittest.TestCase):
     row = Row("one", "group", "the first", "kernel", 100)
 
     def results(self, *samples):
-        results = report.Results([self.row])
+        results = report.Results([self.row], ["soft"])
         for name, value, checksum in samples:
+            results.round = len(results.samples.get((self.row.key, name), {}))
             results.add(self.row, name, value)
             results.checksum(self.row, name, checksum)
         return results
 
     def test_a_row_whose_machines_computed_different_results_is_void_and_says_so(self):
-        results = self.results(("native", 0.1, "aa"), ("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "bb"))
-        self.assertIsNone(results.ratio(self.row))
-        self.assertIn("void: one: results differ: native aa, QEMU aa, viv-vm bb", results.table(ABOUT, []))
+        results = self.results(("native", 0.1, "aa"), ("QEMU", 0.3, "aa"), ("soft", 0.6, "bb"))
+        self.assertIsNone(results.ratio(self.row, "soft"))
+        self.assertIn("void with soft: one: results differ: native aa, QEMU aa, soft bb", results.table(ABOUT, []))
 
     def test_a_machine_whose_result_changes_between_rounds_makes_the_row_void(self):
-        results = self.results(("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "aa"), ("viv-vm", 0.6, "ab"))
-        self.assertIsNone(results.ratio(self.row))
+        results = self.results(("QEMU", 0.3, "aa"), ("soft", 0.6, "aa"), ("soft", 0.6, "ab"))
+        self.assertIsNone(results.ratio(self.row, "soft"))
 
     def test_a_row_that_one_machine_could_not_run_is_void_with_its_reason(self):
-        results = self.results(("native", 0.1, "aa"), ("viv-vm", 0.6, "aa"))
+        results = self.results(("native", 0.1, "aa"), ("soft", 0.6, "aa"))
         results.fail(self.row, "QEMU", "no such device")
-        self.assertIn("void: one: QEMU: no such device", results.table(ABOUT, []))
+        self.assertIn("void with soft: one: QEMU: no such device", results.table(ABOUT, []))
 
     def test_the_ratio_is_the_median_of_the_rounds_without_the_handshake(self):
-        results = self.results(*[("QEMU", 0.2, "a")] * 3, ("viv-vm", 0.5, "a"), ("viv-vm", 9.1, "a"), ("viv-vm", 0.6, "a"))
-        for name in ("QEMU", "viv-vm"):
+        results = self.results(*[("QEMU", 0.2, "a")] * 3, ("soft", 0.5, "a"), ("soft", 9.1, "a"), ("soft", 0.6, "a"))
+        for name in ("QEMU", "soft"):
             results.add(Row("null", "", "", "kernel"), name, 0.1)
-        self.assertAlmostEqual(results.ratio(self.row), 5.0)
-        self.assertIn("viv-vm needs more than QEMU in 1 of 1 rows: one 5.0x", results.table(ABOUT, []))
+        self.assertAlmostEqual(results.ratio(self.row, "soft"), 5.0)
+        self.assertIn("soft needs more than QEMU in 1 of 1 rows: one 5.0x", results.table(ABOUT, []))
 
     def test_a_goal_is_short_when_it_is_missed_and_not_measured_when_its_row_is_void(self):
-        results = self.results(("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "aa"))
-        goals = [Goal("ratio", "one", 2.5, None, ""), Goal("ratio", "one", 1.5, 1, ""), Goal("value", "one", 0.7, 0.6, ""),
-                 Goal("worst", "group", 1.9, None, ""), Goal("geomean", "group", 3, 1, ""), Goal("ratio", "other", 1, 1, "")]
+        results = self.results(("QEMU", 0.3, "aa"), ("soft", 0.6, "aa"))
+        goals = [Goal("soft", "ratio", "one", 2.5, None, ""), Goal("soft", "ratio", "one", 1.5, 1, ""), Goal("soft", "value", "one", 0.7, 0.6, ""),
+                 Goal("soft", "worst", "group", 1.9, None, ""), Goal("soft", "geomean", "group", 3, 1, ""), Goal("soft", "ratio", "other", 1, 1, "")]
         self.assertEqual([word for _, _, word in results.goals(goals)],
                          ["PASS", "short", "PASS, aim", "short", "PASS", "not measured"])
 
     def test_a_goal_of_a_group_needs_all_of_its_rows(self):
-        results = self.results(("QEMU", 0.3, "aa"), ("viv-vm", 0.6, "aa"))
+        results = self.results(("QEMU", 0.3, "aa"), ("soft", 0.6, "aa"))
         results.all_rows = [self.row, Row("two", "group", "the second", "kernel", 1)]
-        self.assertEqual([word for _, _, word in results.goals([Goal("worst", "group", 9, None, "")])], ["not measured"])
+        self.assertEqual([word for _, _, word in results.goals([Goal("soft", "worst", "group", 9, None, "")])], ["not measured"])
 
     def test_every_row_has_its_own_name_and_every_goal_a_row(self):
         keys = [r.key for r in ROWS]
