@@ -222,6 +222,8 @@ static uint64_t stos_run(struct ref *c, const struct ref_op *o, uint64_t n) {
     uint8_t *d;
     uint64_t k = run_at(c, o, SEG_ES, X86_RDI, true, &d), v = c->r[X86_RAX];
 
+    if (!k)
+        return 0;
     k = k < n ? k : n;
     if (o->size == 1 || !v)
         memset(d, (int)v, k * o->size);
