@@ -9,16 +9,23 @@
 
 static char log_prefix[64] = "viv";
 static enum log_level log_max = LOG_LEVEL_NOTICE;
+static const char *line_end = "\n";
 
 void log_init(const char *prefix, enum log_level max) {
     snprintf(log_prefix, sizeof(log_prefix), "%s", prefix);
     log_max = max;
 }
 
+void log_raw_terminal(bool raw) {
+    __atomic_store_n(&line_end, raw ? "\r\n" : "\n", __ATOMIC_RELAXED);
+}
+
+const char *log_line_end(void) { return __atomic_load_n(&line_end, __ATOMIC_RELAXED); }
+
 void log_line(enum log_level level, const char *fmt, ...) {
     static const char *const names[] = {"error", "warning", "notice", "info", "debug"};
     char line[1024];
-    size_t room = sizeof(line) - 1; /* one byte is kept for the newline */
+    size_t room = sizeof(line) - 2; /* two bytes are kept for the end of line */
     size_t len;
     va_list ap;
     int n;
@@ -32,7 +39,8 @@ void log_line(enum log_level level, const char *fmt, ...) {
     va_end(ap);
     if (n > 0)
         len += (size_t)n < room - len ? (size_t)n : room - len - 1;
-    line[len++] = '\n';
+    for (const char *end = log_line_end(); *end; end++)
+        line[len++] = *end;
     /* A closed stderr is no reason to stop a machine. */
     if (write(STDERR_FILENO, line, len) < 0)
         return;

@@ -4,6 +4,8 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdbool.h>
+
 enum log_level {
     LOG_LEVEL_ERROR,
     LOG_LEVEL_WARNING,
@@ -13,6 +15,10 @@ enum log_level {
 };
 
 void log_init(const char *prefix, enum log_level max);
+/* Lines on stderr end with "\r\n" from now on, or with "\n" again: for a terminal in raw mode.
+ * Async-signal-safe. */
+void log_raw_terminal(bool raw);
+const char *log_line_end(void);
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <time.h>
 
+#include "base/log.h"
+
 struct event {
     const char *name, *text;
 };
@@ -39,8 +41,8 @@ void trace_emit(unsigned id, const char *fmt, ...) {
     va_end(ap);
     clock_gettime(CLOCK_MONOTONIC, &now);
     /* One call a line: stdio's lock keeps lines of several threads whole. */
-    fprintf(f ? f : stderr, "%lld.%06ld %s %s\n", (long long)now.tv_sec, now.tv_nsec / 1000,
-            trace_table[id].name, text);
+    fprintf(f ? f : stderr, "%lld.%06ld %s %s%s", (long long)now.tv_sec, now.tv_nsec / 1000,
+            trace_table[id].name, text, f ? "\n" : log_line_end());
 }
 
 unsigned trace_enable(const char *pattern) {

@@ -273,15 +273,23 @@ static bool is_our_failure(const struct error *err) {
     return err->code == -ENOMEM || err->code == -EMFILE || err->code == -ENFILE;
 }
 
+/* What was ignored when we were started (nohup, a shell's background job) stays ignored. */
+static int take_signal(struct vm *vm, int signo, loop_fn *fn, struct error *err) {
+    struct sigaction old;
+
+    if (sigaction(signo, NULL, &old) == 0 && old.sa_handler == SIG_IGN)
+        return 0;
+    return loop_signal(vm->loop, signo, fn, vm, err);
+}
+
 static int run(struct vm *vm, struct error *err) {
     int r = 0;
 
     vm->loop = loop_new(&vm->lock, err);
     if (!vm->loop)
         return EXIT_OURS;
-    if (loop_signal(vm->loop, SIGTERM, on_term, vm, err) < 0 ||
-        loop_signal(vm->loop, SIGHUP, on_term, vm, err) < 0 ||
-        loop_signal(vm->loop, SIGINT, on_int, vm, err) < 0)
+    if (take_signal(vm, SIGTERM, on_term, err) < 0 || take_signal(vm, SIGHUP, on_term, err) < 0 ||
+        take_signal(vm, SIGINT, on_int, err) < 0)
         r = EXIT_OURS;
     else if (make_machine(vm, err) < 0)
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;

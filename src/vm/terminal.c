@@ -10,6 +10,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 static struct termios saved, wanted;
 static volatile sig_atomic_t raw;
 
@@ -17,6 +19,7 @@ void terminal_restore(void) {
     if (raw) {
         raw = 0;
         tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+        log_raw_terminal(false);
     }
 }
 
@@ -35,8 +38,10 @@ static void cont(int signo) {
     int error = errno;
 
     (void)signo;
-    if (raw && tcgetpgrp(STDIN_FILENO) == getpgrp())
+    if (raw && tcgetpgrp(STDIN_FILENO) == getpgrp()) {
         tcsetattr(STDIN_FILENO, TCSANOW, &wanted);
+        log_raw_terminal(isatty(STDERR_FILENO));
+    }
     errno = error;
 }
 
@@ -74,13 +79,13 @@ void terminal_raw(void) {
         return;
     wanted = saved;
     cfmakeraw(&wanted);
-    wanted.c_oflag |= OPOST; /* our own messages on stderr stay readable */
     atexit(terminal_restore);
     raw = 1;
     if (tcsetattr(STDIN_FILENO, TCSANOW, &wanted) < 0) {
         raw = 0;
         return;
     }
+    log_raw_terminal(isatty(STDERR_FILENO)); /* nothing turns \n into \r\n any more */
     take(SIGCONT, &act);
     act.sa_handler = stop;
     take(SIGTSTP, &act);

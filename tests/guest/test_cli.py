@@ -327,6 +327,19 @@ class Endings(Case):
             vm.terminate()
             self.assertEqual(vm.wait(LIMIT), 1)
 
+    def test_signals_ignored_from_the_start_stay_ignored(self):
+        def ignore():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a job in the background
+        vm = self.start_vm(kernel=mini.elf(mini.say("up\n"), mini.until_button(), mini.POWER_OFF), preexec_fn=ignore)
+        self.read(vm, b"up\n")
+        vm.send_signal(signal.SIGHUP)
+        vm.send_signal(signal.SIGINT)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            vm.wait(0.3)
+        vm.terminate()
+        self.assertEqual(vm.wait(LIMIT), 0)
+
     def test_sigint_ends_it_with_1(self):
         vm = self.start_vm(kernel=mini.elf(mini.say("up\n"), mini.STOP))
         self.read(vm, b"up\n")
@@ -683,7 +696,7 @@ class Terminal(Case):
         self.before = termios.tcgetattr(self.slave)
         self.assertTrue(self.before[3] & termios.ICANON)
 
-    def start(self, *pieces, raw=None):
+    def start(self, *pieces, raw=None, stderr=False):
         self.open_terminal()
         slave = self.slave
 
@@ -691,11 +704,18 @@ class Terminal(Case):
             os.setsid()
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
         vm = self.start_vm(kernel=raw if raw is not None else mini.elf(mini.FIFOS, *pieces), stdin=slave,
-                           stdout=slave, stderr=subprocess.PIPE, preexec_fn=own)
+                           stdout=slave, stderr=slave if stderr else subprocess.PIPE, preexec_fn=own)
         return vm
 
     def is_raw(self):
         return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO)
+
+    def test_output_reaches_the_terminal_as_the_guest_sent_it(self):
+        vm = self.start(mini.say("a\nb\r\n"), mini.until_button(), mini.POWER_OFF, stderr=True)
+        self.assertEqual(self.read_until(b"b\r\n"), b"a\nb\r\n")  # nothing turns \n into \r\n
+        vm.terminate()
+        self.assertRegex(self.read_until(b"\n"), b"^viv-vm: notice: .*\r\n$")  # our own lines become no stairs
+        self.assertEqual(vm.wait(LIMIT), 0)
 
     def read_until(self, wanted):
         got = b""
@@ -712,7 +732,7 @@ class Terminal(Case):
 
     def test_keys_go_to_the_guest_one_by_one_and_power_off_restores(self):
         vm = self.start(mini.say("up\n"), mini.until_key("."), mini.POWER_OFF)
-        self.read_until(b"up\r\n")
+        self.read_until(b"up\n")
         self.assertTrue(self.is_raw())
         os.write(self.master, b"\x03\x1a\x11\x04a")  # Ctrl-C, Ctrl-Z, Ctrl-Q and Ctrl-D are keys like others
         self.read_until(b"\x03\x1a\x11\x04a")
@@ -721,14 +741,14 @@ class Terminal(Case):
 
     def test_the_escape_sequence_leaves(self):
         vm = self.start(mini.say("up\n"), mini.STOP)
-        self.read_until(b"up\r\n")
+        self.read_until(b"up\n")
         os.write(self.master, b"\x1d")
         os.write(self.master, b"q")
         self.restored(vm, 0)
 
     def test_the_escape_sequence_leaves_a_guest_that_hangs_after_many_keys(self):
         vm = self.start(mini.say("up\n"), mini.STOP)
-        self.read_until(b"up\r\n")
+        self.read_until(b"up\n")
         for _ in range(50):
             os.write(self.master, b"is anybody there? " * 10)
             time.sleep(0.002)
@@ -740,14 +760,14 @@ class Terminal(Case):
                              (signal.SIGSEGV, -signal.SIGSEGV), (signal.SIGBUS, -signal.SIGBUS)):
             with self.subTest(signal=number):
                 vm = self.start(mini.say("up\n"), mini.STOP)
-                self.read_until(b"up\r\n")
+                self.read_until(b"up\n")
                 self.assertTrue(self.is_raw())
                 vm.send_signal(number)
                 self.restored(vm, code)
 
     def test_two_sigterms_restore(self):
         vm = self.start(mini.say("up\n"), mini.STOP)
-        self.read_until(b"up\r\n")
+        self.read_until(b"up\n")
         vm.terminate()
         os.read(vm.stderr.fileno(), 1)
         vm.terminate()
@@ -763,7 +783,7 @@ class Terminal(Case):
 
     def test_a_stop_restores_and_going_on_makes_it_raw_again(self):
         vm = self.start(mini.say("up\n"), mini.until_key("."), mini.POWER_OFF)
-        self.read_until(b"up\r\n")
+        self.read_until(b"up\n")
         vm.send_signal(signal.SIGTSTP)
         self.assertTrue(os.WIFSTOPPED(os.waitpid(vm.pid, os.WUNTRACED)[1]))
         self.assertEqual(termios.tcgetattr(self.slave), self.before)
@@ -788,7 +808,7 @@ class Terminal(Case):
 
     def test_a_terminal_that_goes_away_presses_the_power_button(self):
         vm = self.start(mini.say("up\n"), mini.until_button(), mini.say("x" * 500), mini.POWER_OFF)
-        self.read_until(b"up\r\n")
+        self.read_until(b"up\n")
         os.close(self.slave)  # the program still has it
         self.slave = None
         os.close(self.master)  # the session's leader gets SIGHUP
