@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "block/block.h"
 #include "machine/image.h"
+#include "net/net.h"
 #include "support/test.h"
 
 enum { RUN_SECONDS = 60, OUTPUT_MAX = 4096 };
@@ -465,6 +467,85 @@ static void where_nothing_is_reads_as_ones(void **state) {
     box_free(&b);
 }
 
+/* ------------------------------------------------------------------ hostility */
+
+/* Reads and writes at random for ever: ports (three in four below 1000h), configuration space, the
+ * devices' windows, both kinds of APIC. The generator (xorshift32) is seeded by the command line;
+ * it survives resets. */
+GUEST32(garbage,
+        "mov 24(%ebx), %edi\nmov (%edi), %edi\n"
+        "1: mov 0x300000, %eax\ntest %eax, %eax\njnz 2f\nmov %edi, %eax\n"
+        "2: mov %eax, %ecx\nshl $13, %ecx\nxor %ecx, %eax\nmov %eax, %ecx\nshr $17, %ecx\nxor "
+        "%ecx, %eax\n"
+        "mov %eax, %ecx\nshl $5, %ecx\nxor %ecx, %eax\nmov %eax, 0x300000\n"
+        "mov %eax, %edx\nmov %eax, %esi\nrol $7, %esi\nbt $31, %eax\njc 5f\n"
+        "test $0x60000000, %eax\njz 3f\nand $0xfff, %edx\n"
+        "3: xchg %eax, %esi\nbt $30, %eax\njc 4f\nout %al, %dx\nbt $29, %eax\njc 1b\nout %ax, %dx\n"
+        "bt $28, %eax\njc 1b\nout %eax, %dx\njmp 1b\n"
+        "4: in %dx, %al\nin %dx, %ax\nin %dx, %eax\njmp 1b\n"
+        "5: and $0xfffff, %edx\nbt $30, %eax\njc 7f\nbt $29, %eax\njc 6f\n"
+        "or $0xb0000000, %edx\njmp 9f\n6: and $0x3ffff, %edx\nor $0xc0000000, %edx\njmp 9f\n"
+        "7: and $0xfff, %edx\nbt $29, %eax\njc 8f\nor $0xfee00000, %edx\njmp 9f\n"
+        "8: and $0x3f, %edx\nor $0xfec00000, %edx\n"
+        "9: bt $28, %eax\njc 10f\nmov %esi, (%edx)\nmovw %si, 2(%edx)\njmp 1b\n"
+        "10: mov (%edx), %eax\nmovb 1(%edx), %al\njmp 1b\n");
+
+static size_t console_write(void *opaque, const uint8_t *p, size_t n) { return n; }
+
+static void add_devices(struct box *b, struct image *disk) {
+    static const uint8_t mac[6] = {0x52, 0x54, 0, 1, 2, 3};
+    struct block_options o = {.path = disk->path};
+
+    b->config.disk[0] = block_open(b->loop, &o, &b->err);
+    b->config.nic[0].port = net_user_open(b->loop, NULL, 0, &b->err);
+    if (!b->config.disk[0] || !b->config.nic[0].port)
+        fail_msg("%s", b->err.text);
+    memcpy(b->config.nic[0].mac, mac, sizeof(mac));
+    b->config.disks = b->config.nics = 1;
+    b->config.has_console = true;
+    b->config.console = (struct console_port){.write = console_write};
+    b->config.debug_exit = false;
+}
+
+/* VIV_SECONDS makes it longer. */
+static void a_guest_that_writes_garbage_everywhere_harms_only_itself(void **state) {
+    const char *wanted = getenv("VIV_SECONDS");
+    int seconds = wanted ? atoi(wanted) : 2;
+    struct timespec begin, now;
+    struct image disk;
+    uint8_t sector[512] = {0};
+    unsigned seed = 0, resets = 0;
+
+    image_raw(&disk, sector, sizeof(sector));
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    alarm(RUN_SECONDS + (unsigned)seconds);
+    do {
+        char line[16];
+        BOX(b, garbage);
+
+        snprintf(line, sizeof(line), "%04u", seed++ % 10000);
+        b.config.cmdline = line;
+        add_devices(&b, &disk);
+        box_start(&b);
+        do {
+            loop_step(b.loop, 20);
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        } while (!b.ends && now.tv_sec - begin.tv_sec < seconds && b.resets < 50);
+        if (b.ends && b.how == MACHINE_FAILED)
+            fail_msg("seed %s: %s", line, machine_error(b.machine)->text);
+        resets += b.resets;
+        machine_free(b.machine);
+        b.machine = NULL;
+        block_close(b.config.disk[0]);
+        net_close(b.config.nic[0].port);
+        box_free(&b);
+    } while (now.tv_sec - begin.tv_sec < seconds);
+    alarm(0);
+    print_message("%u machines, %u resets\n", seed, resets);
+    assert_true(seed > 1 && resets > 1);
+    image_done(&disk);
+}
+
 /* ------------------------------------------------------------------ building and taking apart */
 
 static unsigned open_descriptors(void) {
@@ -575,6 +656,7 @@ int main(void) {
         cmocka_unit_test(a_guest_that_halts_costs_nothing),
         cmocka_unit_test(both_ways_to_configuration_space_agree),
         cmocka_unit_test(where_nothing_is_reads_as_ones),
+        cmocka_unit_test(a_guest_that_writes_garbage_everywhere_harms_only_itself),
         cmocka_unit_test(what_cannot_be_built_leaves_nothing_open_and_nothing_closed),
         cmocka_unit_test(taken_apart_at_any_moment_nothing_breaks),
         cmocka_unit_test(a_stopped_machine_calls_nobody_any_more),
