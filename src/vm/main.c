@@ -215,13 +215,12 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
     for (unsigned i = 0; i < vm->options.nics; i++) {
         struct options_nic *n = &vm->options.nic[i];
         struct machine_nic *to = &m->nic[m->nics++];
-        /* Stable across runs, as the guest's network configuration may be keyed by it. */
-        const uint8_t mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + i)};
+
         vm->nic[i] = net_user_open(vm->loop, n->forward, n->forwards, err);
         if (!vm->nic[i])
             return -EINVAL;
         to->port = vm->nic[i];
-        memcpy(to->mac, n->mac_given ? n->mac : mac, sizeof(mac));
+        memcpy(to->mac, n->mac, sizeof(to->mac));
     }
     return 0;
 }

@@ -234,7 +234,8 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
     if (o->nics == MACHINE_MAX_NICS)
         return error_set(err, -EINVAL, "a machine has at most %d network interfaces",
                          MACHINE_MAX_NICS);
-    *n = (struct options_nic){0};
+    /* Stable across runs, as the guest's network configuration may be keyed by it. */
+    *n = (struct options_nic){.mac = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + o->nics)}};
     rest = copy_value(o, v);
     part = next_part(&rest);
     if (!part || strcmp(part, "user") != 0)
@@ -243,7 +244,6 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
     while ((part = next_part(&rest))) {
         if (!strncmp(part, "mac=", 4)) {
             r = parse_mac(part + 4, n->mac, err);
-            n->mac_given = true;
         } else if (!strncmp(part, "forward=", 8)) {
             if (n->forwards == OPTIONS_MAX_FORWARDS)
                 return error_set(err, -EINVAL, "a network interface has at most %d forwards",
@@ -415,6 +415,17 @@ static int parse_one(struct options *o, int argc, char **argv, int *i, struct er
     return r < 0 ? error_prefix(err, "--%s", opt->name) : 0;
 }
 
+static int check_nics(const struct options *o, struct error *err) {
+    for (unsigned i = 0; i < o->nics; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (!memcmp(o->nic[i].mac, o->nic[k].mac, sizeof(o->nic[i].mac)))
+                return error_set(err, -EINVAL,
+                                 "--nic: the interfaces %u and %u have the same MAC address: give "
+                                 "one of them another",
+                                 k, i);
+    return 0;
+}
+
 static int check(const struct options *o, struct error *err) {
     if (o->help || o->help_man || o->version)
         return 0;
@@ -424,10 +435,11 @@ static int check(const struct options *o, struct error *err) {
     if (!o->kernel)
         return error_set(err, -EINVAL,
                          "there is nothing to boot: give a kernel with --kernel FILE");
-    if (!strcmp(o->serial, "stdio") && o->console && !strcmp(o->console, "stdio"))
+    if (o->console && !strcmp(o->serial, o->console) && strcmp(o->serial, "none") != 0)
         return error_set(err, -EINVAL,
-                         "--serial and --console both want stdio: give one of them another place");
-    return 0;
+                         "--serial and --console both want %s: give one of them another place",
+                         o->serial);
+    return check_nics(o, err);
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct error *err) {

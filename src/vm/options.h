@@ -14,8 +14,7 @@
 enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
 
 struct options_nic {
-    bool mac_given;
-    uint8_t mac[6];
+    uint8_t mac[6]; /* 52:54:00:12:34:56 and following if not given */
     struct net_forward forward[OPTIONS_MAX_FORWARDS];
     unsigned forwards;
 };

@@ -158,6 +158,7 @@ class Options(Case):
                 ("no place for the serial port", "--serial", "file:"),
                 ("no place for the console", "--console", "unix:"),
                 ("both want stdio", "--console", "stdio"),
+                ("both want unix:x", "--serial", "unix:x", "--console", "unix:x"),
                 ("no event matches 'nothing_like_it'", "--trace", "nothing_like_it"),
                 ("at most 16 --trace", *["--trace", "uart_*"] * 17),
                 ("'bridge' is no kind of network", "--nic", "bridge"),

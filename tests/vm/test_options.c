@@ -111,7 +111,6 @@ static void a_network_has_an_address_and_forwards(void **state) {
     good("--nic|none|--nic|user,mac=52:54:00:ab:CD:eF,forward=tcp:127.0.0.1:2222:22,"
          "forward=udp::53:5353,forward=tcp:[::1]:80:8080|--nic|user");
     assert_int_equal(o.nics, 2);
-    assert_true(o.nic[0].mac_given);
     assert_memory_equal(o.nic[0].mac, mac, 6);
     assert_int_equal(o.nic[0].forwards, 3);
     assert_string_equal(o.nic[0].forward[0].host, "127.0.0.1");
@@ -122,8 +121,9 @@ static void a_network_has_an_address_and_forwards(void **state) {
     assert_true(o.nic[0].forward[1].udp);
     assert_string_equal(o.nic[0].forward[2].host, "::1");
     assert_int_equal(o.nic[0].forward[2].guest_port, 8080);
-    assert_false(o.nic[1].mac_given);
+    assert_int_equal(o.nic[1].mac[5], 0x57);
     options_done(&o);
+    bad("--nic|user,mac=52:54:00:12:34:57|--nic|user", "interfaces 0 and 1 have the same");
     bad("--nic|user,forward=tcp:[::1:80:80", "no address");
     bad("--nic|user,forward=tcp:[::1]80:80", "lacks a port");
     bad("--nic|user,forward=tcp:127.0.0.1:80:80:80", "is not a number");
