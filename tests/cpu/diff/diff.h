@@ -89,7 +89,7 @@ struct diff_case {
     struct diff_regs in;
     struct diff_patch patch[DIFF_PATCHES];
     uint8_t patches;
-    uint8_t mode;                       /* 8: 64-bit code, 4: compatibility mode */
+    uint8_t mode;                       /* 8: 64-bit code, 4: 32-bit, 2: 16-bit, all at level 3 */
     uint8_t insns, insns_len, code_len; /* code_len with what ends the case */
     uint16_t row[DIFF_MAX_INSNS];       /* indexes into insn_rows */
     uint8_t offset[DIFF_MAX_INSNS];

@@ -491,7 +491,10 @@ static void prepare_stack(struct build *b) {
     unsigned size = in->opsize;
     uint64_t sp = choose_target(b, size, rng_below(b->r, 4) ? size : 1);
 
-    if (sp - DIFF_CODE < 2 * DIFF_PAGE) /* cannot be patched, and POPF must get what it may get */
+    if (sp - DIFF_CODE < 2 * DIFF_PAGE ||
+        (b->k->mode == 2 &&
+         sp - DIFF_DATA >=
+             DATA_PAGES * DIFF_PAGE)) /* cannot be patched, and POPF must get what it may get */
         sp = inside(b, DATA_RW0, size, 1);
 
     switch (in->row->id) {

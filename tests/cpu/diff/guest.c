@@ -4,8 +4,10 @@
  * 3, with descriptor tables as Linux has them. Every exception goes to a HLT of its own in the
  * kernel half; where the processor halted and the frame on the kernel stack tell how a case ended.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "bus/clock.h"
 #include "cpu/backend.h"
@@ -45,6 +47,9 @@ static gpa next_table = PHYS_TABLES;
 static struct x86_state start;
 static const struct diff_batch *contents;
 static gpa written_from, written_to;
+static volatile sig_atomic_t ticks;
+
+enum { TICKS_ALLOWED = 10, TICK_MS = 100 };
 
 /* ---- building the machine ---- */
 
@@ -179,6 +184,24 @@ static void code_written(void *opaque, gpa page) {
         cpu->ops->code_written(cpu, page);
 }
 
+/* A case may run in a circle: the timer gets us out of it. */
+static void on_tick(int sig) {
+    ticks++;
+    if (cpu)
+        cpu->ops->kick(cpu);
+}
+
+static void set_timer(unsigned milliseconds) {
+    struct itimerval t = {.it_value.tv_usec = 1000 * milliseconds,
+                          .it_interval.tv_usec = 1000 * milliseconds};
+
+    /* Generated code has the guest's stack pointer: the handler needs the thread's own stack. */
+    struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_ONSTACK | SA_RESTART};
+
+    sigaction(SIGVTALRM, &sa, NULL);
+    setitimer(ITIMER_VIRTUAL, &t, NULL);
+}
+
 int guest_open(void) {
     struct cpu_config config = {.count = 1, .model = "host", .no_hypervisor = true};
     struct error err = {0};
@@ -208,10 +231,12 @@ int guest_open(void) {
         fprintf(stderr, "test_diff: %s\n", err.text);
         return -1;
     }
+    set_timer(TICK_MS);
     return 0;
 }
 
 void guest_close(void) {
+    set_timer(0);
     cpu->ops->destroy(cpu);
     cpu = NULL;
     clock_free(machine_clock);
@@ -346,10 +371,13 @@ void guest_run(const struct diff_case *k, struct diff_result *ret) {
     load_code(k);
     load_data(k);
     load_registers(k);
+    ticks = 0;
     how = cpu->ops->run(cpu);
-    while (how == CPU_EXIT_KICK)
+    while (how == CPU_EXIT_KICK && ticks < TICKS_ALLOWED)
         how = cpu->ops->run(cpu);
     store_results(how, ret);
+    if (how == CPU_EXIT_KICK)
+        ret->vector = DIFF_TIMEOUT;
     if (how == CPU_EXIT_ERROR)
         fprintf(stderr, "test_diff: the software CPU gave up: %s\n", cpu->error.text);
 }

@@ -255,7 +255,7 @@ static _Noreturn void child_main(int in, int out) {
     current = ~0u;
     install_signals();
     while (read(in, &byte, 1) == 1) {
-        set_timer(5);
+        set_timer(2);
         for (uint32_t i = 0; i < batch->count; i++)
             run_case(i);
         set_timer(0);

@@ -129,8 +129,18 @@ static unsigned env_size(const struct ref_op *o) {
     return o->size == 2 ? 2 * ENV_COUNT : 4 * ENV_COUNT;
 }
 
-/* [lin, lin + size) has been probed. */
-static void store_env(struct ref *c, const struct ref_op *o, uint64_t lin) {
+static unsigned field_size(const struct ref_op *o) { return o->size == 2 ? 2 : 4; }
+
+static void store16(struct ref *c, const struct ref_op *o, unsigned offset, uint16_t value) {
+    ref_store16(c, o, fpu_area_at(c, o, offset, 2, true), value);
+}
+
+static uint16_t load16(struct ref *c, const struct ref_op *o, unsigned offset) {
+    return ref_load16(c, o, fpu_area_at(c, o, offset, 2, false));
+}
+
+/* The area has been probed. */
+static void store_env(struct ref *c, const struct ref_op *o) {
     uint32_t env[ENV_COUNT];
 
     if (real_format(c))
@@ -139,37 +149,39 @@ static void store_env(struct ref *c, const struct ref_op *o, uint64_t lin) {
         env_from_state(c, env);
     for (unsigned i = 0; i < ENV_COUNT; i++)
         if (o->size == 2)
-            ref_store16(c, o, lin + 2 * i, (uint16_t)env[i]);
+            store16(c, o, 2 * i, (uint16_t)env[i]);
         else
-            ref_store32(c, o, lin + 4 * i, env[i]);
+            ref_store32(c, o, fpu_area_at(c, o, 4 * i, 4, true), env[i]);
 }
 
-static void load_env(struct ref *c, const struct ref_op *o, uint64_t lin, uint32_t env[ENV_COUNT]) {
+static void load_env(struct ref *c, const struct ref_op *o, uint32_t env[ENV_COUNT]) {
     for (unsigned i = 0; i < ENV_COUNT; i++)
-        env[i] = o->size == 2 ? ref_load16(c, o, lin + 2 * i) : ref_load32(c, o, lin + 4 * i);
+        env[i] = o->size == 2 ? load16(c, o, 2 * i)
+                              : ref_load32(c, o, fpu_area_at(c, o, 4 * i, 4, false));
 }
 
 /* Faults unless the area can be written: in its first field, then at its last byte, as processors
- * do. */
-static void probe_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
-    ref_probe_write(c, o, lin, o->size == 2 ? 2 : 4, c->cpl == 3);
-    ref_probe_write(c, o, lin + size - 1, 1, c->cpl == 3);
+ * do. It is shorter than a page. */
+static void probe_ends(struct ref *c, const struct ref_op *o, unsigned size) {
+    unsigned first = field_size(o);
+
+    ref_probe_write(c, o, fpu_area_at(c, o, 0, first, true), first, c->cpl == 3);
+    ref_probe_write(c, o, fpu_area_at(c, o, size - 1, 1, true), 1, c->cpl == 3);
 }
 
-static void look_at_ends(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
+static void look_at_ends(struct ref *c, const struct ref_op *o, unsigned size) {
+    uint64_t lin = fpu_area_at(c, o, 0, field_size(o), false);
+
     if (o->size == 2)
         ref_load16(c, o, lin);
     else
         ref_load32(c, o, lin);
-    ref_load8(c, o, lin + size - 1);
+    ref_load8(c, o, fpu_area_at(c, o, size - 1, 1, false));
 }
 
 static void fnstenv(struct ref *c, const struct ref_op *o) {
-    unsigned size = env_size(o);
-    uint64_t lin = ref_lin(c, o, size, true);
-
-    probe_ends(c, o, lin, size);
-    store_env(c, o, lin);
+    probe_ends(c, o, env_size(o));
+    store_env(c, o);
     c->s.fpu.fcw |= FSW_EXCEPTIONS;
     host_update_pending(&c->s.fpu);
     REF_NEXT(c, o);
@@ -177,47 +189,42 @@ static void fnstenv(struct ref *c, const struct ref_op *o) {
 
 static void fldenv(struct ref *c, const struct ref_op *o) {
     uint32_t env[ENV_COUNT];
-    uint64_t lin;
 
     host_check_pending(c, o);
-    lin = ref_lin(c, o, env_size(o), false);
-    look_at_ends(c, o, lin, env_size(o));
-    load_env(c, o, lin, env);
+    look_at_ends(c, o, env_size(o));
+    load_env(c, o, env);
     env_to_state(c, env, o->size != 2);
     REF_NEXT(c, o);
 }
 
 static void fnsave(struct ref *c, const struct ref_op *o) {
-    unsigned size = env_size(o);
-    uint64_t lin = ref_lin(c, o, size + 80, true), value;
+    unsigned at = env_size(o);
 
-    probe_ends(c, o, lin, size + 80);
-    store_env(c, o, lin);
-    lin += size;
-    for (unsigned i = 0; i < 8; i++, lin += 10) {
+    probe_ends(c, o, at + 80);
+    store_env(c, o);
+    for (unsigned i = 0; i < 8; i++, at += 10) {
         const uint8_t *st = c->s.fpu.st[i];
-        memcpy(&value, st, 8);
-        ref_store64(c, o, lin, value);
-        ref_store16(c, o, lin + 8, (uint16_t)(st[8] | st[9] << 8));
+        uint64_t mantissa;
+        memcpy(&mantissa, st, 8);
+        ref_store64(c, o, fpu_area_at(c, o, at, 8, true), mantissa);
+        store16(c, o, at + 8, (uint16_t)(st[8] | st[9] << 8));
     }
     fpu_init(&c->s.fpu);
     REF_NEXT(c, o);
 }
 
 static void frstor(struct ref *c, const struct ref_op *o) {
-    unsigned size = env_size(o);
-    uint64_t lin, mantissa[8];
+    unsigned at = env_size(o);
     uint32_t env[ENV_COUNT];
+    uint64_t mantissa[8];
     uint16_t exponent[8];
 
     host_check_pending(c, o);
-    lin = ref_lin(c, o, size + 80, false);
-    look_at_ends(c, o, lin, size + 80);
-    load_env(c, o, lin, env);
-    lin += size;
-    for (unsigned i = 0; i < 8; i++, lin += 10) {
-        mantissa[i] = ref_load64(c, o, lin);
-        exponent[i] = ref_load16(c, o, lin + 8);
+    look_at_ends(c, o, at + 80);
+    load_env(c, o, env);
+    for (unsigned i = 0; i < 8; i++, at += 10) {
+        mantissa[i] = ref_load64(c, o, fpu_area_at(c, o, at, 8, false));
+        exponent[i] = load16(c, o, at + 8);
     }
     env_to_state(c, env, o->size != 2);
     for (unsigned i = 0; i < 8; i++) {

@@ -23,31 +23,28 @@ static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin
 
 /* ---- VMASKMOV, VPMASKMOV: o->src mask, o->size element, o->aux vector length ---- */
 
-/* Outside 64-bit mode addresses wrap at 4 GiB. */
-static uint64_t element_address(const struct ref *c, const struct ref_op *o, uint64_t lin,
-                                unsigned i) {
-    lin += (uint64_t)i * o->size;
-    return (c->mode & REF_MODE_CODE) == 2 ? lin : (uint32_t)lin;
-}
+/* Addresses of the selected elements: each is held against the segment by itself, and before any is
+ * accessed. The effective address is cut to the address size once, not for each. */
+static void element_addresses(struct ref *c, const struct ref_op *o, bool write, uint64_t lin[8]) {
+    const uint8_t *mask = c->s.fpu.vec[o->src];
+    uint64_t offset = host_offset(c, o);
 
-/* If no element is selected, not even the segment is looked at. */
-static uint64_t masked_address(struct ref *c, const struct ref_op *o, bool write) {
-    for (unsigned i = 0; i < o->aux / o->size; i++)
-        if (selected(c->s.fpu.vec[o->src], i, o->size))
-            return ref_lin(c, o, o->aux, write);
-    return 0;
+    for (unsigned i = 0; i < o->aux / o->size; i++, offset += o->size)
+        if (selected(mask, i, o->size))
+            lin[i] = o->eaf ? ref_seg_lin(c, o, o->seg, offset, o->size, write) : offset;
 }
 
 static void masked_load(struct ref *c, const struct ref_op *o) {
     const uint8_t *mask = c->s.fpu.vec[o->src];
-    uint64_t lin = masked_address(c, o, false);
     uint8_t result[32] = {0};
+    uint64_t lin[8];
 
+    element_addresses(c, o, false, lin);
     for (unsigned i = 0; i < o->aux / o->size; i++) {
         uint64_t value;
         if (!selected(mask, i, o->size))
             continue;
-        value = load_element(c, o, element_address(c, o, lin, i), o->size);
+        value = load_element(c, o, lin[i], o->size);
         memcpy(result + i * o->size, &value, o->size);
     }
     memcpy(c->s.fpu.vec[o->dst], result, 32);
@@ -56,19 +53,21 @@ static void masked_load(struct ref *c, const struct ref_op *o) {
 
 static void masked_store(struct ref *c, const struct ref_op *o) {
     const uint8_t *mask = c->s.fpu.vec[o->src], *from = c->s.fpu.vec[o->dst];
-    uint64_t lin = masked_address(c, o, true);
     unsigned count = o->aux / o->size;
+    uint64_t lin[8];
 
+    element_addresses(c, o, true, lin);
     for (unsigned i = 0; i < count; i++)
         if (selected(mask, i, o->size))
-            ref_probe_write(c, o, element_address(c, o, lin, i), o->size, c->cpl == 3);
-    for (unsigned i = 0; i < count; i++)
-        if (selected(mask, i, o->size)) {
-            if (o->size == 4)
-                ref_store32(c, o, element_address(c, o, lin, i), (uint32_t)element(from, i, 4));
-            else
-                ref_store64(c, o, element_address(c, o, lin, i), element(from, i, 8));
-        }
+            ref_probe_write(c, o, lin[i], o->size, c->cpl == 3);
+    for (unsigned i = 0; i < count; i++) {
+        if (!selected(mask, i, o->size))
+            continue;
+        if (o->size == 4)
+            ref_store32(c, o, lin[i], (uint32_t)element(from, i, 4));
+        else
+            ref_store64(c, o, lin[i], element(from, i, 8));
+    }
     REF_NEXT(c, o);
 }
 

@@ -110,9 +110,11 @@ static void leave_thunk(ucontext_t *uc, const struct thunk *t, unsigned vector) 
 static void chain(unsigned i, int sig, siginfo_t *info, void *uc) {
     if (previous[i].sa_flags & SA_SIGINFO)
         previous[i].sa_sigaction(sig, info, uc);
-    else if (previous[i].sa_handler == SIG_DFL || previous[i].sa_handler == SIG_IGN)
+    else if (previous[i].sa_handler == SIG_DFL || previous[i].sa_handler == SIG_IGN) {
         signal(sig, SIG_DFL); /* the instruction runs again and ends the process */
-    else
+        if (info->si_code <= 0)
+            raise(sig); /* somebody sent it: there is no instruction */
+    } else
         previous[i].sa_handler(sig);
 }
 
@@ -284,10 +286,11 @@ static inline __attribute__((always_inline)) void run(struct ref *c, const struc
 
 static inline __attribute__((always_inline)) void *operand(struct ref *c, const struct ref_op *o,
                                                            unsigned access, bool aligned) {
-    uint64_t lin = ref_lin(c, o, o->size, access & 2);
+    uint64_t lin;
 
     if (aligned)
-        host_check_aligned(c, o, lin, o->size);
+        host_check_aligned(c, o, o->size);
+    lin = ref_lin(c, o, o->size, access & 2);
     if (access & 2)
         return ref_write_ptr(c, o, lin, o->size, access & 1);
     return (void *)(uintptr_t)ref_read_ptr(c, o, lin, o->size);

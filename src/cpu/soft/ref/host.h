@@ -46,9 +46,25 @@ static inline uint64_t host_offset(const struct ref *c, const struct ref_op *o) 
     return o->eaf & REF_EA_16 ? (uint16_t)ea : o->eaf & REF_EA_32 ? (uint32_t)ea : ea;
 }
 
-/* #GP(0) unless the linear address is a multiple of size (a power of two). */
-static inline void host_check_aligned(struct ref *c, const struct ref_op *o, uint64_t lin,
-                                      unsigned size) {
+/* Linear address of a field of an area in memory: each is looked at by itself, and offsets wrap as
+ * the address size says. */
+static inline uint64_t fpu_area_at(struct ref *c, const struct ref_op *o, unsigned offset,
+                                   unsigned size, bool write) {
+    uint64_t at = host_offset(c, o) + offset;
+
+    if (REF_LIKELY(!o->eaf))
+        return at;
+    at = o->eaf & REF_EA_16 ? (uint16_t)at : o->eaf & REF_EA_32 ? (uint32_t)at : at;
+    return ref_seg_lin(c, o, o->seg, at, size, write);
+}
+
+/* #GP(0) unless the linear address is a multiple of size (a power of two): before the segment is
+ * looked at, as processors do. */
+static inline void host_check_aligned(struct ref *c, const struct ref_op *o, unsigned size) {
+    uint64_t lin = host_offset(c, o);
+
+    if (REF_UNLIKELY(o->eaf & (REF_EA_LEGACY | REF_EA_SEG)))
+        lin += c->s.seg[o->seg].base;
     if (REF_UNLIKELY(lin & (size - 1)))
         ref_raise_error(c, o, X86_GP, 0);
 }

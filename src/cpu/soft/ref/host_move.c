@@ -29,11 +29,9 @@ static void copy32(struct ref *c, const struct ref_op *o) {
 }
 
 static inline uint64_t address(struct ref *c, const struct ref_op *o, unsigned size, bool write) {
-    uint64_t lin = ref_lin(c, o, size, write);
-
     if (o->aux & MOVE_ALIGNED)
-        host_check_aligned(c, o, lin, size);
-    return lin;
+        host_check_aligned(c, o, size);
+    return ref_lin(c, o, size, write);
 }
 
 static void load16(struct ref *c, const struct ref_op *o) {

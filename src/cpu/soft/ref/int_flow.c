@@ -108,17 +108,22 @@ INT_HANDLER(call_indirect) {
     c->r[X86_RSP] = sp;
     ref_goto(c, t);
 }
-INT_HANDLER(legacy_call_direct) {
-    uint64_t t = narrow(c, o, c->r[REF_PC] + o->imm);
+/* Pushes, then looks at the target, as processors do; a fault leaves the stack pointer alone. */
+static uint64_t legacy_call(struct ref *c, const struct ref_op *o, uint64_t target) {
+    uint64_t before = c->r[X86_RSP], pushed;
 
     int_push(c, o, o->size, after(c, o));
-    go(c, t, 1);
+    pushed = c->r[X86_RSP];
+    c->r[X86_RSP] = before;
+    target = narrow(c, o, target);
+    c->r[X86_RSP] = pushed;
+    return target;
+}
+INT_HANDLER(legacy_call_direct) {
+    go(c, legacy_call(c, o, c->r[REF_PC] + o->imm), 1);
 }
 INT_HANDLER(legacy_call_indirect) {
-    uint64_t t = indirect_target(c, o);
-
-    int_push(c, o, o->size, after(c, o));
-    ref_goto(c, t);
+    ref_goto(c, legacy_call(c, o, indirect_operand(c, o)));
 }
 
 INT_HANDLER(ret) {

@@ -158,7 +158,7 @@ INT_HANDLER(enter) /* o->imm: frame size, o->aux: level */
 
     sp = wrap_sp(c, sp - size);
     store_sized(c, o, ref_seg_lin(c, o, SEG_SS, sp, size, true), size, c->r[X86_RBP]);
-    frame = sp;
+    frame = c->mode & REF_MODE_STACK ? sp : (uint32_t)(c->r[X86_RSP] & 0xffff0000) | sp;
     for (unsigned i = 1; i < level; i++) {
         uint64_t v;
         bp = wrap_sp(c, bp - size);

@@ -139,15 +139,20 @@ static void into(struct ref *c, const struct ref_op *o) {
         ref_end(c, o);
 }
 
+static uint64_t bound_offset(const struct ref *c, const struct ref_op *o) {
+    return o->eaf & REF_EA_16 ? (uint16_t)ref_ea(c, o) : (uint32_t)ref_ea(c, o);
+}
+
 static void bound(struct ref *c, const struct ref_op *o) {
-    uint64_t lin = ref_lin(c, o, o->size * 2u, false);
+    uint64_t lin = ref_lin(c, o, o->size, false);
     int32_t index, low, high;
 
     index = o->size == 4 ? (int32_t)c->r[o->dst] : (int16_t)c->r[o->dst];
     low = o->size == 4 ? (int32_t)ref_load32(c, o, lin) : (int16_t)ref_load16(c, o, lin);
     if (index < low) /* the upper bound is not even read */
         ref_raise(c, o, X86_BR);
-    high = o->size == 4 ? (int32_t)ref_load32(c, o, lin + 4) : (int16_t)ref_load16(c, o, lin + 2);
+    lin = ref_seg_lin(c, o, o->seg, bound_offset(c, o) + o->size, o->size, false);
+    high = o->size == 4 ? (int32_t)ref_load32(c, o, lin) : (int16_t)ref_load16(c, o, lin);
     if (index > high)
         ref_raise(c, o, X86_BR);
     REF_NEXT(c, o);

@@ -282,15 +282,15 @@ static void verw(struct ref *c, const struct ref_op *o) {
 }
 
 static void arpl(struct ref *c, const struct ref_op *o) {
-    uint64_t lin = o->aux & SRC_MEM ? ref_lin(c, o, 2, true) : 0;
+    uint64_t lin = o->aux & SRC_MEM ? ref_lin(c, o, 2, false) : 0;
     uint16_t dst = o->aux & SRC_MEM ? ref_load16(c, o, lin) : (uint16_t)c->r[o->src];
     unsigned rpl = c->r[o->dst] & 3;
     bool adjust = (dst & 3u) < rpl;
 
     if (adjust) {
         dst = (uint16_t)((dst & ~3u) | rpl);
-        if (o->aux & SRC_MEM)
-            ref_store16(c, o, lin, dst);
+        if (o->aux & SRC_MEM) /* only now need it be writable */
+            ref_store16(c, o, ref_lin(c, o, 2, true), dst);
         else
             REF_R16(c, o->src) = dst;
     }

@@ -88,42 +88,33 @@ static void check_mxcsr(struct ref *c, const struct ref_op *o, uint32_t value) {
         ref_raise_error(c, o, X86_GP, 0);
 }
 
-/* Linear address of a byte of the area; offsets wrap as the address size says. */
-static uint64_t area_at(struct ref *c, const struct ref_op *o, unsigned offset) {
-    uint64_t at = host_offset(c, o) + offset;
-
-    if (REF_LIKELY(!o->eaf))
-        return at;
-    at = o->eaf & REF_EA_16 ? (uint16_t)at : o->eaf & REF_EA_32 ? (uint32_t)at : at;
-    return ref_seg_lin(c, o, o->seg, at, 1, false);
-}
-
 /* Bytes of the area from `offset` on. */
 static void store_bytes(struct ref *c, const struct ref_op *o, unsigned offset, const uint8_t *from,
                         unsigned n) {
     for (unsigned i = 0; i < n; i += 8) {
         uint64_t value;
         memcpy(&value, from + i, 8);
-        ref_store64(c, o, area_at(c, o, offset + i), value);
+        ref_store64(c, o, fpu_area_at(c, o, offset + i, 8, true), value);
     }
 }
 
 static void load_bytes(struct ref *c, const struct ref_op *o, unsigned offset, uint8_t *to,
                        unsigned n) {
     for (unsigned i = 0; i < n; i += 8) {
-        uint64_t value = ref_load64(c, o, area_at(c, o, offset + i));
+        uint64_t value = ref_load64(c, o, fpu_area_at(c, o, offset + i, 8, false));
         memcpy(to + i, &value, 8);
     }
 }
 
 /* A part of the area that will be written: faults before anything is. */
 static void probe_part(struct ref *c, const struct ref_op *o, unsigned offset, unsigned size) {
-    ref_probe_write(c, o, area_at(c, o, offset), size, c->cpl == 3);
+    ref_probe_write(c, o, fpu_area_at(c, o, offset, 1, true), size, c->cpl == 3);
 }
 
-/* #GP(0) unless aligned; but a stack address that is not canonical is #SS(0) first. */
-static void check_area_aligned(struct ref *c, const struct ref_op *o, uint64_t lin,
-                               unsigned align) {
+/* Unlike for other aligned operands the beginning of the area is held against the segment (or found
+ * not to be canonical) before its alignment counts. */
+static void check_beginning(struct ref *c, const struct ref_op *o, unsigned align, bool write) {
+    uint64_t lin = fpu_area_at(c, o, 0, align == 16 && write ? 4 : 1, write);
     bool canonical = (int64_t)(lin << 16) >> 16 == (int64_t)lin;
 
     if (lin & (align - 1))
@@ -134,10 +125,9 @@ static void check_area_aligned(struct ref *c, const struct ref_op *o, uint64_t l
 
 static void fxsave(struct ref *c, const struct ref_op *o) {
     unsigned count = vector_count(o), end = AREA_XMM + 16 * count;
-    uint64_t lin = ref_lin(c, o, AREA_LEGACY, true);
     uint8_t area[AREA_LEGACY];
 
-    check_area_aligned(c, o, lin, 16);
+    check_beginning(c, o, 16, true);
     probe_part(c, o, AREA_LEGACY - 1, 1); /* the end first, as processors do */
     probe_part(c, o, 0, AREA_LEGACY);
     put_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
@@ -148,11 +138,10 @@ static void fxsave(struct ref *c, const struct ref_op *o) {
 }
 
 static void fxrstor(struct ref *c, const struct ref_op *o) {
-    uint64_t lin = ref_lin(c, o, AREA_LEGACY, false);
     uint8_t area[AREA_LEGACY];
 
-    check_area_aligned(c, o, lin, 16);
-    ref_load8(c, o, area_at(c, o, AREA_LEGACY - 1));
+    check_beginning(c, o, 16, false);
+    ref_load8(c, o, fpu_area_at(c, o, AREA_LEGACY - 1, 1, false));
     load_bytes(c, o, 0, area, AREA_LEGACY);
     check_mxcsr(c, o, area_mxcsr(area));
     get_x87(&c->s.fpu, area, o->aux & AUX_REX_W);
@@ -192,14 +181,11 @@ static uint64_t requested(struct ref *c) {
 
 /* What all of them check first. */
 static void open_area(struct ref *c, const struct ref_op *o, bool write) {
-    uint64_t lin;
-
     if (!(c->s.cr4 & X86_CR4_OSXSAVE))
         ref_raise(c, o, X86_UD);
     if (c->s.cr0 & X86_CR0_TS)
         ref_raise(c, o, X86_NM);
-    lin = ref_lin(c, o, AREA_YMM, write);
-    check_area_aligned(c, o, lin, 64);
+    check_beginning(c, o, 64, write);
 }
 
 /* Writes the components in `comps`; MXCSR if `mxcsr`. */
@@ -253,9 +239,9 @@ static void xsave(struct ref *c, const struct ref_op *o) {
 
     open_area(c, o, true);
     probe_area(c, o, rfbm, comps, mxcsr);
-    bv = ref_load64(c, o, area_at(c, o, AREA_HEADER));
+    bv = ref_load64(c, o, fpu_area_at(c, o, AREA_HEADER, 8, false));
     store_components(c, o, comps, mxcsr);
-    ref_store64(c, o, area_at(c, o, AREA_HEADER), (bv & ~rfbm) | (in_use & rfbm));
+    ref_store64(c, o, fpu_area_at(c, o, AREA_HEADER, 8, true), (bv & ~rfbm) | (in_use & rfbm));
     REF_NEXT(c, o);
 }
 
@@ -268,8 +254,8 @@ static void xsavec(struct ref *c, const struct ref_op *o) {
         in_use |= COMP_SSE;
     probe_area(c, o, rfbm, rfbm & in_use, rfbm & in_use & COMP_SSE);
     store_components(c, o, rfbm & in_use, rfbm & in_use & COMP_SSE);
-    ref_store64(c, o, area_at(c, o, AREA_HEADER), rfbm & in_use);
-    ref_store64(c, o, area_at(c, o, AREA_HEADER + 8), rfbm | XCOMP_COMPACT);
+    ref_store64(c, o, fpu_area_at(c, o, AREA_HEADER, 8, true), rfbm & in_use);
+    ref_store64(c, o, fpu_area_at(c, o, AREA_HEADER + 8, 8, true), rfbm | XCOMP_COMPACT);
     REF_NEXT(c, o);
 }
 
@@ -329,14 +315,14 @@ static bool header_valid(struct ref *c, const uint64_t header[8], bool must_be_c
 /* Faults in the order of processors: the format, the end of the area, then its beginning. Returns
  * false if nothing of the legacy region is wanted. */
 static bool look_at_area(struct ref *c, const struct ref_op *o, uint64_t rfbm) {
-    uint64_t comp = ref_load64(c, o, area_at(c, o, AREA_HEADER + 8));
+    uint64_t comp = ref_load64(c, o, fpu_area_at(c, o, AREA_HEADER + 8, 8, false));
     uint64_t there = comp & XCOMP_COMPACT ? rfbm & comp : rfbm; /* the rest is initialised */
 
-    ref_load8(c, o, area_at(c, o, (there & COMP_AVX ? AREA_SIZE : AREA_YMM) - 1));
+    ref_load8(c, o, fpu_area_at(c, o, (there & COMP_AVX ? AREA_SIZE : AREA_YMM) - 1, 1, false));
     if (there & COMP_X87)
-        ref_load8(c, o, area_at(c, o, 0));
+        ref_load8(c, o, fpu_area_at(c, o, 0, 1, false));
     else if (there & COMP_SSE || (there && !(comp & XCOMP_COMPACT)))
-        ref_load8(c, o, area_at(c, o, AREA_MXCSR));
+        ref_load8(c, o, fpu_area_at(c, o, AREA_MXCSR, 1, false));
     return there & (COMP_X87 | COMP_SSE) || !(comp & XCOMP_COMPACT);
 }
 
