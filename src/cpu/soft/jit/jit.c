@@ -5,6 +5,7 @@
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -95,7 +96,15 @@ void jit_free(struct ref *c) {
     c->jit.cache = NULL;
 }
 
-void jit_thread_init(struct ref *c) { syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)c); }
+void jit_thread_init(struct ref *c) {
+    static _Thread_local uint8_t stack[65536];
+    stack_t alt = {.ss_sp = stack, .ss_size = sizeof(stack)}, now;
+
+    syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)c);
+    /* RSP is the guest's in generated code, so handlers need a stack of their own. */
+    if (sigaltstack(NULL, &now) == 0 && (now.ss_flags & SS_DISABLE))
+        sigaltstack(&alt, NULL);
+}
 
 void jit_flush(struct ref *c) {
     c->jit.cache->used = c->jit.cache->start;
