@@ -34,7 +34,8 @@ struct board_config {
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);
 void board_done(struct board *b);
-/* All devices to power-on, then APIC, PCI addresses and ACPI tables as firmware would leave them. */
+/* All devices to power-on, then APIC, PCI addresses and ACPI tables as firmware would leave them.
+ */
 int board_reset(struct board *b, struct error *err);
 
 /* A processor's access; machine lock held. */
