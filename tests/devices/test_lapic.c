@@ -631,6 +631,12 @@ static void x2apic_registers_refuse_what_does_not_exist(void **state) {
     assert_int_equal(wrmsr(&b, 2, 0x808, 0x100), -1);
     assert_int_equal(wrmsr(&b, 2, 0x838, 1ull << 32), -1);
     assert_int_equal(wrmsr(&b, 2, 0x832, 1 << 13), -1);
+    /* Delivery status and remote IRR only cannot be changed: Linux writes 5700h on its way down. */
+    assert_int_equal(wrmsr(&b, 2, 0x80f, 0x1ff), 0);
+    assert_int_equal(wrmsr(&b, 2, 0x835, 0x5700), 0);
+    assert_int_equal(rdmsr(&b, 2, 0x835, &v), 0);
+    assert_int_equal(v, 0x700);
+    assert_int_equal(wrmsr(&b, 2, 0x832, 0x110ef), 0);
     assert_int_equal(wrmsr(&b, 2, 0x808, 0x50), 0);
     assert_int_equal(lapic_get_tpr(b.core[2].dev), 5);
     board_close(&b);
