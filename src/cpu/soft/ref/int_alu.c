@@ -124,12 +124,13 @@
 
 ALU_PLAIN(add)
 ALU_PLAIN(or)
-ALU_PLAIN(and) ALU_PLAIN(sub) ALU_PLAIN(xor) ALU_PLAIN(cmp) ALU_PLAIN(test) ALU_CARRY(adc)
-    ALU_CARRY(sbb) ALU_ALL(add) ALU_ALL(or) ALU_ALL(adc) ALU_ALL(sbb) ALU_ALL(and) ALU_ALL(sub)
-        ALU_ALL(xor) INT_EACH_SIZE(ALU_COMPARE_HANDLERS, cmp)
-            INT_EACH_SIZE(ALU_COMPARE_HANDLERS, test)
+ALU_PLAIN(and)
+ALU_PLAIN(sub)
+ALU_PLAIN(xor) ALU_PLAIN(cmp) ALU_PLAIN(test) ALU_CARRY(adc) ALU_CARRY(sbb) ALU_ALL(add) ALU_ALL(or)
+    ALU_ALL(adc) ALU_ALL(sbb) ALU_ALL(and) ALU_ALL(sub) ALU_ALL(xor)
+        INT_EACH_SIZE(ALU_COMPARE_HANDLERS, cmp) INT_EACH_SIZE(ALU_COMPARE_HANDLERS, test)
 
-                static ref_fn *const add_fn[INT_FORMS][4] = ALU_FORMS(add);
+            static ref_fn *const add_fn[INT_FORMS][4] = ALU_FORMS(add);
 static ref_fn *const or_fn[INT_FORMS][4] = ALU_FORMS(or);
 static ref_fn *const adc_fn[INT_FORMS][4] = ALU_FORMS(adc);
 static ref_fn *const sbb_fn[INT_FORMS][4] = ALU_FORMS(sbb);

@@ -119,12 +119,8 @@ static uint64_t legacy_call(struct ref *c, const struct ref_op *o, uint64_t targ
     c->r[X86_RSP] = pushed;
     return target;
 }
-INT_HANDLER(legacy_call_direct) {
-    go(c, legacy_call(c, o, c->r[REF_PC] + o->imm), 1);
-}
-INT_HANDLER(legacy_call_indirect) {
-    ref_goto(c, legacy_call(c, o, indirect_operand(c, o)));
-}
+INT_HANDLER(legacy_call_direct) { go(c, legacy_call(c, o, c->r[REF_PC] + o->imm), 1); }
+INT_HANDLER(legacy_call_indirect) { ref_goto(c, legacy_call(c, o, indirect_operand(c, o))); }
 
 INT_HANDLER(ret) {
     uint64_t t = ref_load64(c, o, c->r[X86_RSP]);

@@ -45,7 +45,10 @@
 
 SHIFT_ALL(shl)
 SHIFT_ALL(shr)
-SHIFT_ALL(sar) SHIFT_ALL(rol) SHIFT_ALL(ror) SHIFT_ALL(rcl) SHIFT_ALL(rcr)
+SHIFT_ALL(sar)
+SHIFT_ALL(rol)
+SHIFT_ALL(ror)
+SHIFT_ALL(rcl) SHIFT_ALL(rcr)
 
     static ref_fn *const shl_fn[3][4] = SHIFT_TABLE(shl);
 static ref_fn *const shr_fn[3][4] = SHIFT_TABLE(shr);
