@@ -704,12 +704,16 @@ static bool put_mxcsr(struct trans *t, const struct line *l, bool load) {
     struct emit *e = &t->e;
     size_t before = e->n;
     unsigned stubs = t->stubs;
+    enum flags_place flags = t->flags;
+    bool checked = t->vec_checked;
 
     keep_flags(t, l);
     vec_entry(t, l->off);
     if (!put_address(t, l)) {
         e->n = before;
         t->stubs = stubs;
+        t->flags = flags;
+        t->vec_checked = checked;
         return false;
     }
     put_check(t, l->off, 4, !load, false);
