@@ -72,7 +72,8 @@ static void without_a_date_it_has_the_hosts(void **state) {
     struct chip c;
 
     chip_open(&c, &rtc_class, NULL);
-    assert_in_range(rtc_utc(c.dev), time(NULL) - 2, time(NULL));
+    assert_in_range(rtc_utc(c.dev), time(NULL) - 2,
+                    time(NULL) + 1); /* time() reads a clock some ms behind */
     chip_close(&c);
 }
 
