@@ -851,6 +851,14 @@ static void find_live(struct trans *t) {
     }
 }
 
+/* slow_return = the code at `target`: lea r15, [rip + ...] and a store. */
+static void put_return(struct emit *e, size_t target) {
+    e_bytes(e, "\x4c\x8d\x3d", 3);
+    e32(e, 0);
+    e_patch_to(e, e->n - 4, target);
+    e_store(e, H_A, OFF(jit.slow_return));
+}
+
 static void put_stubs(struct trans *t) {
     struct emit *e = &t->e;
 
@@ -867,20 +875,12 @@ static void put_stubs(struct trans *t) {
             e_store(e, H_A, OFF(jit.slow_lin));
             e_gs_set32(e, OFF(jit.slow_info), s->info);
             e_gs_set32(e, OFF(jit.slow_off), s->off);
-            e_bytes(e, "\x4c\x8d\x3d", 3);
-            lea = e->n;
-            e32(e, 0);
-            e_patch_to(e, lea, s->retry);
-            e_store(e, H_A, OFF(jit.slow_return));
+            put_return(e, s->retry);
             jump_common(t, t->k->slow);
             break;
         case STUB_VEC:
             e_gs_set32(e, OFF(jit.slow_off), s->off);
-            e_bytes(e, "\x4c\x8d\x3d", 3);
-            lea = e->n;
-            e32(e, 0);
-            e_patch_to(e, lea, s->retry);
-            e_store(e, H_A, OFF(jit.slow_return));
+            put_return(e, s->retry);
             jump_common(t, t->k->vec_load);
             break;
         case STUB_BAIL:

@@ -4,8 +4,8 @@
  * Source: Intel SDM vol. 2 (MOV CR, MOV DR, LMSW, SMSW, CLTS, INVLPG, INVPCID, XSETBV), vol.
  * 3A 2.5, 4.1 (paging modes), 4.10.4 (invalidation), 9.8.5 (long mode), 17.2 (debug registers).
  *
- * The TLB holds translations of the current PCID only, so that every load of CR3 empties it,
- * whatever bit 63 says; the manual allows that.
+ * The TLB holds translations of the current PCID and global ones, so that every load of CR3 drops
+ * all but the global ones, whatever bit 63 says; the manual allows that.
  */
 #include "cpu/cpuid.h"
 #include "cpu/soft/ref/sys.h"
