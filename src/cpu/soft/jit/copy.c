@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Instructions that run as they are, with their memory operand redirected. Source: SDM vol. 2A 2.
+ */
+#include "cpu/soft/jit/translate.h"
+
+struct uses {                   /* where general registers are named */
+    bool reg, rm, vvvv, opcode; /* field holds a general register */
+    bool high_byte, vec, mem;
+    unsigned mem_size, mem_access;
+    uint16_t named, written; /* sets of R14, R15 */
+};
+
+static void find_uses(const struct insn *in, struct uses *u) {
+    /* Vector instructions without vector operands exist: VZEROUPPER, CVTSS2SI from memory (MXCSR).
+     */
+    *u = (struct uses){.vec = in->row->attr & (INSN_SSE | INSN_AVX)};
+    for (unsigned i = 0; i < in->row->nops; i++) {
+        struct operand op;
+        insn_operand(in, i, &op);
+        if (op.kind == OPK_MEM) {
+            u->mem = true;
+            u->mem_size = op.size;
+            u->mem_access = op.access;
+        }
+        u->vec |= op.kind == OPK_VEC;
+        if (op.kind != OPK_GPR)
+            continue;
+        u->high_byte |= op.high_byte;
+        switch (insn_operand_method(in, i)) {
+        case 'G':
+            u->reg = true;
+            break;
+        case 'E':
+        case 'R':
+            u->rm = true;
+            break;
+        case 'B':
+            u->vvvv = true;
+            break;
+        case 'Z':
+            u->opcode = true;
+            break;
+        default:
+            break;
+        }
+        if (is_evicted(op.reg)) {
+            u->named |= (uint16_t)(1u << op.reg);
+            if (op.access & 2)
+                u->written |= (uint16_t)(1u << op.reg);
+        }
+    }
+}
+
+static void load_evicted(struct trans *t, unsigned set) {
+    if (set >> 14 & 1)
+        e_load(&t->e, 14, OFF_R(14));
+    if (set >> 15 & 1)
+        e_load(&t->e, 15, OFF_R(15));
+}
+
+static void store_evicted(struct trans *t, unsigned set) {
+    if (set >> 14 & 1)
+        e_store(&t->e, 14, OFF_R(14));
+    if (set >> 15 & 1)
+        e_store(&t->e, 15, OFF_R(15));
+}
+
+/* The instruction with its memory operand as [A + B], or [A] and a data register renamed to R14. */
+static void put_memory_form(struct trans *t, const struct insn *in, unsigned renamed) {
+    struct emit *e = &t->e;
+    unsigned reg = in->reg, vvvv = in->vvvv;
+    bool plain = renamed != H_NONE; /* [r15] */
+
+    if (plain && reg == renamed)
+        reg = 14;
+    if (plain && (in->prefixes & PFX_VEX) && vvvv == renamed)
+        vvvv = 14;
+    if (in->prefixes & PFX_VEX) {
+        e8(e, 0xc4);
+        e8(e, (reg & 8 ? 0 : 0x80) | (plain ? 0x40 : 0) |
+                  in->map); /* X set (inverted) if no index; B of r15 */
+        e8(e, (in->vex_w ? 0x80 : 0) | (~vvvv & 15) << 3 | (in->vl == 32 ? 4 : 0) | in->pp);
+    } else {
+        if (in->prefixes & PFX_LOCK)
+            e8(e, 0xf0);
+        if ((in->map && in->pp == 1) || (!(in->row->attr & INSN_SSE) && in->opsize == 2) ||
+            (in->map && (in->row->attr & INSN_SSE) && in->pp == 1))
+            e8(e, 0x66);
+        if (in->map && in->pp >= 2)
+            e8(e, in->pp == 2 ? 0xf3 : 0xf2);
+        e8(e, 0x41 | (in->rex & 8) | (reg & 8) >> 1 | (plain ? 0 : 2));
+        if (in->map)
+            e8(e, 0x0f);
+        if (in->map >= 2)
+            e8(e, in->map == 2 ? 0x38 : 0x3a);
+    }
+    e8(e, in->opcode);
+    if (plain) {
+        e8(e, (reg & 7) << 3 | 7); /* [r15] */
+    } else {
+        e8(e, (reg & 7) << 3 | 4);
+        e8(e, (H_B & 7) << 3 | (H_A & 7));
+    }
+    e_bytes(e, &in->imm, in->imm_len);
+}
+
+static void vec_entry(struct trans *t, uint32_t off) {
+    struct stub *s;
+
+    if (t->vec_checked)
+        return;
+    /* At the first use in the block; EFLAGS were saved by the caller. */
+    e_gs_cmp8(&t->e, OFF(jit.vec_live), 0);
+    s = stub_add(t, STUB_VEC, e_jcc(&t->e, 4), off);
+    s->retry = t->e.n;
+    t->vec_checked = true;
+}
+
+/* Misaligned ones are the interpreter's, which knows how not to lock across a cache line. */
+static bool is_locked(const struct insn *in) {
+    return (in->prefixes & PFX_LOCK) || in->row->id == INSN_XCHG;
+}
+
+static bool copy_with_memory(struct trans *t, const struct line *l, const struct uses *u) {
+    struct emit *e = &t->e;
+    unsigned renamed = H_NONE;
+    size_t before = e->n;
+    unsigned stubs = t->stubs;
+    enum flags_place flags = t->flags;
+    bool checked = t->vec_checked;
+
+    if (u->high_byte || !u->mem_size || !u->mem_access || u->mem_size > 64 || u->named == 0xc000)
+        return false;
+    flags_keep(t, l);
+    if (u->vec)
+        vec_entry(t, l->off);
+    if (!access_address(t, l)) {
+        e->n = before;
+        t->stubs = stubs;
+        t->flags = flags;
+        t->vec_checked = checked;
+        return false;
+    }
+    access_check(t, l->off, u->mem_size, u->mem_access & 2,
+                 (l->in.row->attr & INSN_ALIGN) || is_locked(&l->in));
+    if (u->named) {
+        renamed = u->named & 0x4000 ? 14 : 15;
+        e_bytes(e, "\x4f\x8d\x3c\x37", 4); /* lea r15, [r15 + r14] */
+        e_load(e, 14, OFF_R(renamed));
+    }
+    if ((l->in.row->flags_read & ALL_FLAGS) ||
+        ((l->in.row->flags_written & ALL_FLAGS) &&
+         (l->live & ~l->in.row->flags_written & ALL_FLAGS))) {
+        /* Both scratch registers hold something, so RAX waits in its slot. */
+        e_store(e, H_RAX, OFF_R(0));
+        e8(e, 0x65);
+        e_bytes(e, "\x0f\xb7\x04\x25", 4);
+        e32(e, (uint32_t)OFF(af));
+        e_bytes(e, "\x04\x7f\x9e", 3);
+        e_load(e, H_RAX, OFF_R(0));
+        t->flags = FLAGS_BOTH;
+    }
+    put_memory_form(t, &l->in, renamed);
+    if (u->written) {
+        e_store(e, 14, OFF_R(renamed));
+    }
+    flags_wrote(t, l);
+    return true;
+}
+
+static void copy_bytes(struct trans *t, const struct line *l) {
+    const uint8_t *p =
+        mem_ptr(t->c->cpu.config.bus.mem, (t->b->addr & ~(gpa)4095) + l->off, l->in.len, false);
+
+    e_bytes(&t->e, p, l->in.len);
+}
+
+static bool copy_registers(struct trans *t, const struct line *l, const struct uses *u) {
+    if (u->vec && !t->vec_checked) {
+        flags_keep(t, l);
+        vec_entry(t, l->off);
+    }
+    flags_need(t, l);
+    load_evicted(t, u->named);
+    copy_bytes(t, l);
+    store_evicted(t, u->written);
+    flags_wrote(t, l);
+    return true;
+}
+
+bool copy_lea(struct trans *t, const struct line *l) {
+    const struct insn *in = &l->in;
+    struct emit *e = &t->e;
+
+    /* Address size below the operand size, or 16-bit results: rare, left to the interpreter. */
+    if (in->opsize == 2 || in->seg >= SEG_FS)
+        return false;
+    {
+        struct line plain = *l;
+        plain.in.seg = SEG_DS;
+        if (!access_address(t, &plain))
+            return false;
+    }
+    if (is_evicted(in->reg)) {
+        if (in->opsize == 4)
+            e_bytes(e, "\x45\x89\xff", 3); /* mov r15d, r15d */
+        e_store(e, H_A, OFF_R(in->reg));
+    } else if (in->opsize == 8) {
+        e_mov(e, in->reg, H_A);
+    } else { /* mov reg32, r15d */
+        e8(e, 0x44 | (in->reg >> 3));
+        e8(e, 0x89);
+        e8(e, 0xc0 | (H_A & 7) << 3 | (in->reg & 7));
+    }
+    return true;
+}
+
+/* STMXCSR and LDMXCSR: math libraries execute them in pairs around every call. */
+bool copy_mxcsr(struct trans *t, const struct line *l, bool load) {
+    struct emit *e = &t->e;
+    size_t before = e->n;
+    unsigned stubs = t->stubs;
+    enum flags_place flags = t->flags;
+    bool checked = t->vec_checked;
+
+    flags_keep(t, l);
+    vec_entry(t, l->off);
+    if (!access_address(t, l)) {
+        e->n = before;
+        t->stubs = stubs;
+        t->flags = flags;
+        t->vec_checked = checked;
+        return false;
+    }
+    access_check(t, l->off, 4, !load, false);
+    if (!load) {
+        e_bytes(e, "\x43\x0f\xae\x1c\x37", 5); /* stmxcsr [r15 + r14] */
+        return true;
+    }
+    e_bytes(e, "\x47\x8b\x3c\x37", 4);             /* mov r15d, [r15 + r14] */
+    e_bytes(e, "\x45\x89\xfe", 3);                 /* mov r14d, r15d */
+    e_bytes(e, "\x41\x81\xf6\x80\x1f\x00\x00", 7); /* xor r14d, exception masks: 0 where masked */
+    e_bytes(e, "\x41\xf7\xc6\x80\x1f\xff\xff", 7); /* test r14d, masks | reserved */
+    stub_add(t, STUB_BAIL, e_jcc(e, 5), l->off);
+    e_gs(e, 0, 0x89, H_A, OFF(jit.target));
+    e_bytes(e, "\x65\x0f\xae\x14\x25", 5); /* ldmxcsr gs:[target] */
+    e32(e, (uint32_t)OFF(jit.target));
+    return true;
+}
+
+static bool copyable(const struct insn *in) {
+    if (!(in->row->attr & INSN_HOST) || (in->row->attr & (INSN_FPU | INSN_MMX)))
+        return false;
+    if (in->adsize != 8 && in->mem && in->adsize != 4)
+        return false;
+    return in->row->id != INSN_DIV && in->row->id != INSN_IDIV;
+}
+
+bool copy_insn(struct trans *t, const struct line *l) {
+    struct uses u;
+
+    if (!copyable(&l->in))
+        return false;
+    find_uses(&l->in, &u);
+    return u.mem ? copy_with_memory(t, l, &u) : copy_registers(t, l, &u);
+}

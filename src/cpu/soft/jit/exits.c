@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The end of a block: branches, direct links inside a page, the jump cache. */
+#include "cpu/soft/jit/translate.h"
+
+/* A = guest address: through the jump cache, or back to C. EFLAGS are free. */
+static struct stub *put_jump_cache(struct trans *t) {
+    struct emit *e = &t->e;
+    size_t miss;
+
+    e_store(e, H_A, OFF(rip));
+    e_bytes(e, "\x45\x31\xf6", 3);             /* xor r14d, r14d */
+    e_bytes(e, "\xf2\x4d\x0f\x38\xf1\xf7", 6); /* crc32 r14, r15 */
+    e_bytes(e, "\x41\x81\xe6", 3);             /* and r14d, JIT_JC_SIZE - 1 */
+    e32(e, JIT_JC_SIZE - 1);
+    e_bytes(e, "\x4d\x01\xf6", 3); /* add r14, r14: entries are 16 bytes, the scale is 8 */
+    e_gs(e, 1, 0x33, H_A, OFF(jit.jc_key));
+    e_gs_index(e, 0x3b, H_A, H_B, OFF(jit.jc));
+    miss = e_jcc(e, 5);
+    e_load(e, H_A, OFF(rip));
+    e_bytes(e, "\x49\x81\xe7\x00\xf0\xff\xff", 7); /* and r15, ~4095 */
+    e_store(e, H_A, OFF(jit.page));
+    e8(e, 0x65); /* jmp gs:[r14*8 + code] */
+    e_bytes(e, "\x42\xff\x24\xf5", 4);
+    e32(e, (uint32_t)(OFF(jit.jc) + offsetof(struct jit_jc_entry, code)));
+    return stub_add(t, STUB_LEAVE, miss, 0);
+}
+
+/* RET and JMP to an address that is not canonical fault themselves: their stub takes rSP's change
+ * back. */
+static void undo_unless_canonical(struct stub *s, const struct line *l, uint32_t popped) {
+    s->undo = true;
+    s->info = popped;
+    s->off = l->off;
+}
+
+/* To the instruction at offset `target` of this page (or another one). */
+void exit_direct(struct trans *t, int64_t target, bool backward) {
+    struct emit *e = &t->e;
+    struct stub *s;
+
+    if (!in_page(target)) {
+        e_load(e, H_A, OFF(jit.page));
+        e_lea(e, H_A, H_A, (int32_t)target);
+        put_jump_cache(t);
+        return;
+    }
+    if (backward) {
+        e_gs_cmp32(e, OFF(jit.poll), 0);
+        s = stub_add(t, STUB_EXIT, e_jcc(e, 5), 0);
+        s->target = target;
+    }
+    while ((t->k->used + e->n + 1) % 4) /* the displacement is patched with one aligned store */
+        e8(e, 0x90);
+    s = stub_add(t, STUB_EXIT, e_jmp(e), 0);
+    s->target = target;
+    s->linkable = true;
+}
+
+bool exit_branch(struct trans *t, const struct line *l) {
+    struct emit *e = &t->e;
+    const struct insn *in = &l->in;
+    bool direct = in->imm_len != 0;
+    size_t taken;
+
+    switch (in->row->id) {
+    case INSN_JCC:
+        flags_restore(t);
+        if (l->live)
+            flags_save(t);
+        taken = e_jcc(e, in->opcode & 15);
+        t->flags = FLAGS_SLOT;
+        exit_direct(t, l->off + in->len, false);
+        e_patch(e, taken);
+        exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+        return true;
+    case INSN_JMP:
+        if (direct) {
+            if (l->live)
+                flags_save(t);
+            exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+            return true;
+        }
+        break;
+    case INSN_CALL:
+        if (!direct)
+            break;
+        flags_keep(t, l);
+        e_lea(e, H_A, H_RSP, -8);
+        access_check(t, l->off, 8, true, false);
+        e_bytes(e, "\x4f\x8d\x3c\x37", 4); /* lea r15, [r15 + r14] */
+        e_load(e, H_B, OFF(jit.page));
+        e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
+        e_bytes(e, "\x4d\x89\x37", 3); /* mov [r15], r14 */
+        e_lea(e, H_RSP, H_RSP, -8);
+        exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+        return true;
+    case INSN_RET:
+        flags_keep(t, l);
+        e_mov(e, H_A, H_RSP);
+        access_check(t, l->off, 8, false, false);
+        e_ab(e, 0x8b, H_A);
+        e_lea(e, H_RSP, H_RSP, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
+        undo_unless_canonical(put_jump_cache(t), l, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
+        return true;
+    default:
+        return false;
+    }
+    /* Indirect JMP or CALL: the target first (it may fault), then the push. */
+    flags_keep(t, l);
+    if (in->mem) {
+        if (!access_address(t, l)) {
+            return false;
+        }
+        access_check(t, l->off, 8, false, false);
+        e_ab(e, 0x8b, H_A);
+    } else if (is_evicted(in->rm)) {
+        e_load(e, H_A, OFF_R(in->rm));
+    } else {
+        e_mov(e, H_A, in->rm);
+    }
+    if (in->row->id == INSN_CALL) { /* the target is looked at before anything is pushed */
+        e_mov(e, H_B, H_A);
+        e_bytes(e, "\x49\xc1\xfe\x2f", 4); /* sar r14, 47: 0 or -1 if canonical */
+        e_bytes(e, "\x49\xff\xc6", 3);     /* inc r14 */
+        e_bytes(e, "\x49\x83\xfe\x01", 4); /* cmp r14, 1 */
+        stub_add(t, STUB_BAIL, e_jcc(e, 7), l->off);
+        e_store(e, H_A, OFF(jit.target));
+        e_lea(e, H_A, H_RSP, -8);
+        access_check(t, l->off, 8, true, false);
+        e_bytes(e, "\x4f\x8d\x3c\x37", 4);
+        e_load(e, H_B, OFF(jit.page));
+        e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
+        e_bytes(e, "\x4d\x89\x37", 3);
+        e_lea(e, H_RSP, H_RSP, -8);
+        e_load(e, H_A, OFF(jit.target));
+        put_jump_cache(t);
+        return true;
+    }
+    undo_unless_canonical(put_jump_cache(t), l, 0);
+    return true;
+}

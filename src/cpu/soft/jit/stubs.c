@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Code out of the way of a block: TLB misses, exits, and what leaves a block early. */
+#include "cpu/soft/jit/translate.h"
+
+struct stub *stub_add(struct trans *t, enum stub_kind kind, size_t from, uint32_t off) {
+    struct stub *s = &t->stub[t->stubs < STUBS ? t->stubs++ : STUBS - 1];
+
+    *s = (struct stub){.kind = kind, .from = from, .off = off};
+    return s;
+}
+
+void stub_jump_common(struct trans *t, size_t target) {
+    size_t at = e_jmp(&t->e);
+
+    /* Shared code stands at the start of the cache; the block is written at k->used. */
+    uint32_t d = (uint32_t)(target - (t->k->used + at + 4));
+    if (at + 4 <= t->e.cap)
+        memcpy(t->e.p + at, &d, 4);
+}
+
+/* slow_return = the code at `target`: lea r15, [rip + ...] and a store. */
+static void put_return(struct emit *e, size_t target) {
+    e_bytes(e, "\x4c\x8d\x3d", 3);
+    e32(e, 0);
+    e_patch_to(e, e->n - 4, target);
+    e_store(e, H_A, OFF(jit.slow_return));
+}
+
+void stub_put_all(struct trans *t) {
+    struct emit *e = &t->e;
+
+    for (unsigned i = 0; i < t->stubs; i++) {
+        struct stub *s = &t->stub[i];
+        size_t lea;
+        e_patch(e, s->from);
+        switch (s->kind) {
+        case STUB_SLOW: /* lin = A + tag; info; return */
+            e_gs_index(e, 0x03, H_A, H_B,
+                       (s->info & 0x100 ? offsetof(struct ref, jit.tag_w)
+                                        : offsetof(struct ref, jit.tag_r)) +
+                           t->bank * sizeof(t->c->jit.tag_r[0]));
+            e_store(e, H_A, OFF(jit.slow_lin));
+            e_gs_set32(e, OFF(jit.slow_info), s->info);
+            e_gs_set32(e, OFF(jit.slow_off), s->off);
+            put_return(e, s->retry);
+            stub_jump_common(t, t->k->slow);
+            break;
+        case STUB_VEC:
+            e_gs_set32(e, OFF(jit.slow_off), s->off);
+            put_return(e, s->retry);
+            stub_jump_common(t, t->k->vec_load);
+            break;
+        case STUB_BAIL:
+            e_gs_set32(e, OFF(jit.slow_off), s->off);
+            stub_jump_common(t, t->k->bail);
+            break;
+        case STUB_LEAVE:
+            if (s->undo) {
+                e_load(e, H_A, OFF(rip));
+                e_mov(e, H_B, H_A);
+                e_bytes(e, "\x49\xc1\xfe\x2f\x49\xff\xc6\x49\x83\xfe\x01", 11);
+                lea = e_jcc(e, 6); /* canonical: leave */
+                if (s->info)
+                    e_lea(e, H_RSP, H_RSP, -(int32_t)s->info);
+                e_gs_set32(e, OFF(jit.slow_off), s->off);
+                stub_jump_common(t, t->k->bail);
+                e_patch(e, lea);
+            }
+            stub_jump_common(t, t->k->leave);
+            break;
+        case STUB_EXIT:
+            e_load(e, H_A, OFF(jit.page));
+            e_lea(e, H_A, H_A, (int32_t)s->target);
+            e_store(e, H_A, OFF(rip));
+            if (s->linkable) { /* link = this record */
+                e_bytes(e, "\x4c\x8d\x3d", 3);
+                e32(e, 9 + 5); /* past the store (9 bytes) and the jump (5) */
+                e_store(e, H_A, OFF(jit.link));
+            }
+            stub_jump_common(t, t->k->leave);
+            if (s->linkable)
+                e32(e, (uint32_t)(t->k->used + s->from));
+            break;
+        }
+    }
+}

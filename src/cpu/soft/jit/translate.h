@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The translator at work on one block: what its parts share. Only jit_translate (translate.c) makes
+ * a struct trans; everything here runs on the vCPU's thread.
+ *
+ * Scratch registers are A (R15) and B (R14); every function says what it leaves in them. A function
+ * that returns bool says false, having emitted nothing, where it has no translation.
+ */
+#ifndef CPU_SOFT_JIT_TRANSLATE_H
+#define CPU_SOFT_JIT_TRANSLATE_H
+
+#include "cpu/soft/jit/emit.h"
+#include "cpu/soft/jit/jit_internal.h"
+#include "cpu/soft/ref/ref.h"
+
+#define OFF(m)   offsetof(struct ref, m)
+#define OFF_R(n) (offsetof(struct ref, r) + 8 * (n))
+
+enum { ALL_FLAGS = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF, STUBS = 4 * REF_BLOCK_OPS + 8 };
+enum flags_place { FLAGS_SLOT, FLAGS_HOST, FLAGS_BOTH }; /* slot: c->af */
+
+enum stub_kind { STUB_SLOW, STUB_BAIL, STUB_EXIT, STUB_LEAVE, STUB_VEC };
+
+struct stub {
+    enum stub_kind kind;
+    size_t from;  /* displacement of the jump that leads here */
+    size_t retry; /* STUB_SLOW, STUB_VEC: where to go on */
+    uint32_t info, off;
+    int64_t target; /* STUB_EXIT: offset in the page of the successor */
+    bool linkable;
+    bool undo; /* STUB_LEAVE: with info = bytes popped */
+};
+
+struct line { /* one decoded instruction */
+    struct insn in;
+    uint16_t live; /* flags live after it */
+    uint32_t off;  /* offset in the page */
+};
+
+struct trans {
+    struct ref *c;
+    const struct ref_block *b;
+    struct emit e;
+    struct line *line;
+    unsigned lines;
+    struct stub stub[STUBS];
+    unsigned stubs;
+    enum flags_place flags;
+    unsigned bank;
+    bool vec_checked;
+    bool faults; /* the block ends in front of an instruction that raises an exception for sure */
+    struct jit_cache *k;
+};
+
+static inline bool is_evicted(unsigned reg) { return reg == 14 || reg == 15; }
+static inline bool in_page(int64_t off) { return off >= 0 && off < 4096; }
+static inline int64_t branch_target(const struct line *l) { /* offset in the page */
+    return (int64_t)l->off + l->in.len + (int64_t)l->in.imm;
+}
+
+/* ---- stubs.c: `from` is the displacement of a jump that the stub belongs to ---- */
+struct stub *stub_add(struct trans *t, enum stub_kind kind, size_t from, uint32_t off);
+void stub_jump_common(struct trans *t, size_t target); /* to shared code */
+void stub_put_all(struct trans *t);
+
+/* ---- flags.c ---- */
+void flags_find_live(struct trans *t);
+void flags_save(struct trans *t);    /* EFLAGS -> c->af unless it has them; uses B */
+void flags_restore(struct trans *t); /* the reverse; uses B */
+/* EFLAGS are about to be lost: keeps what is live into this instruction. Uses B. */
+void flags_keep(struct trans *t, const struct line *l);
+/* What the instruction reads, or leaves alone while it writes others, comes into EFLAGS. Uses B. */
+void flags_need(struct trans *t, const struct line *l);
+void flags_wrote(struct trans *t, const struct line *l);
+
+/* ---- access.c: EFLAGS are lost ---- */
+bool access_address(struct trans *t, const struct line *l); /* A = linear address of the operand */
+/* Linear address in A -> offset in the page in A, host page in B. */
+void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align);
+
+/* ---- copy.c ---- */
+bool copy_insn(struct trans *t, const struct line *l);
+bool copy_lea(struct trans *t, const struct line *l);
+/* STMXCSR and LDMXCSR: math libraries execute them in pairs around every call. */
+bool copy_mxcsr(struct trans *t, const struct line *l, bool load);
+
+/* ---- stack.c ---- */
+bool stack_push(struct trans *t, const struct line *l);
+bool stack_pop(struct trans *t, const struct line *l);
+bool stack_leave(struct trans *t, const struct line *l);
+
+/* ---- exits.c ---- */
+/* To the instruction at offset `target` of this page (or another one). EFLAGS are free. */
+void exit_direct(struct trans *t, int64_t target, bool backward);
+bool exit_branch(struct trans *t, const struct line *l); /* ends the block */
+
+#endif
