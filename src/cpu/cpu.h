@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "bus/clock.h"
 #include "bus/mem.h"
+#include "cpu/debug.h"
 #include "cpu/x86.h"
 
 struct cpu;
@@ -40,6 +41,7 @@ struct cpu_config {
     unsigned count;    /* processors in the machine */
     const char *model; /* CPUID model: "host", "x86-64-v2", ...; NULL = default */
     struct cpu_bus bus;
+    struct cpu_debug debug;
     bool eager; /* for tests: a translator translates at first sight */
     /* For tests of user code: no paravirtual leaves. */
     bool no_hypervisor;

@@ -269,6 +269,7 @@ static int make_cpus(struct machine *m, struct error *err) {
             .index = i,
             .count = m->config.cpus,
             .model = m->config.cpu_model,
+            .debug = m->config.cpu_debug,
             .bus = {.opaque = &m->cpu[i],
                     .mem = &m->board.mem,
                     .clock = m->board.clock,

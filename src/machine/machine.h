@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "cpu/debug.h"
 #include "devices/uart16550.h"
 #include "devices/virtio/virtio_console.h"
 
@@ -43,6 +44,7 @@ struct machine_config {
     uint64_t memory;                       /* bytes, multiple of 2 MiB */
     const char *cpu;                       /* backend: auto, ref */
     const char *cpu_model;                 /* NULL = default */
+    struct cpu_debug cpu_debug;
     const char *kernel, *initrd, *cmdline; /* kernel is needed, the others may be NULL */
     struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */
     unsigned disks;

@@ -233,6 +233,7 @@ static int make_machine(struct vm *vm, struct error *err) {
         .memory = o->memory,
         .cpu = o->cpu,
         .cpu_model = o->cpu_model,
+        .cpu_debug = o->cpu_debug,
         .kernel = o->kernel,
         .initrd = o->initrd,
         .cmdline = o->append,

@@ -295,6 +295,15 @@ static int set_debug_exit(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_soft_debug(struct options *o, const char *v, struct error *err) {
+    uint32_t off;
+    int r = cpu_debug_parse(v, &off, err);
+
+    if (r == 0)
+        o->cpu_debug.off |= off;
+    return r;
+}
+
 static int set_stats(struct options *o, const char *v, struct error *err) {
     o->stats = true;
     return 0;
@@ -320,6 +329,8 @@ struct option {
     int (*set)(struct options *o, const char *v, struct error *err);
     const char *help, *example;
 };
+
+#define PART_HELP(id, name, help) " " name " (" help ")"
 
 static const struct option table[] = {
     {"name", "N", set_name, "name of the machine, in messages", "--name web"},
@@ -361,6 +372,10 @@ static const struct option table[] = {
      "--trace 'virtio_*'"},
     {"stats", NULL, set_stats,
      "print counters, and the CPU backend with the reason for it, at the end", "--stats"},
+    {"soft-debug", "PART[,PART]...", set_soft_debug,
+     "leave parts of the translator out, to find which one is to blame:" CPU_DEBUG_PARTS(
+         PART_HELP) ". Each is an option of its own, too",
+     "--soft-debug no-chain,no-tier2"},
     {"debug-exit", NULL, set_debug_exit,
      "a 32-bit port at 0xf4: writing v ends the program with exit code (v<<1)|1", "--debug-exit"},
     {"version", NULL, set_version, "print the version and end", "--version"},
@@ -373,12 +388,17 @@ enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
 static const struct option *find_option(const char *arg, const char **ret_value,
                                         struct error *err) {
     size_t n = strcspn(arg, "=");
+    const char *ignored;
+    uint32_t off;
 
     for (unsigned i = 0; i < OPTIONS; i++)
         if (strlen(table[i].name) == n && !strncmp(table[i].name, arg, n)) {
             *ret_value = arg[n] ? arg + n + 1 : NULL;
             return &table[i];
         }
+    *ret_value = arg; /* --no-chain is --soft-debug no-chain */
+    if (!arg[n] && strchr(arg, ',') == NULL && cpu_debug_parse(arg, &off, NULL) == 0)
+        return find_option("soft-debug", &ignored, NULL);
     error_set(err, -EINVAL, "there is no option '--%.*s': 'viv-vm --help' lists them all",
               (int)(n < 60 ? n : 60), arg);
     return NULL;

@@ -22,6 +22,7 @@ struct options_nic {
 struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
+    struct cpu_debug cpu_debug;
     unsigned cpus;
     uint64_t memory;
     struct block_options disk[MACHINE_MAX_DISKS];

@@ -66,6 +66,22 @@ static void both_forms_of_a_value_are_understood_and_the_last_one_counts(void **
     bad("--append", "--append needs a value");
 }
 
+static void
+parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own(void **state) {
+    good("--soft-debug|no-chain,no-tier2|--no-coalesce");
+    assert_int_equal(o.cpu_debug.off, JIT_NO_CHAIN | JIT_NO_TIER2 | JIT_NO_COALESCE);
+    options_done(&o);
+    good("");
+    assert_int_equal(o.cpu_debug.off, 0);
+    options_done(&o);
+    bad("--soft-debug|no-chain,", "--soft-debug: '' is no part");
+    bad("--soft-debug|no-brain", "'no-brain' is no part");
+    bad("--no-brain", "there is no option '--no-brain'");
+    bad("--no-chain,no-sites", "there is no option");
+    bad("--no-chain=1", "there is no option");
+    bad("--append|--no-chain", "--append needs a value");
+}
+
 static void sizes_have_units_and_are_whole_huge_pages(void **state) {
     static const struct {
         const char *line;
@@ -210,6 +226,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_sensible),
         cmocka_unit_test(both_forms_of_a_value_are_understood_and_the_last_one_counts),
+        cmocka_unit_test(
+            parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own),
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
         cmocka_unit_test(a_network_has_an_address_and_forwards),

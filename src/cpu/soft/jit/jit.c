@@ -74,6 +74,7 @@ int jit_new(struct ref *c, struct error *err) {
         return r;
     j->index_mask = (JIT_TLB_SIZE - 1) << 12;
     j->enabled = true;
+    j->off = c->cpu.config.debug.off;
     j->cache->next_key = 1;
     j->fills = ~0u;
     jit_emit_common(c);
@@ -132,7 +133,7 @@ void jit_link(struct ref *c, const struct ref_block *b) {
     struct jit_cache *k = c->jit.cache;
     int32_t d;
 
-    if (!l)
+    if (!l || (c->jit.off & JIT_NO_CHAIN))
         return;
     d = (int32_t)((const uint8_t *)b->code - (k->rx + l->at + 4));
     __atomic_store_n((int32_t *)(k->rw + l->at), d, __ATOMIC_RELEASE);
@@ -280,6 +281,8 @@ void jit_jc_add(struct ref *c, uint64_t rip, const void *code) {
     uint64_t hash = 0;
     struct jit_jc_entry *e;
 
+    if (c->jit.off & JIT_NO_CHAIN)
+        return;
     __asm__("crc32q %1, %0" : "+r"(hash) : "r"(rip));
     e = &c->jit.jc[hash & (JIT_JC_SIZE - 1)];
 

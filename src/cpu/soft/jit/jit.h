@@ -54,6 +54,7 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint32_t host_mxcsr;
     uint64_t true_key; /* what jc_key is when nobody poisoned it */
     uint32_t fills;
+    uint32_t off; /* parts to do without: JIT_NO_* of cpu/debug.h */
     bool enabled;
     struct jit_cache *cache;
     uint16_t filled[JIT_FILLED];

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Switches for whoever looks for a mistake in the translator. A machine behaves the same with each
+ * of them, only slower; the interpreter has no use for them.
+ */
+#ifndef CPU_DEBUG_H
+#define CPU_DEBUG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Parts of the translator that can be left out, to find the one to blame. */
+#define CPU_DEBUG_PARTS(PART)                                                                      \
+    PART(CHAIN, "no-chain", "every block returns to the loop")                                     \
+    PART(COALESCE, "no-coalesce", "every access has a check of its own")                           \
+    PART(SITES, "no-sites", "no access remembers its page")                                        \
+    PART(TIER2, "no-tier2", "hot blocks are not translated a second time")
+
+enum cpu_debug_part {
+#define PART(id, name, help) CPU_DEBUG_BIT_##id,
+    CPU_DEBUG_PARTS(PART)
+#undef PART
+};
+
+enum { /* bits of cpu_debug.off, and of jit.off */
+#define PART(id, name, help) JIT_NO_##id = 1 << CPU_DEBUG_BIT_##id,
+       CPU_DEBUG_PARTS(PART)
+#undef PART
+};
+
+struct cpu_debug {
+    uint32_t off; /* set of JIT_NO_* */
+};
+
+/* "no-chain,no-tier2" in *ret_off; -EINVAL with the sentence if a word is none of the table's. */
+int cpu_debug_parse(const char *list, uint32_t *ret_off, struct error *err);
+
+#endif
