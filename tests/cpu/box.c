@@ -14,6 +14,10 @@
 enum { RUN_SECONDS = 20, STUB_SIZE = 16 };
 
 static uint64_t io_read(void *opaque, bool port, uint64_t addr, unsigned size) {
+    struct box *b = opaque;
+
+    if (b->on_io)
+        b->on_io(b);
     return size == 4 ? 0x11223344 : size == 2 ? 0x5566 : 0x77;
 }
 
@@ -25,6 +29,8 @@ static void io_write(void *opaque, bool port, uint64_t addr, unsigned size, uint
         b->io[b->io_count++] = size;
         b->io[b->io_count++] = value;
     }
+    if (b->on_io)
+        b->on_io(b);
 }
 
 static int intr_ack(void *opaque) {
@@ -56,8 +62,10 @@ static void code_written(void *opaque, gpa page) {
     b->cpu->ops->code_written(b->cpu, page);
 }
 
-void box_new(struct box *b, const char *model) {
-    struct cpu_config config = {.count = 1, .model = model};
+void box_new(struct box *b, const char *model) { box_new_on(b, model, backend_ops(), true); }
+
+void box_new_on(struct box *b, const char *model, const struct cpu_ops *ops, bool eager) {
+    struct cpu_config config = {.count = 1, .model = model, .eager = eager};
     struct error err = {0};
 
     memset(b, 0, sizeof(*b));
@@ -75,8 +83,7 @@ void box_new(struct box *b, const char *model) {
                                   .set_tpr = set_tpr,
                                   .msr_read = msr_read,
                                   .msr_write = msr_write};
-    config.eager = true;
-    assert_int_equal(backend_ops()->create(&config, &b->cpu, &err), 0);
+    assert_int_equal(ops->create(&config, &b->cpu, &err), 0);
     b->ref = (struct ref *)b->cpu;
     b->mem.code_written = code_written;
     b->mem.code_opaque = b;

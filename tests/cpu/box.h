@@ -52,8 +52,9 @@ struct box {
     int vector;      /* what intr_ack gives, -1 none */
     uint64_t io[64]; /* last writes: port, size, value */
     unsigned io_count;
-    uint64_t msr_value; /* of the APIC's registers, all alike */
-    bool loaded;        /* s has been given to the processor */
+    void (*on_io)(struct box *b); /* called at each access to the bus, if set */
+    uint64_t msr_value;           /* of the APIC's registers, all alike */
+    bool loaded;                  /* s has been given to the processor */
 };
 
 struct box_frame { /* what box_fault found */
@@ -62,6 +63,8 @@ struct box_frame { /* what box_fault found */
 };
 
 void box_new(struct box *b, const char *model);
+/* The same on a backend of the caller's choice; eager: translates at first sight. */
+void box_new_on(struct box *b, const char *model, const struct cpu_ops *ops, bool eager);
 void box_done(struct box *b);
 
 /* States to start from: paging with 0..8 MiB mapped one to one, writable, user pages. CPL 0 on

@@ -75,7 +75,7 @@ int jit_new(struct ref *c, struct error *err) {
     j->index_mask = (JIT_TLB_SIZE - 1) << 12;
     j->enabled = true;
     j->off = c->cpu.config.debug.off;
-    j->cache->next_key = 1;
+    j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
     j->fills = ~0u;
     jit_emit_common(c);
     j->cache->used = j->cache->start;
@@ -225,9 +225,32 @@ static bool slow_fill(struct ref *c) {
 
 /* ---- jump cache ---- */
 
+static uint64_t jc_index(uint64_t rip) {
+    uint64_t hash = 0;
+
+    __asm__("crc32q %1, %0" : "+r"(hash) : "r"(rip));
+    return hash & (JIT_JC_SIZE - 1);
+}
+
+/*
+ * The key lies over the upper 16 bits of the address, and a guest may jump to any value of those.
+ * What keeps its address from matching an entry with another key is the index: of two addresses
+ * that differ by two keys (or a key and the poison) the CRC is never alike in the lower 14 bits, as
+ * long as keys have 12 bits. For the same reason an empty entry holds an address of which no key
+ * makes one of its index.
+ */
+static void jc_empty(struct jit *j) {
+    for (unsigned i = 0; i < JIT_JC_SIZE; i++)
+        j->jc[i] = (struct jit_jc_entry){0};
+    for (uint64_t key = 0; key < JIT_KEY_VALUES; key++) {
+        j->jc[jc_index(key << 48)].key = JIT_UNREACHED;
+        j->jc[jc_index(key << 48 | JIT_POISON)].key = JIT_UNREACHED;
+    }
+}
+
 static uint16_t new_key(struct jit *j) {
-    if (j->cache->next_key >= 0x7fff) { /* used up: no old entry may be left */
-        memset(j->jc, 0xff, sizeof(j->jc));
+    if (j->cache->next_key == JIT_KEY_VALUES) { /* used up: no old entry may be left */
+        jc_empty(j);
         for (unsigned i = 0; i < JIT_KEYS; i++)
             j->cache->key_mode[i] = JIT_NO_MODE;
         j->cache->next_key = 1;

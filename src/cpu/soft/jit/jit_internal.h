@@ -7,7 +7,10 @@
 
 enum { JIT_BLOCK_MAX = 65536, JIT_KEYS = 16 };
 
-#define JIT_POISON (0x8000ull << 48) /* a key that no entry of the jump cache has */
+enum { JIT_KEY_VALUES = 1 << 12 };
+
+#define JIT_POISON    (0x8000ull << 48) /* a key that no entry of the jump cache has */
+#define JIT_UNREACHED (0x4000ull << 48) /* see jc_empty */
 
 #define JIT_NO_MODE 0u /* no mode has these bits: translated code is 64-bit */
 
