@@ -693,6 +693,105 @@ static void what_is_not_advertised_is_undefined(void **state) {
     expect(X86_UD, 0);
 }
 
+/* ------------------------------------------------------------------ alignment check (SDM vol. 3A
+ * 6.15, interrupt 17): RDI is the address */
+
+GUEST(ac_word, ".code64", "mov (%rdi), %ax\n hlt");
+GUEST(ac_dword, ".code64", "addl $1, (%rdi)\n hlt");
+GUEST(ac_qword, ".code64", "mov %rax, (%rdi)\n hlt");
+GUEST(ac_byte, ".code64", "mov (%rdi), %al\n hlt");
+GUEST(ac_push, ".code64", "mov %rdi, %rsp\n push %rax\n hlt");
+GUEST(ac_movups, ".code64", "movups (%rdi), %xmm0\n movups %xmm0, (%rdi)\n hlt");
+GUEST(ac_movaps, ".code64", "movaps (%rdi), %xmm0\n hlt");
+GUEST(ac_movsd, ".code64", "movsd (%rdi), %xmm0\n hlt");
+GUEST(ac_paddq, ".code64", "paddq (%rdi), %mm0\n hlt");
+GUEST(ac_fld80, ".code64", "fldt (%rdi)\n hlt");
+GUEST(ac_fnstenv, ".code64", "fnstenv (%rdi)\n hlt");
+GUEST(ac_fxsave, ".code64", "fxsave (%rdi)\n hlt");
+GUEST(ac_gather, ".code64",
+      "vpcmpeqd %ymm1, %ymm1, %ymm1\n vpxor %xmm2, %xmm2, %xmm2\n"
+      "vpgatherdd %ymm1, (%rdi,%ymm2), %ymm0\n hlt");
+
+static const struct ac_case {
+    const uint8_t *code, *end;
+    unsigned offset; /* from a multiple of 16 */
+    int vector;      /* -1: none; HLT at level 3 ends it, with #GP */
+} ac_cases[] = {
+    {ac_word, ac_word_end, 1, X86_AC},       {ac_word, ac_word_end, 2, -1},
+    {ac_dword, ac_dword_end, 2, X86_AC},     {ac_dword, ac_dword_end, 4, -1},
+    {ac_qword, ac_qword_end, 4, X86_AC},     {ac_qword, ac_qword_end, 8, -1},
+    {ac_byte, ac_byte_end, 1, -1},           {ac_push, ac_push_end, 4, X86_AC},
+    {ac_push, ac_push_end, 8, -1},           {ac_movups, ac_movups_end, 1, -1},
+    {ac_movaps, ac_movaps_end, 1, X86_GP},   {ac_movsd, ac_movsd_end, 4, X86_AC},
+    {ac_movsd, ac_movsd_end, 8, -1},         {ac_paddq, ac_paddq_end, 1, X86_AC},
+    {ac_fld80, ac_fld80_end, 4, X86_AC},     {ac_fld80, ac_fld80_end, 8, -1},
+    {ac_fnstenv, ac_fnstenv_end, 2, X86_AC}, {ac_fnstenv, ac_fnstenv_end, 4, -1},
+    {ac_fxsave, ac_fxsave_end, 1, X86_AC},   {ac_fxsave, ac_fxsave_end, 8, X86_GP},
+    {ac_gather, ac_gather_end, 1, -1},
+};
+
+static void run_ac(const struct ac_case *k, bool am, bool ac, bool user) {
+    box_long(&box);
+    box.s.cr0 |= am ? X86_CR0_AM : 0;
+    box.s.cr4 |= X86_CR4_OSFXSR | X86_CR4_OSXSAVE;
+    box.s.xcr0 = 7;
+    box.s.rflags |= ac ? X86_FLAG_AC : 0;
+    if (user)
+        box_ring3(&box);
+    box.s.gpr[X86_RDI] = BOX_DATA + k->offset;
+    box_exec(&box, k->code, k->end);
+}
+
+static void misaligned_user_accesses_raise_an_alignment_check(void **state) {
+    for (unsigned i = 0; i < sizeof(ac_cases) / sizeof(ac_cases[0]); i++) {
+        const struct ac_case *k = &ac_cases[i];
+        struct box_frame f;
+
+        run_ac(k, true, true, true);
+        f = box_fault(&box);
+        assert_int_equal(f.vector, k->vector < 0 ? X86_GP : k->vector);
+        assert_int_equal(f.error, 0);
+        if (k->vector < 0) /* the HLT */
+            assert_int_equal(f.rip, BOX_CODE + (k->end - k->code) - 1);
+        else
+            assert_true(f.rip < BOX_CODE + (uint64_t)(k->end - k->code) - 1);
+    }
+}
+
+static void alignment_needs_am_and_ac_and_level_3(void **state) {
+    for (unsigned i = 0; i < sizeof(ac_cases) / sizeof(ac_cases[0]); i++) {
+        const struct ac_case *k = &ac_cases[i];
+        uint64_t last = BOX_CODE + (uint64_t)(k->end - k->code) - 1;
+
+        if (k->vector != X86_AC || k->code == ac_fxsave)
+            continue;
+        run_ac(k, false, true, true);
+        assert_int_equal(box_fault(&box).rip, last);
+        run_ac(k, true, false, true);
+        assert_int_equal(box_fault(&box).rip, last);
+        run_ac(k, true, true, false);
+        assert_true(box_halted_quietly(&box));
+    }
+}
+
+/* The load before POPF may be misaligned, the same one behind it may not. */
+GUEST(ac_popf, ".code64",
+      "mov 1(%rdi), %rax\n pushf\n orl $0x40000, (%rsp)\n popf\n mov 1(%rdi), %rax\n hlt");
+
+static void popf_switches_the_alignment_check_on(void **state) {
+    struct box_frame f;
+
+    box_long(&box);
+    box.s.cr0 |= X86_CR0_AM;
+    box_ring3(&box);
+    box.s.gpr[X86_RDI] = BOX_DATA;
+    BOX_EXEC(&box, ac_popf);
+    f = box_fault(&box);
+    assert_int_equal(f.vector, X86_AC);
+    assert_int_equal(f.rip, BOX_CODE + (ac_popf_end - ac_popf) - 5);
+    assert_true(f.flags & X86_FLAG_AC);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void) {
@@ -733,6 +832,9 @@ int main(void) {
         TEST(unknown_hypercalls_are_told_so),
         TEST(cache_line_flushes_look_at_the_page_rights),
         TEST(what_is_not_advertised_is_undefined),
+        TEST(misaligned_user_accesses_raise_an_alignment_check),
+        TEST(alignment_needs_am_and_ac_and_level_3),
+        TEST(popf_switches_the_alignment_check_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

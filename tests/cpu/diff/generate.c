@@ -321,7 +321,7 @@ static void patch_near(struct build *b, uint64_t addr) {
 }
 
 static void patch_flags(struct build *b, uint64_t addr, unsigned size) {
-    uint64_t v = rng_next(b->r) & ~(uint64_t)(X86_FLAG_TF | X86_FLAG_AC | X86_FLAG_VM);
+    uint64_t v = rng_next(b->r) & ~(uint64_t)(X86_FLAG_TF | X86_FLAG_VM);
     if (size == 8)
         v &= 0xffffffff;
     patch(b, addr, &v, size);
@@ -717,7 +717,7 @@ static bool acceptable(const struct build *b) {
         return in->opsize != 2 || shift_count(b, 2) <= 16;
     case INSN_BSWAP:
         return in->opsize != 2;
-    case INSN_POPF: /* neither TF nor AC, of which both halves know nothing */
+    case INSN_POPF: /* not TF, of which both halves know nothing */
     case INSN_IRET:
     case INSN_RETF:
         return is_free(b, X86_RSP);
@@ -861,7 +861,8 @@ static void random_state(struct build *b) {
     }
     in->gpr[X86_RSP] = page_addr(DATA_RW1) + 0x800 - 8 * rng_below(r, 32) - segment_base(b, SEG_SS);
     in->rflags = X86_FLAG_FIXED | X86_FLAG_IF | (rng_next(r) & X86_FLAGS_ARITH) |
-                 (rng_below(r, 6) ? 0 : X86_FLAG_DF) | (rng_below(r, 8) ? 0 : X86_FLAG_ID);
+                 (rng_below(r, 6) ? 0 : X86_FLAG_DF) | (rng_below(r, 8) ? 0 : X86_FLAG_ID) |
+                 (rng_below(r, 8) ? 0 : X86_FLAG_AC);
     in->fs_base = PICK(r, bases);
     in->gs_base = PICK(r, bases);
     in->sel[SEG_DS] = in->sel[SEG_ES] = in->sel[SEG_SS] = SEL_DATA;

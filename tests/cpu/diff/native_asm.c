@@ -82,6 +82,8 @@ __asm__(
     "    jmp native_leave\n"
     /* FS is whatever the case made of it: C needs its own. */
     "native_signal:\n"
+    "    pushq $0x202\n" /* Linux leaves AC alone */
+    "    popfq\n"
     "    rdfsbase %rax\n"
     "    mov %rax, " STATE "0x928(%rip)\n"
     "    mov " STATE "0x948(%rip), %rax\n"

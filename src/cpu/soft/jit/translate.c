@@ -178,7 +178,7 @@ const void *jit_translate(struct ref *c, const struct ref_block *b) {
     struct trans *t;
     const void *code = NULL;
 
-    if (b->page2 != ~(gpa)0 || (b->mode & 15) != 10 || (b->mode & REF_MODE_STEP))
+    if (b->page2 != ~(gpa)0 || (b->mode & 15) != 10 || (b->mode & (REF_MODE_STEP | REF_MODE_AC)))
         return NULL;
     t = calloc(1, sizeof(*t));
     if (!t)

@@ -87,7 +87,7 @@ void ref_set_rflags(struct ref *c, uint64_t flags) {
     c->af = (uint32_t)(flags & 0xd5) << 8 | (flags >> 11 & 1);
     c->fl = (uint32_t)flags & 0x3ff700 & ~(uint32_t)(X86_FLAG_OF | 1u << 15);
     update_attention_mask(c);
-    if ((old ^ c->fl) & (X86_FLAG_TF | X86_FLAG_VM))
+    if ((old ^ c->fl) & (X86_FLAG_TF | X86_FLAG_VM | X86_FLAG_AC))
         ref_update_mode(c);
     if (!(c->mode & REF_MODE_STEP))
         c->fl &= ~X86_FLAG_RF; /* only debug exceptions look at it */
@@ -131,8 +131,10 @@ void ref_update_mode(struct ref *c) {
         mode |= REF_MODE_RING12;
     if ((c->fl & X86_FLAG_TF) || (c->s.dr7 & 0xff))
         mode |= REF_MODE_STEP;
+    if (c->cpl == 3 && (c->fl & X86_FLAG_AC) && (c->s.cr0 & X86_CR0_AM))
+        mode |= REF_MODE_AC;
     c->mode = mode;
-    c->tlb = c->bank[c->cpl == 3];
+    c->tlb = c->bank[mode & REF_MODE_AC ? 2 : c->cpl == 3];
     if (code != 2 && c->cs_base != cs->base)
         ref_jc_flush(c);
     c->cs_base = code == 2 ? 0 : cs->base;
@@ -536,6 +538,7 @@ static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, str
     c->cpu.config = *config;
     pthread_mutex_init(&c->written_lock, NULL);
     c->fill_count = ~0u;
+    ref_tlb_init(c);
     if (cpuid_features(config, c->features, err) < 0 || ref_cache_new(c, err) < 0 ||
         ref_host_new(c, err) < 0) {
         ref_destroy(&c->cpu);

@@ -164,8 +164,10 @@ static void load_env(struct ref *c, const struct ref_op *o, uint32_t env[ENV_COU
  * do. It is shorter than a page. */
 static void probe_ends(struct ref *c, const struct ref_op *o, unsigned size) {
     unsigned first = field_size(o);
+    uint64_t lin = fpu_area_at(c, o, 0, first, true);
 
-    ref_probe_write(c, o, fpu_area_at(c, o, 0, first, true), first, c->cpl == 3);
+    ref_check_alignment(c, o, lin, first);
+    ref_probe_write(c, o, lin, first, c->cpl == 3);
     ref_probe_write(c, o, fpu_area_at(c, o, size - 1, 1, true), 1, c->cpl == 3);
 }
 
@@ -177,6 +179,21 @@ static void look_at_ends(struct ref *c, const struct ref_op *o, unsigned size) {
     else
         ref_load32(c, o, lin);
     ref_load8(c, o, fpu_area_at(c, o, size - 1, 1, false));
+}
+
+/* 64 bits of a register, where only words need to be aligned. */
+static void store_mantissa(struct ref *c, const struct ref_op *o, unsigned offset,
+                           const uint8_t *st) {
+    for (unsigned i = 0; i < 8; i += 2)
+        store16(c, o, offset + i, (uint16_t)(st[i] | st[i + 1] << 8));
+}
+
+static uint64_t load_mantissa(struct ref *c, const struct ref_op *o, unsigned offset) {
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        value |= (uint64_t)load16(c, o, offset + 2 * i) << (16 * i);
+    return value;
 }
 
 static void fnstenv(struct ref *c, const struct ref_op *o) {
@@ -204,9 +221,7 @@ static void fnsave(struct ref *c, const struct ref_op *o) {
     store_env(c, o);
     for (unsigned i = 0; i < 8; i++, at += 10) {
         const uint8_t *st = c->s.fpu.st[i];
-        uint64_t mantissa;
-        memcpy(&mantissa, st, 8);
-        ref_store64(c, o, fpu_area_at(c, o, at, 8, true), mantissa);
+        store_mantissa(c, o, at, st);
         store16(c, o, at + 8, (uint16_t)(st[8] | st[9] << 8));
     }
     fpu_init(&c->s.fpu);
@@ -223,7 +238,7 @@ static void frstor(struct ref *c, const struct ref_op *o) {
     look_at_ends(c, o, at + 80);
     load_env(c, o, env);
     for (unsigned i = 0; i < 8; i++, at += 10) {
-        mantissa[i] = ref_load64(c, o, fpu_area_at(c, o, at, 8, false));
+        mantissa[i] = load_mantissa(c, o, at);
         exponent[i] = load16(c, o, at + 8);
     }
     env_to_state(c, env, o->size != 2);

@@ -17,8 +17,26 @@ static inline bool selected(const uint8_t *mask, unsigned i, unsigned size) {
     return mask[(i + 1) * size - 1] & 0x80;
 }
 
+/* Elements need no alignment, whatever EFLAGS.AC says. */
 static uint64_t load_element(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
-    return size == 4 ? ref_load32(c, o, lin) : ref_load64(c, o, lin);
+    uint64_t value = 0;
+
+    if (REF_LIKELY(!(c->mode & REF_MODE_AC)))
+        return size == 4 ? ref_load32(c, o, lin) : ref_load64(c, o, lin);
+    for (unsigned i = 0; i < size; i++)
+        value |= (uint64_t)ref_load8(c, o, lin + i) << (8 * i);
+    return value;
+}
+
+/* It has been probed. */
+static void store_element(struct ref *c, const struct ref_op *o, uint64_t lin, uint64_t value) {
+    if (REF_UNLIKELY(c->mode & REF_MODE_AC))
+        for (unsigned i = 0; i < o->size; i++)
+            ref_store8(c, o, lin + i, (uint8_t)(value >> (8 * i)));
+    else if (o->size == 4)
+        ref_store32(c, o, lin, (uint32_t)value);
+    else
+        ref_store64(c, o, lin, value);
 }
 
 /* ---- VMASKMOV, VPMASKMOV: o->src mask, o->size element, o->aux vector length ---- */
@@ -60,14 +78,9 @@ static void masked_store(struct ref *c, const struct ref_op *o) {
     for (unsigned i = 0; i < count; i++)
         if (selected(mask, i, o->size))
             ref_probe_write(c, o, lin[i], o->size, c->cpl == 3);
-    for (unsigned i = 0; i < count; i++) {
-        if (!selected(mask, i, o->size))
-            continue;
-        if (o->size == 4)
-            ref_store32(c, o, lin[i], (uint32_t)element(from, i, 4));
-        else
-            ref_store64(c, o, lin[i], element(from, i, 8));
-    }
+    for (unsigned i = 0; i < count; i++)
+        if (selected(mask, i, o->size))
+            store_element(c, o, lin[i], element(from, i, o->size));
     REF_NEXT(c, o);
 }
 
@@ -82,6 +95,7 @@ static void store_selected(struct ref *c, const struct ref_op *o, const uint8_t 
     else if (o->aux == 4)
         offset = (uint32_t)offset;
     lin = ref_seg_lin(c, o, o->seg, offset, o->size, true);
+    ref_check_alignment(c, o, lin, 8);
     ref_probe_write(c, o, lin + o->size - 1, 1,
                     c->cpl == 3); /* selected or not, as processors do */
     ref_probe_write(c, o, lin, 1, c->cpl == 3);

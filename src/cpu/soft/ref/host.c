@@ -306,15 +306,27 @@ static void host_read_aligned(struct ref *c, const struct ref_op *o) {
     REF_NEXT(c, o);
 }
 
-/* VCVTPS2PH: MXCSR has its flags even if the store faults. */
+/* VCVTPH2PS and VCVTPS2PH need no alignment, whatever EFLAGS.AC says: byte by byte then. */
+static void host_convert_load(struct ref *c, const struct ref_op *o) {
+    uint64_t lin = ref_lin(c, o, o->size, false);
+    uint8_t value[16];
+
+    for (unsigned i = 0; i < o->size; i++)
+        value[i] = ref_load8(c, o, lin + i);
+    run(c, o, value);
+    REF_NEXT(c, o);
+}
+
+/* MXCSR has its flags even if the store faults. */
 static void host_convert_store(struct ref *c, const struct ref_op *o) {
     uint8_t value[16];
-    void *mem;
+    uint64_t lin;
 
     run(c, o, value);
-    mem = operand(c, o, 2, false);
-    memcpy(mem, value, o->size);
-    ref_write_done(c, o, mem);
+    lin = ref_lin(c, o, o->size, true);
+    ref_probe_write(c, o, lin, o->size, c->cpl == 3);
+    for (unsigned i = 0; i < o->size; i++)
+        ref_store8(c, o, lin + i, value[i]);
     REF_NEXT(c, o);
 }
 
@@ -505,9 +517,11 @@ static void bind_x87_or_mmx(const struct insn *in, const struct host_code *code,
     o->fn = attr & INSN_MMX ? host_mmx : code->access & AUX_WRITE ? host_x87_store : host_x87;
 }
 
-static ref_fn *memory_handler(const struct insn *in, unsigned access) {
+static ref_fn *memory_handler(const struct ref *c, const struct insn *in, unsigned access) {
     bool aligned = in->row->attr & INSN_ALIGN;
 
+    if ((c->mode & REF_MODE_AC) && in->row->id == INSN_VCVTPH2PS)
+        return host_convert_load;
     if ((access & 2) && (in->row->attr & INSN_MXCSR))
         return host_convert_store;
     if (access & 2)
@@ -535,7 +549,7 @@ bool ref_bind_host(struct ref *c, const struct insn *in, struct ref_op *o) {
         bind_x87_or_mmx(in, &code, o);
     else if (in->mem) {
         o->aux = (uint8_t)code.access;
-        o->fn = memory_handler(in, code.access);
+        o->fn = memory_handler(c, in, code.access);
     } else
         o->fn = (ref_fn *)(uintptr_t)o->ptr;
     return true;

@@ -154,7 +154,7 @@ INT_HANDLER(leave) {
 INT_HANDLER(enter) /* o->imm: frame size, o->aux: level */
 {
     unsigned size = o->size, level = o->aux;
-    uint64_t sp = int_stack_pointer(c), bp = wrap_sp(c, c->r[X86_RBP]), frame;
+    uint64_t sp = int_stack_pointer(c), bp = wrap_sp(c, c->r[X86_RBP]), frame, lin;
 
     sp = wrap_sp(c, sp - size);
     store_sized(c, o, ref_seg_lin(c, o, SEG_SS, sp, size, true), size, c->r[X86_RBP]);
@@ -172,7 +172,9 @@ INT_HANDLER(enter) /* o->imm: frame size, o->aux: level */
     }
     sp = wrap_sp(c, sp - o->imm);
     /* The manual wants a write to the new top to be possible. */
-    ref_probe_write(c, o, ref_seg_lin(c, o, SEG_SS, sp, size, true), size, c->cpl == 3);
+    lin = ref_seg_lin(c, o, SEG_SS, sp, size, true);
+    ref_check_alignment(c, o, lin, size);
+    ref_probe_write(c, o, lin, size, c->cpl == 3);
     ref_set_reg(c, X86_RBP, size, frame);
     int_set_stack_pointer(c, sp);
     REF_NEXT(c, o);

@@ -88,7 +88,8 @@ struct ref_jc_entry {
 #define REF_MODE_STEP   0x400u  /* one instruction a block */
 #define REF_MODE_MMX_UD 0x800u  /* CR0.EM */
 #define REF_MODE_RING12 0x1000u /* CPL 1 or 2 */
-#define REF_MODE_BITS   13
+#define REF_MODE_AC     0x2000u /* alignment checks: no access is a fast hit, nothing is translated */
+#define REF_MODE_BITS   14
 
 enum ref_attention { /* c->attention, atomic */
                      REF_ATT_INTR = 1,
@@ -146,7 +147,7 @@ struct ref {
     unsigned fill_count; /* TLB entries filled since the last flush; above the array: many */
     uint16_t filled[512];
     struct ref_jc_entry jc[REF_JC_SIZE];
-    struct ref_tlb_entry bank[2][REF_TLB_SIZE]; /* supervisor, user */
+    struct ref_tlb_entry bank[3][REF_TLB_SIZE]; /* supervisor, user, always empty (REF_MODE_AC) */
     struct {
         uint64_t lin;
         uint32_t key;
@@ -190,6 +191,7 @@ static inline uint32_t ref_jc_key(const struct ref *c, uint32_t bits) {
 }
 
 /* ---- tlb.c ---- */
+void ref_tlb_init(struct ref *c);
 void ref_tlb_flush(struct ref *c);       /* everything, with the jump cache */
 void ref_tlb_flush_local(struct ref *c); /* CR3 write: everything but global pages */
 void ref_tlb_flush_page(struct ref *c, uint64_t lin);
@@ -210,6 +212,9 @@ void ref_write_commit(struct ref *c, const struct ref_op *o);
 uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size);
 void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
                    uint64_t value);
+/* #AC unless `lin` is a multiple of size, where alignment is checked: the loads and stores above do
+ * it by themselves, ref_probe_write does not. */
+void ref_check_alignment(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size);
 /* Faults (as a user- or supervisor-mode write would) unless [lin, lin+size) can be written. */
 void ref_probe_write(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size, bool user);
 uint64_t ref_lin_slow(struct ref *c, const struct ref_op *o, unsigned size, bool write);

@@ -43,6 +43,11 @@ void ref_jc_flush_user(struct ref *c) {
     jit_jc_flush_user(c);
 }
 
+void ref_tlb_init(struct ref *c) {
+    for (unsigned i = 0; i < REF_TLB_SIZE; i++)
+        invalidate(&c->bank[2][i], i);
+}
+
 void ref_tlb_flush(struct ref *c) {
     for (unsigned b = 0; b < 2; b++)
         for (unsigned i = 0; i < REF_TLB_SIZE; i++)
@@ -242,12 +247,26 @@ static void write_span(struct ref *c, const struct span *s, const void *buf) {
         phys_write(c, s->pa[1], (const uint8_t *)buf + s->size[0], s->size[1]);
 }
 
+/* SDM vol. 3A 6.15, interrupt 17, table 6-7. Exempt are accesses of the processor itself
+ * (ref_load_sys), and what is wider than 8 bytes; the 80 bits of x87 are wanted at multiples of 8.
+ * Processors look before they look for the page. */
+void ref_check_alignment(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
+    if (REF_LIKELY(!(c->mode & REF_MODE_AC)))
+        return;
+    check_canonical(c, o, lin, size);
+    if (size == 10)
+        size = 8;
+    if (size <= 8 && (lin & (size - 1)))
+        ref_raise_error(c, o, X86_AC, 0);
+}
+
 static bool user_mode(const struct ref *c) { return c->cpl == 3; }
 
 uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     struct span s;
     uint64_t v = 0;
 
+    ref_check_alignment(c, o, lin, size);
     open_span(c, o, lin, size, false, user_mode(c), &s);
     read_span(c, &s, &v);
     return v;
@@ -257,6 +276,7 @@ void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigne
                     uint64_t value) {
     struct span s;
 
+    ref_check_alignment(c, o, lin, size);
     open_span(c, o, lin, size, true, user_mode(c), &s);
     write_span(c, &s, &value);
 }
@@ -266,6 +286,7 @@ const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t li
     /* Same alignment as the guest's address: what checks alignment behaves the same on the copy. */
     uint8_t *copy = c->bounce + (lin & 63) % 64;
 
+    ref_check_alignment(c, o, lin, size);
     open_span(c, o, lin, size, false, user_mode(c), &s);
     if (!s.size[1]) {
         void *p = mem_ptr(c->cpu.config.bus.mem, s.pa[0], size, false);
@@ -281,6 +302,7 @@ void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, un
     struct span s;
     uint8_t *copy = c->bounce + (lin & 63);
 
+    ref_check_alignment(c, o, lin, size);
     open_span(c, o, lin, size, true, user_mode(c), &s);
     if (REF_LIKELY(!s.size[1])) {
         const struct ref_tlb_entry *e = ref_tlb_at(c, lin);

@@ -117,6 +117,8 @@ static void check_beginning(struct ref *c, const struct ref_op *o, unsigned alig
     uint64_t lin = fpu_area_at(c, o, 0, align == 16 && write ? 4 : 1, write);
     bool canonical = (int64_t)(lin << 16) >> 16 == (int64_t)lin;
 
+    if (lin & (align - 1) & 3)
+        ref_check_alignment(c, o, lin, 4);
     if (lin & (align - 1))
         ref_raise_error(c, o, !canonical && o->seg == SEG_SS ? X86_SS : X86_GP, 0);
 }
