@@ -5,7 +5,9 @@ import os
 import pathlib
 import re
 import resource
+import shlex
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from guest_driver import Guest, GuestError  # noqa: E402
 VIV = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
 QEMU = os.environ.get("QEMU", "qemu-system-x86_64")
 GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
+PROGRAMS = pathlib.Path(os.environ.get("VIV_PROGRAMS", ROOT / "build/guest-bench"))
 TIMEOUT = 300  # seconds for any one step; a machine that needs longer has failed
 SETTLE = 0.02  # until a machine that waits for input has gone to sleep
 
@@ -53,6 +56,32 @@ def beyond_ram(pid, ram):
     return total["Rss"] / 1024, (total["Private_Clean"] + total["Private_Dirty"]) / 1024
 
 
+def in_tree(tree, command):
+    """The command line that runs a shell command on the programs in a tree, the same everywhere."""
+    return ["chroot", str(tree), "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C",
+            "sh", "-c", f"cd /tmp && {command}"]
+
+
+def mounts(tree):
+    """The shell command that gives a tree, which is not written to, a place to write and devices."""
+    return f"mount -t tmpfs tmp {tree}/tmp && mount --rbind /dev {tree}/dev"
+
+
+def per_work(row, seconds, output):
+    """(seconds, output) of a program; where it decides itself how much it does, for the row's n units of it.
+
+    Such a program prints how often it did each of several things, which it gives the same time each:
+    the geometric mean is what counts, and those figures are no part of the result that must agree.
+    """
+    if not row.work:
+        return seconds, output
+    counts = [int(c) for c in re.findall(row.work, output, re.M)]
+    if not counts or 0 in counts:
+        raise GuestError(f"it did not get to do everything once: {output.strip()[-200:]}")
+    rest = "".join(line for line in output.splitlines(keepends=True) if not line.startswith("+"))
+    return seconds * row.n / statistics.geometric_mean(counts), f"{len(counts)} counts\n{rest}"
+
+
 class Machine:
     """What QEMU and viv-vm have in common. Both get the same kernel, initrd, disk and RAM."""
     name = None
@@ -61,10 +90,14 @@ class Machine:
         self.out = out
         self.guest = None
 
-    def start(self, ram, initrd, append, disk, readonly=False):
-        argv = self.argv(ram, GUEST / "vmlinuz", initrd, append, disk, readonly)
+    def file(self, what):
+        return self.out / f"{what}-{self.name.replace(' ', '-')}"
+
+    def start(self, ram, initrd, append, disks):
+        """disks: (path, whether it is only read) of each."""
+        argv = self.argv(ram, GUEST / "vmlinuz", initrd, append, disks)
         self.ram = ram << 20
-        self.guest = Guest([str(a) for a in argv], timeout=TIMEOUT, log=self.out / f"console-{self.name}.log")
+        self.guest = Guest([str(a) for a in argv], timeout=TIMEOUT, log=f"{self.file('console')}.log")
 
     def close(self):
         if self.guest:
@@ -87,7 +120,7 @@ class Machine:
                  "ip route add default via 10.0.2.2; exec bench serve")
         word = base64.b64encode(serve.encode()).decode()
         self.start(256, self.out / "bench.cpio.gz", f"console=ttyS0 quiet viv.run64={word}",
-                   self.out / "disk.raw", readonly=True)
+                   [(self.out / "disk.raw", True)])
         self.guest.expect(r"BOOTED\n")
         return self.cpu()
 
@@ -120,9 +153,12 @@ class Machine:
 
     def boot_debian(self):
         """Seconds of CPU time from exec to the login: prompt, on a fresh copy of the disk."""
-        disk = self.out / f"debian-{self.name}.raw"
+        disk = f"{self.file('debian')}.raw"
         subprocess.run(["cp", "--reflink=auto", "--sparse=always", GUEST / "debian12.raw", disk], check=True)
-        self.start(1024, GUEST / "initrd.img", "root=LABEL=root rw console=ttyS0", disk)
+        disks = [(disk, False)]
+        if (PROGRAMS / "programs.raw").is_file():
+            disks.append((PROGRAMS / "programs.raw", True))
+        self.start(1024, GUEST / "initrd.img", "root=LABEL=root rw console=ttyS0", disks)
         self.guest.expect(r"login: ")
         return self.cpu()
 
@@ -132,13 +168,17 @@ class Machine:
         self.guest.login()
         self.guest.run("systemctl is-system-running --wait; sync")
 
+    tree = "/run/programs"
+
+    def open_programs(self):
+        self.guest.check(f"mkdir {self.tree} && mount -o ro /dev/vdb {self.tree} && {mounts(self.tree)}")
+
     def program(self, row):
         """(CPU seconds, output, seconds on the wall) of a shell command."""
         before, begin = self.settled_cpu(), time.monotonic()
-        # A pipe hides that a program is missing.
-        output = self.guest.check(f"( command -v {row.key} >/dev/null && {row.arg} ) 2>&1")
+        output = self.guest.check(f"{shlex.join(in_tree(self.tree, row.arg))} 2>&1")
         wall = time.monotonic() - begin
-        return self.settled_cpu() - before, output, wall
+        return *per_work(row, self.settled_cpu() - before, output), wall
 
 
 class Viv(Machine):
@@ -149,10 +189,11 @@ class Viv(Machine):
         self.name = backend
         self.options = ["--cpu", backend, *os.environ.get("VIV_OPTIONS", "").split()]
 
-    def argv(self, ram, kernel, initrd, append, disk, readonly):
-        return [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append,
-                "--disk", f"{disk},readonly" if readonly else disk, "--nic", "user",
-                "--serial", "stdio", *self.options]
+    def argv(self, ram, kernel, initrd, append, disks):
+        argv = [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append]
+        for disk, readonly in disks:
+            argv += ["--disk", f"{disk},readonly" if readonly else disk]
+        return [*argv, "--nic", "user", "--serial", "stdio", *self.options]
 
     @staticmethod
     def version():
@@ -160,22 +201,24 @@ class Viv(Machine):
 
 
 class Qemu(Machine):
-    name = "QEMU"
+    """One QEMU; its name, which is the one of its column, tells its version."""
 
-    def argv(self, ram, kernel, initrd, append, disk, readonly):
-        return [QEMU, "-accel", "tcg", "-cpu", "max", "-M", os.environ.get("QEMU_MACHINE", "q35"),
+    def __init__(self, out, program):
+        super().__init__(out)
+        self.program_file = program
+        text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        self.version = text.splitlines()[0].replace("emulator version ", "")
+        self.name = " ".join(self.version.split()[:2])
+
+    def argv(self, ram, kernel, initrd, append, disks):
+        argv = [self.program_file, "-accel", "tcg", "-cpu", "max", "-M", os.environ.get("QEMU_MACHINE", "q35"),
                 "-m", ram, "-smp", 1, "-nodefaults", "-display", "none", "-monitor", "none",
-                "-serial", "stdio", "-no-reboot",
-                "-kernel", kernel, "-initrd", initrd, "-append", append,
-                "-drive", f"if=none,id=disk,format=raw,file={disk},readonly={'on' if readonly else 'off'}",
-                "-device", "virtio-blk-pci,drive=disk",
-                "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+                "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append", append]
+        for number, (disk, readonly) in enumerate(disks):
+            argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk},readonly={'on' if readonly else 'off'}",
+                     "-device", f"virtio-blk-pci,drive=disk{number}"]
+        return [*argv, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
                 "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
-
-    @staticmethod
-    def version():
-        text = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
-        return text.splitlines()[0].replace("emulator version ", "")
 
 
 class Native(Machine):
@@ -191,16 +234,36 @@ class Native(Machine):
     def kernel_seconds(self, outside, inside_ns):
         return inside_ns / 1e9
 
+    def __init__(self, out):
+        super().__init__(out)
+        self.holder = None
+
+    def open_programs(self):
+        """A process whose view of the file system has the mounts; they go when it ends."""
+        self.tree = PROGRAMS / "tree"
+        mine = [] if os.geteuid() == 0 else ["--map-root-user", "--map-auto"]
+        self.holder = Guest(["unshare", "--mount", "--propagation", "private", *mine, "sh", "-c",
+                             f"{mounts(shlex.quote(str(self.tree)))} && echo mounted && read x"], timeout=20)
+        self.holder.expect(r"mounted\n")
+
     def program(self, row):
+        if not self.holder:
+            return None
+        into = ["nsenter", "-t", str(self.holder.process.pid), "--mount", *([] if os.geteuid() == 0 else ["--user"])]
         start, begin = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        run = subprocess.run(["sh", "-c", f"command -v {row.key} >/dev/null && {row.arg}"],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             text=True, errors="replace")
+        run = subprocess.run([*into, *in_tree(self.tree, row.arg)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
         if run.returncode != 0:
-            raise GuestError("this host cannot run it")
-        return (end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime, run.stdout,
-                time.monotonic() - start)
+            raise GuestError(f"it ended natively with {run.returncode}: {run.stdout.strip()[-200:]}")
+        used = end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime
+        return *per_work(row, used, run.stdout), time.monotonic() - start
+
+    def close(self):
+        super().close()
+        if self.holder:
+            self.holder.close()
+            self.holder = None
 
 
 class Server:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What was measured, and the table that is made of it."""
-import math
 import statistics
 
-PEER, NATIVE = "QEMU", "native"
+NATIVE = "native"
 
 
 def show(value, unit):
@@ -26,14 +25,15 @@ def verdict(ratio, exact=False):
 
 
 def geomean(values):
-    return math.exp(statistics.fmean(math.log(v) for v in values)) if values else None
+    return statistics.geometric_mean(values) if values else None
 
 
 class Results:
-    """rows: those that are measured; all_rows: those there are; ours: the columns of viv-vm, by backend."""
+    """rows: those that are measured; all_rows: those there are; ours: the columns of viv-vm, by backend;
+    peers: the names of what they are measured against."""
 
-    def __init__(self, rows, ours, all_rows=None):
-        self.rows, self.ours, self.all_rows = rows, ours, all_rows or rows
+    def __init__(self, rows, ours, all_rows=None, peers=("QEMU",)):
+        self.rows, self.ours, self.all_rows, self.peers = rows, ours, all_rows or rows, list(peers)
         self.samples = {}  # (row, machine) -> {round: value}
         self.walls = {}  # (row, machine) -> seconds on the wall, one a round
         self.sums = {}  # row -> {machine: set of checksums}
@@ -63,22 +63,30 @@ class Results:
         values = self.values(row, name)
         return statistics.median(values.values()) if values else None
 
+    def peer(self, row):
+        """The peer of a row: whichever needed less, of those whose result is not known to be wrong."""
+        sums = self.sums.get(row.key, {})
+        measured = [p for p in self.peers if self.samples.get((row.key, p))]
+        right = [p for p in measured if NATIVE not in sums or sums.get(p) == sums[NATIVE]]
+        return min(right or measured or self.peers[:1], key=lambda p: self.median(row, p) or 0)
+
     def void(self, row, name):
         """Why one of our columns says nothing in a row, or None."""
-        sums = {n: s for n, s in self.sums.get(row.key, {}).items() if n in (NATIVE, PEER, name)}
+        peer = self.peer(row)
+        sums = {n: s for n, s in self.sums.get(row.key, {}).items() if n in (NATIVE, peer, name)}
         if sums and len(set().union(*sums.values())) > 1:
             return "results differ: " + ", ".join(
                 f"{n} {' or '.join(sorted(s)).strip()[:60]}" for n, s in sums.items())
-        for machine in (PEER, name):
+        for machine in (peer, name):
             if not self.samples.get((row.key, machine)):
                 return f"{machine}: {self.errors.get(row.key, {}).get(machine, 'not measured')}"
         return None if self.ratios(row, name, trusted=True) else "never both in one round"
 
     def ratios(self, row, name, trusted=False):
-        """Ours against the peer, round by round."""
+        """Ours against the row's peer, round by round."""
         if not trusted and self.void(row, name):
             return []
-        peer, ours = self.values(row, PEER), self.values(row, name)
+        peer, ours = self.values(row, self.peer(row)), self.values(row, name)
         return [ours[n] / peer[n] for n in sorted(ours) if peer.get(n, 0) > 0]
 
     def ratio(self, row, name):
@@ -92,7 +100,9 @@ class Results:
     # ---- the table ----
 
     def line(self, row):
-        cells = [f"  {row.title}", *(show(self.median(row, n), row.unit) for n in (NATIVE, PEER, *self.ours))]
+        peer = self.peer(row)
+        cells = [f"  {row.title}", show(self.median(row, NATIVE), row.unit), show(self.median(row, peer), row.unit),
+                 *self.version_cell(peer), *(show(self.median(row, n), row.unit) for n in self.ours)]
         for name in self.ours:
             ratios = self.ratios(row, name)
             half = (max(ratios) - min(ratios)) / 2 / self.ratio(row, name) if len(ratios) > 1 else None
@@ -100,18 +110,22 @@ class Results:
         slow = self.against_native(row, self.ours[-1])
         return [*cells, f"{slow:.1f}x" if slow else "-"]
 
+    def version_cell(self, peer):
+        """With more than one peer the table tells which it was."""
+        return [peer.removeprefix("QEMU ")] if len(self.peers) > 1 else []
+
     def group_line(self, group):
         rows = [r for r in self.rows if r.group == group]
         if len(rows) < 3 or any(r.unit != "s" for r in rows):
             return None
-        cells = ["  geometric mean", "", "", *("" for _ in self.ours)]
+        cells = ["  geometric mean", "", "", *self.version_cell(""), *("" for _ in self.ours)]
         for name in self.ours:
             cells += [verdict(geomean([x for x in (self.ratio(r, name) for r in rows) if x])), ""]
         slow = [x for x in (self.against_native(r, self.ours[-1]) for r in rows) if x]
         return [*cells, f"{geomean(slow):.1f}x" if slow else "-"]
 
     def table(self, about, goals):
-        head = ["", "native", "QEMU TCG", *self.ours]
+        head = ["", "native", "QEMU TCG", *self.version_cell(""), *self.ours]
         for name in self.ours:
             head += [f"{name} needs", ""]
         lines, groups = [[*head, f"{self.ours[-1]}/native"]], []
@@ -125,7 +139,8 @@ class Results:
             if mean:
                 lines.append(mean)
         widths = [max(len(line[i]) for line in lines if len(line) > 1) for i in range(len(lines[0]))]
-        text = ["", f"{about['ours']}, by --cpu {' and '.join(self.ours)}, against {about['peer']}",
+        text = ["", f"{about['ours']}, by --cpu {' and '.join(self.ours)}, against {about['peer']}"
+                + (" (in each row the faster of them)" if len(self.peers) > 1 else ""),
                 f"{about['date']}; {about['host']}; load at the start {about['load']}",
                 f"guest kernel {about['kernel'] or 'unknown'}; {about['rounds']} rounds, {about['seconds']} s; medians of"
                 " the CPU time of the whole process;", "more and less: than QEMU in the same round;"
@@ -144,8 +159,14 @@ class Results:
         return row.n * row.per_unit / statistics.median(walls) if row.rate and walls else None
 
     def remarks(self):
+        if len(self.peers) > 1:
+            # Against the first, which is the one a stock Debian 12 has.
+            known = {p: [self.median(r, p) / self.median(r, self.peers[0]) for r in self.rows
+                         if self.median(r, p) and self.median(r, self.peers[0])] for p in self.peers[1:]}
+            for name, ratios in known.items():
+                yield f"{name} needs {verdict(geomean(ratios))} than {self.peers[0]} (geometric mean of {len(ratios)} rows)"
         for row in (r for r in self.rows if r.rate):
-            rates = ", ".join(f"{n} {self.rate(row, n):.0f}" for n in (NATIVE, PEER, *self.ours) if self.rate(row, n))
+            rates = ", ".join(f"{n} {self.rate(row, n):.0f}" for n in (NATIVE, self.peer(row), *self.ours) if self.rate(row, n))
             if rates:
                 yield f"on the wall, with whatever else this host did: {row.title}: {rates} {row.rate}"
         for name in self.ours:
@@ -161,6 +182,11 @@ class Results:
                     reasons.setdefault(self.void(row, name), []).append(row.key)
             for reason, keys in reasons.items():
                 yield f"void with {name}: {', '.join(keys)}: {reason}"
+        for name in (NATIVE, *self.peers):
+            for row in self.rows:
+                error = self.errors.get(row.key, {}).get(name)
+                if error and not self.samples.get((row.key, name)):
+                    yield f"not measured with {name}: {row.key}: {error}"
 
     # ---- goals ----
 
@@ -217,8 +243,8 @@ class Results:
 
         return {"about": about, "rows": [
             {"key": r.key, "group": r.group, "title": r.title, "unit": r.unit, "rate_unit": r.rate,
-             "native": cell(r, NATIVE), "peer": cell(r, PEER), "ours": {n: ours(r, n) for n in self.ours}}
+             "native": cell(r, NATIVE), "peer": self.peer(r), "peers": {p: cell(r, p) for p in self.peers}, "ours": {n: ours(r, n) for n in self.ours}}
             for r in self.rows],
-            "handshake": {n: list(self.samples.get(("null", n), {}).values()) for n in (NATIVE, PEER, *self.ours)},
+            "handshake": {n: list(self.samples.get(("null", n), {}).values()) for n in (NATIVE, *self.peers, *self.ours)},
             "goals": [{"text": g.text, "measure": g.measure, "key": g.key, "backend": g.backend, "limit": g.limit,
                        "aim": g.aim, "value": v, "state": w} for g, v, w in self.goals(goals)]}

@@ -21,17 +21,35 @@
 # Without viv.run the end of the shell powers the machine off. More files can be brought in by
 # appending another cpio archive to the initramfs.
 #
-# usage: guest.sh [--force]     (VIV_MIRROR=URL takes the packages from there)
+# With --bench it makes what "make bench" measures real programs with, in build/guest-bench:
+#   tree, programs.raw    a Debian 12 with compilers, interpreters, compressors and a database but no
+#                         kernel, as a folder and as a small ext4 image of it; guests and host run
+#                         the same programs from it with chroot
+#
+# usage: guest.sh [--bench] [--force]     (VIV_MIRROR=URL takes the packages from there)
 # Nothing is done when the result is there already for this script. A new one replaces the old only
 # when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
 set -eu
 cd "$(dirname "$0")/.."
 self=scripts/guest.sh
+suite=bookworm
+what="Debian 12"
 out=build/guest
 size=2G
-suite=bookworm
+results="debian12.raw vmlinuz initrd.img tiny.cpio.gz"
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,ca-certificates,python3-minimal
 packages+=,linux-image-cloud-amd64,login,passwd,kmod,initramfs-tools,zstd,e2fsprogs,procps
+bench=
+if [ "${1:-}" = --bench ]; then
+    shift
+    bench=1
+    what="the programs of the benchmarks"
+    out=build/guest-bench
+    size=1G
+    results="programs.raw tree"
+    # libstb-dev brings a real program as one file of C.
+    packages=python3,sqlite3,gzip,xz-utils,zstd,openssl,gcc,libc6-dev,libstb-dev,perl
+fi
 
 die() {
     printf 'guest: %s\n' "$*" >&2
@@ -74,21 +92,38 @@ configure() {
 }
 
 # ---- step run as (namespace) root: from the tar file to the image -------------------------------
-pack() {
-    local tar=$1 dir=$2
-    mkdir -p "$dir/root"
+unpack() {
+    local tar=$1 root=$2
+    mkdir -p "$root"
     echo "stage: unpacking the tree"
     # Device nodes cannot be made in a user namespace, and the kernel's devtmpfs brings them anyway.
-    tar -C "$dir/root" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xf "$tar"
+    tar -C "$root" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xf "$tar"
+}
+
+image() {
+    local root=$1 label=$2 file=$3
     echo "stage: writing the disk image"
-    truncate -s "$size" "$dir/debian12.raw"
+    truncate -s "$size" "$file"
     # The file is all zeros, so that there is nothing to clear, now or by the guest later.
-    mkfs.ext4 -q -F -L root -E assume_storage_prezeroed=1,root_owner=0:0 -d "$dir/root" "$dir/debian12.raw"
+    mkfs.ext4 -q -F -L "$label" -E assume_storage_prezeroed=1,root_owner=0:0 -d "$root" "$file"
+    chmod 644 "$file"
+}
+
+pack_bench() {
+    local tar=$1 dir=$2
+    unpack "$tar" "$dir/tree"
+    image "$dir/tree" programs "$dir/programs.raw"
+}
+
+pack() {
+    local tar=$1 dir=$2
+    unpack "$tar" "$dir/root"
+    image "$dir/root" root "$dir/debian12.raw"
     cp "$dir"/root/boot/vmlinuz-* "$dir/vmlinuz"
     cp "$dir"/root/boot/initrd.img-* "$dir/initrd.img"
     echo "stage: packing the tiny initramfs"
     tiny "$dir/root" "$dir"
-    chmod 644 "$dir/debian12.raw" "$dir/vmlinuz" "$dir/initrd.img" "$dir/tiny.cpio.gz"
+    chmod 644 "$dir/vmlinuz" "$dir/initrd.img" "$dir/tiny.cpio.gz"
     rm -rf "$dir/root"
 }
 
@@ -169,18 +204,19 @@ case ${1:-} in
         exit
         ;;
     pack)
-        pack "$2" "$3"
+        "pack${bench:+_bench}" "$2" "$3"
         exit
         ;;
 esac
 
 # ---- the host's side ----------------------------------------------------------------------------
 stamp=$({ cat "$self"; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
-results="debian12.raw vmlinuz initrd.img tiny.cpio.gz id_ed25519 id_ed25519.pub"
+keys=
+if [ -z "$bench" ]; then keys="id_ed25519 id_ed25519.pub"; fi
 complete() {
     local f
     [ "$(cat $out/stamp 2>/dev/null)" = "$stamp" ] || return 1
-    for f in $results; do [ -s "$out/$f" ] || return 1; done
+    for f in $results $keys; do [ -s "$out/$f" ] || return 1; done
 }
 if [ "${1:-}" != --force ] && complete; then exit 0; fi
 
@@ -192,7 +228,7 @@ if [ "${1:-}" != --force ] && complete; then exit 0; fi
 if [ "$(id -u)" -ne 0 ]; then
     if ! grep -q "^$(id -un):" /etc/subuid 2>/dev/null || ! unshare --map-root-user --map-auto true 2>/dev/null; then
         die "this user cannot make user namespaces with subordinate ids. Build the guest as root with
-this line, then go on as before:    sudo $self"
+this line, then go on as before:    sudo $self${bench:+ --bench}"
     fi
 fi
 
@@ -237,12 +273,17 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-if [ ! -s $out/id_ed25519 ] || [ ! -s $out/id_ed25519.pub ]; then
+if [ -n "$keys" ] && { [ ! -s $out/id_ed25519 ] || [ ! -s $out/id_ed25519.pub ]; }; then
     rm -f $out/id_ed25519 $out/id_ed25519.pub
     ssh-keygen -q -t ed25519 -N '' -C vivarium-guest -f $out/id_ed25519
 fi
 
 if [ "$(id -u)" -eq 0 ]; then as_root=(); else as_root=(unshare --map-root-user --map-auto); fi
+
+hooks=()
+if [ -z "$bench" ]; then
+    hooks=("--customize-hook=$(printf '%q configure "$1" %q' "$PWD/$self" "$PWD/$out/id_ed25519.pub")")
+fi
 
 make_guest() {
     echo "stage: starting mmdebstrap"
@@ -251,9 +292,9 @@ make_guest() {
         --include="$packages" --aptopt='APT::Install-Recommends "false";' "${proxy[@]}" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-        --customize-hook="$(printf '%q configure "$1" %q' "$PWD/$self" "$PWD/$out/id_ed25519.pub")" \
+        "${hooks[@]}" \
         "$suite" "$work/tree.tar" "${mirrors[@]}" </dev/null
-    "${as_root[@]}" "$self" pack "$work/tree.tar" "$work"
+    "${as_root[@]}" "$self" ${bench:+--bench} pack "$work/tree.tar" "$work"
     rm -f "$work/tree.tar"
 }
 
@@ -279,7 +320,7 @@ look() {
         }' "$log"
 }
 
-echo "guest: making Debian 12 from its packages in $out (2 to 4 minutes; log: $log)"
+echo "guest: making $what from Debian's packages in $out (2 to 4 minutes; log: $log)"
 : >"$log"
 set -m # a process group of its own, so that an interrupted make leaves nothing behind
 (set -e; make_guest) >"$log" 2>&1 9>&- &
@@ -314,11 +355,12 @@ If packages could not be fetched, check the network; VIV_MIRROR=URL names anothe
 fi
 
 rm -f $out/stamp
-for f in debian12.raw vmlinuz initrd.img tiny.cpio.gz; do mv -f "$work/$f" "$out/$f"; done
+if [ -n "$bench" ]; then "${as_root[@]}" rm -rf $out/tree; fi
+for f in $results; do mv -f "$work/$f" "$out/$f"; done
 # The disk that "make run" wrote to holds the modules of the old kernel.
 if [ -e $out/run.raw ]; then
     mv -f $out/run.raw $out/run.old.raw
     echo "guest: the disk of earlier runs is kept as $out/run.old.raw; the next run begins afresh"
 fi
 echo "$stamp" >$out/stamp
-echo "guest: ready after $((SECONDS - start)) s: $out/debian12.raw ($(du -h $out/debian12.raw | cut -f1) used of $size)"
+echo "guest: ready after $((SECONDS - start)) s: $out/${results%% *} ($(du -h "$out/${results%% *}" | cut -f1) used of $size)"

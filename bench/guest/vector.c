@@ -107,12 +107,12 @@ static int sse2_integer(uint64_t n, const char *arg, uint64_t *sum) {
 
 static int sse_float(uint64_t n, const char *arg, uint64_t *sum) {
     static __m128 v[VECTOR / 16];
-    uint64_t out[2];
+    uint64_t out[2], s = 0;
     __m128 acc = _mm_set1_ps(1.0f);
 
     for (size_t i = 0; i < VECTOR / 16; i++)
         v[i] = _mm_set_ps(1.5f + (float)i, 0.25f * (float)i, 3.0f, 100.0f / (float)(i + 1));
-    for (uint64_t turn = 0; turn < n; turn++)
+    for (uint64_t turn = 0; turn < n; turn++) {
         for (size_t i = 0; i < VECTOR / 16; i++) {
             __m128 x = _mm_add_ps(_mm_mul_ps(v[i], acc), _mm_set1_ps(0.125f));
 
@@ -120,8 +120,10 @@ static int sse_float(uint64_t n, const char *arg, uint64_t *sum) {
             acc = _mm_min_ps(_mm_sub_ps(x, _mm_mul_ps(acc, _mm_set1_ps(0.5f))), _mm_set1_ps(8.0f));
             v[i] = _mm_div_ps(_mm_add_ps(v[i], _mm_set1_ps(1.0f)), _mm_shuffle_ps(x, x, 0x4e));
         }
-    _mm_storeu_ps((float *)out, acc);
-    *sum = mix(out[0], out[1]);
+        _mm_storeu_ps((float *)out, acc);
+        s = mix(s, mix(out[0], out[1]));
+    }
+    *sum = s;
     return 0;
 }
 
