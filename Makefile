@@ -41,7 +41,7 @@ asan: ## the unit tests under AddressSanitizer and UBSan; T=pattern selects
 	@scripts/build.sh $(B)/asan sanitize
 	@tests/run --only asan $(T)
 
-bench: build guest ## CPU time against QEMU's software CPU and native; ROUNDS=3, QUICK=1, ONLY=pattern
+bench: build guest ## CPU time against QEMU's software CPU and native; ROUNDS=5, QUICK=1, ONLY=pattern
 	@scripts/setup.sh bench
 	@bench/run
 

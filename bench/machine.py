@@ -171,7 +171,11 @@ class Machine:
     tree = "/run/programs"
 
     def open_programs(self):
+        """Brings the tree of programs into view; True."""
+        if not (PROGRAMS / "programs.raw").is_file():
+            raise GuestError(f"{PROGRAMS}/programs.raw is missing; 'scripts/guest.sh --bench' makes it")
         self.guest.check(f"mkdir {self.tree} && mount -o ro /dev/vdb {self.tree} && {mounts(self.tree)}")
+        return True
 
     def program(self, row):
         """(CPU seconds, output, seconds on the wall) of a shell command."""
@@ -242,13 +246,17 @@ class Native(Machine):
         """A process whose view of the file system has the mounts; they go when it ends."""
         self.tree = PROGRAMS / "tree"
         mine = [] if os.geteuid() == 0 else ["--map-root-user", "--map-auto"]
-        self.holder = Guest(["unshare", "--mount", "--propagation", "private", *mine, "sh", "-c",
-                             f"{mounts(shlex.quote(str(self.tree)))} && echo mounted && read x"], timeout=20)
-        self.holder.expect(r"mounted\n")
+        holder = Guest(["unshare", "--mount", "--propagation", "private", *mine, "sh", "-c",
+                        f"{mounts(shlex.quote(str(self.tree)))} && echo mounted && read x"], timeout=20)
+        try:
+            holder.expect(r"mounted\n")
+        except GuestError:
+            holder.close()
+            raise GuestError(f"this host lets nobody mount a tree: {holder.stderr.strip()}") from None
+        self.holder = holder
+        return True
 
     def program(self, row):
-        if not self.holder:
-            return None
         into = ["nsenter", "-t", str(self.holder.process.pid), "--mount", *([] if os.geteuid() == 0 else ["--user"])]
         start, begin = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         run = subprocess.run([*into, *in_tree(self.tree, row.arg)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

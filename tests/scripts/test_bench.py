@@ -22,8 +22,8 @@ ABOUT = dict(ours="ours", peer="peer", date="", host="", load="", kernel="", rou
 class Bookkeeping(unittest.TestCase):
     row = Row("one", "group", "the first", "kernel", 100)
 
-    def results(self, *samples):
-        results = report.Results([self.row], ["soft"])
+    def results(self, *samples, peers=("QEMU",)):
+        results = report.Results([self.row], ["soft"], peers=peers)
         for name, value, checksum in samples:
             results.round = len(results.samples.get((self.row.key, name), {}))
             results.add(self.row, name, value)
@@ -62,6 +62,56 @@ class Bookkeeping(unittest.TestCase):
         results = self.results(("QEMU", 0.3, "aa"), ("soft", 0.6, "aa"))
         results.all_rows = [self.row, Row("two", "group", "the second", "kernel", 1)]
         self.assertEqual([word for _, _, word in results.goals([Goal("soft", "worst", "group", 9, None, "")])], ["not measured"])
+
+    def test_of_two_peers_the_one_that_needed_less_counts_and_the_table_tells_which(self):
+        samples = ("QEMU 7.2", 0.4, "aa"), ("QEMU 10.0", 0.3, "aa"), ("soft", 0.6, "aa")
+        results = self.results(*samples, peers=("QEMU 7.2", "QEMU 10.0"))
+        self.assertAlmostEqual(results.ratio(self.row, "soft"), 2.0)
+        self.assertRegex(results.table(ABOUT, []), r"the first +- +300 ms +10\.0 +600 ms +2\.00x more")
+        self.assertEqual(results.as_json(ABOUT, [])["rows"][0]["peer"], "QEMU 10.0")
+        # The median decides, not the best round.
+        results = self.results(*samples, *[("QEMU 10.0", 0.5, "aa")] * 2, peers=("QEMU 7.2", "QEMU 10.0"))
+        self.assertEqual(results.peer(self.row), "QEMU 7.2")
+
+    def test_a_peer_that_computed_something_else_or_nothing_leaves_the_row_to_the_other(self):
+        peers = ("QEMU 7.2", "QEMU 10.0")
+        for wrong in ([("QEMU 10.0", 0.1, "bb")], []):
+            results = self.results(("native", 0.1, "aa"), ("QEMU 7.2", 0.3, "aa"), ("soft", 0.6, "aa"), *wrong, peers=peers)
+            self.assertEqual(results.peer(self.row), "QEMU 7.2")
+            self.assertAlmostEqual(results.ratio(self.row, "soft"), 2.0)
+
+    def test_a_column_that_is_empty_tells_its_reason(self):
+        results = self.results(("QEMU", 0.3, "aa"), ("soft", 0.6, "aa"))
+        results.fail(self.row, "native", "no chroot here")
+        self.assertIn("not measured with native: one: no chroot here", results.table(ABOUT, []))
+
+    def test_a_mean_is_over_its_own_group_alone(self):
+        rows = [self.row, *(self.row._replace(key=k) for k in ("two", "three")), Row("alone", "apart", "", "kernel", 1)]
+        results = report.Results(rows, ["soft"])
+        for row, ours in zip(rows, (1, 2, 4, 1000)):
+            results.add(row, "QEMU", 1)
+            results.add(row, "soft", ours)
+        self.assertEqual(results.group_line("group")[4:], ["2.00x more", "", "-"])
+        self.assertEqual([round(v, 3) for _, v, _ in results.goals([Goal("soft", "geomean", "group", 3, 1, "")])], [2])
+
+    def test_the_groups_are_the_rows_that_the_goals_are_about(self):
+        groups = {g: [r.key for r in ROWS if r.group == g] for g in {g.key for g in GOALS} if any(r.group == g for r in ROWS)}
+        self.assertEqual(groups, {
+            "integer": ["sort", "hash", "crc", "sha256", "interp", "calls", "strings", "lz"],
+            "FP and SIMD": ["matmul", "mandelbrot", "math", "sse2-int", "sse-float", "avx2"],
+            "system": ["syscall", "fault", "forkexec", "pipe", "switch", "signal"],
+            "programs": ["python3", "sqlite3", "gzip", "xz", "zstd", "openssl", "gcc", "perl"]})
+
+    def test_a_program_that_counts_is_told_as_the_time_for_a_fixed_number(self):
+        row = next(r for r in ROWS if r.key == "openssl")._replace(n=1000)
+        output = "+DT:sha256:1:8192\nDoing\n+R:4000:sha256:1.000000\n+R1:1000:2048:1.00\n+R2:2000:2048:1.00\n+F:6:sha256:1.5\n"
+        seconds, rest = machine.per_work(row, 3.0, output)
+        self.assertAlmostEqual(seconds, 1.5)
+        self.assertEqual(rest, "3 counts\nDoing\n")
+        for none in (output.replace("1000", "0"), "", "error\n"):
+            with self.assertRaises(machine.GuestError):
+                machine.per_work(row, 3.0, none)
+        self.assertEqual(machine.per_work(row._replace(work=None), 3.0, "x"), (3.0, "x"))
 
     def test_every_row_has_its_own_name_and_every_goal_a_row(self):
         keys = [r.key for r in ROWS]
