@@ -230,6 +230,10 @@ class Native(Machine):
     name = "native"
     host = "127.0.0.1"
 
+    def __init__(self, out):
+        super().__init__(out)
+        self.holder = None
+
     def serve(self):
         self.disk = self.out / "disk.raw"
         self.guest = Guest([str(self.out / "bench"), "serve"])
@@ -237,10 +241,6 @@ class Native(Machine):
 
     def kernel_seconds(self, outside, inside_ns):
         return inside_ns / 1e9
-
-    def __init__(self, out):
-        super().__init__(out)
-        self.holder = None
 
     def open_programs(self):
         """A process whose view of the file system has the mounts; they go when it ends."""
