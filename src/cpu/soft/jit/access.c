@@ -3,11 +3,28 @@
  */
 #include "cpu/soft/jit/translate.h"
 
-/* A = linear address of the memory operand. EFLAGS are free. */
+/* A = the address of `m`; if nothing is added to it later, accesses may use `m` itself. */
+static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
+    struct emit *e = &t->e;
+
+    e8(e, 0x40 | w | 4 | e_rex_xb(m));
+    e8(e, 0x8d);
+    e_place(e, H_A, m);
+    t->place = m;
+    t->direct = direct && m.base != H_NONE && m.index == H_NONE && !is_evicted(m.base);
+}
+
+void access_base(struct trans *t, unsigned base, int32_t disp) {
+    put_lea(t, (struct place){.base = (uint8_t)base, .index = H_NONE, .disp = disp}, 8, true);
+}
+
 bool access_address(struct trans *t, const struct line *l) {
     const struct insn *in = &l->in;
     struct emit *e = &t->e;
-    unsigned base = in->base, index = in->index, w = in->adsize == 8 ? 8 : 0;
+    struct place m = {.base = in->base == REG_NONE ? H_NONE : in->base,
+                      .index = in->index == REG_NONE ? H_NONE : in->index,
+                      .scale = in->scale,
+                      .disp = (int32_t)in->disp};
 
     if (in->rip_relative) {
         int64_t d = (int64_t)l->off + in->len + in->disp;
@@ -15,31 +32,20 @@ bool access_address(struct trans *t, const struct line *l) {
             return false;
         e_load(e, H_A, OFF(jit.page));
         e_lea(e, H_A, H_A, (int32_t)d);
+        t->direct = false;
     } else {
-        if (base != REG_NONE && is_evicted(base)) {
-            e_load(e, H_A, OFF_R(base));
-            if (index == base)
-                index = H_A;
-            base = H_A;
+        if (m.base != H_NONE && is_evicted(m.base)) {
+            e_load(e, H_A, OFF_R(m.base));
+            if (m.index == m.base)
+                m.index = H_A;
+            m.base = H_A;
         }
-        if (index != REG_NONE && is_evicted(index) &&
-            !(index == H_A && base == H_A && in->index == in->base)) {
-            e_load(e, H_B, OFF_R(index));
-            index = H_B;
+        if (m.index != H_NONE && is_evicted(m.index) &&
+            !(m.index == H_A && m.base == H_A && in->index == in->base)) {
+            e_load(e, H_B, OFF_R(m.index));
+            m.index = H_B;
         }
-        e8(e, 0x40 | w | 4 | (index != REG_NONE && index >= 8 ? 2 : 0) |
-                  (base != REG_NONE && base >= 8));
-        e8(e, 0x8d);
-        if (base == REG_NONE) { /* [index*s + disp32] or [disp32] */
-            e8(e, (H_A & 7) << 3 | 4);
-            e8(e, in->scale << 6 | (index == REG_NONE ? 4 : index & 7) << 3 | 5);
-        } else if (index != REG_NONE || (base & 7) == 4) {
-            e8(e, 0x80 | (H_A & 7) << 3 | 4);
-            e8(e, in->scale << 6 | (index == REG_NONE ? 4 : index & 7) << 3 | (base & 7));
-        } else {
-            e8(e, 0x80 | (H_A & 7) << 3 | (base & 7));
-        }
-        e32(e, (uint32_t)(int32_t)in->disp);
+        put_lea(t, m, in->adsize == 8 ? 8 : 0, in->adsize == 8 && in->seg < SEG_FS);
     }
     if (in->seg >= SEG_FS)
         e_gs(e, 1, 0x03, H_A,
@@ -48,13 +54,53 @@ bool access_address(struct trans *t, const struct line *l) {
     return true;
 }
 
-/* Linear address in A -> offset in the page in A, host page in B. */
+static void check_alignment(struct trans *t, uint32_t off, unsigned size) {
+    e_bytes(&t->e, "\x41\xf7\xc7", 3); /* test r15d, size - 1 */
+    e32(&t->e, size - 1);
+    stub_add(t, STUB_BAIL, e_jcc(&t->e, 5), off);
+}
+
+/* By the page that this access found last. */
+static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool write, bool align) {
+    struct emit *e = &t->e;
+    struct jit_site_info info = {.block = t->b,
+                                 .line = (uint8_t)t->current,
+                                 .off = (uint16_t)off,
+                                 .size = (uint8_t)size,
+                                 .write = write};
+    int site;
+
+    if (t->tier < 2 || (t->b->plain_sites >> t->current & 1))
+        return false;
+    info.back = (uint32_t)(t->k->used + e->n);
+    site = sites_add(t->c, &info);
+    if (site < 0)
+        return false;
+    if (!t->direct)
+        e_mov(e, H_B, H_A);
+    /* sub A or B, gs:[tag]; cmp with 4096 - size */
+    e_gs(e, 1, 0x2b, t->direct ? H_A : H_B, sites_tag(site));
+    e_bytes(e, t->direct ? "\x49\x81\xff" : "\x49\x81\xfe", 3);
+    e32(e, 4096 - size);
+    stub_add(t, t->direct ? STUB_SITE_DIRECT : STUB_SITE, e_jcc(e, 7), off)->info = (uint32_t)site;
+    if (align)
+        check_alignment(t, off, size);
+    e_load(e, H_B, sites_addend(site));
+    if (!t->direct)
+        t->place = (struct place){.base = H_A};
+    t->place.index = H_B;
+    t->place.scale = 0;
+    return true;
+}
+
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align) {
     struct emit *e = &t->e;
     size_t tag = write ? offsetof(struct ref, jit.tag_w) : offsetof(struct ref, jit.tag_r),
            retry = e->n;
     struct stub *s;
 
+    if (check_by_site(t, off, size, write, align))
+        return;
     tag += t->bank * sizeof(t->c->jit.tag_r[0]);
     e_bytes(e, "\x65\xc4\x62\x82\xf5\x34\x25", 7); /* pext r14, r15, gs:[index_mask] */
     e32(e, (uint32_t)OFF(jit.index_mask));
@@ -64,11 +110,16 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
     s = stub_add(t, STUB_SLOW, e_jcc(e, 7), off);
     s->retry = retry;
     s->info = size | (write ? 0x100 : 0);
-    if (align) { /* test r15d, size - 1 */
-        e_bytes(e, "\x41\xf7\xc7", 3);
-        e32(e, size - 1);
-        stub_add(t, STUB_BAIL, e_jcc(e, 5), off);
-    }
+    if (align)
+        check_alignment(t, off, size);
     e_gs_index(e, 0x8b, H_B, H_B,
                offsetof(struct ref, jit.host) + t->bank * sizeof(t->c->jit.host[0]));
+    t->place = (struct place){.base = H_A, .index = H_B};
+}
+
+void access_op(struct trans *t, unsigned op, unsigned reg) { e_op(&t->e, op, reg, t->place); }
+
+void access_collapse(struct trans *t) {
+    e_op(&t->e, 0x8d, H_A, t->place);
+    t->place = (struct place){.base = H_A, .index = H_NONE};
 }

@@ -65,20 +65,19 @@ static void store_evicted(struct trans *t, unsigned set) {
         e_store(&t->e, 15, OFF_R(15));
 }
 
-/* The instruction with its memory operand as [A + B], or [A] and a data register renamed to R14. */
+/* The instruction with its memory operand at t->place and a data register renamed to R14. */
 static void put_memory_form(struct trans *t, const struct insn *in, unsigned renamed) {
     struct emit *e = &t->e;
     unsigned reg = in->reg, vvvv = in->vvvv;
-    bool plain = renamed != H_NONE; /* [r15] */
+    unsigned xb = e_rex_xb(t->place);
 
-    if (plain && reg == renamed)
+    if (renamed != H_NONE && reg == renamed)
         reg = 14;
-    if (plain && (in->prefixes & PFX_VEX) && vvvv == renamed)
+    if (renamed != H_NONE && (in->prefixes & PFX_VEX) && vvvv == renamed)
         vvvv = 14;
     if (in->prefixes & PFX_VEX) {
         e8(e, 0xc4);
-        e8(e, (reg & 8 ? 0 : 0x80) | (plain ? 0x40 : 0) |
-                  in->map); /* X set (inverted) if no index; B of r15 */
+        e8(e, (reg & 8 ? 0 : 0x80) | (xb & 2 ? 0 : 0x40) | (xb & 1 ? 0 : 0x20) | in->map);
         e8(e, (in->vex_w ? 0x80 : 0) | (~vvvv & 15) << 3 | (in->vl == 32 ? 4 : 0) | in->pp);
     } else {
         if (in->prefixes & PFX_LOCK)
@@ -88,19 +87,14 @@ static void put_memory_form(struct trans *t, const struct insn *in, unsigned ren
             e8(e, 0x66);
         if (in->map && in->pp >= 2)
             e8(e, in->pp == 2 ? 0xf3 : 0xf2);
-        e8(e, 0x41 | (in->rex & 8) | (reg & 8) >> 1 | (plain ? 0 : 2));
+        e8(e, 0x40 | (in->rex & 8) | (reg & 8) >> 1 | xb);
         if (in->map)
             e8(e, 0x0f);
         if (in->map >= 2)
             e8(e, in->map == 2 ? 0x38 : 0x3a);
     }
     e8(e, in->opcode);
-    if (plain) {
-        e8(e, (reg & 7) << 3 | 7); /* [r15] */
-    } else {
-        e8(e, (reg & 7) << 3 | 4);
-        e8(e, (H_B & 7) << 3 | (H_A & 7));
-    }
+    e_place(e, reg, t->place);
     e_bytes(e, &in->imm, in->imm_len);
 }
 
@@ -145,7 +139,7 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
                  (l->in.row->attr & INSN_ALIGN) || is_locked(&l->in));
     if (u->named) {
         renamed = u->named & 0x4000 ? 14 : 15;
-        e_bytes(e, "\x4f\x8d\x3c\x37", 4); /* lea r15, [r15 + r14] */
+        access_collapse(t);
         e_load(e, 14, OFF_R(renamed));
     }
     if ((l->in.row->flags_read & ALL_FLAGS) ||
@@ -191,27 +185,28 @@ static bool copy_registers(struct trans *t, const struct line *l, const struct u
 bool copy_lea(struct trans *t, const struct line *l) {
     const struct insn *in = &l->in;
     struct emit *e = &t->e;
+    unsigned named = 0;
 
-    /* Address size below the operand size, or 16-bit results: rare, left to the interpreter. */
-    if (in->opsize == 2 || in->seg >= SEG_FS)
+    if (!in->rip_relative) {
+        if (in->base != REG_NONE)
+            named |= 1u << in->base;
+        if (in->index != REG_NONE)
+            named |= 1u << in->index;
+        if (in->opsize == 2)
+            named |= 1u << in->reg;
+        load_evicted(t, named);
+        copy_bytes(t, l);
+        store_evicted(t, 1u << in->reg);
+        return true;
+    }
+    if (in->opsize == 2 || in->seg >= SEG_FS || !access_address(t, l))
         return false;
-    {
-        struct line plain = *l;
-        plain.in.seg = SEG_DS;
-        if (!access_address(t, &plain))
-            return false;
-    }
-    if (is_evicted(in->reg)) {
-        if (in->opsize == 4)
-            e_bytes(e, "\x45\x89\xff", 3); /* mov r15d, r15d */
+    if (in->opsize == 4)
+        e_bytes(e, "\x45\x89\xff", 3); /* mov r15d, r15d */
+    if (is_evicted(in->reg))
         e_store(e, H_A, OFF_R(in->reg));
-    } else if (in->opsize == 8) {
+    else
         e_mov(e, in->reg, H_A);
-    } else { /* mov reg32, r15d */
-        e8(e, 0x44 | (in->reg >> 3));
-        e8(e, 0x89);
-        e8(e, 0xc0 | (H_A & 7) << 3 | (in->reg & 7));
-    }
     return true;
 }
 
@@ -234,10 +229,12 @@ bool copy_mxcsr(struct trans *t, const struct line *l, bool load) {
     }
     access_check(t, l->off, 4, !load, false);
     if (!load) {
-        e_bytes(e, "\x43\x0f\xae\x1c\x37", 5); /* stmxcsr [r15 + r14] */
+        access_collapse(t);
+        e_bytes(e, "\x41\x0f\xae\x1f", 4); /* stmxcsr [r15] */
         return true;
     }
-    e_bytes(e, "\x47\x8b\x3c\x37", 4);             /* mov r15d, [r15 + r14] */
+    access_collapse(t);
+    e_bytes(e, "\x45\x8b\x3f", 3);                 /* mov r15d, [r15] */
     e_bytes(e, "\x45\x89\xfe", 3);                 /* mov r14d, r15d */
     e_bytes(e, "\x41\x81\xf6\x80\x1f\x00\x00", 7); /* xor r14d, exception masks: 0 where masked */
     e_bytes(e, "\x41\xf7\xc6\x80\x1f\xff\xff", 7); /* test r14d, masks | reserved */

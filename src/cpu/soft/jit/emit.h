@@ -4,6 +4,7 @@
 #ifndef CPU_SOFT_JIT_EMIT_H
 #define CPU_SOFT_JIT_EMIT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -82,22 +83,51 @@ static inline void e_mov(struct emit *e, unsigned to, unsigned from) /* 64-bit r
     e8(e, 0xc0 | (from & 7) << 3 | (to & 7));
 }
 
-/* lea to, [base + disp32] (64-bit). */
-static inline void e_lea(struct emit *e, unsigned to, unsigned base, int32_t disp) {
-    e8(e, 0x48 | (to >> 3) << 2 | base >> 3);
-    e8(e, 0x8d);
-    e8(e, 0x80 | (to & 7) << 3 | (base & 7));
-    if ((base & 7) == 4)
-        e8(e, 0x24);
-    e32(e, (uint32_t)disp);
+/* [base + index << scale + disp]; H_NONE where there is no base or no index. RSP is no index. */
+struct place {
+    uint8_t base, index, scale;
+    int32_t disp;
+};
+
+/* Bits X and B of a REX prefix for it. */
+static inline unsigned e_rex_xb(struct place m) {
+    return (m.index != H_NONE && m.index >= 8 ? 2 : 0) | (m.base != H_NONE && m.base >= 8);
 }
 
-/* op reg, [A + B] with an opcode byte, 64-bit. */
-static inline void e_ab(struct emit *e, unsigned op, unsigned reg) {
-    e8(e, 0x4b | (reg >> 3) << 2);
+/* ModRM, SIB and displacement. */
+static inline void e_place(struct emit *e, unsigned reg, struct place m) {
+    bool small = m.disp == (int8_t)m.disp;
+    unsigned mod = m.disp == 0 && (m.base & 7) != 5 ? 0 : small ? 1 : 2;
+
+    reg = (reg & 7) << 3;
+    if (m.base == H_NONE) { /* absolute: SIB without base */
+        e8(e, reg | 4);
+        e8(e, (unsigned)m.scale << 6 | (m.index == H_NONE ? 4 : m.index & 7) << 3 | 5);
+        e32(e, (uint32_t)m.disp);
+        return;
+    }
+    if (m.index != H_NONE || (m.base & 7) == 4) {
+        e8(e, mod << 6 | reg | 4);
+        e8(e, (unsigned)m.scale << 6 | (m.index == H_NONE ? 4 : m.index & 7) << 3 | (m.base & 7));
+    } else {
+        e8(e, mod << 6 | reg | (m.base & 7));
+    }
+    if (mod == 1)
+        e8(e, (uint8_t)m.disp);
+    else if (mod == 2)
+        e32(e, (uint32_t)m.disp);
+}
+
+/* op reg, place with an opcode byte, 64-bit. */
+static inline void e_op(struct emit *e, unsigned op, unsigned reg, struct place m) {
+    e8(e, 0x48 | (reg >> 3) << 2 | e_rex_xb(m));
     e8(e, op);
-    e8(e, (reg & 7) << 3 | 4);
-    e8(e, (H_B & 7) << 3 | (H_A & 7)); /* base A (r15), index B (r14), scale 1 */
+    e_place(e, reg, m);
+}
+
+/* lea to, [base + disp] (64-bit). */
+static inline void e_lea(struct emit *e, unsigned to, unsigned base, int32_t disp) {
+    e_op(e, 0x8d, to, (struct place){.base = (uint8_t)base, .index = H_NONE, .disp = disp});
 }
 
 /* Jumps with a 32-bit displacement: return the offset of the displacement for e_patch. */

@@ -85,20 +85,20 @@ bool exit_branch(struct trans *t, const struct line *l) {
         if (!direct)
             break;
         flags_keep(t, l);
-        e_lea(e, H_A, H_RSP, -8);
+        access_base(t, H_RSP, -8);
         access_check(t, l->off, 8, true, false);
-        e_bytes(e, "\x4f\x8d\x3c\x37", 4); /* lea r15, [r15 + r14] */
+        access_collapse(t);
         e_load(e, H_B, OFF(jit.page));
         e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
-        e_bytes(e, "\x4d\x89\x37", 3); /* mov [r15], r14 */
+        access_op(t, 0x89, H_B);
         e_lea(e, H_RSP, H_RSP, -8);
         exit_direct(t, branch_target(l), branch_target(l) <= l->off);
         return true;
     case INSN_RET:
         flags_keep(t, l);
-        e_mov(e, H_A, H_RSP);
+        access_base(t, H_RSP, 0);
         access_check(t, l->off, 8, false, false);
-        e_ab(e, 0x8b, H_A);
+        access_op(t, 0x8b, H_A);
         e_lea(e, H_RSP, H_RSP, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
         undo_unless_canonical(put_jump_cache(t), l, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
         return true;
@@ -112,7 +112,7 @@ bool exit_branch(struct trans *t, const struct line *l) {
             return false;
         }
         access_check(t, l->off, 8, false, false);
-        e_ab(e, 0x8b, H_A);
+        access_op(t, 0x8b, H_A);
     } else if (is_evicted(in->rm)) {
         e_load(e, H_A, OFF_R(in->rm));
     } else {
@@ -125,12 +125,12 @@ bool exit_branch(struct trans *t, const struct line *l) {
         e_bytes(e, "\x49\x83\xfe\x01", 4); /* cmp r14, 1 */
         stub_add(t, STUB_BAIL, e_jcc(e, 7), l->off);
         e_store(e, H_A, OFF(jit.target));
-        e_lea(e, H_A, H_RSP, -8);
+        access_base(t, H_RSP, -8);
         access_check(t, l->off, 8, true, false);
-        e_bytes(e, "\x4f\x8d\x3c\x37", 4);
+        access_collapse(t);
         e_load(e, H_B, OFF(jit.page));
         e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
-        e_bytes(e, "\x4d\x89\x37", 3);
+        access_op(t, 0x89, H_B);
         e_lea(e, H_RSP, H_RSP, -8);
         e_load(e, H_A, OFF(jit.target));
         put_jump_cache(t);

@@ -57,6 +57,11 @@ const char *jit_missing(void) {
     return NULL;
 }
 
+static void reset_heat(struct jit *j) {
+    for (unsigned i = 0; i < JIT_HEAT_SIZE; i++)
+        j->heat[i] = JIT_HOT;
+}
+
 int jit_new(struct ref *c, struct error *err) {
     struct jit *j = &c->jit;
     int r;
@@ -77,6 +82,10 @@ int jit_new(struct ref *c, struct error *err) {
     j->off = c->cpu.config.debug.off;
     j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
     j->fills = ~0u;
+    r = sites_new(c, err);
+    if (r < 0)
+        return r;
+    reset_heat(j);
     jit_emit_common(c);
     j->cache->used = j->cache->start;
     jit_tlb_flush(c);
@@ -93,6 +102,7 @@ void jit_free(struct ref *c) {
         munmap(k->rw, CACHE_SIZE);
     if (k->rx && k->rx != MAP_FAILED)
         munmap(k->rx, CACHE_SIZE);
+    sites_free(c);
     free(k);
     c->jit.cache = NULL;
 }
@@ -110,6 +120,9 @@ void jit_thread_init(struct ref *c) {
 void jit_flush(struct ref *c) {
     c->jit.cache->used = c->jit.cache->start;
     c->jit.link = NULL;
+    c->jit.promote = 0;
+    reset_heat(&c->jit);
+    sites_forget(c);
     jit_jc_flush(c);
     stat_inc(jit_flushes);
 }
@@ -140,6 +153,27 @@ void jit_link(struct ref *c, const struct ref_block *b) {
     stat_inc(jit_links);
 }
 
+void jit_promote(struct ref *c, struct ref_block *b) {
+    struct jit_cache *k = c->jit.cache;
+    size_t old = (size_t)((const uint8_t *)b->code - k->rx);
+    const uint8_t *code;
+    uint64_t jump;
+
+    *(int32_t *)((uint8_t *)c + jit_heat_slot(old)) = JIT_HOT;
+    if ((c->jit.off & JIT_NO_TIER2) || jit_full(c))
+        return;
+    code = jit_translate(c, b, 2);
+    if (!code)
+        return;
+    /* Blocks begin at multiples of 16, so that one store makes the old one a jump. */
+    jump = 0x9090900000000000ull | (uint64_t)0xe9 |
+           (uint64_t)(uint32_t)(code - (k->rx + old + 5)) << 8;
+    __atomic_store_n((uint64_t *)(void *)(k->rw + old), jump, __ATOMIC_RELEASE);
+    b->code = code;
+    b->tier = 2;
+    stat_inc(jit_promotions);
+}
+
 /* ---- TLB ---- */
 
 void jit_tlb_flush(struct ref *c) {
@@ -151,6 +185,7 @@ void jit_tlb_flush(struct ref *c) {
         for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
             invalidate(j, bank, i);
     j->fills = 0;
+    sites_flush(c);
 }
 
 void jit_tlb_flush_local(struct ref *c) {
@@ -165,6 +200,7 @@ void jit_tlb_flush_local(struct ref *c) {
     for (unsigned n = 0; n < j->fills; n++)
         invalidate(j, j->filled[n] / JIT_TLB_SIZE, j->filled[n] % JIT_TLB_SIZE);
     j->fills = 0;
+    sites_flush_local(c);
 }
 
 void jit_tlb_flush_page(struct ref *c, uint64_t lin) {
@@ -174,6 +210,7 @@ void jit_tlb_flush_page(struct ref *c, uint64_t lin) {
         return;
     invalidate(&c->jit, 0, i);
     invalidate(&c->jit, 1, i);
+    sites_flush_page(c, lin);
 }
 
 void jit_forbid_write(struct ref *c, const uint8_t *host_page) {
@@ -185,6 +222,7 @@ void jit_forbid_write(struct ref *c, const uint8_t *host_page) {
         for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
             if (j->host[bank][i] == (uintptr_t)host_page)
                 j->tag_w[bank][i] = invalid_tag(i);
+    sites_forbid_write(c, host_page);
 }
 
 /* Called from generated code after a miss: true if the access may be tried again. */
@@ -213,6 +251,7 @@ static bool slow_fill(struct ref *c) {
         j->fills++;
     }
     j->tag_r[bank][i] = page;
+    j->global[bank][i] = x.global;
     j->host[bank][i] = (uintptr_t)(r->host + offset);
     j->tag_w[bank][i] = invalid_tag(i);
     if (x.writable && !r->readonly &&
@@ -514,6 +553,7 @@ void jit_emit_common(struct ref *c) {
     emit_leave(k, &e);
     emit_bail(k, &e);
     emit_slow(c, k, &e);
+    sites_emit_common(c, &e);
     emit_helper(c, k, &e);
     emit_vec_load(k, &e);
     k->start = (e.n + 63) & ~(size_t)63;

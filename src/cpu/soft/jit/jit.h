@@ -28,11 +28,22 @@ struct ref;
 struct ref_block;
 struct jit_cache;
 
-enum { JIT_TLB_SIZE = 4096, JIT_JC_SIZE = 16384, JIT_FILLED = 1024 };
+enum {
+    JIT_TLB_SIZE = 4096,
+    JIT_JC_SIZE = 16384,
+    JIT_FILLED = 1024,
+    JIT_SITES = 32768,
+    JIT_SITES_FILLED = 2048,
+    JIT_HEAT_SIZE = 8192
+};
 
 struct jit_jc_entry { /* jump cache: guest address (xor key) -> host code */
     uint64_t key;
     const void *code;
+};
+
+struct jit_site {         /* one access of hot code: the page that it found last */
+    uint64_t tag, addend; /* linear address of the page; host address minus linear address */
 };
 
 struct jit {       /* member of struct ref, reached through GS by generated code */
@@ -57,6 +68,10 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint32_t off; /* parts to do without: JIT_NO_* of cpu/debug.h */
     bool enabled;
     struct jit_cache *cache;
+    uint64_t promote; /* guest address of a block that has run often; 0: none */
+    struct jit_site site[JIT_SITES];
+    int32_t heat[JIT_HEAT_SIZE];     /* of blocks, by where their code lies */
+    uint8_t global[2][JIT_TLB_SIZE]; /* the entry survives CR3 writes */
     uint16_t filled[JIT_FILLED];
     struct jit_jc_entry jc[JIT_JC_SIZE];
     uint64_t tag_r[2][JIT_TLB_SIZE], tag_w[2][JIT_TLB_SIZE];
@@ -68,8 +83,11 @@ int jit_new(struct ref *c, struct error *err);
 void jit_free(struct ref *c);
 void jit_thread_init(struct ref *c); /* on the vCPU thread before it runs code: GS base */
 
-/* Translates; NULL if nothing of the block can be. The code stays until jit_flush. */
-const void *jit_translate(struct ref *c, const struct ref_block *b);
+/* Translates; NULL if nothing of the block can be. The code stays until jit_flush. Tier 1 counts
+ * how often it runs, tier 2 is for hot blocks: quicker accesses, for more memory. */
+const void *jit_translate(struct ref *c, const struct ref_block *b, unsigned tier);
+/* Translates a block that has code once more, and leads those who enter the old code to the new. */
+void jit_promote(struct ref *c, struct ref_block *b);
 void jit_flush(struct ref *c); /* every translation; only while none runs */
 bool jit_full(const struct ref *c);
 

@@ -3,9 +3,15 @@
 #ifndef CPU_SOFT_JIT_JIT_INTERNAL_H
 #define CPU_SOFT_JIT_JIT_INTERNAL_H
 
+#include "cpu/soft/jit/emit.h"
 #include "cpu/soft/jit/jit.h"
+#include "cpu/soft/ref/ref.h"
 
-enum { JIT_BLOCK_MAX = 65536, JIT_KEYS = 16 };
+enum {
+    JIT_BLOCK_MAX = 65536,
+    JIT_KEYS = 16,
+    JIT_HOT = 1500 /* times a block runs before its second translation */
+};
 
 enum { JIT_KEY_VALUES = 1 << 12 };
 
@@ -18,15 +24,54 @@ struct jit_link { /* lies in the code cache, next to its exit */
     uint32_t at;  /* offset of the jump's displacement */
 };
 
+struct jit_site_info {
+    const struct ref_block *block;
+    uint64_t missed; /* time stamp of the last miss */
+    uint32_t back;   /* offset in the code cache of the check */
+    uint16_t off;    /* of the instruction in its page */
+    uint8_t size, write, line, score;
+};
+
 struct jit_cache {
     uint8_t *rw, *rx;
     size_t size, start, used; /* start: end of the shared code */
     void (*enter)(struct ref *c, const void *code);
-    size_t leave, bail, slow, helper, vec_load; /* offsets of the shared code */
+    size_t leave, bail, slow, site, helper, vec_load; /* offsets of the shared code */
     uint32_t key_mode[JIT_KEYS];
     uint16_t key_value[JIT_KEYS];
     unsigned next_key;
+    unsigned sites; /* in use; sites.c */
+    struct jit_site_info *site_info;
+    uint8_t *site_page; /* where accesses by empty sites would go */
+    uint64_t site_none; /* tag of an empty site */
+    uint16_t site_filled[JIT_SITES_FILLED];
+    unsigned site_fills;                    /* since the last flush; above the array: many */
+    uint8_t site_index[JIT_TLB_SIZE / 8];   /* TLB indexes of pages that some site has */
+    uint8_t site_written[JIT_TLB_SIZE / 8]; /* host pages that some site writes to, hashed */
+    struct ref_block *stale[16];            /* to be translated again: their sites were no good */
+    unsigned stales;
 };
+
+/* Offset in struct ref of the counter of the block whose code begins at `used`. */
+static inline size_t jit_heat_slot(size_t used) {
+    return offsetof(struct ref, jit.heat) + 4 * ((used >> 4) % JIT_HEAT_SIZE);
+}
+
+/* ---- sites.c ---- */
+int sites_new(struct ref *c, struct error *err);
+void sites_free(struct ref *c);
+void sites_forget(struct ref *c); /* all of them: the code that used them is gone */
+int sites_add(struct ref *c,
+              const struct jit_site_info *info); /* its number, -1 when all are used */
+size_t sites_tag(int site);                      /* offset in struct ref */
+size_t sites_addend(int site);
+void sites_flush(struct ref *c);
+void sites_flush_local(struct ref *c);
+void sites_flush_page(struct ref *c, uint64_t lin);
+void sites_forbid_write(struct ref *c, const uint8_t *host_page);
+void sites_emit_common(struct ref *c, struct emit *e); /* after `slow` */
+void sites_renew(
+    struct ref *c); /* translates again what had bad sites; while no generated code runs */
 
 void jit_emit_common(struct ref *c);
 void jit_set_key(struct ref *c); /* after c->mode or the generation changed */

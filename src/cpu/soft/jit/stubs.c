@@ -45,6 +45,21 @@ void stub_put_all(struct trans *t) {
             put_return(e, s->retry);
             stub_jump_common(t, t->k->slow);
             break;
+        case STUB_SITE_DIRECT: /* A is what is left of the address */
+            e_gs(e, 1, 0x03, H_A, sites_tag((int)s->info));
+            __attribute__((fallthrough));
+        case STUB_SITE:
+            e_bytes(e, "\x41\xbe", 2); /* mov r14d, site */
+            e32(e, s->info);
+            stub_jump_common(t, t->k->site);
+            break;
+        case STUB_PROMOTE:
+            e_load(e, H_A, OFF(jit.page));
+            e_lea(e, H_A, H_A, (int32_t)s->off);
+            e_store(e, H_A, OFF(rip));
+            e_store(e, H_A, OFF(jit.promote));
+            stub_jump_common(t, t->k->leave);
+            break;
         case STUB_VEC:
             e_gs_set32(e, OFF(jit.slow_off), s->off);
             put_return(e, s->retry);

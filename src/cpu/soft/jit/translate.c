@@ -135,13 +135,23 @@ static bool decode_lines(struct trans *t) {
     return t->lines != 0;
 }
 
+/* Counts down; a block that has run often is worth a second translation. */
+static void put_heat(struct trans *t) {
+    e_gs(&t->e, 0, 0x83, 5, jit_heat_slot(t->k->used)); /* sub dword, 1 */
+    e8(&t->e, 1);
+    stub_add(t, STUB_PROMOTE, e_jcc(&t->e, 8), t->line[0].off);
+}
+
 static bool put_block(struct trans *t) {
     bool done = false, any = false;
     unsigned i;
 
     t->flags = FLAGS_SLOT;
+    if (t->tier == 1)
+        put_heat(t);
     for (i = 0; i < t->lines && !done; i++) {
         struct line *l = &t->line[i];
+        t->current = i;
         if (l->in.row->attr & INSN_BRANCH) {
             done = exit_branch(t, l);
             if (!done)
@@ -173,10 +183,11 @@ static bool put_block(struct trans *t) {
     return t->e.n <= t->e.cap && t->stubs < STUBS;
 }
 
-const void *jit_translate(struct ref *c, const struct ref_block *b) {
+const void *jit_translate(struct ref *c, const struct ref_block *b, unsigned tier) {
     struct jit_cache *k = c->jit.cache;
     struct trans *t;
     const void *code = NULL;
+    unsigned sites = k->sites;
 
     if (b->page2 != ~(gpa)0 || (b->mode & 15) != 10 || (b->mode & (REF_MODE_STEP | REF_MODE_AC)))
         return NULL;
@@ -187,6 +198,7 @@ const void *jit_translate(struct ref *c, const struct ref_block *b) {
     t->c = c;
     t->b = b;
     t->k = k;
+    t->tier = tier;
     t->bank = (b->mode & REF_MODE_USER) != 0;
     t->e = (struct emit){.p = k->rw + k->used, .cap = JIT_BLOCK_MAX};
     if (t->line && decode_lines(t)) {
@@ -196,6 +208,8 @@ const void *jit_translate(struct ref *c, const struct ref_block *b) {
             k->used = (k->used + t->e.n + 15) & ~(size_t)15;
             stat_inc(jit_blocks);
             stat_add(jit_bytes, t->e.n);
+        } else {
+            k->sites = sites;
         }
     }
     free(t->line);

@@ -19,14 +19,23 @@
 enum { ALL_FLAGS = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF, STUBS = 4 * REF_BLOCK_OPS + 8 };
 enum flags_place { FLAGS_SLOT, FLAGS_HOST, FLAGS_BOTH }; /* slot: c->af */
 
-enum stub_kind { STUB_SLOW, STUB_BAIL, STUB_EXIT, STUB_LEAVE, STUB_VEC };
+enum stub_kind {
+    STUB_SLOW,
+    STUB_SITE,
+    STUB_SITE_DIRECT,
+    STUB_BAIL,
+    STUB_EXIT,
+    STUB_LEAVE,
+    STUB_VEC,
+    STUB_PROMOTE
+};
 
 struct stub {
     enum stub_kind kind;
-    size_t from;  /* displacement of the jump that leads here */
-    size_t retry; /* STUB_SLOW, STUB_VEC: where to go on */
-    uint32_t info, off;
-    int64_t target; /* STUB_EXIT: offset in the page of the successor */
+    size_t from;        /* displacement of the jump that leads here */
+    size_t retry;       /* STUB_SLOW, STUB_VEC: where to go on */
+    uint32_t info, off; /* STUB_SITE: info is the site */
+    int64_t target;     /* STUB_EXIT: offset in the page of the successor */
     bool linkable;
     bool undo; /* STUB_LEAVE: with info = bytes popped */
 };
@@ -42,7 +51,10 @@ struct trans {
     const struct ref_block *b;
     struct emit e;
     struct line *line;
-    unsigned lines;
+    unsigned lines, current;
+    unsigned tier;      /* 1: counts how often it runs; 2: sites */
+    struct place place; /* host address of the operand, after its check */
+    bool direct;        /* A is the address of `place`, which has no index */
     struct stub stub[STUBS];
     unsigned stubs;
     enum flags_place flags;
@@ -75,8 +87,12 @@ void flags_wrote(struct trans *t, const struct line *l);
 
 /* ---- access.c: EFLAGS are lost ---- */
 bool access_address(struct trans *t, const struct line *l); /* A = linear address of the operand */
-/* Linear address in A -> offset in the page in A, host page in B. */
+void access_base(struct trans *t, unsigned base, int32_t disp); /* A = base + disp */
+/* Checks the linear address in A; afterwards t->place is the operand, made of A, B and registers of
+ * the guest. */
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align);
+void access_op(struct trans *t, unsigned op, unsigned reg); /* 64-bit op reg, operand */
+void access_collapse(struct trans *t);                      /* B becomes free */
 
 /* ---- copy.c ---- */
 bool copy_insn(struct trans *t, const struct line *l);

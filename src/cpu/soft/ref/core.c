@@ -333,7 +333,8 @@ static bool translated(struct ref *c, struct ref_block *b) {
         return true;
     if (b->heat == JIT_NEVER || (++b->heat < JIT_HEAT && !c->cpu.config.eager) || jit_full(c))
         return false;
-    b->code = jit_translate(c, b);
+    b->code = jit_translate(c, b, 1);
+    b->tier = 1;
     if (!b->code)
         b->heat = JIT_NEVER;
     return b->code != NULL;
@@ -350,6 +351,11 @@ static void run_soft(struct ref *c, struct ref_block *b) {
         c->jit.link = NULL;
         run_block(c, b);
         return;
+    }
+    if (c->jit.promote) {
+        if (c->jit.promote == c->rip)
+            jit_promote(c, b);
+        c->jit.promote = 0;
     }
     if (c->jit.link)
         jit_link(c, b);
@@ -369,6 +375,7 @@ static void run_soft(struct ref *c, struct ref_block *b) {
 static void take_poll(struct ref *c) {
     __atomic_store_n(&c->jit.poll, 0, __ATOMIC_SEQ_CST);
     jit_set_key(c);
+    sites_renew(c);
 }
 
 static enum cpu_exit loop(struct ref *c) {

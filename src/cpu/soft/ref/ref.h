@@ -62,6 +62,8 @@ struct ref_block {
     uint16_t n, bytes;
     uint8_t dead, heat; /* heat: times run by the interpreter, 255 = cannot be translated */
     const void *code;   /* translation, NULL if none */
+    uint64_t plain_sites; /* instructions whose accesses do better without a page of their own */
+    uint8_t tier;         /* of the translation */
     struct ref_op op[];
 };
 

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sites: an access of hot code that remembers the page it found last.
+ *
+ * The check of a site compares with a tag at a fixed place instead of looking the address up, which
+ * keeps two loads out of the way between an address and its data. A miss comes here. Accesses that
+ * change their page all the time do better with the TLB: they are found by the time between their
+ * misses, and their blocks are translated once more without those sites.
+ *
+ * An empty site must not match any address. No value does that for all of 64 bits, so its tag is a
+ * page that is not canonical and that nobody knows, and an access there would go to a page of ours.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "base/trace.h"
+#include "cpu/soft/jit/jit_internal.h"
+
+enum {
+    SITE_QUICK = 4000, /* time stamps: misses closer than that are too close */
+    SITE_BAD = 24      /* so many of them make a site a bad one */
+};
+
+static void empty(struct jit *j, unsigned i) {
+    j->site[i].tag = j->cache->site_none;
+    j->site[i].addend = (uintptr_t)j->cache->site_page - j->cache->site_none;
+}
+
+int sites_new(struct ref *c, struct error *err) {
+    struct jit_cache *k = c->jit.cache;
+    uint64_t secret = 0;
+
+    k->site_info = calloc(JIT_SITES, sizeof(*k->site_info));
+    k->site_page = aligned_alloc(4096, 8192);
+    if (!k->site_info || !k->site_page)
+        return error_set(err, -ENOMEM, "the translator: out of memory");
+    memset(k->site_page, 0, 8192);
+    if (getrandom(&secret, sizeof(secret), 0) != sizeof(secret))
+        return error_set(err, -EIO, "the translator: the host gives no random numbers");
+    k->site_none = (secret & 0x0fffffffffffffffull & ~4095ull) | 0x4000000000000000ull;
+    return 0;
+}
+
+void sites_free(struct ref *c) {
+    free(c->jit.cache->site_info);
+    free(c->jit.cache->site_page);
+}
+
+void sites_forget(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+
+    k->sites = 0;
+    k->stales = 0;
+    sites_flush(c);
+}
+
+int sites_add(struct ref *c, const struct jit_site_info *info) {
+    struct jit_cache *k = c->jit.cache;
+
+    if (k->sites == JIT_SITES || (c->jit.off & JIT_NO_SITES))
+        return -1;
+    k->site_info[k->sites] = *info;
+    empty(&c->jit, k->sites);
+    return (int)k->sites++;
+}
+
+size_t sites_tag(int site) {
+    return offsetof(struct ref, jit.site) + (size_t)site * sizeof(struct jit_site);
+}
+
+size_t sites_addend(int site) { return sites_tag(site) + offsetof(struct jit_site, addend); }
+
+void sites_flush(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+
+    for (unsigned i = 0; i < k->sites; i++)
+        empty(&c->jit, i);
+    k->site_fills = 0;
+    memset(k->site_index, 0, sizeof(k->site_index));
+    memset(k->site_written, 0, sizeof(k->site_written));
+}
+
+void sites_flush_local(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+
+    if (k->site_fills > JIT_SITES_FILLED) {
+        sites_flush(c);
+        return;
+    }
+    for (unsigned i = 0; i < k->site_fills; i++)
+        empty(&c->jit, k->site_filled[i]);
+    k->site_fills = 0;
+}
+
+void sites_flush_page(struct ref *c, uint64_t lin) {
+    struct jit_cache *k = c->jit.cache;
+    unsigned index = lin >> 12 & (JIT_TLB_SIZE - 1);
+
+    if (!(k->site_index[index / 8] >> index % 8 & 1))
+        return;
+    for (unsigned i = 0; i < k->sites; i++)
+        if ((c->jit.site[i].tag >> 12 & (JIT_TLB_SIZE - 1)) == index)
+            empty(&c->jit, i);
+    k->site_index[index / 8] &= (uint8_t) ~(1u << index % 8);
+}
+
+static unsigned written_hash(uintptr_t host_page) {
+    return (unsigned)((uint64_t)host_page * 0x9e3779b97f4a7c15ull >> 40) % JIT_TLB_SIZE;
+}
+
+void sites_forbid_write(struct ref *c, const uint8_t *host_page) {
+    struct jit_cache *k = c->jit.cache;
+    unsigned h = written_hash((uintptr_t)host_page);
+
+    if (!(k->site_written[h / 8] >> h % 8 & 1))
+        return;
+    for (unsigned i = 0; i < k->sites; i++)
+        if (k->site_info[i].write &&
+            c->jit.site[i].tag + c->jit.site[i].addend == (uintptr_t)host_page)
+            empty(&c->jit, i);
+}
+
+/* ---- misses ---- */
+
+/* No vector registers: the guest's are in them. */
+#define GENERAL_REGS __attribute__((target("general-regs-only")))
+
+GENERAL_REGS static void count_miss(struct ref *c, struct jit_site_info *info) {
+    struct jit_cache *k = c->jit.cache;
+    uint64_t now = __builtin_ia32_rdtsc();
+    bool quick = now - info->missed < SITE_QUICK;
+
+    info->missed = now;
+    if (!quick) {
+        info->score = 0;
+        return;
+    }
+    if (info->score < SITE_BAD && ++info->score == SITE_BAD && k->stales < 16) {
+        k->stale[k->stales++] = (struct ref_block *)info->block;
+        __atomic_store_n(&c->jit.poll, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&c->jit.jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* Called from generated code. Where to go on: the check again, or NULL if the TLB misses, too. */
+GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned site) {
+    struct jit *j = &c->jit;
+    struct jit_cache *k = j->cache;
+    struct jit_site_info *info = &k->site_info[site];
+    unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3, h;
+    uint64_t page = lin & ~4095ull, tag = info->write ? j->tag_w[bank][i] : j->tag_r[bank][i];
+
+    j->slow_lin = lin;
+    j->slow_return = (uintptr_t)(k->rx + info->back);
+    j->slow_info = info->size | (info->write ? 0x100u : 0);
+    j->slow_off = info->off;
+    if (tag != page || (lin & 4095) + info->size > 4096)
+        return NULL;
+    count_miss(c, info);
+    j->site[site].tag = page;
+    j->site[site].addend = j->host[bank][i] - page;
+    if (!j->global[bank][i]) {
+        if (k->site_fills < JIT_SITES_FILLED)
+            k->site_filled[k->site_fills] = (uint16_t)site;
+        k->site_fills++;
+    }
+    k->site_index[i / 8] |= (uint8_t)(1u << i % 8);
+    h = written_hash(j->host[bank][i]);
+    if (info->write)
+        k->site_written[h / 8] |= (uint8_t)(1u << h % 8);
+    return (const void *)j->slow_return;
+}
+
+/* R15 = address, R14 = site. Only what C may change is saved; R12 to R15, RBX and RBP it keeps. */
+void sites_emit_common(struct ref *c, struct emit *e) {
+    static const uint8_t saved[] = {H_RAX, H_RCX, H_RDX, H_RSP, H_RSI, H_RDI, 8, 9, 10, 11};
+    struct jit_cache *k = c->jit.cache;
+    size_t slow;
+
+    k->site = e->n;
+    for (unsigned i = 0; i < sizeof(saved); i++)
+        e_store(e, saved[i], offsetof(struct ref, r) + 8u * saved[i]);
+    e_load(e, H_RSP, offsetof(struct ref, jit.host_rsp));
+    e_bytes(e, "\x48\xbf", 2); /* mov rdi, c */
+    e64(e, (uint64_t)(uintptr_t)c);
+    e_mov(e, H_RSI, H_A);
+    e_mov(e, H_RDX, H_B);
+    e_bytes(e, "\x48\xb8", 2); /* mov rax, site_miss */
+    e64(e, (uint64_t)(uintptr_t)site_miss);
+    e_bytes(e, "\xff\xd0", 2); /* call rax */
+    e_mov(e, H_B, H_RAX);
+    for (unsigned i = 0; i < sizeof(saved); i++)
+        e_load(e, saved[i], offsetof(struct ref, r) + 8u * saved[i]);
+    e_bytes(e, "\x4d\x85\xf6", 3); /* test r14, r14 */
+    slow = e_jcc(e, 4);
+    e_bytes(e, "\x41\xff\xe6", 3); /* jmp r14 */
+    e_patch_to(e, slow, k->slow);
+}
+
+void sites_renew(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+
+    for (unsigned i = 0; i < k->sites && k->stales; i++)
+        if (k->site_info[i].score > SITE_BAD / 2)
+            ((struct ref_block *)k->site_info[i].block)->plain_sites |= 1ull
+                                                                        << k->site_info[i].line;
+    for (unsigned i = 0; i < k->stales; i++)
+        if (!k->stale[i]->dead)
+            jit_promote(c, k->stale[i]);
+    k->stales = 0;
+}
