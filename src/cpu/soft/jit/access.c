@@ -3,6 +3,8 @@
  */
 #include "cpu/soft/jit/translate.h"
 
+#include <assert.h>
+
 /* A = the address of `m`; if nothing is added to it later, accesses may use `m` itself. */
 static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
     struct emit *e = &t->e;
@@ -60,18 +62,22 @@ static void check_alignment(struct trans *t, uint32_t off, unsigned size) {
     stub_add(t, STUB_BAIL, e_jcc(&t->e, 5), off);
 }
 
+static unsigned slow_info(unsigned size, bool write, bool align) {
+    return size | (write ? JIT_SLOW_WRITE : 0) | (align ? JIT_SLOW_ALIGN : 0);
+}
+
 /* By the page that this access found last. */
 static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool write, bool align) {
     struct emit *e = &t->e;
     struct jit_site_info info = {.block = t->b,
                                  .line = (uint8_t)t->current,
                                  .off = (uint16_t)off,
-                                 .size = (uint8_t)size,
-                                 .write = write};
+                                 .slow = (uint16_t)slow_info(size, write, align)};
     int site;
 
     if (t->tier < 2 || (t->b->plain_sites >> t->current & 1))
         return false;
+    info.slow |= t->direct ? JIT_SLOW_DIRECT : JIT_SLOW_SITE;
     info.back = (uint32_t)(t->k->used + e->n);
     site = sites_add(t->c, &info);
     if (site < 0)
@@ -86,6 +92,8 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
     if (align)
         check_alignment(t, off, size);
     e_load(e, H_B, sites_addend(site));
+    assert(align ||
+           t->k->used + e->n - info.back == (t->direct ? JIT_CHECK_DIRECT : JIT_CHECK_SITE));
     if (!t->direct)
         t->place = (struct place){.base = H_A};
     t->place.index = H_B;
@@ -109,11 +117,12 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
     e32(e, 4096 - size);
     s = stub_add(t, STUB_SLOW, e_jcc(e, 7), off);
     s->retry = retry;
-    s->info = size | (write ? 0x100 : 0);
+    s->info = slow_info(size, write, align);
     if (align)
         check_alignment(t, off, size);
     e_gs_index(e, 0x8b, H_B, H_B,
                offsetof(struct ref, jit.host) + t->bank * sizeof(t->c->jit.host[0]));
+    assert(align || e->n - retry == JIT_CHECK_TLB);
     t->place = (struct place){.base = H_A, .index = H_B};
 }
 

@@ -225,19 +225,55 @@ void jit_forbid_write(struct ref *c, const uint8_t *host_page) {
     sites_forbid_write(c, host_page);
 }
 
+static bool canonical(uint64_t lin) { return (int64_t)(lin << 16) >> 16 == (int64_t)lin; }
+
+/* A read that crosses into another page is made from a copy of both halves: the code goes on behind
+ * its check, with an operand that is in the copy. */
+static bool read_crossing(struct ref *c) {
+    struct jit *j = &c->jit;
+    unsigned size = j->slow_info & 0xff, head = 4096 - (j->slow_lin & 4095), check;
+    uint64_t lin = j->slow_lin;
+
+    if (j->slow_info & (JIT_SLOW_WRITE | JIT_SLOW_ALIGN))
+        return false;
+    for (unsigned done = 0, n = head; done < size; done += n, n = size - done) {
+        struct ref_xlat x;
+        const uint8_t *p;
+        uint32_t error;
+
+        if (!canonical(lin + done) ||
+            ref_mmu_translate(c, lin + done, REF_READ, c->cpl == 3, &x, &error) < 0)
+            return false;
+        p = mem_ptr(c->cpu.config.bus.mem, x.pa, n, false);
+        if (!p)
+            return false;
+        memcpy(j->bounce + done, p, n);
+    }
+    check = j->slow_info & JIT_SLOW_DIRECT ? JIT_CHECK_DIRECT
+            : j->slow_info & JIT_SLOW_SITE ? JIT_CHECK_SITE
+                                           : JIT_CHECK_TLB;
+    j->slow_a = 0;
+    j->slow_b = (uintptr_t)j->bounce - (j->slow_info & JIT_SLOW_DIRECT ? lin : 0);
+    j->slow_return += check;
+    return true;
+}
+
 /* Called from generated code after a miss: true if the access may be tried again. */
 static bool slow_fill(struct ref *c) {
     struct jit *j = &c->jit;
     uint64_t lin = j->slow_lin, page = lin & ~4095ull;
     unsigned size = j->slow_info & 0xff, i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3;
-    bool write = j->slow_info & 0x100;
+    bool write = j->slow_info & JIT_SLOW_WRITE;
     const struct mem_range *r;
     struct ref_xlat x;
     uint64_t offset;
     uint32_t error;
 
     stat_inc(jit_slow);
-    if ((lin & 4095) + size > 4096 || (int64_t)(lin << 16) >> 16 != (int64_t)lin)
+    j->slow_a = lin;
+    if ((lin & 4095) + size > 4096)
+        return read_crossing(c);
+    if (!canonical(lin))
         return false;
     if (ref_mmu_translate(c, lin, write ? REF_WRITE : REF_READ, bank, &x, &error) < 0)
         return false;
@@ -490,7 +526,8 @@ static void emit_slow(struct ref *c, struct jit_cache *k, struct emit *e) {
     fail = e_jcc(e, 4);
     common_vec_if_live(e, true);
     common_gprs(e, true);
-    e_load(e, H_A, OFF(jit.slow_lin));
+    e_load(e, H_A, OFF(jit.slow_a));
+    e_load(e, H_B, OFF(jit.slow_b));
     e_gs(e, 0, 0xff, 4, OFF(jit.slow_return)); /* jmp gs:[slow_return] */
     e_patch(e, fail);
     e_gs_set8(e, OFF(jit.vec_live), 0); /* they were saved; the registers are C's now */

@@ -13,6 +13,19 @@ enum {
     JIT_HOT = 1500 /* times a block runs before its second translation */
 };
 
+enum { /* jit.slow_info */
+       JIT_SLOW_WRITE = 0x100,
+       JIT_SLOW_ALIGN = 0x200,  /* must not cross a page */
+       JIT_SLOW_SITE = 0x400,   /* the check of a site, whose operand is [A + B] */
+       JIT_SLOW_DIRECT = 0x800, /* ... or the guest's own operand + B */
+};
+
+enum { /* bytes of a check without alignment, of the three kinds */
+       JIT_CHECK_TLB = 42,
+       JIT_CHECK_SITE = 34,
+       JIT_CHECK_DIRECT = 31,
+};
+
 enum { JIT_KEY_VALUES = 1 << 12 };
 
 #define JIT_POISON    (0x8000ull << 48) /* a key that no entry of the jump cache has */
@@ -29,7 +42,8 @@ struct jit_site_info {
     uint64_t missed; /* time stamp of the last miss */
     uint32_t back;   /* offset in the code cache of the check */
     uint16_t off;    /* of the instruction in its page */
-    uint8_t size, write, line, score;
+    uint16_t slow;   /* size | JIT_SLOW_* */
+    uint8_t line, score;
 };
 
 struct jit_cache {

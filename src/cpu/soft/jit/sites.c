@@ -117,7 +117,7 @@ void sites_forbid_write(struct ref *c, const uint8_t *host_page) {
     if (!(k->site_written[h / 8] >> h % 8 & 1))
         return;
     for (unsigned i = 0; i < k->sites; i++)
-        if (k->site_info[i].write &&
+        if ((k->site_info[i].slow & JIT_SLOW_WRITE) &&
             c->jit.site[i].tag + c->jit.site[i].addend == (uintptr_t)host_page)
             empty(&c->jit, i);
 }
@@ -150,13 +150,14 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     struct jit_cache *k = j->cache;
     struct jit_site_info *info = &k->site_info[site];
     unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3, h;
-    uint64_t page = lin & ~4095ull, tag = info->write ? j->tag_w[bank][i] : j->tag_r[bank][i];
+    bool write = info->slow & JIT_SLOW_WRITE;
+    uint64_t page = lin & ~4095ull, tag = write ? j->tag_w[bank][i] : j->tag_r[bank][i];
 
     j->slow_lin = lin;
     j->slow_return = (uintptr_t)(k->rx + info->back);
-    j->slow_info = info->size | (info->write ? 0x100u : 0);
+    j->slow_info = info->slow;
     j->slow_off = info->off;
-    if (tag != page || (lin & 4095) + info->size > 4096)
+    if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096)
         return NULL;
     count_miss(c, info);
     j->site[site].tag = page;
@@ -168,7 +169,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     }
     k->site_index[i / 8] |= (uint8_t)(1u << i % 8);
     h = written_hash(j->host[bank][i]);
-    if (info->write)
+    if (write)
         k->site_written[h / 8] |= (uint8_t)(1u << h % 8);
     return (const void *)j->slow_return;
 }

@@ -36,8 +36,8 @@ void stub_put_all(struct trans *t) {
         switch (s->kind) {
         case STUB_SLOW: /* lin = A + tag; info; return */
             e_gs_index(e, 0x03, H_A, H_B,
-                       (s->info & 0x100 ? offsetof(struct ref, jit.tag_w)
-                                        : offsetof(struct ref, jit.tag_r)) +
+                       (s->info & JIT_SLOW_WRITE ? offsetof(struct ref, jit.tag_w)
+                                                 : offsetof(struct ref, jit.tag_r)) +
                            t->bank * sizeof(t->c->jit.tag_r[0]));
             e_store(e, H_A, OFF(jit.slow_lin));
             e_gs_set32(e, OFF(jit.slow_info), s->info);
