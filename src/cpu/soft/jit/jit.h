@@ -87,7 +87,7 @@ void jit_thread_init(struct ref *c); /* on the vCPU thread before it runs code: 
 
 /* Translates; NULL if nothing of the block can be. The code stays until jit_flush. Tier 1 counts
  * how often it runs, tier 2 is for hot blocks: quicker accesses, for more memory. */
-const void *jit_translate(struct ref *c, const struct ref_block *b, unsigned tier);
+const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier);
 /* Translates a block that has code once more, and leads those who enter the old code to the new. */
 void jit_promote(struct ref *c, struct ref_block *b);
 void jit_flush(struct ref *c); /* every translation; only while none runs */

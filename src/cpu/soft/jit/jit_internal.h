@@ -37,13 +37,15 @@ struct jit_link { /* lies in the code cache, next to its exit */
     uint32_t at;  /* offset of the jump's displacement */
 };
 
+enum { SITE_WINDOW = 1024, SITE_STALES = 64 };
+
 struct jit_site_info {
-    const struct ref_block *block;
-    uint64_t missed; /* time stamp of the last miss */
+    struct ref_block *block;
     uint32_t back;   /* offset in the code cache of the check */
     uint16_t off;    /* of the instruction in its page */
     uint16_t slow;   /* size | JIT_SLOW_* */
-    uint8_t line, score;
+    uint16_t misses; /* in this window */
+    uint8_t line;
 };
 
 struct jit_cache {
@@ -62,7 +64,10 @@ struct jit_cache {
     unsigned site_fills;                    /* since the last flush; above the array: many */
     uint8_t site_index[JIT_TLB_SIZE / 8];   /* TLB indexes of pages that some site has */
     uint8_t site_written[JIT_TLB_SIZE / 8]; /* host pages that some site writes to, hashed */
-    struct ref_block *stale[16];            /* to be translated again: their sites were no good */
+    uint16_t site_window[SITE_WINDOW];      /* the last misses, since a time stamp */
+    unsigned site_window_used;
+    uint64_t site_window_began;
+    struct ref_block *stale[SITE_STALES]; /* to be translated again: their sites were no good */
     unsigned stales;
 };
 

@@ -4,8 +4,8 @@
  *
  * The check of a site compares with a tag at a fixed place instead of looking the address up, which
  * keeps two loads out of the way between an address and its data. A miss comes here. Accesses that
- * change their page all the time do better with the TLB: they are found by the time between their
- * misses, and their blocks are translated once more without those sites.
+ * change their page all the time do better with the TLB: whenever misses come quickly, the sites
+ * that miss most are given up, and their blocks translated once more.
  *
  * An empty site must not match any address. No value does that for all of 64 bits, so its tag is a
  * page that is not canonical and that nobody knows, and an access there would go to a page of ours.
@@ -19,8 +19,7 @@
 #include "cpu/soft/jit/jit_internal.h"
 
 enum {
-    SITE_QUICK = 4000, /* time stamps: misses closer than that are too close */
-    SITE_BAD = 24      /* so many of them make a site a bad one */
+    SITE_QUICK = 1500 /* time stamps from miss to miss: more than that costs nothing much */
 };
 
 static void empty(struct jit *j, unsigned i) {
@@ -53,6 +52,7 @@ void sites_forget(struct ref *c) {
 
     k->sites = 0;
     k->stales = 0;
+    k->site_window_used = 0;
     sites_flush(c);
 }
 
@@ -127,21 +127,52 @@ void sites_forbid_write(struct ref *c, const uint8_t *host_page) {
 /* No vector registers: the guest's are in them. */
 #define GENERAL_REGS __attribute__((target("general-regs-only")))
 
-GENERAL_REGS static void count_miss(struct ref *c, struct jit_site_info *info) {
-    struct jit_cache *k = c->jit.cache;
-    uint64_t now = __builtin_ia32_rdtsc();
-    bool quick = now - info->missed < SITE_QUICK;
+/* How many of the window's misses would be left without the sites that have `limit` or more. */
+GENERAL_REGS static unsigned misses_below(const struct jit_cache *k, unsigned limit) {
+    unsigned n = 0;
 
-    info->missed = now;
-    if (!quick) {
-        info->score = 0;
+    for (unsigned i = 0; i < SITE_WINDOW; i++)
+        n += k->site_info[k->site_window[i]].misses < limit;
+    return n;
+}
+
+/* Misses come so quickly that they matter: gives up the sites that miss most, and no more of them
+ * than need be. */
+GENERAL_REGS static void drop_worst(struct ref *c, uint64_t elapsed) {
+    struct jit_cache *k = c->jit.cache;
+    unsigned limit = SITE_WINDOW;
+
+    while (limit > 2 && misses_below(k, limit) * (uint64_t)SITE_QUICK > elapsed)
+        limit /= 2;
+    for (unsigned i = 0; i < SITE_WINDOW && k->stales < SITE_STALES; i++) {
+        struct jit_site_info *info = &k->site_info[k->site_window[i]];
+        if (info->misses < limit)
+            continue;
+        info->misses = 0;
+        if (!(info->block->plain_sites >> info->line & 1)) {
+            info->block->plain_sites |= 1ull << info->line;
+            k->stale[k->stales++] = info->block;
+        }
+    }
+    if (k->stales)
+        jit_kick(c);
+}
+
+GENERAL_REGS static void count_miss(struct ref *c, unsigned site) {
+    struct jit_cache *k = c->jit.cache;
+    uint64_t now;
+
+    k->site_info[site].misses++;
+    k->site_window[k->site_window_used++] = (uint16_t)site;
+    if (k->site_window_used < SITE_WINDOW)
         return;
-    }
-    if (info->score < SITE_BAD && ++info->score == SITE_BAD && k->stales < 16) {
-        k->stale[k->stales++] = (struct ref_block *)info->block;
-        __atomic_store_n(&c->jit.poll, 1, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&c->jit.jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
-    }
+    now = __builtin_ia32_rdtsc();
+    if (now - k->site_window_began < (uint64_t)SITE_WINDOW * SITE_QUICK)
+        drop_worst(c, now - k->site_window_began);
+    for (unsigned i = 0; i < SITE_WINDOW; i++)
+        k->site_info[k->site_window[i]].misses = 0;
+    k->site_window_used = 0;
+    k->site_window_began = now;
 }
 
 /* Called from generated code. Where to go on: the check again, or NULL if the TLB misses, too. */
@@ -159,7 +190,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     j->slow_off = info->off;
     if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096)
         return NULL;
-    count_miss(c, info);
+    count_miss(c, site);
     j->site[site].tag = page;
     j->site[site].addend = j->host[bank][i] - page;
     if (!j->global[bank][i]) {
@@ -203,10 +234,6 @@ void sites_emit_common(struct ref *c, struct emit *e) {
 void sites_renew(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
 
-    for (unsigned i = 0; i < k->sites && k->stales; i++)
-        if (k->site_info[i].score > SITE_BAD / 2)
-            ((struct ref_block *)k->site_info[i].block)->plain_sites |= 1ull
-                                                                        << k->site_info[i].line;
     for (unsigned i = 0; i < k->stales; i++)
         if (!k->stale[i]->dead)
             jit_promote(c, k->stale[i]);

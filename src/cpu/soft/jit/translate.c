@@ -183,7 +183,7 @@ static bool put_block(struct trans *t) {
     return t->e.n <= t->e.cap && t->stubs < STUBS;
 }
 
-const void *jit_translate(struct ref *c, const struct ref_block *b, unsigned tier) {
+const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     struct jit_cache *k = c->jit.cache;
     struct trans *t;
     const void *code = NULL;

@@ -48,7 +48,7 @@ struct line { /* one decoded instruction */
 
 struct trans {
     struct ref *c;
-    const struct ref_block *b;
+    struct ref_block *b;
     struct emit e;
     struct line *line;
     unsigned lines, current;
