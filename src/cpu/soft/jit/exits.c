@@ -33,6 +33,63 @@ static void undo_unless_canonical(struct stub *s, const struct line *l, uint32_t
     s->off = l->off;
 }
 
+/* ---- calls of hot code: the host's CALL and RET predict the guest's ----
+ *
+ * A call pushes onto a stack of our own the guest's return address, xored with a key that is
+ * secret and belongs to the mode and generation of mappings that made it, and the host's address
+ * behind the call. A return that finds its address on top executes RET. Whatever makes the two
+ * disagree (tasks switched, frames unwound) only costs the way through the jump cache. Nothing
+ * looks for kicks here: no guest goes round in circles by returns to its own calls alone. */
+
+/* B = return address; A becomes free, and RSP is the guest's again at the end. */
+static void put_call(struct trans *t, const struct line *l) {
+    struct emit *e = &t->e;
+    struct stub *s;
+    size_t over;
+
+    e_gs(e, 1, 0x33, H_B, OFF(jit.return_key));
+    e_mov(e, H_A, H_RSP);
+    e_load(e, H_RSP, OFF(jit.returns));
+    e_bytes(e, "\xf7\xc4", 2); /* test esp, all but the last bits: 0 if full */
+    e32(e, JIT_RETURNS_SIZE - 16);
+    s = stub_add(t, STUB_RETURNS, e_jcc(e, 4), 0);
+    s->retry = e->n;
+    e_bytes(e, "\x41\x56\xe8", 3); /* push r14; call */
+    e32(e, 0);
+    over = e->n - 4;
+    e_bytes(e, "\x41\x5f", 2); /* RET comes here: pop r15 */
+    e_store(e, H_RSP, OFF(jit.returns));
+    e_mov(e, H_RSP, H_B);
+    e_load(e, H_A, OFF(rip));
+    e_bytes(e, "\x49\x81\xe7\x00\xf0\xff\xff", 7); /* and r15, ~4095 */
+    e_store(e, H_A, OFF(jit.page));
+    /* The call may be the last of its page: then the page is already the next one. */
+    exit_direct(t, (l->off + l->in.len) & 4095, false);
+    e_patch(e, over);
+    e_store(e, H_RSP, OFF(jit.returns));
+    e_mov(e, H_RSP, H_A);
+}
+
+/* A = where to return to. */
+static struct stub *put_return(struct trans *t) {
+    struct emit *e = &t->e;
+    size_t miss;
+
+    if (t->tier == 2) {
+        e_store(e, H_A, OFF(rip));
+        e_mov(e, H_B, H_RSP);
+        e_load(e, H_RSP, OFF(jit.returns));
+        e_gs(e, 1, 0x33, H_A, OFF(jit.return_key));
+        e_bytes(e, "\x4c\x3b\x7c\x24\x08", 5); /* cmp r15, [rsp + 8] */
+        miss = e_jcc(e, 5);
+        e8(e, 0xc3);
+        e_patch(e, miss);
+        e_mov(e, H_RSP, H_B);
+        e_load(e, H_A, OFF(rip));
+    }
+    return put_jump_cache(t);
+}
+
 /* To the instruction at offset `target` of this page (or another one). */
 void exit_direct(struct trans *t, int64_t target, bool backward) {
     struct emit *e = &t->e;
@@ -92,6 +149,8 @@ bool exit_branch(struct trans *t, const struct line *l) {
         e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
         access_op(t, 0x89, H_B);
         e_lea(e, H_RSP, H_RSP, -8);
+        if (t->tier == 2)
+            put_call(t, l);
         exit_direct(t, branch_target(l), branch_target(l) <= l->off);
         return true;
     case INSN_RET:
@@ -100,7 +159,7 @@ bool exit_branch(struct trans *t, const struct line *l) {
         access_check(t, l->off, 8, false, false);
         access_op(t, 0x8b, H_A);
         e_lea(e, H_RSP, H_RSP, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
-        undo_unless_canonical(put_jump_cache(t), l, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
+        undo_unless_canonical(put_return(t), l, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
         return true;
     default:
         return false;
@@ -132,6 +191,8 @@ bool exit_branch(struct trans *t, const struct line *l) {
         e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
         access_op(t, 0x89, H_B);
         e_lea(e, H_RSP, H_RSP, -8);
+        if (t->tier == 2)
+            put_call(t, l);
         e_load(e, H_A, OFF(jit.target));
         put_jump_cache(t);
         return true;

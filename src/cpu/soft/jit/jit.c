@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -62,6 +63,12 @@ static void reset_heat(struct jit *j) {
         j->heat[i] = JIT_HOT;
 }
 
+/* Empty: an entry that no key makes of any address is on top. */
+static void forget_returns(struct jit *j) {
+    memset(j->cache->returns, 0xff, JIT_RETURNS_SIZE);
+    j->returns = j->returns_top = (uintptr_t)j->cache->returns + JIT_RETURNS_SIZE - 16;
+}
+
 int jit_new(struct ref *c, struct error *err) {
     struct jit *j = &c->jit;
     int r;
@@ -82,10 +89,16 @@ int jit_new(struct ref *c, struct error *err) {
     j->off = c->cpu.config.debug.off;
     j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
     j->fills = ~0u;
+    if (getrandom(&j->cache->secret, sizeof(j->cache->secret), 0) != sizeof(j->cache->secret))
+        return error_set(err, -EIO, "the translator: the host gives no random numbers");
     r = sites_new(c, err);
     if (r < 0)
         return r;
     reset_heat(j);
+    j->cache->returns = aligned_alloc(JIT_RETURNS_SIZE, JIT_RETURNS_SIZE);
+    if (!j->cache->returns)
+        return error_set(err, -ENOMEM, "the translator: out of memory");
+    forget_returns(j);
     jit_emit_common(c);
     j->cache->used = j->cache->start;
     jit_tlb_flush(c);
@@ -103,6 +116,7 @@ void jit_free(struct ref *c) {
     if (k->rx && k->rx != MAP_FAILED)
         munmap(k->rx, CACHE_SIZE);
     sites_free(c);
+    free(k->returns);
     free(k);
     c->jit.cache = NULL;
 }
@@ -326,6 +340,7 @@ static void jc_empty(struct jit *j) {
 static uint16_t new_key(struct jit *j) {
     if (j->cache->next_key == JIT_KEY_VALUES) { /* used up: no old entry may be left */
         jc_empty(j);
+        forget_returns(j);
         for (unsigned i = 0; i < JIT_KEYS; i++)
             j->cache->key_mode[i] = JIT_NO_MODE;
         j->cache->next_key = 1;
@@ -348,6 +363,13 @@ void jit_jc_flush(struct ref *c) { forget_keys(c, 0); }
 
 void jit_jc_flush_user(struct ref *c) { forget_keys(c, REF_MODE_USER); }
 
+/* One to one, and no guest can tell from one result what another would be. */
+static uint64_t mix(uint64_t v) {
+    v = (v ^ v >> 33) * 0xff51afd7ed558ccdull;
+    v = (v ^ v >> 29) * 0xc4ceb9fe1a85ec53ull;
+    return v ^ v >> 32;
+}
+
 /* A key a mode and generation: entries of another privilege or from before a flush never match. */
 void jit_set_key(struct ref *c) {
     struct jit *j = &c->jit;
@@ -367,6 +389,7 @@ void jit_set_key(struct ref *c) {
         k->key_value[i] = value;
     }
     j->true_key = (uint64_t)k->key_value[i] << 48;
+    j->return_key = mix(k->secret ^ k->key_value[i]);
     /* A kick sets poll and poisons the key: the poison must outlive any change of mode until
      * the loop looks. */
     if (!__atomic_load_n(&j->poll, __ATOMIC_SEQ_CST))

@@ -10,6 +10,7 @@
 enum {
     JIT_BLOCK_MAX = 65536,
     JIT_KEYS = 16,
+    JIT_RETURNS_SIZE = 65536,
     JIT_HOT = 1500 /* times a block runs before its second translation */
 };
 
@@ -56,9 +57,11 @@ struct jit_cache {
     uint32_t key_mode[JIT_KEYS];
     uint16_t key_value[JIT_KEYS];
     unsigned next_key;
-    unsigned sites; /* in use; sites.c */
+    uint8_t *returns; /* JIT_RETURNS_SIZE bytes, aligned to that */
+    unsigned sites;   /* in use; sites.c */
     struct jit_site_info *site_info;
     uint8_t *site_page; /* where accesses by empty sites would go */
+    uint64_t secret;    /* no guest knows it */
     uint64_t site_none; /* tag of an empty site */
     uint16_t site_filled[JIT_SITES_FILLED];
     unsigned site_fills;                    /* since the last flush; above the array: many */

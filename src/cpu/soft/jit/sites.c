@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 
 #include "base/trace.h"
 #include "cpu/soft/jit/jit_internal.h"
@@ -29,16 +28,13 @@ static void empty(struct jit *j, unsigned i) {
 
 int sites_new(struct ref *c, struct error *err) {
     struct jit_cache *k = c->jit.cache;
-    uint64_t secret = 0;
 
     k->site_info = calloc(JIT_SITES, sizeof(*k->site_info));
     k->site_page = aligned_alloc(4096, 8192);
     if (!k->site_info || !k->site_page)
         return error_set(err, -ENOMEM, "the translator: out of memory");
     memset(k->site_page, 0, 8192);
-    if (getrandom(&secret, sizeof(secret), 0) != sizeof(secret))
-        return error_set(err, -EIO, "the translator: the host gives no random numbers");
-    k->site_none = (secret & 0x0fffffffffffffffull & ~4095ull) | 0x4000000000000000ull;
+    k->site_none = (k->secret & 0x0fffffffffffffffull & ~4095ull) | 0x4000000000000000ull;
     return 0;
 }
 

@@ -60,6 +60,10 @@ void stub_put_all(struct trans *t) {
             e_store(e, H_A, OFF(jit.promote));
             stub_jump_common(t, t->k->leave);
             break;
+        case STUB_RETURNS: /* full: begin anew */
+            e_load(e, H_RSP, OFF(jit.returns_top));
+            e_patch_to(e, e_jmp(e), s->retry);
+            break;
         case STUB_VEC:
             e_gs_set32(e, OFF(jit.slow_off), s->off);
             put_return(e, s->retry);

@@ -27,7 +27,8 @@ enum stub_kind {
     STUB_EXIT,
     STUB_LEAVE,
     STUB_VEC,
-    STUB_PROMOTE
+    STUB_PROMOTE,
+    STUB_RETURNS
 };
 
 struct stub {
