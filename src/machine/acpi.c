@@ -50,10 +50,10 @@ static void table_end(struct buf *b, size_t at) {
 
 /* ---- DSDT ---- */
 
-static void dsdt_routing(struct buf *b) {
+static void dsdt_routes(struct buf *b, const char *name, bool apic) {
     size_t all;
 
-    aml_name(b, "_PRT");
+    aml_name(b, name);
     all = aml_package(b, 32 * 4);
     for (unsigned slot = 0; slot < 32; slot++)
         for (unsigned pin = 0; pin < 4; pin++) {
@@ -61,10 +61,25 @@ static void dsdt_routing(struct buf *b) {
             aml_integer(b, slot << 16 | 0xffff);
             aml_integer(b, pin);
             aml_integer(b, 0); /* a global system interrupt, no link device */
-            aml_integer(b, MAP_GSI_PCI + (slot + pin) % 4);
+            aml_integer(b,
+                        apic ? MAP_GSI_PCI + (slot + pin) % 4 : map_pci_isa_irq((slot + pin) % 4));
             aml_close(b, one);
         }
     aml_close(b, all);
+}
+
+/* By \_PIC the system says whether it uses the I/O APIC (section 5.8.1). */
+static void dsdt_routing(struct buf *b) {
+    size_t prt, use_apic;
+
+    dsdt_routes(b, "PRTP", false);
+    dsdt_routes(b, "PRTA", true);
+    prt = aml_method(b, "_PRT", 0);
+    use_apic = aml_if(b, "PICF");
+    aml_return_name(b, "PRTA");
+    aml_close(b, use_apic);
+    aml_return_name(b, "PRTP");
+    aml_close(b, prt);
 }
 
 static void dsdt_windows(struct buf *b, const struct acpi_config *config) {
@@ -147,8 +162,14 @@ static void dsdt_motherboard(struct buf *b) {
 }
 
 static void dsdt(struct buf *b, const struct acpi_config *config) {
-    size_t sb = aml_scope(b, "\\_SB"), pci, m;
+    size_t sb, pci, m;
 
+    aml_name(b, "PICF");
+    aml_integer(b, 0);
+    m = aml_method(b, "_PIC", 1);
+    aml_store_arg(b, 0, "PICF");
+    aml_close(b, m);
+    sb = aml_scope(b, "\\_SB");
     dsdt_motherboard(b);
     pci = aml_device(b, "PCI0");
     aml_name(b, "_HID");
@@ -291,11 +312,12 @@ int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *
         buf_put_le64(&b, entry[i]);
     table_end(&b, at);
     rsdp(b.data, base + at);
-    if (base + b.len > MAP_1M || mem_load(mem, base, b.data, b.len) < 0)
-        r = error_set(err, -ENOSPC,
-                      "the ACPI tables (%zu bytes) do not fit below 1 MiB: fewer processors make "
-                      "them smaller",
-                      b.len);
+    if (base + b.len > MAP_MP_TABLES || mem_load(mem, base, b.data, b.len) < 0)
+        r = error_set(
+            err, -ENOSPC,
+            "the ACPI tables (%zu bytes) do not fit into their 64 KiB: fewer processors make "
+            "them smaller",
+            b.len);
     buf_done(&b);
     return r;
 }

@@ -17,6 +17,8 @@ enum {
     AML_PACKAGE = 0x12,
     AML_METHOD = 0x14,
     AML_ARG0 = 0x68,
+    AML_STORE = 0x70,
+    AML_IF = 0xa0,
     AML_RETURN = 0xa4,
     AML_EXT = 0x5b,
     AML_DEVICE = 0x82,
@@ -158,6 +160,26 @@ void aml_eisa_id(struct buf *b, const char *id) {
 void aml_return_arg(struct buf *b, unsigned n) {
     put8(b, AML_RETURN);
     put8(b, AML_ARG0 + n);
+}
+
+void aml_return_name(struct buf *b, const char *name) {
+    put8(b, AML_RETURN);
+    put_path(b, name);
+}
+
+void aml_store_arg(struct buf *b, unsigned n, const char *name) {
+    put8(b, AML_STORE);
+    put8(b, AML_ARG0 + n);
+    put_path(b, name);
+}
+
+size_t aml_if(struct buf *b, const char *name) {
+    size_t mark;
+
+    put8(b, AML_IF);
+    mark = open_package(b);
+    put_path(b, name);
+    return mark;
 }
 
 /* ---- resources ---- */

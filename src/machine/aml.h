@@ -23,6 +23,9 @@ void aml_integer(struct buf *b, uint64_t v);
 void aml_string(struct buf *b, const char *s);
 void aml_eisa_id(struct buf *b, const char *id); /* "PNP0A08" */
 void aml_return_arg(struct buf *b, unsigned n);
+void aml_return_name(struct buf *b, const char *name);
+void aml_store_arg(struct buf *b, unsigned n, const char *name);
+size_t aml_if(struct buf *b, const char *name); /* if it is not 0; close with aml_close */
 
 /* Resource descriptors inside aml_resources. */
 void aml_io(struct buf *b, uint16_t base, uint8_t length);

@@ -20,6 +20,7 @@
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
 #include "machine/map.h"
+#include "machine/mptable.h"
 
 enum { DEVFN_HOST = 0, DEVFN_LPC = 0x1f << 3, FIRST_SLOT = 1 };
 
@@ -316,6 +317,26 @@ static void set_virtual_wire(struct board *b) {
     lapic_mmio_write(b->lapic[0], LINT1, 0x400); /* NMI */
 }
 
+/* The 8259 inputs of the PCI wires, as firmware chooses them: in the LPC bridge's routing
+ * registers, as level-triggered, and in each function's Interrupt Line, which drivers believe that
+ * know neither ACPI nor the I/O APIC. */
+static void route_pci_to_isa(struct board *b) {
+    enum { PIRQ_A = 0x60, ELCR2 = 0x4d1 };
+    unsigned level = 0;
+
+    for (unsigned wire = 0; wire < 4; wire++) {
+        pci_config_write(b->pci, DEVFN_LPC, PIRQ_A + wire, 1, map_pci_isa_irq(wire));
+        level |= 1u << map_pci_isa_irq(wire);
+    }
+    io_write(&b->pio, ELCR2, 1, level >> 8);
+    for (unsigned devfn = 0; devfn < PCI_MAX_DEVFN; devfn++) {
+        unsigned pin = pci_config_read(b->pci, devfn, PCI_INT_PIN, 1);
+        if (pci_bus_find(b->pci, devfn) && pin)
+            pci_config_write(b->pci, devfn, PCI_INT_LINE, 1,
+                             map_pci_isa_irq(((devfn >> 3) + pin - 1) % 4));
+    }
+}
+
 int board_reset(struct board *b, struct error *err) {
     struct acpi_config acpi = {.cpus = b->cpus, .serial = true};
     int r;
@@ -324,7 +345,11 @@ int board_reset(struct board *b, struct error *err) {
         device_reset(b->device[i]);
     set_virtual_wire(b);
     r = pci_bus_assign(b->pci, MAP_PCI_MMIO, MAP_PCI_MMIO_END, MAP_PCI_IO, err);
-    return r < 0 ? r : acpi_write(&b->mem, &acpi, err);
+    if (r < 0)
+        return r;
+    route_pci_to_isa(b);
+    r = acpi_write(&b->mem, &acpi, err);
+    return r < 0 ? r : mptable_write(&b->mem, b->cpus, DEVFN_LPC, err);
 }
 
 uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size) {

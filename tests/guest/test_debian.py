@@ -63,5 +63,15 @@ class Debian(unittest.TestCase):
         self.assertEqual(self.guest.power_off(), 0)
 
 
+class WithoutAcpi(unittest.TestCase):
+    def test_debian_boots_from_its_disk_and_has_its_network(self):
+        guest = vivtest.debian(self, append="acpi=off")
+        guest.login()
+        self.assertRegex(guest.check("findmnt -no SOURCE /"), r"^/dev/vda")
+        guest.check("n=120; until ip -4 -br addr show scope global | grep -q '10\\.0\\.2\\.[0-9]*/24'; "
+                    "do sleep 1; [ $((n -= 1)) -gt 0 ] || exit 1; done")
+        self.assertRegex(guest.check("cat /proc/interrupts"), r"XT-PIC +.*virtio")
+
+
 if __name__ == "__main__":
     vivtest.tap.main()

@@ -91,6 +91,21 @@ class Linux(unittest.TestCase):
             guest.expect(r"one\ntwo\nEXIT 0\n")
         self.assertEqual(guest.wait(), 0)
 
+    def test_a_disk_is_found_without_acpi_apics_or_messages(self):
+        # Interrupts then come by the 8259s, or by INTx: as Interrupt Line, _PRT and $PIR say.
+        for words, wire in (("acpi=off", "XT-PIC"), ("nolapic", "XT-PIC"), ("noapic pci=nomsi", "XT-PIC"),
+                            ("pci=nomsi", "IO-APIC")):
+            with self.subTest(words):
+                disk = self.disk("a", MIB)
+                with open(disk, "r+b") as f:
+                    f.write(b"read by an interrupt\n")
+                guest = vivtest.tiny(self, "head -n 1 /dev/vda; grep virtio /proc/interrupts", "--disk", disk,
+                                     append=f"viv.modules=virtio_pci,virtio_blk {words}")
+                text = guest.expect(r"(?s)BOOTED\n(.*)EXIT 0\n").group(1)
+                guest.close()  # without ACPI it cannot power off
+                self.assertIn("read by an interrupt\n", text)
+                self.assertRegex(text, rf"(10|11|18): +[1-9][0-9]* +{wire}")
+
 
 if __name__ == "__main__":
     vivtest.tap.main()

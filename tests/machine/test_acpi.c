@@ -285,6 +285,44 @@ static void check_resources(const struct value *v) {
     assert_int_equal(i + 2, v->size);
 }
 
+/* An argument or a name. */
+static void take_operand(const uint8_t **p) {
+    char path[80] = "";
+
+    if (**p >= 0x68 && **p <= 0x6e)
+        ++*p;
+    else
+        take_path(p, path, sizeof(path));
+}
+
+/* The statements that the board's methods are made of: Return, Store, If. */
+static void check_statements(const uint8_t *p, const uint8_t *end) {
+    while (p < end) {
+        const uint8_t *inner_end;
+        size_t n;
+
+        switch (*p++) {
+        case 0x70:
+            take_operand(&p);
+            take_operand(&p);
+            break;
+        case 0xa4:
+            take_operand(&p);
+            break;
+        case 0xa0:
+            n = take_length(&p);
+            inner_end = p + n;
+            take_operand(&p);
+            check_statements(p, inner_end);
+            p = inner_end;
+            break;
+        default:
+            fail_msg("statement with opcode %02x", p[-1]);
+        }
+    }
+    assert_ptr_equal(p, end);
+}
+
 static void parse_terms(const uint8_t *p, const uint8_t *end, const char *scope) {
     while (p < end) {
         const uint8_t *inner_end, *outer = wanted_end;
@@ -307,7 +345,7 @@ static void parse_terms(const uint8_t *p, const uint8_t *end, const char *scope)
             if (op != 0x14)
                 parse_terms(p, inner_end, path);
             else
-                assert_int_equal(inner_end - p, 3); /* flags, Return, Arg3 */
+                check_statements(p + 1, inner_end); /* behind the flags */
             wanted_end = outer;
             p = inner_end;
             break;
@@ -357,12 +395,11 @@ static void the_root_bridge_is_a_pci_express_one_without_an_address(void **state
     assert_false(find_object("\\_SB_.PCI0._ADR", &v)); /* a device has one or the other */
 }
 
-static void every_slot_and_pin_is_routed_as_the_bus_is_wired(void **state) {
+static void routes_are_as_the_bus_is_wired(bool apic) {
     struct value v;
     const uint8_t *p;
 
-    write_tables(1, true);
-    assert_true(find_object("\\_SB_.PCI0._PRT", &v));
+    assert_true(find_object(apic ? "\\_SB_.PCI0.PRTA" : "\\_SB_.PCI0.PRTP", &v));
     assert_int_equal(v.count, 32 * 4);
     p = v.data;
     for (unsigned i = 0; i < 32 * 4; i++) {
@@ -373,8 +410,15 @@ static void every_slot_and_pin_is_routed_as_the_bus_is_wired(void **state) {
         assert_int_equal(take_value(&q).number, i / 4 << 16 | 0xffff);
         assert_int_equal(take_value(&q).number, i % 4);
         assert_int_equal(take_value(&q).number, 0);
-        assert_int_equal(take_value(&q).number, 16 + (i / 4 + i) % 4);
+        assert_int_equal(take_value(&q).number,
+                         apic ? 16 + (i / 4 + i) % 4 : map_pci_isa_irq((i / 4 + i) % 4));
     }
+}
+
+static void every_slot_and_pin_is_routed_with_and_without_the_io_apic(void **state) {
+    write_tables(1, true);
+    routes_are_as_the_bus_is_wired(true);
+    routes_are_as_the_bus_is_wired(false);
 }
 
 static void the_sleep_state_is_the_one_that_the_chip_knows(void **state) {
@@ -444,7 +488,7 @@ int main(void) {
         cmocka_unit_test(the_mcfg_gives_the_window_for_all_buses),
         cmocka_unit_test(the_dsdt_is_well_formed_down_to_the_last_byte),
         cmocka_unit_test(the_root_bridge_is_a_pci_express_one_without_an_address),
-        cmocka_unit_test(every_slot_and_pin_is_routed_as_the_bus_is_wired),
+        cmocka_unit_test(every_slot_and_pin_is_routed_with_and_without_the_io_apic),
         cmocka_unit_test(the_sleep_state_is_the_one_that_the_chip_knows),
         cmocka_unit_test(devices_are_named_with_their_ports),
         cmocka_unit_test(both_64_bit_and_32_bit_windows_are_given),

@@ -82,6 +82,18 @@ static void a_method_returns_an_argument(void **state) {
     ASSERT_BYTES(&b, 0x14, 0x8a, 0x00, 0x00, '_', 'O', 'S', 'C', 4, 0xa4, 0x6b);
 }
 
+static void a_method_keeps_its_argument_and_chooses_by_it(void **state) {
+    struct buf b = {0};
+    size_t m;
+
+    aml_store_arg(&b, 0, "PICF");
+    m = aml_if(&b, "PICF");
+    aml_return_name(&b, "PRTA");
+    aml_close(&b, m);
+    ASSERT_BYTES(&b, 0x70, 0x68, 'P', 'I', 'C', 'F', 0xa0, 0x8c, 0x00, 0x00, 'P', 'I', 'C', 'F',
+                 0xa4, 'P', 'R', 'T', 'A');
+}
+
 static void resources_are_a_buffer_with_an_end_tag(void **state) {
     struct buf b = {0};
     size_t r = aml_resources(&b);
@@ -117,6 +129,7 @@ int main(void) {
         cmocka_unit_test(strings_and_eisa_ids),
         cmocka_unit_test(lengths_count_themselves_and_what_they_enclose),
         cmocka_unit_test(a_method_returns_an_argument),
+        cmocka_unit_test(a_method_keeps_its_argument_and_chooses_by_it),
         cmocka_unit_test(resources_are_a_buffer_with_an_end_tag),
         cmocka_unit_test(address_ranges),
     };
