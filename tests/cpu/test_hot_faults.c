@@ -21,64 +21,202 @@ enum { DATA = 0x100000, PAIRS = 0x2000, ALL_BUT_CF = 0x8d4, ARITHMETIC = 0x8d5 }
 #define ACROSS(n)   "0x2000*" #n "+0xfff(%rbx)"
 #define STACK(n, d) "lea 0x2000*" #n "+" #d "(%rbx), %rsp\n"
 
-#define ACCESSES(M)                                                                                                                                                                            \
-    "add %r9, %r8\n mov " M(0) ", %rax\n adc %rcx, " M(1) "\n mov %r14, " M(                                                                                                                   \
-        2) "\n"                                                                                                                                                                                \
-           "sbb " M(3) ", %r15\n inc %r12\n adc %rdx, " M(4) "\n xchg %r13, " M(                                                                                                               \
-               5) "\n rcl $1, %r10\n"                                                                                                                                                          \
-                  "cmpxchg %r14, " M(6) "\n stc\n xadd %r15, " M(7) "\n adc $5, %rsi\n incl " M(                                                                                               \
-                      8) "\n"                                                                                                                                                                  \
-                         "adcb $3, " M(9) "\n movups %xmm3, " M(10) "\n movups " M(                                                                                                            \
-                             11) ", %xmm4\n sbb %r8d, %r9d\n"                                                                                                                                  \
-                                 "pushq $77\n adc %rax, %rdx\n btsl $7, " M(12) "\n rclq $3, " M(13) "\n movzwl " M(14) ", %ebp\n cmovc " M(15) ", %r11\n setc " M(16) "\n lock adc %rax, " M( \
-                                     17) "\n notq " M(18) "\n adc $1, %rdi\n vaddps " M(19) ", "                                                                                               \
-                                                                                            "%ymm"                                                                                             \
-                                                                                            "5, "                                                                                              \
-                                                                                            "%ymm"                                                                                             \
-                                                                                            "6\n "                                                                                             \
-                                                                                            "vmov"                                                                                             \
-                                                                                            "ups "                                                                                             \
-                                                                                            "%ymm"                                                                                             \
-                                                                                            "6,"                                                                                               \
-                                                                                            " " M(20) "\n sbb $0, %r14\n"                                                                      \
-                                                                                                      "lock cmpxchg8b " M(21) "\n imul " M(22) ", %r12\n stc\n movnti %r8, " M(                \
-                                                                                                          23) "\n"                                                                             \
-                                                                                                              "adc $0, %r8\n fldl " M(24) "\n fstpl " M(                                       \
-                                                                                                                  25) "\n adc $0, %r8\n cvtsi2sdq " M(26) ", %xmm7\n adc $0, %r8"
+#define ACCESSES(M)                                                                                                                                                                                             \
+    "add %r9, %r8\n mov " M(0) ", %rax\n adc %rcx, " M(1) "\n mov %r14, " M(                                                                                                                                    \
+        2) "\n"                                                                                                                                                                                                 \
+           "sbb " M(3) ", %r15\n inc %r12\n adc %rdx, " M(4) "\n xchg %r13, " M(                                                                                                                                \
+               5) "\n rcl $1, %r10\n"                                                                                                                                                                           \
+                  "cmpxchg %r14, " M(6) "\n stc\n xadd %r15, " M(7) "\n adc $5, %rsi\n incl " M(                                                                                                                \
+                      8) "\n"                                                                                                                                                                                   \
+                         "adcb $3, " M(9) "\n movups %xmm3, " M(10) "\n movups " M(                                                                                                                             \
+                             11) ", %xmm4\n sbb %r8d, %r9d\n"                                                                                                                                                   \
+                                 "pushq $77\n adc %rax, %rdx\n btsl $7, " M(12) "\n rclq $3, " M(13) "\n movzwl " M(14) ", %ebp\n cmovc " M(15) ", %r11\n setc " M(16) "\n lock adc %rax, " M(17) "\n notq " M( \
+                                     18) "\n adc $1, %rdi\n vaddps " M(19) ", "                                                                                                                                 \
+                                                                           "%ymm"                                                                                                                               \
+                                                                           "5, "                                                                                                                                \
+                                                                           "%ymm"                                                                                                                               \
+                                                                           "6\n "                                                                                                                               \
+                                                                           "vmov"                                                                                                                               \
+                                                                           "ups "                                                                                                                               \
+                                                                           "%ymm"                                                                                                                               \
+                                                                           "6,"                                                                                                                                 \
+                                                                           " " M(20) "\n sbb $0, "                                                                                                              \
+                                                                                     "%r14\n"                                                                                                                   \
+                                                                                     "lock "                                                                                                                    \
+                                                                                     "cmpxchg8b"                                                                                                                \
+                                                                                     " " M(21) "\n imul " M(22) ", %r12\n stc\n movnti %r8, " M(                                                                \
+                                                                                         23) "\n"                                                                                                               \
+                                                                                             "adc"                                                                                                              \
+                                                                                             " $"                                                                                                               \
+                                                                                             "0, "                                                                                                              \
+                                                                                             "%r8"                                                                                                              \
+                                                                                             "\n "                                                                                                              \
+                                                                                             "fld"                                                                                                              \
+                                                                                             "l"                                                                                                                \
+                                                                                             " " M(24) "\n fstpl " M(25) "\n adc $0, %r8\n cvtsi2sdq " M(                                                       \
+                                                                                                 26) ", %xmm7\n adc $0, %r8"
 
 GUEST(accesses, ".code64", ACCESSES(ALONE));
 GUEST(crossings, ".code64", ACCESSES(ACROSS));
+/* The same with the first page of each pair in the TLB, for reading and writing. */
+#define WARM                                                                                       \
+    "mov %rbx, %r15\n mov $27, %r14d\n 9: incb 0x800(%r15)\n add $0x2000, %r15\n dec %r14\n"       \
+    "jnz 9b\n"
+GUEST(warm_crossings, ".code64", WARM ACCESSES(ACROSS));
 enum { ACCESS_PAIRS = 27, ACCESS_WRITES = 18, WRITE_CF = 1 << 6 | 1 << 7 | 1 << 12 | 1 << 22 };
 
 /* Stack instructions, those with two accesses, and strings; here the stack lies across pages. */
-GUEST(stacks, ".code64",
-      "add %r9, %r8\n" STACK(0, 0x1004) "push %r14\n adc $1, %r8\n" STACK(1, 0x1004) "push %rax\n "
-                                                                                     "adc $1, "
-                                                                                     "%r8\n" STACK(2, 0x1004) "push $-9\n adc $1, %r8\n" STACK(
-                                                                                         3,
-                                                                                         0xffc) "po"
-                                                                                                "p "
-                                                                                                "%r"
-                                                                                                "15"
-                                                                                                "\n"
-                                                                                                " a"
-                                                                                                "dc"
-                                                                                                " $"
-                                                                                                "1,"
-                                                                                                " %"
-                                                                                                "r8"
-                                                                                                "\n" STACK(4,
-                                                                                                           0xffc) "pop %rcx\n adc $1, %r8\n" STACK(5, 0x1004) "pushq 0x2000*6+0xffc(%rbx)\n adc $1, %r8\n" STACK(7, 0xffc) "popq 0x2000*8+0xffc(%rbx)\n adc $1, %r8\n" STACK(9, 0x1004) "call 1f\n1: adc $1, %r8\n" STACK(10,
-                                                                                                                                                                                                                                                                                                                          0x1004) "lea 2f(%rip), %rax\n mov %rax, 0x2000*11+0xffc(%rbx)\n stc\n call *0x2000*11+0xffc(%rbx)\n"
-                                                                                                                                                                                                                                                                                                                                  "2: adc $1, %r8\n lea 3f(%rip), %r14\n mov %r14, 0x2000*12+0xffc(%rbx)\n" STACK(
-                                                                                                                                                                                                                                                                                                                                      12, 0xffc) "stc\n ret $16\n3: adc $1, %r8\n lea 0x2000*13+0xffc(%rbx), %rbp\n stc\n leave\n"
-                                                                                                                                                                                                                                                                                                                                                 "adc $1, %r8\n" STACK(14, 0x1004) "enter $16, $0\n adc $1, %r8\n" STACK(15, 0x1004) "pushfq\n popfq\n adc $1, %r8\n lea 0x2000*16+0xffc(%rbx), %rsi\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                     "lea 0x2000*17+0xffc(%rbx), %rdi\n stc\n movsq\n adc $1, %r8\n stosq\n adc $1, %r8\n lodsq\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                     "adc $1, %r8\n lea 0x2000*18+0xff0(%rbx), %rsi\n lea 0x2000*19+0xff3(%rbx), %rdi\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                     "mov $33, %ecx\n stc\n rep movsb\n adc $1, %r8\n lea 0x2000*20+0xff0(%rbx), %rdi\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                     "mov $9, %ecx\n stc\n rep stosl\n adc $1, %r8\n lea 0x2000*21+0xff0(%rbx), %rsi\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                     "lea 0x2000*22+0xff8(%rbx), %rdi\n mov $5, %ecx\n cmp %r8, %r8\n repe cmpsq\n adc $1, %r8\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                     "lea 0x2000*23+0x1004(%rbx), %r14\n mov %r14, %rsp\n push %rsp\n adc $1, %r8");
+#define STACKS                                                                                                                                                                                                                                                 \
+    "add %r9, %r8\n" STACK(0, 0x1004) "push %r14\n adc $1, %r8\n" STACK(                                                                                                                                                                                       \
+        1, 0x1004) "push %rax\n "                                                                                                                                                                                                                              \
+                   "adc $1, "                                                                                                                                                                                                                                  \
+                   "%r8\n" STACK(2, 0x1004) "push $-9\n adc $1, %r8\n" STACK(                                                                                                                                                                                  \
+                       3, 0xffc) "po"                                                                                                                                                                                                                          \
+                                 "p "                                                                                                                                                                                                                          \
+                                 "%r"                                                                                                                                                                                                                          \
+                                 "15"                                                                                                                                                                                                                          \
+                                 "\n"                                                                                                                                                                                                                          \
+                                 " a"                                                                                                                                                                                                                          \
+                                 "dc"                                                                                                                                                                                                                          \
+                                 " $"                                                                                                                                                                                                                          \
+                                 "1,"                                                                                                                                                                                                                          \
+                                 " %"                                                                                                                                                                                                                          \
+                                 "r8"                                                                                                                                                                                                                          \
+                                 "\n" STACK(4, 0xffc) "pop %rcx\n adc $1, %r8\n" STACK(5, 0x1004) "pushq 0x2000*6+0xffc(%rbx)\n adc $1, %r8\n" STACK(7, 0xffc) "popq 0x2000*8+0xffc(%rbx)\n adc $1, %r8\n" STACK(9, 0x1004) "call 1f\n1: adc $1, %r8\n" STACK( \
+                                     10,                                                                                                                                                                                                                       \
+                                     0x1004) "lea 2f(%rip), %rax\n mov %rax, "                                                                                                                                                                                 \
+                                             "0x2000*11+0xffc(%rbx)\n stc\n call "                                                                                                                                                                             \
+                                             "*0x2000*11+0xffc(%rbx)\n"                                                                                                                                                                                        \
+                                             "2: adc $1, %r8\n lea 3f(%rip), %r14\n mov %r14, "                                                                                                                                                                \
+                                             "0x2000*12+0xffc(%rbx)\n" STACK(                                                                                                                                                                                  \
+                                                 12, 0xffc) "stc\n ret $16\n3: adc $1, %r8\n lea "                                                                                                                                                             \
+                                                            "0x2000*13+0xffc(%rbx), %rbp\n stc\n "                                                                                                                                                             \
+                                                            "leave\n"                                                                                                                                                                                          \
+                                                            "adc $1, %r8\n" STACK(                                                                                                                                                                             \
+                                                                14,                                                                                                                                                                                            \
+                                                                0x1004) "enter $16, $0\n adc $1, "                                                                                                                                                             \
+                                                                        "%r8\n" STACK(                                                                                                                                                                         \
+                                                                            15, 0x1004) "pushfq"                                                                                                                                                               \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "popfq"                                                                                                                                                                \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*16+"                                                                                                                                                                 \
+                                                                                        "0xffc("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rsi\n"                                                                                                                                                                \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*17+"                                                                                                                                                                 \
+                                                                                        "0xffc("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rdi\n "                                                                                                                                                               \
+                                                                                        "stc\n "                                                                                                                                                               \
+                                                                                        "movsq"                                                                                                                                                                \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "stosq"                                                                                                                                                                \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "lodsq"                                                                                                                                                                \
+                                                                                        "\n"                                                                                                                                                                   \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*18+"                                                                                                                                                                 \
+                                                                                        "0xff0("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rsi\n "                                                                                                                                                               \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*19+"                                                                                                                                                                 \
+                                                                                        "0xff3("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rdi\n"                                                                                                                                                                \
+                                                                                        "mov "                                                                                                                                                                 \
+                                                                                        "$33, "                                                                                                                                                                \
+                                                                                        "%ecx\n"                                                                                                                                                               \
+                                                                                        " stc\n"                                                                                                                                                               \
+                                                                                        " rep "                                                                                                                                                                \
+                                                                                        "movsb"                                                                                                                                                                \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*20+"                                                                                                                                                                 \
+                                                                                        "0xff0("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rdi\n"                                                                                                                                                                \
+                                                                                        "mov "                                                                                                                                                                 \
+                                                                                        "$9, "                                                                                                                                                                 \
+                                                                                        "%ecx\n"                                                                                                                                                               \
+                                                                                        " stc\n"                                                                                                                                                               \
+                                                                                        " rep "                                                                                                                                                                \
+                                                                                        "stosl"                                                                                                                                                                \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*21+"                                                                                                                                                                 \
+                                                                                        "0xff0("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rsi\n"                                                                                                                                                                \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*22+"                                                                                                                                                                 \
+                                                                                        "0xff8("                                                                                                                                                               \
+                                                                                        "%rbx),"                                                                                                                                                               \
+                                                                                        " %"                                                                                                                                                                   \
+                                                                                        "rdi\n "                                                                                                                                                               \
+                                                                                        "mov "                                                                                                                                                                 \
+                                                                                        "$5, "                                                                                                                                                                 \
+                                                                                        "%ecx\n"                                                                                                                                                               \
+                                                                                        " cmp "                                                                                                                                                                \
+                                                                                        "%r8, "                                                                                                                                                                \
+                                                                                        "%r8\n "                                                                                                                                                               \
+                                                                                        "repe "                                                                                                                                                                \
+                                                                                        "cmpsq"                                                                                                                                                                \
+                                                                                        "\n "                                                                                                                                                                  \
+                                                                                        "adc "                                                                                                                                                                 \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8\n"                                                                                                                                                                \
+                                                                                        "lea "                                                                                                                                                                 \
+                                                                                        "0x2000"                                                                                                                                                               \
+                                                                                        "*23+"                                                                                                                                                                 \
+                                                                                        "0x1004"                                                                                                                                                               \
+                                                                                        "(%rbx)"                                                                                                                                                               \
+                                                                                        ", "                                                                                                                                                                   \
+                                                                                        "%r14\n"                                                                                                                                                               \
+                                                                                        " mov "                                                                                                                                                                \
+                                                                                        "%r14, "                                                                                                                                                               \
+                                                                                        "%rsp\n"                                                                                                                                                               \
+                                                                                        " push "                                                                                                                                                               \
+                                                                                        "%rsp\n"                                                                                                                                                               \
+                                                                                        " adc "                                                                                                                                                                \
+                                                                                        "$1, "                                                                                                                                                                 \
+                                                                                        "%r8"
+GUEST(stacks, ".code64", STACKS);
+GUEST(warm_stacks, ".code64", WARM STACKS);
 enum { STACK_PAIRS = 24 };
 
 GUEST(divide_error, ".code64", "stc\n mov %rcx, (%rbx)\n adc $1, %r8\n div %r14\n adc $2, %r8");
@@ -152,6 +290,15 @@ static void an_access_across_pages_faults_on_either_and_leaves_nothing_half_done
     TWIN_HEAT(*state, crossings);
     assert_int_equal(fault_everywhere(*state, ACCESS_PAIRS, WRITE_CF),
                      2 * (ACCESS_PAIRS + ACCESS_WRITES) - 4 /* ADCB, SETC */);
+}
+
+static void an_access_across_pages_faults_though_its_first_page_is_well_known(void **state) {
+    struct twin *t = *state;
+
+    TWIN_HEAT(t, warm_crossings);
+    fault_everywhere(t, ACCESS_PAIRS, WRITE_CF);
+    TWIN_HEAT(t, warm_stacks);
+    fault_everywhere(t, STACK_PAIRS, 0);
 }
 
 static void stack_and_string_instructions_can_fault_on_every_access(void **state) {
@@ -245,17 +392,54 @@ static void aligned_operands_fault_when_they_are_not(void **state) {
     }
 }
 
+/* The last page of the lower half: direct branches out of it lead nowhere. */
+GUEST(top_call, ".code64", "cmp $0, %r13\n jne 1f\n call 1f+0x1000\n 1: add $3, %r8");
+GUEST(top_jump, ".code64", "cmp $0, %r13\n jne 1f\n jmp 1f+0x1000\n 1: add $3, %r8");
+GUEST(top_branch, ".code64", "cmp $0, %r13\n je 1f+0x1000\n 1: add $3, %r8");
+GUEST(top_ret, ".code64", "push %r14\n cmp $0, %r13\n jne 1f\n ret $8\n 1: pop %r8");
+GUEST(top_indirect, ".code64",
+      "mov %r14, %r9\n cmp $0, %r13\n jne 1f\n call *%r9\n 1: add $3, %r8");
+
+static void branches_out_of_the_address_space_fault(void **state) {
+    static const struct {
+        const uint8_t *start, *end;
+    } code[] = {{top_call, top_call_end},
+                {top_jump, top_jump_end},
+                {top_branch, top_branch_end},
+                {top_ret, top_ret_end},
+                {top_indirect, top_indirect_end}};
+    struct twin *t = *state;
+
+    twin_set(t, BOX_PML4 + 255 * 8, 8, 0x2007);
+    twin_set(t, 0x2000 + 511 * 8, 8, 0x3007);
+    twin_set(t, 0x3000 + 511 * 8, 8, 0x4007);
+    t->heat[14] = t->s.gpr[14] = 0x0000800000000010ull;
+    for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++) {
+        const uint64_t top = 0x00007ffffffff000ull;
+        t->heat[13] = 1;
+        twin_heat_at(t, 0x1ffe00, code[i].start, code[i].end);
+        for (unsigned n = 0; n < 12; n++) { /* hot from the eighth time on */
+            t->s.rip = top + 0xe00;
+            t->s.gpr[13] = 0;
+            expect(t, X86_GP);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(any_access_of_a_hot_block_can_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(
             an_access_across_pages_faults_on_either_and_leaves_nothing_half_done, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            an_access_across_pages_faults_though_its_first_page_is_well_known, setup, teardown),
         cmocka_unit_test_setup_teardown(stack_and_string_instructions_can_fault_on_every_access,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(divisions_fault_in_hot_code, setup, teardown),
         cmocka_unit_test_setup_teardown(a_jump_to_an_undefined_opcode_faults_there, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(addresses_that_are_not_canonical_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(branches_out_of_the_address_space_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(aligned_operands_fault_when_they_are_not, setup, teardown),
     };
 

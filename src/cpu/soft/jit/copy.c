@@ -162,13 +162,6 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
     return true;
 }
 
-static void copy_bytes(struct trans *t, const struct line *l) {
-    const uint8_t *p =
-        mem_ptr(t->c->cpu.config.bus.mem, (t->b->addr & ~(gpa)4095) + l->off, l->in.len, false);
-
-    e_bytes(&t->e, p, l->in.len);
-}
-
 static bool copy_registers(struct trans *t, const struct line *l, const struct uses *u) {
     if (u->vec && !t->vec_checked) {
         flags_keep(t, l);
@@ -176,7 +169,7 @@ static bool copy_registers(struct trans *t, const struct line *l, const struct u
     }
     flags_need(t, l);
     load_evicted(t, u->named);
-    copy_bytes(t, l);
+    e_bytes(&t->e, t->bytes + (l->off - (t->b->addr & 4095)), l->in.len);
     store_evicted(t, u->written);
     flags_wrote(t, l);
     return true;

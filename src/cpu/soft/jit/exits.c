@@ -25,12 +25,18 @@ static struct stub *put_jump_cache(struct trans *t) {
     return stub_add(t, STUB_LEAVE, miss, 0);
 }
 
-/* RET and JMP to an address that is not canonical fault themselves: their stub takes rSP's change
- * back. */
+/* RET, CALL and indirect JMP to an address that is not canonical fault themselves: their stub takes
+ * rSP's change back. */
 static void undo_unless_canonical(struct stub *s, const struct line *l, uint32_t popped) {
     s->undo = true;
     s->info = popped;
     s->off = l->off;
+}
+
+static struct stub *exit_far(struct trans *t, int64_t target) {
+    e_load(&t->e, H_A, OFF(jit.page));
+    e_lea(&t->e, H_A, H_A, (int32_t)target);
+    return put_jump_cache(t);
 }
 
 /* ---- calls of hot code: the host's CALL and RET predict the guest's ----
@@ -96,9 +102,7 @@ void exit_direct(struct trans *t, int64_t target, bool backward) {
     struct stub *s;
 
     if (!in_page(target)) {
-        e_load(e, H_A, OFF(jit.page));
-        e_lea(e, H_A, H_A, (int32_t)target);
-        put_jump_cache(t);
+        exit_far(t, target);
         return;
     }
     if (backward) {
@@ -151,7 +155,10 @@ bool exit_branch(struct trans *t, const struct line *l) {
         e_lea(e, H_RSP, H_RSP, -8);
         if (t->tier == 2)
             put_call(t, l);
-        exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+        if (in_page(branch_target(l)))
+            exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+        else
+            undo_unless_canonical(exit_far(t, branch_target(l)), l, (uint32_t)-8);
         return true;
     case INSN_RET:
         flags_keep(t, l);

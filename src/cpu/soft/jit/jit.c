@@ -162,6 +162,8 @@ void jit_link(struct ref *c, const struct ref_block *b) {
 
     if (!l || (c->jit.off & JIT_NO_CHAIN))
         return;
+    if (l->page != (uint32_t)(b->addr >> 12)) /* the address was mapped elsewhere since the exit */
+        return;
     d = (int32_t)((const uint8_t *)b->code - (k->rx + l->at + 4));
     __atomic_store_n((int32_t *)(k->rw + l->at), d, __ATOMIC_RELEASE);
     stat_inc(jit_links);

@@ -34,8 +34,9 @@ enum { JIT_KEY_VALUES = 1 << 12 };
 
 #define JIT_NO_MODE 0u /* no mode has these bits: translated code is 64-bit */
 
-struct jit_link { /* lies in the code cache, next to its exit */
-    uint32_t at;  /* offset of the jump's displacement */
+struct jit_link {  /* lies in the code cache, next to its exit */
+    uint32_t at;   /* offset of the jump's displacement */
+    uint32_t page; /* number of the physical page it lies in */
 };
 
 enum { SITE_WINDOW = 1024, SITE_STALES = 64 };

@@ -97,8 +97,10 @@ void stub_put_all(struct trans *t) {
                 e_store(e, H_A, OFF(jit.link));
             }
             stub_jump_common(t, t->k->leave);
-            if (s->linkable)
+            if (s->linkable) { /* struct jit_link */
                 e32(e, (uint32_t)(t->k->used + s->from));
+                e32(e, (uint32_t)(t->b->addr >> 12));
+            }
             break;
         }
     }

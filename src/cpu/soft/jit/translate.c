@@ -63,6 +63,8 @@ static bool put_interrupt_flag(struct trans *t, const struct line *l, bool on) {
  * and look. */
 static bool sets_mxcsr(unsigned id) {
     switch (id) {
+    case INSN_LDMXCSR:
+    case INSN_VLDMXCSR:
     case INSN_FXRSTOR:
     case INSN_XRSTOR:
     case INSN_XRSTORS:
@@ -112,17 +114,20 @@ static bool put_native(struct trans *t, struct line *l) {
 }
 
 static bool decode_lines(struct trans *t) {
-    const uint8_t *p = mem_ptr(t->c->cpu.config.bus.mem, t->b->addr, t->b->bytes, false);
     uint32_t page_off = t->b->addr & 4095, off = 0;
 
-    if (!p)
+    /* One look at the guest's bytes: devices may write to them at any time, and what is copied to
+     * the host's processor must be what was decoded. */
+    if (mem_read(t->c->cpu.config.bus.mem, t->b->addr, t->bytes, t->b->bytes) < 0)
         return false;
     for (unsigned i = 0; i < t->b->n; i++) {
         struct line *l = &t->line[t->lines];
-        if (insn_decode(&l->in, p + off, t->b->bytes - off, 8) <= 0) {
+        if (insn_decode(&l->in, t->bytes + off, t->b->bytes - off, 8) <= 0) {
             t->faults = true;
             break;
         }
+        if (t->b->op[i].off != off) /* they have changed; the block is about to be dropped */
+            return false;
         if (t->b->op[i].fn == ref_op_ud || t->b->op[i].fn == ref_op_gp0 ||
             t->b->op[i].fn == ref_op_nm) {
             t->faults = true; /* the interpreter raises it, with all flags in the frame */

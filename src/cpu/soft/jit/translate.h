@@ -51,6 +51,7 @@ struct trans {
     struct ref *c;
     struct ref_block *b;
     struct emit e;
+    uint8_t bytes[REF_BLOCK_OPS * INSN_MAX_LEN]; /* of the block: a copy */
     struct line *line;
     unsigned lines, current;
     unsigned tier;      /* 1: counts how often it runs; 2: sites */

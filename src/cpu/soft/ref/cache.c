@@ -217,10 +217,10 @@ static gpa fetch_translate(struct ref *c, uint64_t lin) {
     return x.pa;
 }
 
+/* A copy, so that the decoder sees each byte once though others write to it meanwhile. */
 struct code_bytes {
-    uint8_t copy[64]; /* used when the bytes are not contiguous in RAM */
-    const uint8_t *p;
-    unsigned len; /* bytes available in this page */
+    uint8_t p[REF_BLOCK_OPS * INSN_MAX_LEN];
+    unsigned len; /* bytes available in this page, or as many as a block can have */
     bool cacheable;
 };
 
@@ -228,16 +228,20 @@ static void code_open(struct ref *c, gpa pa, struct code_bytes *b) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
     b->len = 4096 - (pa & 4095);
-    b->p = mem_ptr(bus->mem, pa, b->len, false);
-    b->cacheable = b->p != NULL;
-    if (b->p)
+    if (b->len > sizeof(b->p))
+        b->len = sizeof(b->p);
+    if (page_flags(c, pa & ~(gpa)4095)) {
+        page_get(c, pa & ~(gpa)4095); /* flags the page before its bytes are read: bus/mem.h */
+        memcpy(b->p, mem_ptr(bus->mem, pa, b->len, false), b->len);
+        b->cacheable = true;
         return;
+    }
+    b->cacheable = false;
     if (b->len >
         INSN_MAX_LEN) /* code outside RAM: one instruction at a time, read as the bus gives it */
         b->len = INSN_MAX_LEN;
     for (unsigned i = 0; i < b->len; i++)
-        b->copy[i] = (uint8_t)bus->io_read(bus->opaque, false, pa + i, 1);
-    b->p = b->copy;
+        b->p[i] = (uint8_t)bus->io_read(bus->opaque, false, pa + i, 1);
 }
 
 static const uint8_t code_size[4] = {2, 4, 8, 2};
@@ -290,17 +294,14 @@ static void fill_crossing(struct ref *c, struct ref_block *b, uint64_t lin,
                           const struct code_bytes *head) {
     struct code_bytes tail, whole;
     uint64_t next = (lin | 4095) + 1;
-    unsigned take;
 
     if ((c->mode & REF_MODE_CODE) != 2)
         next = (uint32_t)next;
     b->page2 = fetch_translate(c, next);
     code_open(c, b->page2, &tail);
-    take = tail.len < INSN_MAX_LEN + 1 ? tail.len : INSN_MAX_LEN + 1;
-    memcpy(whole.copy, head->p, head->len);
-    memcpy(whole.copy + head->len, tail.p, take);
-    whole.p = whole.copy;
-    whole.len = head->len + take;
+    memcpy(whole.p, head->p, head->len);
+    memcpy(whole.p + head->len, tail.p, INSN_MAX_LEN);
+    whole.len = head->len + INSN_MAX_LEN;
     fill_block(c, b, &whole, 1);
 }
 
@@ -339,7 +340,10 @@ static void enter(struct ref *c, struct ref_block *b) {
         b->cross_next = q->cross;
         q->cross = b;
     }
-    mark_chunks(p, off, head ? head : 1);
+    /* What is no instruction depends on all bytes that one may have. */
+    if (b->op[b->n - 1].fn == ref_op_ud || b->op[b->n - 1].fn == ref_op_gp0)
+        head += INSN_MAX_LEN;
+    mark_chunks(p, off, head);
     b->page_next = p->blocks;
     p->blocks = b;
     b->hash_next = c->cache->hash[h];

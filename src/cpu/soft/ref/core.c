@@ -317,10 +317,11 @@ static bool wants_attention(const struct ref *c) {
            (c->halted | c->stop_block | c->s.shadow) || (c->mode & REF_MODE_STEP);
 }
 
-/* Remembers the successor of the block just run, where it is sure to stay the successor. */
+/* Remembers the successor of the block just run, where it is sure to stay the successor: in the
+ * same page, and not only at an address of it, for the mapping may have changed in between. */
 static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to) {
-    if (c->link && !c->bounded_cs && (from ^ c->rip) >> 12 == 0 && to->page2 == ~(gpa)0 &&
-        !to->dead)
+    if (c->link && !c->bounded_cs && (from ^ c->rip) >> 12 == 0 &&
+        (c->block->addr ^ to->addr) >> 12 == 0 && to->page2 == ~(gpa)0 && !to->dead)
         *c->link = to;
 }
 
