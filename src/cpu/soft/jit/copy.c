@@ -162,6 +162,10 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
     return true;
 }
 
+static void copy_bytes(struct trans *t, const struct line *l) {
+    e_bytes(&t->e, t->bytes + (l->off - (t->b->addr & 4095)), l->in.len);
+}
+
 static bool copy_registers(struct trans *t, const struct line *l, const struct uses *u) {
     if (u->vec && !t->vec_checked) {
         flags_keep(t, l);
@@ -169,7 +173,7 @@ static bool copy_registers(struct trans *t, const struct line *l, const struct u
     }
     flags_need(t, l);
     load_evicted(t, u->named);
-    e_bytes(&t->e, t->bytes + (l->off - (t->b->addr & 4095)), l->in.len);
+    copy_bytes(t, l);
     store_evicted(t, u->written);
     flags_wrote(t, l);
     return true;
