@@ -120,6 +120,7 @@ static void cr4_refuses_what_is_not_advertised(void **state) {
                             good | X86_CR4_LA57,
                             good | X86_CR4_SMAP,
                             good | X86_CR4_VME,
+                            good | X86_CR4_PVI,
                             good | 1ull << 33,
                             good | 1 << 22 /* PKE */,
                             good | 1 << 13 /* VMXE */};
@@ -621,6 +622,22 @@ static void a_watched_store_traps_behind_itself(void **state) {
     assert_int_equal(box_get(&box, BOX_DATA + 3, 1), 1);
 }
 
+GUEST(watch_port, ".code64",
+      "mov $0x83, %eax\n mov %rax, %dr2\n mov $0x0e000020, %eax\n mov %rax, %dr7\n" /* 4 bytes */
+      "out %al, $0x84\n in $0x81, %al\n nop\n hlt");
+
+static void a_watched_port_traps_behind_the_access_when_de_is_set(void **state) {
+    box_long(&box);
+    box.s.cr4 |= X86_CR4_DE;
+    BOX_EXEC(&box, watch_port);
+    expect(X86_DB, 0);
+    assert_int_equal(box.s.dr6 & 0xf, 4);
+    assert_int_equal(box_fault(&box).rip, BOX_CODE + (unsigned)(watch_port_end - watch_port) - 2);
+    box_long(&box);
+    BOX_EXEC(&box, watch_port);
+    assert_true(box_halted_quietly(&box)); /* the kind is undefined then */
+}
+
 static void an_instruction_breakpoint_faults_before_it(void **state) {
     SET(breakpoint, BOX_CODE + (unsigned)(breakpoint_end - breakpoint) - 4);
     expect(X86_DB, 0);
@@ -826,6 +843,7 @@ int main(void) {
         TEST(debug_registers_have_fixed_bits),
         TEST(general_detect_traps_accesses_once),
         TEST(a_watched_store_traps_behind_itself),
+        TEST(a_watched_port_traps_behind_the_access_when_de_is_set),
         TEST(an_instruction_breakpoint_faults_before_it),
         TEST(random_numbers_differ),
         TEST(xcr0_takes_only_what_the_model_has),

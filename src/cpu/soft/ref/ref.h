@@ -297,6 +297,8 @@ int ref_combine(const struct ref *c, unsigned first, unsigned second);
 /* ---- sys_*.c, msr.c ---- */
 /* #GP(0) unless the guest may use ports [port, port+size) now: CPL, IOPL, the TSS's I/O bitmap. */
 void ref_check_io(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size);
+/* Notes a hit of an I/O breakpoint; asked in REF_MODE_STEP, when CR4.DE is set. */
+void ref_watch_io(struct ref *c, uint16_t port, unsigned size);
 /* Writes the pvclock page again, if the guest has one: after the clock was paused or moved. */
 void ref_pvclock_update(struct ref *c);
 

@@ -133,6 +133,8 @@ void ref_check_io(struct ref *c, const struct ref_op *o, uint16_t port, unsigned
     unsigned type = DESC_TYPE(tr->attr);
     uint32_t at, bits;
 
+    if (REF_UNLIKELY((c->mode & REF_MODE_STEP) && (c->s.cr4 & X86_CR4_DE)))
+        ref_watch_io(c, port, size);
     if (!(c->s.cr0 & X86_CR0_PE) || (c->cpl <= sys_iopl(c) && !sys_v86(c)))
         return;
     if ((tr->attr & X86_ATTR_UNUSABLE) || (type != DESC_TSS32 && type != DESC_TSS32_BUSY) ||

@@ -115,6 +115,17 @@ static void watch(struct ref *c, uint64_t lin, unsigned size, bool write) {
     }
 }
 
+/* I/O breakpoints (SDM vol. 3A 17.2.4): with CR4.DE only. */
+void ref_watch_io(struct ref *c, uint16_t port, unsigned size) {
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned kind = c->s.dr7 >> (16 + 4 * i) & 3, len = c->s.dr7 >> (18 + 4 * i) & 3;
+        uint64_t bytes = len + 1, at = c->s.dr[i] & ~(bytes - 1);
+
+        if (kind == 2 && (c->s.dr7 >> (2 * i) & 3) && port < at + bytes && at < port + size)
+            c->db_hits |= 1u << i;
+    }
+}
+
 static bool watching(const struct ref *c) { return c->s.dr7 & 0xff; }
 
 /* ---- fills: what is not global is listed, for CR3 writes ---- */
