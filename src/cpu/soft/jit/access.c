@@ -17,7 +17,22 @@ static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
 }
 
 void access_base(struct trans *t, unsigned base, int32_t disp) {
-    put_lea(t, (struct place){.base = (uint8_t)base, .index = H_NONE, .disp = disp}, 8, true);
+    struct place m = {.base = (uint8_t)base, .index = H_NONE, .disp = disp};
+
+    put_lea(t, m, wide(t) ? 8 : 0, wide(t));
+}
+
+/* FS and GS of 32-bit code may be anything, however flat the others are. */
+static void put_segment_base(struct trans *t, const struct line *l) {
+    struct emit *e = &t->e;
+
+    if (!wide(t)) { /* test byte gs:[open_segs], 1 << seg */
+        e_gs(e, 0, 0xf6, 0, OFF(open_segs));
+        e8(e, 1u << l->in.seg);
+        stub_add(t, STUB_BAIL, e_jcc(e, 4), l->off);
+    }
+    e_gs(e, wide(t), 0x03, H_A,
+         OFF(s.seg) + l->in.seg * sizeof(struct x86_segment) + offsetof(struct x86_segment, base));
 }
 
 bool access_address(struct trans *t, const struct line *l) {
@@ -28,6 +43,8 @@ bool access_address(struct trans *t, const struct line *l) {
                       .scale = in->scale,
                       .disp = (int32_t)in->disp};
 
+    if (in->adsize == 2 || (!wide(t) && in->seg == SEG_CS)) /* CS may not be readable */
+        return false;
     if (in->rip_relative) {
         int64_t d = (int64_t)l->off + in->len + in->disp;
         if (d != (int32_t)d || in->adsize != 8)
@@ -50,9 +67,7 @@ bool access_address(struct trans *t, const struct line *l) {
         put_lea(t, m, in->adsize == 8 ? 8 : 0, in->adsize == 8 && in->seg < SEG_FS);
     }
     if (in->seg >= SEG_FS)
-        e_gs(e, 1, 0x03, H_A,
-             OFF(s.seg) + in->seg * sizeof(struct x86_segment) +
-                 offsetof(struct x86_segment, base));
+        put_segment_base(t, l);
     return true;
 }
 
@@ -126,9 +141,11 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
     t->place = (struct place){.base = H_A, .index = H_B};
 }
 
-void access_op(struct trans *t, unsigned op, unsigned reg) { e_op(&t->e, op, reg, t->place); }
+void access_op(struct trans *t, unsigned op, unsigned reg) {
+    e_op(&t->e, wide(t), op, reg, t->place);
+}
 
 void access_collapse(struct trans *t) {
-    e_op(&t->e, 0x8d, H_A, t->place);
+    e_op(&t->e, 1, 0x8d, H_A, t->place);
     t->place = (struct place){.base = H_A, .index = H_NONE};
 }

@@ -162,8 +162,8 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
     return true;
 }
 
-static void copy_bytes(struct trans *t, const struct line *l) {
-    e_bytes(&t->e, t->bytes + (l->off - (t->b->addr & 4095)), l->in.len);
+static const uint8_t *bytes_of(struct trans *t, const struct line *l) {
+    return t->bytes + (l->off - (t->b->addr & 4095));
 }
 
 static bool copy_registers(struct trans *t, const struct line *l, const struct uses *u) {
@@ -173,7 +173,7 @@ static bool copy_registers(struct trans *t, const struct line *l, const struct u
     }
     flags_need(t, l);
     load_evicted(t, u->named);
-    copy_bytes(t, l);
+    e_bytes(&t->e, bytes_of(t, l), l->in.len);
     store_evicted(t, u->written);
     flags_wrote(t, l);
     return true;
@@ -182,9 +182,10 @@ static bool copy_registers(struct trans *t, const struct line *l, const struct u
 bool copy_lea(struct trans *t, const struct line *l) {
     const struct insn *in = &l->in;
     struct emit *e = &t->e;
+    bool absolute = in->base == REG_NONE && !in->sib_at; /* what 64-bit code has relative to RIP */
     unsigned named = 0;
 
-    if (!in->rip_relative) {
+    if (!in->rip_relative && (wide(t) || (in->adsize == 4 && !absolute))) {
         if (in->base != REG_NONE)
             named |= 1u << in->base;
         if (in->index != REG_NONE)
@@ -192,7 +193,7 @@ bool copy_lea(struct trans *t, const struct line *l) {
         if (in->opsize == 2)
             named |= 1u << in->reg;
         load_evicted(t, named);
-        copy_bytes(t, l);
+        e_bytes(e, bytes_of(t, l), l->in.len);
         store_evicted(t, 1u << in->reg);
         return true;
     }
@@ -242,18 +243,81 @@ bool copy_mxcsr(struct trans *t, const struct line *l, bool load) {
     return true;
 }
 
+/* VEX bits that 32-bit code may set and processors ignore there: SDM vol. 2A 2.3.5, 2.3.6. */
+static bool vex_means_more(struct trans *t, const struct line *l) {
+    const uint8_t *p = bytes_of(t, l);
+    unsigned at = l->in.opcode_at;
+    struct operand op;
+
+    if (wide(t) || !(l->in.prefixes & PFX_VEX))
+        return false;
+    for (unsigned i = 0; i < l->in.row->nops; i++) {
+        char method = insn_operand_method(&l->in, i);
+        insn_operand(&l->in, i, &op);
+        if (((op.kind == OPK_GPR || method == 'E') && l->in.vex_w) ||
+            (method == 'L' && (l->in.imm & 0x80)))
+            return true;
+    }
+    /* Of the form with three bytes: B, and the top bit of vvvv. */
+    return at >= 3 && p[at - 3] == 0xc4 && (!(p[at - 2] & 0x20) || !(p[at - 1] & 0x40));
+}
+
+/* INC and DEC in one byte, which are REX prefixes in 64-bit code. */
+static bool copy_short_inc(struct trans *t, const struct line *l) {
+    struct emit *e = &t->e;
+
+    flags_need(t, l);
+    if (l->in.opsize == 2)
+        e8(e, 0x66);
+    e8(e, 0xff);
+    e8(e, 0xc0 | (l->in.opcode & 15));
+    flags_wrote(t, l);
+    return true;
+}
+
+/* MOV between the accumulator and an absolute address, as the same MOV with a ModRM byte. */
+static bool copy_moffs(struct trans *t, const struct line *l) {
+    static const uint8_t opcode[4] = {0x8a, 0x8b, 0x88, 0x89};
+    struct line plain = *l;
+    struct uses u;
+
+    plain.in.opcode = opcode[l->in.opcode & 3];
+    find_uses(&l->in, &u);
+    return copy_with_memory(t, &plain, &u);
+}
+
+/* One-byte opcodes that 64-bit code has in another form; false: none of them. */
+static bool copy_legacy(struct trans *t, const struct line *l, bool *ret_done) {
+    const struct insn *in = &l->in;
+
+    if (wide(t) || in->map)
+        return false;
+    if ((in->opcode & 0xf0) == 0x40)
+        *ret_done = copy_short_inc(t, l);
+    else if ((in->opcode & 0xfc) == 0xa0)
+        *ret_done = copy_moffs(t, l);
+    else
+        return false;
+    return true;
+}
+
 static bool copyable(const struct insn *in) {
     if (!(in->row->attr & INSN_HOST) || (in->row->attr & (INSN_FPU | INSN_MMX)))
         return false;
-    if (in->adsize != 8 && in->mem && in->adsize != 4)
+    if (in->mem && in->adsize == 2)
         return false;
     return in->row->id != INSN_DIV && in->row->id != INSN_IDIV;
 }
 
 bool copy_insn(struct trans *t, const struct line *l) {
     struct uses u;
+    bool done;
 
-    if (!copyable(&l->in))
+    if (copy_legacy(t, l, &done))
+        return done;
+    if (!wide(t) && (l->in.row->id == INSN_VZEROUPPER || l->in.row->id == INSN_VZEROALL))
+        return false; /* eight registers of sixteen */
+    if (!copyable(&l->in) || vex_means_more(t, l))
         return false;
     find_uses(&l->in, &u);
     return u.mem ? copy_with_memory(t, l, &u) : copy_registers(t, l, &u);

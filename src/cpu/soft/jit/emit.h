@@ -76,12 +76,13 @@ static inline void e_gs_cmp32(struct emit *e, size_t disp, unsigned imm) {
     e8(e, imm);
 }
 
-static inline void e_mov(struct emit *e, unsigned to, unsigned from) /* 64-bit register move */
-{
-    e8(e, 0x48 | (from >> 3) << 2 | to >> 3);
+/* Register move, 64-bit when w. */
+static inline void e_mov_w(struct emit *e, unsigned w, unsigned to, unsigned from) {
+    e8(e, 0x40 | w << 3 | (from >> 3) << 2 | to >> 3);
     e8(e, 0x89);
     e8(e, 0xc0 | (from & 7) << 3 | (to & 7));
 }
+static inline void e_mov(struct emit *e, unsigned to, unsigned from) { e_mov_w(e, 1, to, from); }
 
 /* [base + index << scale + disp]; H_NONE where there is no base or no index. RSP is no index. */
 struct place {
@@ -118,16 +119,19 @@ static inline void e_place(struct emit *e, unsigned reg, struct place m) {
         e32(e, (uint32_t)m.disp);
 }
 
-/* op reg, place with an opcode byte, 64-bit. */
-static inline void e_op(struct emit *e, unsigned op, unsigned reg, struct place m) {
-    e8(e, 0x48 | (reg >> 3) << 2 | e_rex_xb(m));
+/* op reg, place with an opcode byte, 64-bit when w. */
+static inline void e_op(struct emit *e, unsigned w, unsigned op, unsigned reg, struct place m) {
+    e8(e, 0x40 | w << 3 | (reg >> 3) << 2 | e_rex_xb(m));
     e8(e, op);
     e_place(e, reg, m);
 }
 
-/* lea to, [base + disp] (64-bit). */
+/* lea to, [base + disp], 64-bit when w. */
+static inline void e_lea_w(struct emit *e, unsigned w, unsigned to, unsigned base, int32_t disp) {
+    e_op(e, w, 0x8d, to, (struct place){.base = (uint8_t)base, .index = H_NONE, .disp = disp});
+}
 static inline void e_lea(struct emit *e, unsigned to, unsigned base, int32_t disp) {
-    e_op(e, 0x8d, to, (struct place){.base = (uint8_t)base, .index = H_NONE, .disp = disp});
+    e_lea_w(e, 1, to, base, disp);
 }
 
 /* Jumps with a 32-bit displacement: return the offset of the displacement for e_patch. */

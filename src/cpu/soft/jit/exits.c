@@ -27,15 +27,16 @@ static struct stub *put_jump_cache(struct trans *t) {
 
 /* RET, CALL and indirect JMP to an address that is not canonical fault themselves: their stub takes
  * rSP's change back. */
-static void undo_unless_canonical(struct stub *s, const struct line *l, uint32_t popped) {
-    s->undo = true;
+static void undo_unless_canonical(struct trans *t, struct stub *s, const struct line *l,
+                                  uint32_t popped) {
+    s->undo = wide(t);
     s->info = popped;
     s->off = l->off;
 }
 
 static struct stub *exit_far(struct trans *t, int64_t target) {
     e_load(&t->e, H_A, OFF(jit.page));
-    e_lea(&t->e, H_A, H_A, (int32_t)target);
+    put_add(t, H_A, H_A, (int32_t)target);
     return put_jump_cache(t);
 }
 
@@ -117,12 +118,29 @@ void exit_direct(struct trans *t, int64_t target, bool backward) {
     s->linkable = true;
 }
 
+static void put_push_return(struct trans *t, const struct line *l) {
+    struct emit *e = &t->e;
+
+    access_base(t, H_RSP, -(int32_t)t->code);
+    access_check(t, l->off, t->code, true, false);
+    access_collapse(t);
+    e_load(e, H_B, OFF(jit.page));
+    put_add(t, H_B, H_B, (int32_t)(l->off + l->in.len));
+    access_op(t, 0x89, H_B);
+    put_add(t, H_RSP, H_RSP, -(int32_t)t->code);
+    if (t->tier == 2)
+        put_call(t, l);
+}
+
 bool exit_branch(struct trans *t, const struct line *l) {
     struct emit *e = &t->e;
     const struct insn *in = &l->in;
     bool direct = in->imm_len != 0;
+    uint32_t popped;
     size_t taken;
 
+    if (!wide(t) && in->opsize != 4) /* the instruction pointer is cut to 16 bits */
+        return false;
     switch (in->row->id) {
     case INSN_JCC:
         flags_restore(t);
@@ -146,27 +164,20 @@ bool exit_branch(struct trans *t, const struct line *l) {
         if (!direct)
             break;
         flags_keep(t, l);
-        access_base(t, H_RSP, -8);
-        access_check(t, l->off, 8, true, false);
-        access_collapse(t);
-        e_load(e, H_B, OFF(jit.page));
-        e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
-        access_op(t, 0x89, H_B);
-        e_lea(e, H_RSP, H_RSP, -8);
-        if (t->tier == 2)
-            put_call(t, l);
+        put_push_return(t, l);
         if (in_page(branch_target(l)))
             exit_direct(t, branch_target(l), branch_target(l) <= l->off);
         else
-            undo_unless_canonical(exit_far(t, branch_target(l)), l, (uint32_t)-8);
+            undo_unless_canonical(t, exit_far(t, branch_target(l)), l, (uint32_t)-8);
         return true;
     case INSN_RET:
+        popped = t->code + (in->imm_len ? (uint16_t)in->imm : 0);
         flags_keep(t, l);
         access_base(t, H_RSP, 0);
-        access_check(t, l->off, 8, false, false);
+        access_check(t, l->off, t->code, false, false);
         access_op(t, 0x8b, H_A);
-        e_lea(e, H_RSP, H_RSP, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
-        undo_unless_canonical(put_return(t), l, 8 + (in->imm_len ? (uint16_t)in->imm : 0));
+        put_add(t, H_RSP, H_RSP, (int32_t)popped);
+        undo_unless_canonical(t, put_return(t), l, popped);
         return true;
     default:
         return false;
@@ -177,33 +188,27 @@ bool exit_branch(struct trans *t, const struct line *l) {
         if (!access_address(t, l)) {
             return false;
         }
-        access_check(t, l->off, 8, false, false);
+        access_check(t, l->off, t->code, false, false);
         access_op(t, 0x8b, H_A);
     } else if (is_evicted(in->rm)) {
         e_load(e, H_A, OFF_R(in->rm));
     } else {
-        e_mov(e, H_A, in->rm);
+        put_mov(t, H_A, in->rm);
     }
     if (in->row->id == INSN_CALL) { /* the target is looked at before anything is pushed */
-        e_mov(e, H_B, H_A);
-        e_bytes(e, "\x49\xc1\xfe\x2f", 4); /* sar r14, 47: 0 or -1 if canonical */
-        e_bytes(e, "\x49\xff\xc6", 3);     /* inc r14 */
-        e_bytes(e, "\x49\x83\xfe\x01", 4); /* cmp r14, 1 */
-        stub_add(t, STUB_BAIL, e_jcc(e, 7), l->off);
+        if (wide(t)) {
+            e_mov(e, H_B, H_A);
+            e_bytes(e, "\x49\xc1\xfe\x2f", 4); /* sar r14, 47: 0 or -1 if canonical */
+            e_bytes(e, "\x49\xff\xc6", 3);     /* inc r14 */
+            e_bytes(e, "\x49\x83\xfe\x01", 4); /* cmp r14, 1 */
+            stub_add(t, STUB_BAIL, e_jcc(e, 7), l->off);
+        }
         e_store(e, H_A, OFF(jit.target));
-        access_base(t, H_RSP, -8);
-        access_check(t, l->off, 8, true, false);
-        access_collapse(t);
-        e_load(e, H_B, OFF(jit.page));
-        e_lea(e, H_B, H_B, (int32_t)(l->off + in->len));
-        access_op(t, 0x89, H_B);
-        e_lea(e, H_RSP, H_RSP, -8);
-        if (t->tier == 2)
-            put_call(t, l);
+        put_push_return(t, l);
         e_load(e, H_A, OFF(jit.target));
         put_jump_cache(t);
         return true;
     }
-    undo_unless_canonical(put_jump_cache(t), l, 0);
+    undo_unless_canonical(t, put_jump_cache(t), l, 0);
     return true;
 }

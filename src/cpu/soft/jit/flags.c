@@ -75,12 +75,14 @@ static uint16_t flags_wanted(struct trans *t, int64_t off, unsigned depth) {
     struct insn in;
 
     for (unsigned n = 0; n < 12 && open && in_page(off); n++) {
-        if (insn_decode(&in, page + off, (size_t)(4096 - off), 8) <= 0)
+        if (insn_decode(&in, page + off, (size_t)(4096 - off), t->code) <= 0)
             break;
         ref_cache_depend(t->c, (t->b->addr & ~(gpa)4095) + (gpa)off, in.len);
         wanted |= in.row->flags_read & open;
         open &= (uint16_t) ~(in.row->flags_written & ~in.row->flags_read);
         off += in.len;
+        if ((in.row->attr & INSN_BRANCH) && in.opsize != t->code) /* cuts the address to 16 bits */
+            break;
         if (in.row->id == INSN_JMP && in.imm_len) {
             off += (int64_t)in.imm;
         } else if (in.row->id == INSN_CALL && in.imm_len) {
@@ -100,7 +102,7 @@ void flags_find_live(struct trans *t) {
     int64_t next = (int64_t)last->off + last->in.len;
     uint16_t live = ALL_FLAGS;
 
-    if (t->faults)
+    if (t->faults || ((last->in.row->attr & INSN_BRANCH) && last->in.opsize != t->code))
         live = ALL_FLAGS;
     else if (last->in.row->id == INSN_JCC)
         live = flags_wanted(t, next, 2) | flags_wanted(t, branch_target(last), 2);

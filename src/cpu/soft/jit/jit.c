@@ -252,6 +252,8 @@ static bool read_crossing(struct ref *c) {
 
     if (j->slow_info & (JIT_SLOW_WRITE | JIT_SLOW_ALIGN))
         return false;
+    if ((c->mode & REF_MODE_FLAT) && lin + size > 1ull << 32) /* wraps */
+        return false;
     for (unsigned done = 0, n = head; done < size; done += n, n = size - done) {
         struct ref_xlat x;
         const uint8_t *p;

@@ -11,6 +11,8 @@
  * be fast (MMIO, page crossing, pages with code, faults), the instruction is left to the
  * interpreter: all guest state is exact at that point, because an instruction changes nothing
  * before its last lookup. Instructions without a translation call the interpreter's handler.
+ * 64-bit code and flat 32-bit code (REF_MODE_FLAT) are translated; of the latter addresses, stack
+ * slots and the instruction pointer have 32 bits, and registers from R8 on are just kept.
  *
  * Contract: vCPU thread only, but for jit_kick. The code cache is mapped twice (RW and RX), never
  * both.

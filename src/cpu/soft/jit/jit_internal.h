@@ -32,7 +32,7 @@ enum { JIT_KEY_VALUES = 1 << 12 };
 #define JIT_POISON    (0x8000ull << 48) /* a key that no entry of the jump cache has */
 #define JIT_UNREACHED (0x4000ull << 48) /* see jc_empty */
 
-#define JIT_NO_MODE 0u /* no mode has these bits: translated code is 64-bit */
+#define JIT_NO_MODE 0u /* no mode of translated code is that: 64-bit or flat */
 
 struct jit_link {  /* lies in the code cache, next to its exit */
     uint32_t at;   /* offset of the jump's displacement */

@@ -89,7 +89,7 @@ void stub_put_all(struct trans *t) {
             break;
         case STUB_EXIT:
             e_load(e, H_A, OFF(jit.page));
-            e_lea(e, H_A, H_A, (int32_t)s->target);
+            put_add(t, H_A, H_A, (int32_t)s->target);
             e_store(e, H_A, OFF(rip));
             if (s->linkable) { /* link = this record */
                 e_bytes(e, "\x4c\x8d\x3d", 3);

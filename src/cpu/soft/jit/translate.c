@@ -122,7 +122,7 @@ static bool decode_lines(struct trans *t) {
         return false;
     for (unsigned i = 0; i < t->b->n; i++) {
         struct line *l = &t->line[t->lines];
-        if (insn_decode(&l->in, t->bytes + off, t->b->bytes - off, 8) <= 0) {
+        if (insn_decode(&l->in, t->bytes + off, t->b->bytes - off, t->code) <= 0) {
             t->faults = true;
             break;
         }
@@ -188,13 +188,21 @@ static bool put_block(struct trans *t) {
     return t->e.n <= t->e.cap && t->stubs < STUBS;
 }
 
+/* Of what can be translated: 64-bit code, and 32-bit code in segments that need no checks; else 0.
+ */
+static unsigned code_size(uint32_t mode) {
+    if ((mode & (REF_MODE_CODE | REF_MODE_STACK)) == (2 | 2 << 2))
+        return 8;
+    return mode & REF_MODE_FLAT ? 4 : 0;
+}
+
 const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     struct jit_cache *k = c->jit.cache;
     struct trans *t;
     const void *code = NULL;
     unsigned sites = k->sites;
 
-    if (b->page2 != ~(gpa)0 || (b->mode & 15) != 10 || (b->mode & (REF_MODE_STEP | REF_MODE_AC)))
+    if (b->page2 != ~(gpa)0 || !code_size(b->mode) || (b->mode & (REF_MODE_STEP | REF_MODE_AC)))
         return NULL;
     t = calloc(1, sizeof(*t));
     if (!t)
@@ -204,6 +212,7 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     t->b = b;
     t->k = k;
     t->tier = tier;
+    t->code = code_size(b->mode);
     t->bank = (b->mode & REF_MODE_USER) != 0;
     t->e = (struct emit){.p = k->rw + k->used, .cap = JIT_BLOCK_MAX};
     if (t->line && decode_lines(t)) {
@@ -212,6 +221,8 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
             code = k->rx + k->used;
             k->used = (k->used + t->e.n + 15) & ~(size_t)15;
             stat_inc(jit_blocks);
+            if (!wide(t))
+                stat_inc(jit_blocks32);
             stat_add(jit_bytes, t->e.n);
         } else {
             k->sites = sites;

@@ -55,6 +55,7 @@ struct trans {
     struct line *line;
     unsigned lines, current;
     unsigned tier;      /* 1: counts how often it runs; 2: sites */
+    unsigned code;      /* size of the block's code: 8, or 4 if it is flat 32-bit code */
     struct place place; /* host address of the operand, after its check */
     bool direct;        /* A is the address of `place`, which has no index */
     struct stub stub[STUBS];
@@ -67,6 +68,14 @@ struct trans {
 };
 
 static inline bool is_evicted(unsigned reg) { return reg == 14 || reg == 15; }
+/* Addresses, stack slots and instruction pointers are as wide as the code; 32-bit ones wrap. */
+static inline unsigned wide(const struct trans *t) { return t->code == 8; }
+static inline void put_add(struct trans *t, unsigned to, unsigned base, int32_t disp) {
+    e_lea_w(&t->e, wide(t), to, base, disp);
+}
+static inline void put_mov(struct trans *t, unsigned to, unsigned from) {
+    e_mov_w(&t->e, wide(t), to, from);
+}
 static inline bool in_page(int64_t off) { return off >= 0 && off < 4096; }
 static inline int64_t branch_target(const struct line *l) { /* offset in the page */
     return (int64_t)l->off + l->in.len + (int64_t)l->in.imm;
@@ -93,7 +102,7 @@ void access_base(struct trans *t, unsigned base, int32_t disp); /* A = base + di
 /* Checks the linear address in A; afterwards t->place is the operand, made of A, B and registers of
  * the guest. */
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align);
-void access_op(struct trans *t, unsigned op, unsigned reg); /* 64-bit op reg, operand */
+void access_op(struct trans *t, unsigned op, unsigned reg); /* op reg, operand; wide as the code */
 void access_collapse(struct trans *t);                      /* B becomes free */
 
 /* ---- copy.c ---- */

@@ -111,6 +111,37 @@ static uint32_t fpu_mode(const struct ref *c) {
     return mode;
 }
 
+/* Data segments that may be read and written anywhere in 4 GiB. */
+static uint8_t open_segments(const struct ref *c) {
+    const uint32_t kind = X86_ATTR_UNUSABLE | X86_ATTR_P | X86_ATTR_S | 8 | 4 | 2;
+    uint8_t open = 0;
+
+    for (unsigned i = 0; i < 6; i++)
+        if ((c->s.seg[i].attr & kind) == (X86_ATTR_P | X86_ATTR_S | 2) &&
+            c->s.seg[i].limit == 0xffffffff)
+            open |= (uint8_t)(1u << i);
+    return open;
+}
+
+static uint32_t flat_mode(const struct ref *c, uint32_t mode) {
+    const unsigned wanted = 1u << SEG_ES | 1u << SEG_SS | 1u << SEG_DS;
+    const struct x86_segment *g = c->s.seg;
+
+    if ((mode & (REF_MODE_CODE | REF_MODE_STACK | REF_MODE_REAL)) != (1 | 1 << 2) ||
+        (c->open_segs & wanted) != wanted || g[SEG_CS].limit != 0xffffffff ||
+        (g[SEG_CS].base | g[SEG_SS].base | g[SEG_DS].base | g[SEG_ES].base))
+        return 0;
+    return REF_MODE_FLAT;
+}
+
+void ref_update_flat(struct ref *c) {
+    if ((c->mode & REF_MODE_CODE) != 1)
+        return;
+    c->open_segs = open_segments(c);
+    if ((c->mode & REF_MODE_FLAT) != flat_mode(c, c->mode))
+        ref_update_mode(c);
+}
+
 void ref_update_mode(struct ref *c) {
     const struct x86_segment *cs = &c->s.seg[SEG_CS];
     bool real = !(c->s.cr0 & X86_CR0_PE), v86 = c->fl & X86_FLAG_VM;
@@ -133,6 +164,10 @@ void ref_update_mode(struct ref *c) {
         mode |= REF_MODE_STEP;
     if (c->cpl == 3 && (c->fl & X86_FLAG_AC) && (c->s.cr0 & X86_CR0_AM))
         mode |= REF_MODE_AC;
+    if (code == 1) {
+        c->open_segs = open_segments(c);
+        mode |= flat_mode(c, mode);
+    }
     c->mode = mode;
     c->tlb = c->bank[mode & REF_MODE_AC ? 2 : c->cpl == 3];
     if (code != 2 && c->cs_base != cs->base)
@@ -364,6 +399,8 @@ static void run_soft(struct ref *c, struct ref_block *b) {
     c->block = b;
     c->jit.dropped = 0;
     jit_enter(c, b);
+    if ((c->mode & REF_MODE_CODE) != 2) /* past the last page */
+        c->rip = (uint32_t)c->rip;
     if (c->jit.bail) {
         c->jit.bail = 0;
         run_block(c, ref_cache_one(c));

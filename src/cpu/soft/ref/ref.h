@@ -91,7 +91,8 @@ struct ref_jc_entry {
 #define REF_MODE_MMX_UD 0x800u  /* CR0.EM */
 #define REF_MODE_RING12 0x1000u /* CPL 1 or 2 */
 #define REF_MODE_AC     0x2000u /* alignment checks: no access is a fast hit, nothing is translated */
-#define REF_MODE_BITS   14
+#define REF_MODE_FLAT   0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed */
+#define REF_MODE_BITS   15
 
 enum ref_attention { /* c->attention, atomic */
                      REF_ATT_INTR = 1,
@@ -119,6 +120,7 @@ struct ref {
     struct ref_block *next;    /* set by a branch handler when the successor is known, else NULL */
     struct ref_block **link;   /* where the loop may note the successor */
     uint8_t cpl;
+    uint8_t open_segs; /* in 32-bit code, bit set: segments whose accesses need no check, any base */
     bool halted;
     bool stop_block; /* leave the loop's fast path after this block */
     uint64_t insns;  /* executed, counted a block at a time */
@@ -242,6 +244,8 @@ void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page);
 void *ref_arena_alloc(struct ref *c, size_t n); /* lives until ref_cache_flush */
 
 /* ---- core.c ---- */
+/* After a data segment was loaded (ref_update_mode does the same). */
+void ref_update_flat(struct ref *c);
 void ref_update_mode(struct ref *c); /* after CS, SS, CPL, CR0, CR4, EFER, XCR0, TF, DR7 changed:
                                         mode, bank, masks */
 uint64_t ref_rflags(const struct ref *c);

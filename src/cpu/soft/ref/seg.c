@@ -145,11 +145,14 @@ void sys_load_sreg(struct ref *c, const struct ref_op *o, unsigned seg, uint16_t
         c->s.seg[seg] = sys_v86(c) ? sys_v86_seg(sel) : sys_real_seg(c, &c->s.seg[seg], sel);
         if (seg == SEG_SS)
             ref_update_mode(c);
+        else
+            ref_update_flat(c);
     } else if (seg == SEG_SS) {
         load_ss(c, o, sel);
         ref_update_mode(c);
     } else {
         load_data(c, o, seg, sel);
+        ref_update_flat(c);
     }
 }
 

@@ -134,6 +134,7 @@ static void load_task_segments(struct ref *c, const struct task *t) {
     ref_update_mode(c);
     for (unsigned i = 0; i < sizeof(data); i++)
         load_task_data(c, data[i], t->seg[data[i]]);
+    ref_update_flat(c);
 }
 
 /* Registers of the new task, its segments as bare selectors: the point of no return. */
