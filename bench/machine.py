@@ -257,7 +257,9 @@ class Native(Machine):
         return True
 
     def program(self, row):
-        into = ["nsenter", "-t", str(self.holder.process.pid), "--mount", *([] if os.geteuid() == 0 else ["--user"])]
+        into = ["nsenter", "-t", str(self.holder.process.pid), "--mount"]
+        if os.geteuid() != 0:
+            into += ["--user", "--preserve-credentials"]
         start, begin = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         run = subprocess.run([*into, *in_tree(self.tree, row.arg)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
