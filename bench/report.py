@@ -164,7 +164,8 @@ class Results:
             known = {p: [self.median(r, p) / self.median(r, self.peers[0]) for r in self.rows
                          if self.median(r, p) and self.median(r, self.peers[0])] for p in self.peers[1:]}
             for name, ratios in known.items():
-                yield f"{name} needs {verdict(geomean(ratios))} than {self.peers[0]} (geometric mean of {len(ratios)} rows)"
+                if ratios:
+                    yield f"{name} against {self.peers[0]}, geometric mean of {len(ratios)} rows: {verdict(geomean(ratios))}"
         for row in (r for r in self.rows if r.rate):
             rates = ", ".join(f"{n} {self.rate(row, n):.0f}" for n in (NATIVE, self.peer(row), *self.ours) if self.rate(row, n))
             if rates:
