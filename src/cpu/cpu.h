@@ -34,6 +34,9 @@ struct cpu_bus { /* what a processor asks of the board */
     /* MSRs of the APIC (APIC_BASE 1b, 800-8ff, TSC_DEADLINE 6e0): 0, or -1 for #GP. */
     int (*msr_read)(void *opaque, uint32_t msr, uint64_t *ret_value);
     int (*msr_write)(void *opaque, uint32_t msr, uint64_t value);
+    /* Devices stand still, and nothing of the above is called, until they are let go. NULL: nothing
+     * else runs. */
+    void (*freeze)(void *opaque, bool on);
 };
 
 struct cpu_config {

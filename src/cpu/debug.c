@@ -3,6 +3,7 @@
 #include "cpu/debug.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const names[] = {
@@ -36,5 +37,64 @@ int cpu_debug_parse(const char *list, uint32_t *ret_off, struct error *err) {
             break;
     }
     *ret_off = off;
+    return 0;
+}
+
+static bool parse_hot(const char *s, struct cpu_debug *d) {
+    char *end;
+    unsigned long n;
+
+    if (!*s)
+        d->dump_hot = 10;
+    if (!*s)
+        return true;
+    n = *s == ':' && s[1] >= '0' && s[1] <= '9' ? strtoul(s + 1, &end, 10) : 0;
+    if (!n || n > 1000000 || *end)
+        return false;
+    d->dump_hot = (unsigned)n;
+    return true;
+}
+
+static bool parse_range(const char *s, struct cpu_debug *d) {
+    char *end;
+
+    errno = 0;
+    d->dump_first = d->dump_last = strtoull(s, &end, 16);
+    if (end != s && *end == '-') {
+        s = end + 1;
+        d->dump_last = strtoull(s, &end, 16);
+    }
+    return end != s && !*end && !errno && d->dump_first <= d->dump_last && d->dump_last;
+}
+
+int cpu_debug_parse_dump(const char *s, struct cpu_debug *d, struct error *err) {
+    const char *rest = s;
+    struct cpu_debug new = *d;
+    bool good = true;
+
+    new.dump = 0;
+    for (;; rest++) {
+        size_t n = strcspn(rest, ",:");
+
+        if (n == 5 && !memcmp(rest, "guest", 5))
+            new.dump |= DUMP_GUEST;
+        else if (n == 4 && !memcmp(rest, "host", 4))
+            new.dump |= DUMP_HOST;
+        else
+            good = false;
+        rest += n;
+        if (*rest != ',')
+            break;
+    }
+    if (!*rest || !strncmp(rest, ":hot", 4))
+        good = good && parse_hot(*rest ? rest + 4 : rest, &new);
+    else
+        good = good && parse_range(rest + 1, &new);
+    if (!good)
+        return error_set(err, -EINVAL,
+                         "'%s' says not what to print: write guest, host or guest,host, then "
+                         ":hot:NUMBER for the blocks that ran most, or :ADDRESS-ADDRESS",
+                         s);
+    *d = new;
     return 0;
 }

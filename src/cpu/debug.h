@@ -30,10 +30,19 @@ enum { /* bits of cpu_debug.off, and of jit.off */
 #undef PART
 };
 
+enum { DUMP_GUEST = 1, DUMP_HOST = 2 }; /* instructions to print: cpu_debug.dump */
+
 struct cpu_debug {
-    uint32_t off; /* set of JIT_NO_* */
+    uint32_t off;                   /* set of JIT_NO_* */
+    unsigned dump;                  /* set of DUMP_* */
+    uint64_t dump_first, dump_last; /* guest addresses: print what is translated there; 0: none */
+    unsigned dump_hot; /* count runs of blocks and print the hottest at the end; 0: none */
+    bool check;        /* the interpreter does again what translated code did, and compares */
+    bool check_all;    /* each time; else the first runs of a block, and some of the later ones */
 };
 
+/* "guest,host", "host:0x401000-0x401fff", "guest,host:hot:20" (the default is hot:10). */
+int cpu_debug_parse_dump(const char *s, struct cpu_debug *d, struct error *err);
 /* "no-chain,no-tier2" in *ret_off; -EINVAL with the sentence if a word is none of the table's. */
 int cpu_debug_parse(const char *list, uint32_t *ret_off, struct error *err);
 

@@ -60,6 +60,15 @@ static void bus_write(void *opaque, bool port, uint64_t addr, unsigned size, uin
     pthread_mutex_unlock(c->machine->lock);
 }
 
+static void bus_freeze(void *opaque, bool on) {
+    struct machine_cpu *c = opaque;
+
+    if (on)
+        pthread_mutex_lock(c->machine->lock);
+    else
+        pthread_mutex_unlock(c->machine->lock);
+}
+
 /* Calls into this processor's LAPIC, with the lock. */
 #define WITH_LAPIC(c, expr)                                                                        \
     ({                                                                                             \
@@ -279,7 +288,8 @@ static int make_cpus(struct machine *m, struct error *err) {
                     .get_tpr = bus_get_tpr,
                     .set_tpr = bus_set_tpr,
                     .msr_read = bus_msr_read,
-                    .msr_write = bus_msr_write},
+                    .msr_write = bus_msr_write,
+                    .freeze = bus_freeze},
         };
         m->cpu[i].vcpu = vcpu_new(m->ops, &c, &owner, err);
         if (!m->cpu[i].vcpu)

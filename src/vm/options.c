@@ -304,6 +304,20 @@ static int set_soft_debug(struct options *o, const char *v, struct error *err) {
     return r;
 }
 
+static int set_dump(struct options *o, const char *v, struct error *err) {
+    return cpu_debug_parse_dump(v, &o->cpu_debug, err);
+}
+
+static int set_check(struct options *o, const char *v, struct error *err) {
+    o->cpu_debug.check = true;
+    return 0;
+}
+
+static int set_check_all(struct options *o, const char *v, struct error *err) {
+    o->cpu_debug.check = o->cpu_debug.check_all = true;
+    return 0;
+}
+
 static int set_stats(struct options *o, const char *v, struct error *err) {
     o->stats = true;
     return 0;
@@ -372,6 +386,19 @@ static const struct option table[] = {
      "--trace 'virtio_*'"},
     {"stats", NULL, set_stats,
      "print counters, and the CPU backend with the reason for it, at the end", "--stats"},
+    {"check", NULL, set_check,
+     "with --cpu soft: what translated code does is done again by the interpreter and compared, "
+     "the "
+     "first 64 runs of each piece and one in 61 of the later ones; the first difference is printed "
+     "with both states and ends the program with code 1",
+     "--cpu soft --check"},
+    {"check-all", NULL, set_check_all, "the same for every run, which is very slow",
+     "--cpu soft --check-all"},
+    {"dump", "guest|host|guest,host[:hot[:N]|:FIRST-LAST]", set_dump,
+     "with --cpu soft: print guest instructions and the host's that they became: of the N blocks "
+     "that did most (default 10) at the end, or of a range of guest addresses (hexadecimal) as it "
+     "is translated",
+     "--dump guest,host:ffffffff81000000-ffffffff81000fff"},
     {"soft-debug", "PART[,PART]...", set_soft_debug,
      "leave parts of the translator out, to find which one is to blame:" CPU_DEBUG_PARTS(
          PART_HELP) ". Each is an option of its own, too",
@@ -446,6 +473,17 @@ static int check_nics(const struct options *o, struct error *err) {
     return 0;
 }
 
+static int check_translator(const struct options *o, struct error *err) {
+    bool asked = o->cpu_debug.check || o->cpu_debug.dump || o->cpu_debug.off;
+
+    if (asked && cpu_select(o->cpu, NULL, 0, err) != &cpu_soft_ops)
+        return error_set(
+            err, -EINVAL,
+            "--check, --dump and --soft-debug look into the translator, which does not "
+            "run this machine: use --cpu soft");
+    return 0;
+}
+
 static int check(const struct options *o, struct error *err) {
     if (o->help || o->help_man || o->version)
         return 0;
@@ -459,7 +497,7 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
                          o->serial);
-    return check_nics(o, err);
+    return check_translator(o, err) < 0 ? -EINVAL : check_nics(o, err);
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct error *err) {

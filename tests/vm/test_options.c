@@ -68,7 +68,7 @@ static void both_forms_of_a_value_are_understood_and_the_last_one_counts(void **
 
 static void
 parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own(void **state) {
-    good("--soft-debug|no-chain,no-tier2|--no-coalesce");
+    good("--cpu|soft|--soft-debug|no-chain,no-tier2|--no-coalesce");
     assert_int_equal(o.cpu_debug.off, JIT_NO_CHAIN | JIT_NO_TIER2 | JIT_NO_COALESCE);
     options_done(&o);
     good("");
@@ -79,6 +79,7 @@ parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own(void 
     bad("--no-brain", "there is no option '--no-brain'");
     bad("--no-chain,no-sites", "there is no option");
     bad("--no-chain=1", "there is no option");
+    bad("--cpu|ref|--no-chain", "use --cpu soft");
     bad("--append|--no-chain", "--append needs a value");
 }
 

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "base/trace.h"
+#include "cpu/soft/jit/check.h"
+#include "cpu/soft/jit/dump.h"
 #include "cpu/soft/jit/emit.h"
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/ref.h"
@@ -69,6 +71,17 @@ static void forget_returns(struct jit *j) {
     j->returns = j->returns_top = (uintptr_t)j->cache->returns + JIT_RETURNS_SIZE - 16;
 }
 
+static int new_debug(struct ref *c, const struct cpu_debug *d, struct error *err) {
+    int r = 0;
+
+    c->jit.off = d->off;
+    if (d->check || d->dump_last || d->dump_hot)
+        r = dump_new(c, err);
+    if (r == 0 && d->check)
+        r = check_new(c, err);
+    return r;
+}
+
 int jit_new(struct ref *c, struct error *err) {
     struct jit *j = &c->jit;
     int r;
@@ -86,7 +99,6 @@ int jit_new(struct ref *c, struct error *err) {
         return r;
     j->index_mask = (JIT_TLB_SIZE - 1) << 12;
     j->enabled = true;
-    j->off = c->cpu.config.debug.off;
     j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
     j->fills = ~0u;
     if (getrandom(&j->cache->secret, sizeof(j->cache->secret), 0) != sizeof(j->cache->secret))
@@ -103,12 +115,14 @@ int jit_new(struct ref *c, struct error *err) {
     j->cache->used = j->cache->start;
     jit_tlb_flush(c);
     jit_jc_flush(c);
-    return 0;
+    return new_debug(c, &c->cpu.config.debug, err);
 }
 
 void jit_free(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
 
+    check_free(c);
+    dump_free(c);
     if (!k)
         return;
     if (k->rw && k->rw != MAP_FAILED)
@@ -138,6 +152,8 @@ void jit_flush(struct ref *c) {
     reset_heat(&c->jit);
     sites_forget(c);
     jit_jc_flush(c);
+    if (c->jit.check)
+        check_forget(c);
     stat_inc(jit_flushes);
 }
 
@@ -153,6 +169,8 @@ void jit_enter(struct ref *c, const struct ref_block *b) {
     c->jit.page = c->rip - (b->addr & 4095);
     c->jit.link = NULL;
     k->enter(c, b->code);
+    if ((c->mode & REF_MODE_CODE) != 2) /* past the last page */
+        c->rip = (uint32_t)c->rip;
 }
 
 void jit_link(struct ref *c, const struct ref_block *b) {
@@ -276,6 +294,14 @@ static bool read_crossing(struct ref *c) {
     return true;
 }
 
+static void allow_write(struct ref *c, unsigned bank, unsigned i, uint64_t page) {
+    struct jit *j = &c->jit;
+
+    if (j->check)
+        check_grant(c, (const void *)j->host[bank][i], &j->tag_w[bank][i], page);
+    j->tag_w[bank][i] = page;
+}
+
 /* Called from generated code after a miss: true if the access may be tried again. */
 static bool slow_fill(struct ref *c) {
     struct jit *j = &c->jit;
@@ -310,7 +336,7 @@ static bool slow_fill(struct ref *c) {
     j->tag_w[bank][i] = invalid_tag(i);
     if (x.writable && !r->readonly &&
         !(__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
-        j->tag_w[bank][i] = page;
+        allow_write(c, bank, i, page);
     else if (write)
         return false;
     return true;

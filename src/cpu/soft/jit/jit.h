@@ -29,6 +29,8 @@
 struct ref;
 struct ref_block;
 struct jit_cache;
+struct jit_check;
+struct jit_dump;
 
 enum {
     JIT_TLB_SIZE = 4096,
@@ -72,6 +74,8 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint32_t off; /* parts to do without: JIT_NO_* of cpu/debug.h */
     bool enabled;
     struct jit_cache *cache;
+    struct jit_check *check;       /* NULL without --check */
+    struct jit_dump *dump;         /* NULL if nobody asks what was translated */
     uint64_t return_key;           /* xored into addresses on that stack: one for each jc_key */
     uint64_t returns, returns_top; /* stack of return addresses (exits.c): its pointer, its end */
     uint64_t promote;              /* guest address of a block that has run often; 0: none */

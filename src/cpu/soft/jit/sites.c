@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "base/trace.h"
+#include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
 
 enum {
@@ -187,6 +188,8 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096)
         return NULL;
     count_miss(c, site);
+    if (j->check && write)
+        check_grant_again(c, &j->site[site].tag, page, k->site_none);
     j->site[site].tag = page;
     j->site[site].addend = j->host[bank][i] - page;
     if (!j->global[bank][i]) {

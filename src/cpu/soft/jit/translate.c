@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "base/trace.h"
+#include "cpu/soft/jit/check.h"
+#include "cpu/soft/jit/dump.h"
 
 static void handler_completed(struct ref *c, const struct ref_op *o) { c->jit.completed = 1; }
 
@@ -152,11 +154,16 @@ static bool put_block(struct trans *t) {
     unsigned i;
 
     t->flags = FLAGS_SLOT;
+    if (t->c->jit.dump)
+        dump_begin(t);
     if (t->tier == 1)
         put_heat(t);
     for (i = 0; i < t->lines && !done; i++) {
         struct line *l = &t->line[i];
         t->current = i;
+        l->at = (uint32_t)t->e.n;
+        if (t->c->jit.check && check_leaves(l->in.row->id))
+            break;
         if (l->in.row->attr & INSN_BRANCH) {
             done = exit_branch(t, l);
             if (!done)
@@ -224,6 +231,8 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
             if (!wide(t))
                 stat_inc(jit_blocks32);
             stat_add(jit_bytes, t->e.n);
+            if (c->jit.dump)
+                dump_end(t, code);
         } else {
             k->sites = sites;
         }

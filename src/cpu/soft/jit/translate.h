@@ -45,6 +45,7 @@ struct line { /* one decoded instruction */
     struct insn in;
     uint16_t live; /* flags live after it */
     uint32_t off;  /* offset in the page */
+    uint32_t at;   /* of its code in the block's */
 };
 
 struct trans {

@@ -10,6 +10,7 @@
 
 #include "base/trace.h"
 #include "cpu/cpuid.h"
+#include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/ref.h"
 
@@ -376,6 +377,12 @@ static bool translated(struct ref *c, struct ref_block *b) {
     return b->code != NULL;
 }
 
+static void interpret(struct ref *c, struct ref_block *b) {
+    if (c->jit.check)
+        check_interpret(c, b);
+    run_block(c, b);
+}
+
 /* Runs a block by the translator if it is hot; leaves to the interpreter what the translation
  * cannot do. */
 static void run_soft(struct ref *c, struct ref_block *b) {
@@ -385,7 +392,7 @@ static void run_soft(struct ref *c, struct ref_block *b) {
     }
     if (!translated(c, b)) {
         c->jit.link = NULL;
-        run_block(c, b);
+        interpret(c, b);
         return;
     }
     if (c->jit.promote) {
@@ -398,12 +405,13 @@ static void run_soft(struct ref *c, struct ref_block *b) {
     jit_jc_add(c, c->rip, b->code);
     c->block = b;
     c->jit.dropped = 0;
-    jit_enter(c, b);
-    if ((c->mode & REF_MODE_CODE) != 2) /* past the last page */
-        c->rip = (uint32_t)c->rip;
+    if (c->jit.check)
+        check_enter(c, b);
+    else
+        jit_enter(c, b);
     if (c->jit.bail) {
         c->jit.bail = 0;
-        run_block(c, ref_cache_one(c));
+        interpret(c, ref_cache_one(c));
     }
     c->next = NULL;
     c->link = NULL;

@@ -11,6 +11,7 @@
  * as they are.
  */
 #include "cpu/cpuid.h"
+#include "cpu/soft/jit/check.h"
 #include "cpu/soft/ref/sys.h"
 
 #define PTE_P    (1ull << 0)
@@ -169,6 +170,8 @@ static bool set_bits(struct walk *w, unsigned i, uint64_t bits, unsigned size) {
     uint32_t old32 = (uint32_t)old;
     bool done;
 
+    if (w->c->jit.check)
+        check_walk(w->c, w->entry[i]);
     if (size == 8)
         done = __atomic_compare_exchange_n((uint64_t *)w->entry[i], &old, old | bits, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);

@@ -5,6 +5,7 @@
  * Source: SDM vol. 3A 4.10 (TLB), 17.2 (data breakpoints).
  */
 #include "base/trace.h"
+#include "cpu/soft/jit/check.h"
 #include "cpu/soft/ref/ref.h"
 
 enum { FILLED_MAX = sizeof(((struct ref *)0)->filled) / sizeof(uint16_t) };
@@ -136,6 +137,13 @@ static void note_fill(struct ref *c, bool user, unsigned i) {
     c->fill_count++;
 }
 
+static void allow_write(struct ref *c, struct ref_tlb_entry *e, const uint8_t *host,
+                        uint64_t page) {
+    if (c->jit.check)
+        check_grant(c, host, &e->tag_w, page);
+    e->tag_w = page;
+}
+
 /* Enters a translation if it may be a fast hit: RAM, nobody watching. */
 static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *x, bool write) {
     const struct mem_range *r = mem_find(c->cpu.config.bus.mem, x->pa);
@@ -154,7 +162,7 @@ static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *
     e->tag_w = invalid_tag(i);
     if (write && x->writable && !r->readonly &&
         !(__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
-        e->tag_w = page;
+        allow_write(c, e, r->host + offset, page);
 }
 
 static void check_canonical(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
@@ -207,6 +215,8 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
         uint64_t offset = pa - r->base;
         if (r->readonly || offset + size > r->size)
             return;
+        if (c->jit.check)
+            check_store(c, r->host + offset);
         memcpy(r->host + offset, buf, size);
         if (__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE)
             ref_cache_written(c, pa, size);
