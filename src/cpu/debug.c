@@ -2,6 +2,7 @@
 /* The names of the translator's debugging switches. */
 #include "cpu/debug.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,16 +56,24 @@ static bool parse_hot(const char *s, struct cpu_debug *d) {
     return true;
 }
 
-static bool parse_range(const char *s, struct cpu_debug *d) {
+static bool parse_address(const char **s, uint64_t *ret) {
     char *end;
 
     errno = 0;
-    d->dump_first = d->dump_last = strtoull(s, &end, 16);
-    if (end != s && *end == '-') {
-        s = end + 1;
-        d->dump_last = strtoull(s, &end, 16);
-    }
-    return end != s && !*end && !errno && d->dump_first <= d->dump_last && d->dump_last;
+    *ret = isxdigit((unsigned char)**s) ? strtoull(*s, &end, 16) : (end = (char *)*s, 0ull);
+    if (end == *s || errno)
+        return false;
+    *s = end;
+    return true;
+}
+
+static bool parse_range(const char *s, struct cpu_debug *d) {
+    if (!parse_address(&s, &d->dump_first))
+        return false;
+    d->dump_last = d->dump_first;
+    if (*s == '-' && (s++, !parse_address(&s, &d->dump_last)))
+        return false;
+    return !*s && d->dump_first <= d->dump_last && d->dump_last;
 }
 
 int cpu_debug_parse_dump(const char *s, struct cpu_debug *d, struct error *err) {

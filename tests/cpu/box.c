@@ -62,10 +62,17 @@ static void code_written(void *opaque, gpa page) {
     b->cpu->ops->code_written(b->cpu, page);
 }
 
-void box_new(struct box *b, const char *model) { box_new_on(b, model, backend_ops(), true); }
+void box_new(struct box *b, const char *model) {
+    struct cpu_config config = {.model = model, .eager = true, .debug = backend_debug()};
+
+    box_new_config(b, backend_ops(), config);
+}
 
 void box_new_on(struct box *b, const char *model, const struct cpu_ops *ops, bool eager) {
-    struct cpu_config config = {.count = 1, .model = model, .eager = eager};
+    box_new_config(b, ops, (struct cpu_config){.model = model, .eager = eager});
+}
+
+void box_new_config(struct box *b, const struct cpu_ops *ops, struct cpu_config config) {
     struct error err = {0};
 
     memset(b, 0, sizeof(*b));
@@ -73,6 +80,7 @@ void box_new_on(struct box *b, const char *model, const struct cpu_ops *ops, boo
     assert_int_equal(mem_init(&b->mem, &err), 0);
     assert_int_equal(mem_add(&b->mem, 0, BOX_MEM, false, &err), 0);
     b->clock = clock_new_stepped();
+    config.count = 1;
     config.bus = (struct cpu_bus){.opaque = b,
                                   .mem = &b->mem,
                                   .clock = b->clock,

@@ -65,6 +65,7 @@ struct box_frame { /* what box_fault found */
 void box_new(struct box *b, const char *model);
 /* The same on a backend of the caller's choice; eager: translates at first sight. */
 void box_new_on(struct box *b, const char *model, const struct cpu_ops *ops, bool eager);
+void box_new_config(struct box *b, const struct cpu_ops *ops, struct cpu_config config);
 void box_done(struct box *b);
 
 /* States to start from: paging with 0..8 MiB mapped one to one, writable, user pages. CPL 0 on

@@ -32,6 +32,26 @@ WAIT_RX = b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb"
 FIFOS = outb(0x3fa, 7) + outb(0x3fb, 3)
 
 
+def long_mode(*pieces):
+    """Must stand first. The pieces are 64-bit code; the first GiB is mapped one to one."""
+    def store(at, value):
+        return b"\xc7\x05" + struct.pack("<II", at, value)
+
+    start = (store(0x200000, 0x201003) + store(0x201000, 0x83) +
+             b"\xb8" + struct.pack("<I", 0x200000) + b"\x0f\x22\xd8"  # cr3
+             b"\x0f\x20\xe0\x83\xc8\x20\x0f\x22\xe0"  # cr4: PAE
+             b"\xb9\x80\x00\x00\xc0\x0f\x32\x0d\x00\x01\x00\x00\x0f\x30"  # EFER: LME
+             b"\x0f\x20\xc0\x0d\x00\x00\x00\x80\x0f\x22\xc0")  # cr0: PG
+    gdtr = BASE + len(start) + 7 + 7
+    table = struct.pack("<HIQQ", 15, gdtr + 6, 0, 0x00af9a000000ffff)
+    jump = b"\xea" + struct.pack("<IH", gdtr + len(table), 8)
+    return start + b"\x0f\x01\x15" + struct.pack("<I", gdtr) + jump + table + b"".join(pieces)
+
+
+# mov ecx, 1000; again: add eax, 0x11; dec ecx; jnz again
+LOOP64 = long_mode(b"\xb9\xe8\x03\x00\x00\x83\xc0\x11\xff\xc9\x75\xf9", POWER_OFF)
+
+
 def say(text):
     return b"".join(WAIT_THR + outb(0x3f8, c) for c in text.encode())
 

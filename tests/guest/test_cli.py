@@ -100,6 +100,7 @@ class Options(Case):
     def test_help_explains_every_option_with_an_example(self):
         text = self.expect(0, "--help").stdout.decode()
         wanted = ("name cpus memory cpu kernel initrd append disk nic serial no-reboot trace stats debug-exit "
+                  "check check-all dump soft-debug "
                   "version help").split()
         for name in wanted:
             self.assertRegex(text, rf"(?m)^  --{name}( \S+)?$\n      .+\n      example: .*--{name}\b")
@@ -365,6 +366,33 @@ class Endings(Case):
             vm.send_signal(signal.SIGINT)
             vm.communicate(timeout=LIMIT)
             self.assertIn(vm.returncode, (1, -signal.SIGINT))  # before main, the signal's own default
+
+    def test_check_compares_translated_code_with_the_interpreter_and_is_content(self):
+        for option in ("--check", "--check-all"):
+            text = self.expect(0, "--cpu", "soft", option, "--stats", kernel=mini.elf(mini.LOOP64),
+                               err="(?s).*").stderr.decode()
+            checks = int(re.search(r"(\d+)  jit_checks", text).group(1))
+            (self.assertGreater if option == "--check-all" else self.assertLess)(checks, 900)
+            self.assertGreater(checks, 60)
+
+    def test_dump_prints_guest_and_host_code(self):
+        def dump(what):
+            return self.expect(0, "--cpu", "soft", "--dump", what, kernel=mini.elf(mini.LOOP64),
+                               err="(?s).*").stderr.decode()
+
+        add = r"(?m)^  1000[0-9a-f]{2}:  83 c0 11 +add eax, 0x11$"
+        host = r"(?m)^        [0-9a-f]{8,}:  "
+        text = dump("guest,host:100000-100fff")
+        self.assertRegex(text, add)
+        self.assertRegex(text, host)
+        self.assertNotRegex(dump("host:100000-100fff"), add)
+        self.assertNotRegex(dump("guest:100000-100fff"), host)
+        self.assertEqual(dump("guest,host:200000-200fff"), "")
+        self.assertRegex(dump("guest:hot:1"), r"^\n1\. run 9\d\d times, \d+\.\d+% of translated instructions: block at")
+
+    def test_a_machine_runs_without_parts_of_the_translator(self):
+        for part in ("no-chain", "no-coalesce", "no-sites", "no-tier2"):
+            self.expect(0, "--cpu", "soft", f"--{part}", kernel=mini.elf(mini.LOOP64))
 
     def test_stats_name_the_backend_and_the_reason(self):
         self.expect(0, "--stats", kernel=mini.elf(mini.POWER_OFF), err=r"(?s)cpu backend: (soft|ref) \(.+\)\n.*instructions")

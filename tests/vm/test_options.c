@@ -83,6 +83,43 @@ parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own(void 
     bad("--append|--no-chain", "--append needs a value");
 }
 
+static void what_to_dump_is_named_with_a_range_or_a_number(void **state) {
+    good("--cpu|soft|--dump|guest,host");
+    assert_int_equal(o.cpu_debug.dump, DUMP_GUEST | DUMP_HOST);
+    assert_int_equal(o.cpu_debug.dump_hot, 10);
+    options_done(&o);
+    good("--cpu|soft|--dump|host:hot:25");
+    assert_int_equal(o.cpu_debug.dump, DUMP_HOST);
+    assert_int_equal(o.cpu_debug.dump_hot, 25);
+    assert_true(o.cpu_debug.dump_last == 0);
+    options_done(&o);
+    good("--cpu|soft|--dump|guest:ffffffff81000000-ffffffff81000fff");
+    assert_int_equal(o.cpu_debug.dump, DUMP_GUEST);
+    assert_true(o.cpu_debug.dump_first == 0xffffffff81000000);
+    assert_true(o.cpu_debug.dump_last == 0xffffffff81000fff);
+    assert_int_equal(o.cpu_debug.dump_hot, 0);
+    options_done(&o);
+    good("--cpu|soft|--dump|guest:0x401000|--check");
+    assert_true(o.cpu_debug.dump_first == 0x401000 && o.cpu_debug.dump_last == 0x401000);
+    assert_true(o.cpu_debug.check && !o.cpu_debug.check_all);
+    options_done(&o);
+    good("--cpu|soft|--check-all");
+    assert_true(o.cpu_debug.check && o.cpu_debug.check_all);
+    options_done(&o);
+    bad("--cpu|ref|--check", "use --cpu soft");
+    bad("--cpu|ref|--dump|host", "use --cpu soft");
+    const char *const words[] = {
+        "",          "hosts",     "guest,",       "guest;host",
+        "host:",     "host:hot:", "host:hot:0",   "host:hot:-1",
+        "host:hot5", "host:2-1",  "host:0x10-zz", "host:hot:9999999",
+        "host:-5",   ":hot",      "guest:1-2-3",  "host:11111111111111111"};
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        char line[80];
+        snprintf(line, sizeof(line), "--cpu|soft|--dump=%s", words[i]);
+        bad(line, "says not what to print");
+    }
+}
+
 static void sizes_have_units_and_are_whole_huge_pages(void **state) {
     static const struct {
         const char *line;
@@ -229,6 +266,7 @@ int main(void) {
         cmocka_unit_test(both_forms_of_a_value_are_understood_and_the_last_one_counts),
         cmocka_unit_test(
             parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own),
+        cmocka_unit_test(what_to_dump_is_named_with_a_range_or_a_number),
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
         cmocka_unit_test(a_network_has_an_address_and_forwards),

@@ -227,6 +227,7 @@ int guest_open(void) {
     build_ldt();
     build_state();
     config.eager = true;
+    config.debug = backend_debug();
     if (backend_ops()->create(&config, &cpu, &err) < 0) {
         fprintf(stderr, "test_diff: %s\n", err.text);
         return -1;

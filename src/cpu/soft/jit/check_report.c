@@ -11,18 +11,18 @@ static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", 
                                       "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 static void row(FILE *f, const char *name, uint64_t before, uint64_t ref, uint64_t soft) {
-    fprintf(f, "%c %-7s%018llx  %018llx  %018llx\n", ref == soft ? ' ' : '*', name,
+    fprintf(f, "%c %-8s%016llx  %016llx  %016llx\n", ref == soft ? ' ' : '*', name,
             (unsigned long long)before, (unsigned long long)ref, (unsigned long long)soft);
 }
 
 static void print_registers(FILE *f, const struct jit_check *k) {
-    fprintf(f, "  %-7s%-20s%-20s%s\n", "", "before", "interpreter", "translator");
+    fprintf(f, "  %-8s%-18s%-18s%s\n", "", "before", "interpreter", "translator");
     for (unsigned i = 0; i < 16; i++)
         row(f, names[i], k->before.s.gpr[i], k->ref.s.gpr[i], k->soft.s.gpr[i]);
     row(f, "rip", k->before.s.rip, k->ref.s.rip, k->soft.s.rip);
     row(f, "rflags", k->before.s.rflags, k->ref.s.rflags, k->soft.s.rflags);
     /* Flags that nobody reads may differ: not the mistake, unless an earlier block left them. */
-    fprintf(f, "  flags  %18llx  %18llx  %18llx   (may differ where dead)\n",
+    fprintf(f, "  flags   %16llx  %16llx  %16llx  (may differ where dead)\n",
             (unsigned long long)check_rflags(k->before.af),
             (unsigned long long)check_rflags(k->ref.af),
             (unsigned long long)check_rflags(k->soft.af));
