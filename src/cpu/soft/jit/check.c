@@ -325,7 +325,7 @@ static void flags_of(struct ref *c, const struct ref_block *b, uint32_t *ret_rea
     struct insn in;
 
     for (unsigned off = 0; p && off < b->bytes; off += in.len) {
-        if (insn_decode(&in, p + off, b->bytes - off, 8) <= 0)
+        if (insn_decode(&in, p + off, b->bytes - off, ref_code_size(b->mode)) <= 0)
             break;
         /* What is in both may just survive. */
         read |= in.row->flags_read & (uint16_t)~in.row->flags_written & (uint16_t)~written;

@@ -97,7 +97,7 @@ static void print_code(FILE *f, struct ref *c, const struct check_finding *d) {
     if (b)
         dump_print(b, f, DUMP_GUEST | DUMP_HOST);
     else if (p)
-        dump_code(f, "  ", p, n < 64 ? n : 64, d->rip);
+        dump_code(f, "  ", p, n < 64 ? n : 64, d->rip, ref_code_size(c->mode));
 }
 
 void check_report(struct ref *c, const struct check_finding *d) {

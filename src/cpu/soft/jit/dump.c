@@ -127,12 +127,13 @@ const struct dump_block *dump_find(struct ref *c, const void *code) {
 
 /* ---- printing ---- */
 
-void dump_code(FILE *f, const char *indent, const uint8_t *bytes, uint32_t n, uint64_t at) {
+void dump_code(FILE *f, const char *indent, const uint8_t *bytes, uint32_t n, uint64_t at,
+               unsigned size) {
     struct insn in;
     char text[160], hex[3 * INSN_MAX_LEN + 1];
 
     for (uint32_t i = 0; i < n; i += in.len) {
-        if (insn_decode(&in, bytes + i, n - i, 8) <= 0) {
+        if (insn_decode(&in, bytes + i, n - i, size) <= 0) {
             fprintf(f, "%s%llx:  %u more bytes\n", indent, (unsigned long long)(at + i), n - i);
             return;
         }
@@ -144,7 +145,7 @@ void dump_code(FILE *f, const char *indent, const uint8_t *bytes, uint32_t n, ui
 }
 
 static void print_host(const struct dump_block *b, FILE *f, uint32_t from, uint32_t to) {
-    dump_code(f, "        ", b->host + from, to - from, (uint64_t)(uintptr_t)b->code + from);
+    dump_code(f, "        ", b->host + from, to - from, (uint64_t)(uintptr_t)b->code + from, 8);
 }
 
 void dump_print(const struct dump_block *b, FILE *f, unsigned what) {
@@ -160,7 +161,8 @@ void dump_print(const struct dump_block *b, FILE *f, unsigned what) {
         uint32_t to = i + 1 < b->lines ? b->line[i + 1].at : end;
 
         if (what & DUMP_GUEST)
-            dump_code(f, "  ", b->guest + l->off - first, l->len, b->rip + l->off - first);
+            dump_code(f, "  ", b->guest + l->off - first, l->len, b->rip + l->off - first,
+                      ref_code_size(b->mode));
         if (l->at < to && (what & DUMP_HOST)) /* behind the last one: the ways out */
             print_host(b, f, l->at, to);
     }

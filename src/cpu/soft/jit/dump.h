@@ -30,7 +30,9 @@ void dump_end(struct trans *t, const void *code);
 const struct dump_block *dump_find(struct ref *c, const void *code);
 /* What: set of DUMP_GUEST, DUMP_HOST. */
 void dump_print(const struct dump_block *b, FILE *f, unsigned what);
-/* Instructions of n bytes that stand at `at`, a line each, up to the first that is none. */
-void dump_code(FILE *f, const char *indent, const uint8_t *bytes, uint32_t n, uint64_t at);
+/* Instructions of n bytes that stand at `at`, a line each, up to the first that is none; size: of
+ * the code, 2, 4 or 8. */
+void dump_code(FILE *f, const char *indent, const uint8_t *bytes, uint32_t n, uint64_t at,
+               unsigned size);
 
 #endif

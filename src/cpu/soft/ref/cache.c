@@ -244,8 +244,6 @@ static void code_open(struct ref *c, gpa pa, struct code_bytes *b) {
         b->p[i] = (uint8_t)bus->io_read(bus->opaque, false, pa + i, 1);
 }
 
-static const uint8_t code_size[4] = {2, 4, 8, 2};
-
 static void bind_at(struct ref *c, struct insn *in, int got, struct ref_op *o, unsigned off) {
     memset(o, 0, sizeof(*o));
     o->off = (uint16_t)off;
@@ -272,7 +270,7 @@ static unsigned fill_block(struct ref *c, struct ref_block *b, const struct code
     struct insn in;
 
     while (n < max && off < bytes->len && !ended) {
-        int got = insn_decode(&in, bytes->p + off, bytes->len - off, code_size[c->mode & 3]);
+        int got = insn_decode(&in, bytes->p + off, bytes->len - off, ref_code_size(c->mode));
         if (got == -1)
             break;
         bind_at(c, &in, got, &b->op[n], off);

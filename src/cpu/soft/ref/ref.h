@@ -60,8 +60,8 @@ struct ref_block {
     gpa page2; /* physical page of the tail if it crosses a page, else ~0 */
     uint32_t mode;
     uint16_t n, bytes;
-    uint8_t dead, heat; /* heat: times run by the interpreter, 255 = cannot be translated */
-    const void *code;   /* translation, NULL if none */
+    uint8_t dead, heat;   /* heat: times run by the interpreter, 255 = cannot be translated */
+    const void *code;     /* translation, NULL if none */
     uint64_t plain_sites; /* instructions whose accesses do better without a page of their own */
     uint8_t tier;         /* of the translation */
     struct ref_op op[];
@@ -91,8 +91,14 @@ struct ref_jc_entry {
 #define REF_MODE_MMX_UD 0x800u  /* CR0.EM */
 #define REF_MODE_RING12 0x1000u /* CPL 1 or 2 */
 #define REF_MODE_AC     0x2000u /* alignment checks: no access is a fast hit, nothing is translated */
-#define REF_MODE_FLAT   0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed */
-#define REF_MODE_BITS   15
+#define REF_MODE_FLAT   0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed \
+                                 */
+#define REF_MODE_BITS 15
+
+/* For insn_decode: 2, 4 or 8. */
+static inline unsigned ref_code_size(uint32_t mode) {
+    return (mode & REF_MODE_CODE) == 2 ? 8 : (mode & REF_MODE_CODE) == 1 ? 4 : 2;
+}
 
 enum ref_attention { /* c->attention, atomic */
                      REF_ATT_INTR = 1,
@@ -120,7 +126,8 @@ struct ref {
     struct ref_block *next;    /* set by a branch handler when the successor is known, else NULL */
     struct ref_block **link;   /* where the loop may note the successor */
     uint8_t cpl;
-    uint8_t open_segs; /* in 32-bit code, bit set: segments whose accesses need no check, any base */
+    uint8_t
+        open_segs; /* in 32-bit code, bit set: segments whose accesses need no check, any base */
     bool halted;
     bool stop_block; /* leave the loop's fast path after this block */
     uint64_t insns;  /* executed, counted a block at a time */
