@@ -37,6 +37,9 @@ struct cpu_debug {
     unsigned dump;                  /* set of DUMP_* */
     uint64_t dump_first, dump_last; /* guest addresses: print what is translated there; 0: none */
     unsigned dump_hot; /* count runs of blocks and print the hottest at the end; 0: none */
+    bool stats;        /* why translated code came back, and from where */
+    bool count;        /* translations count their runs, for stats */
+    bool perf_map;     /* /tmp/perf-PID.map */
     bool check;        /* the interpreter does again what translated code did, and compares */
     bool check_all;    /* each time; else the first runs of a block, and some of the later ones */
 };

@@ -304,6 +304,16 @@ static int set_soft_debug(struct options *o, const char *v, struct error *err) {
     return r;
 }
 
+static int set_count(struct options *o, const char *v, struct error *err) {
+    o->cpu_debug.count = o->cpu_debug.stats = o->stats = true;
+    return 0;
+}
+
+static int set_perf_map(struct options *o, const char *v, struct error *err) {
+    o->cpu_debug.perf_map = true;
+    return 0;
+}
+
 static int set_dump(struct options *o, const char *v, struct error *err) {
     return cpu_debug_parse_dump(v, &o->cpu_debug, err);
 }
@@ -319,7 +329,7 @@ static int set_check_all(struct options *o, const char *v, struct error *err) {
 }
 
 static int set_stats(struct options *o, const char *v, struct error *err) {
-    o->stats = true;
+    o->stats = o->cpu_debug.stats = true;
     return 0;
 }
 
@@ -399,6 +409,15 @@ static const struct option table[] = {
      "that did most (default 10) at the end, or of a range of guest addresses (hexadecimal) as it "
      "is translated",
      "--dump guest,host:ffffffff81000000-ffffffff81000fff"},
+    {"count", NULL, set_count,
+     "with --cpu soft: --stats with the runs of translated code, the share that was chained, and "
+     "how "
+     "often TLB and sites hit; counting takes time",
+     "--cpu soft --count"},
+    {"perf-map", NULL, set_perf_map,
+     "with --cpu soft: write /tmp/perf-PID.map, so that 'perf report' names translated code by its "
+     "guest address",
+     "--cpu soft --perf-map"},
     {"soft-debug", "PART[,PART]...", set_soft_debug,
      "leave parts of the translator out, to find which one is to blame:" CPU_DEBUG_PARTS(
          PART_HELP) ". Each is an option of its own, too",
@@ -474,13 +493,14 @@ static int check_nics(const struct options *o, struct error *err) {
 }
 
 static int check_translator(const struct options *o, struct error *err) {
-    bool asked = o->cpu_debug.check || o->cpu_debug.dump || o->cpu_debug.off;
+    const struct cpu_debug *d = &o->cpu_debug;
+    bool asked = d->check || d->dump || d->off || d->count || d->perf_map;
 
     if (asked && cpu_select(o->cpu, NULL, 0, err) != &cpu_soft_ops)
-        return error_set(
-            err, -EINVAL,
-            "--check, --dump and --soft-debug look into the translator, which does not "
-            "run this machine: use --cpu soft");
+        return error_set(err, -EINVAL,
+                         "--check, --dump, --count, --perf-map and --soft-debug look into the "
+                         "translator, which does not "
+                         "run this machine: use --cpu soft");
     return 0;
 }
 

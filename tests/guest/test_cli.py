@@ -100,7 +100,7 @@ class Options(Case):
     def test_help_explains_every_option_with_an_example(self):
         text = self.expect(0, "--help").stdout.decode()
         wanted = ("name cpus memory cpu kernel initrd append disk nic serial no-reboot trace stats debug-exit "
-                  "check check-all dump soft-debug "
+                  "check check-all dump count perf-map soft-debug "
                   "version help").split()
         for name in wanted:
             self.assertRegex(text, rf"(?m)^  --{name}( \S+)?$\n      .+\n      example: .*--{name}\b")
@@ -389,6 +389,33 @@ class Endings(Case):
         self.assertNotRegex(dump("guest:100000-100fff"), host)
         self.assertEqual(dump("guest,host:200000-200fff"), "")
         self.assertRegex(dump("guest:hot:1"), r"^\n1\. run 9\d\d times, \d+\.\d+% of translated instructions: block at")
+
+    def test_count_tells_the_share_of_chained_runs(self):
+        def runs(*options):
+            text = self.expect(0, "--cpu", "soft", "--count", *options, kernel=mini.elf(mini.LOOP64),
+                               err="(?s).*").stderr.decode()
+            self.assertRegex(text, r"(\d+)  times the loop entered translated code")
+            found = re.search(r"(\d+)  runs of translated blocks, (-?[\d.]+)% of them chained", text)
+            return int(found.group(1)), float(found.group(2))
+
+        count, chained = runs()
+        self.assertTrue(900 < count < 1100)
+        self.assertGreater(chained, 90)
+        count, chained = runs("--no-chain")
+        self.assertTrue(900 < count < 1100)
+        self.assertLess(chained, 1)
+
+    def test_perf_map_names_translated_code_by_its_guest_address(self):
+        vm = self.start_vm("--cpu", "soft", "--perf-map", kernel=mini.elf(mini.LOOP64))
+        vm.communicate(timeout=LIMIT)
+        path = pathlib.Path(f"/tmp/perf-{vm.pid}.map")
+        self.addCleanup(path.unlink)
+        lines = path.read_text().splitlines()
+        for line in lines:
+            self.assertRegex(line, r"^[0-9a-f]+ [1-9a-f][0-9a-f]* (viv_[a-z_]+|guest_[0-9a-f]+\[(kernel|user),tier[12]\])$")
+        self.assertEqual(lines[0].split()[2], "viv_enter")
+        self.assertTrue(any("guest_1000" in line for line in lines))
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
     def test_a_machine_runs_without_parts_of_the_translator(self):
         for part in ("no-chain", "no-coalesce", "no-sites", "no-tier2"):

@@ -106,6 +106,12 @@ static void what_to_dump_is_named_with_a_range_or_a_number(void **state) {
     good("--cpu|soft|--check-all");
     assert_true(o.cpu_debug.check && o.cpu_debug.check_all);
     options_done(&o);
+    good("--cpu|soft|--count|--perf-map");
+    assert_true(o.stats && o.cpu_debug.stats && o.cpu_debug.count && o.cpu_debug.perf_map);
+    options_done(&o);
+    good("--cpu|ref|--stats"); /* the interpreter has some, too */
+    options_done(&o);
+    bad("--cpu|ref|--count", "use --cpu soft");
     bad("--cpu|ref|--check", "use --cpu soft");
     bad("--cpu|ref|--dump|host", "use --cpu soft");
     const char *const words[] = {

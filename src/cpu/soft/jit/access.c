@@ -122,8 +122,11 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
            retry = e->n;
     struct stub *s;
 
-    if (check_by_site(t, off, size, write, align))
+    if (check_by_site(t, off, size, write, align)) {
+        t->accesses[1]++;
         return;
+    }
+    t->accesses[0]++;
     tag += t->bank * sizeof(t->c->jit.tag_r[0]);
     e_bytes(e, "\x65\xc4\x62\x82\xf5\x34\x25", 7); /* pext r14, r15, gs:[index_mask] */
     e32(e, (uint32_t)OFF(jit.index_mask));

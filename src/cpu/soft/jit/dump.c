@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "cpu/soft/jit/perfmap.h"
 #include "cpu/soft/jit/translate.h"
 
 #define BYTES_MAX ((size_t)256 << 20) /* records kept; what comes later is printed, not kept */
@@ -23,6 +24,7 @@ struct dump_block {
     gpa addr;
     uint32_t mode, lines, guest_size, host_size;
     const uint8_t *code;
+    unsigned accesses[2]; /* checks through the TLB, by sites */
     struct dump_line *line;
     uint8_t *guest, *host;
 };
@@ -32,17 +34,27 @@ struct jit_dump {
     struct dump_block *hash[HASH_SIZE];
     size_t bytes;
     const struct cpu_debug *debug;
+    bool keep; /* records; else only the map for perf is written */
+    FILE *perf_map;
 };
 
 static unsigned hash_of(const void *code) { return (unsigned)((uintptr_t)code >> 4) % HASH_SIZE; }
 
 int dump_new(struct ref *c, struct error *err) {
+    const struct cpu_debug *debug = &c->cpu.config.debug;
     struct jit_dump *d = calloc(1, sizeof(*d));
 
     if (!d)
         return error_set(err, -ENOMEM, "the translator's records: out of memory");
-    d->debug = &c->cpu.config.debug;
     c->jit.dump = d;
+    d->debug = debug;
+    d->keep = debug->check || debug->count || debug->dump;
+    if (!debug->perf_map)
+        return 0;
+    d->perf_map = perfmap_open(err);
+    if (!d->perf_map)
+        return -EINVAL;
+    perfmap_put_common(d->perf_map, c->jit.cache);
     return 0;
 }
 
@@ -61,8 +73,8 @@ void dump_begin(struct trans *t) {
     struct jit_dump *d = t->c->jit.dump;
 
     free_block(d->open);
-    d->open = d->bytes < BYTES_MAX ? calloc(1, sizeof(*d->open)) : NULL;
-    if (!d->open || !d->debug->dump_hot)
+    d->open = d->keep && d->bytes < BYTES_MAX ? calloc(1, sizeof(*d->open)) : NULL;
+    if (!d->open || !(d->debug->dump_hot || d->debug->count))
         return;
     e_bytes(&t->e, "\x49\xbf", 2); /* mov r15, imm64 */
     e64(&t->e, (uint64_t)(uintptr_t)&d->open->runs);
@@ -70,7 +82,6 @@ void dump_begin(struct trans *t) {
 }
 
 static bool copy_lines(struct dump_block *b, const struct trans *t) {
-    const uint8_t *page = mem_ptr(t->c->cpu.config.bus.mem, b->addr & ~(gpa)4095, 4096, false);
     const struct line *last;
 
     b->lines = 1;
@@ -82,9 +93,9 @@ static bool copy_lines(struct dump_block *b, const struct trans *t) {
     b->line = calloc(b->lines, sizeof(*b->line));
     b->guest = malloc(b->guest_size);
     b->host = malloc(b->host_size);
-    if (!page || !b->line || !b->guest || !b->host)
+    if (!b->line || !b->guest || !b->host)
         return false;
-    memcpy(b->guest, page + t->line[0].off, b->guest_size);
+    memcpy(b->guest, t->bytes, b->guest_size);
     memcpy(b->host, t->e.p, b->host_size);
     for (unsigned i = 0; i < b->lines; i++)
         b->line[i] = (struct dump_line){(uint16_t)t->line[i].off, t->line[i].in.len, t->line[i].at};
@@ -99,8 +110,11 @@ void dump_end(struct trans *t, const void *code) {
     struct jit_dump *d = t->c->jit.dump;
     struct dump_block *b = d->open, **slot = &d->hash[hash_of(code)];
 
+    if (d->perf_map)
+        perfmap_put(d->perf_map, code, t->e.n, t->c->rip, t->bank, t->tier);
     if (!b)
         return;
+    memcpy(b->accesses, t->accesses, sizeof(b->accesses));
     b->rip = t->c->rip;
     b->addr = t->b->addr;
     b->mode = t->b->mode;
@@ -115,6 +129,19 @@ void dump_end(struct trans *t, const void *code) {
     d->bytes += sizeof(*b) + b->guest_size + b->host_size + b->lines * sizeof(*b->line);
     if (wanted(d->debug, b))
         dump_print(b, stderr, d->debug->dump);
+}
+
+bool dump_count(struct ref *c, struct dump_counts *ret) {
+    struct jit_dump *d = c->jit.dump;
+
+    *ret = (struct dump_counts){0};
+    for (const struct dump_block *b = d->newest; b; b = b->next) {
+        ret->runs += b->runs;
+        ret->instructions += b->runs * b->lines;
+        for (unsigned i = 0; i < 2; i++)
+            ret->accesses[i] += b->runs * b->accesses[i];
+    }
+    return d->debug->count || d->debug->dump_hot;
 }
 
 const struct dump_block *dump_find(struct ref *c, const void *code) {
@@ -210,6 +237,8 @@ void dump_free(struct ref *c) {
         free_block(b);
     }
     free_block(d->open);
+    if (d->perf_map)
+        fclose(d->perf_map);
     free(d);
     c->jit.dump = NULL;
 }

@@ -9,6 +9,7 @@
 #ifndef CPU_SOFT_JIT_DUMP_H
 #define CPU_SOFT_JIT_DUMP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -25,6 +26,11 @@ void dump_free(struct ref *c); /* prints the hottest blocks first, if --dump ask
 void dump_begin(struct trans *t);
 /* It is done, and the code runs at `code`. */
 void dump_end(struct trans *t, const void *code);
+
+struct dump_counts { /* of all runs of all translations; estimates, for a run may leave early */
+    uint64_t runs, instructions, accesses[2]; /* through the TLB, by sites */
+};
+bool dump_count(struct ref *c, struct dump_counts *ret); /* false if runs are not counted */
 
 /* The newest record of code that begins at `code`, NULL if there is none. */
 const struct dump_block *dump_find(struct ref *c, const void *code);

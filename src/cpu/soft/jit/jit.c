@@ -17,13 +17,24 @@
 #include "cpu/soft/jit/dump.h"
 #include "cpu/soft/jit/emit.h"
 #include "cpu/soft/jit/jit_internal.h"
+#include "cpu/soft/jit/profile.h"
 #include "cpu/soft/ref/ref.h"
 
 #define CACHE_SIZE ((size_t)32 << 20)
 
-/* ---- the code cache: one memfd, mapped once for writing and once for running ---- */
+/* ---- the code cache: mapped once for writing and once for running ---- */
 
-static int map_cache(struct jit_cache *k, struct error *err) {
+/* perf looks names up for code that no file holds, and takes a memfd for a file. */
+static void map_anonymous(struct jit_cache *k) {
+    k->rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    k->rx = k->rw == MAP_FAILED ? MAP_FAILED : mremap(k->rw, 0, CACHE_SIZE, MREMAP_MAYMOVE);
+    if (k->rx != MAP_FAILED && mprotect(k->rx, CACHE_SIZE, PROT_READ | PROT_EXEC) < 0) {
+        munmap(k->rx, CACHE_SIZE);
+        k->rx = MAP_FAILED;
+    }
+}
+
+static int map_memfd(struct jit_cache *k, struct error *err) {
     int fd = memfd_create("vivarium-code", MFD_CLOEXEC);
 
     if (fd < 0 || ftruncate(fd, (off_t)CACHE_SIZE) < 0) {
@@ -36,6 +47,18 @@ static int map_cache(struct jit_cache *k, struct error *err) {
     k->rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     k->rx = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     close(fd);
+    return 0;
+}
+
+static int map_cache(struct jit_cache *k, bool for_perf, struct error *err) {
+    int r = 0;
+
+    if (for_perf)
+        map_anonymous(k);
+    else
+        r = map_memfd(k, err);
+    if (r < 0)
+        return r;
     if (k->rw == MAP_FAILED || k->rx == MAP_FAILED)
         return error_set(
             err, -ENOMEM,
@@ -75,8 +98,10 @@ static int new_debug(struct ref *c, const struct cpu_debug *d, struct error *err
     int r = 0;
 
     c->jit.off = d->off;
-    if (d->check || d->dump_last || d->dump_hot)
+    if (d->check || d->dump || d->count || d->perf_map)
         r = dump_new(c, err);
+    if (r == 0 && d->stats)
+        r = profile_new(c, err);
     if (r == 0 && d->check)
         r = check_new(c, err);
     return r;
@@ -94,7 +119,7 @@ int jit_new(struct ref *c, struct error *err) {
     j->cache = calloc(1, sizeof(*j->cache));
     if (!j->cache)
         return error_set(err, -ENOMEM, "the translator: out of memory");
-    r = map_cache(j->cache, err);
+    r = map_cache(j->cache, c->cpu.config.debug.perf_map, err);
     if (r < 0)
         return r;
     j->index_mask = (JIT_TLB_SIZE - 1) << 12;
@@ -123,6 +148,7 @@ void jit_free(struct ref *c) {
 
     check_free(c);
     dump_free(c);
+    profile_free(c);
     if (!k)
         return;
     if (k->rw && k->rw != MAP_FAILED)
@@ -168,7 +194,11 @@ void jit_enter(struct ref *c, const struct ref_block *b) {
 
     c->jit.page = c->rip - (b->addr & 4095);
     c->jit.link = NULL;
+    if (c->jit.profile)
+        profile_enter(c);
     k->enter(c, b->code);
+    if (c->jit.profile)
+        profile_leave(c);
     if ((c->mode & REF_MODE_CODE) != 2) /* past the last page */
         c->rip = (uint32_t)c->rip;
 }
@@ -314,6 +344,8 @@ static bool slow_fill(struct ref *c) {
     uint32_t error;
 
     stat_inc(jit_slow);
+    if (!(j->slow_info & (JIT_SLOW_SITE | JIT_SLOW_DIRECT)))
+        j->misses[0]++;
     j->slow_a = lin;
     if ((lin & 4095) + size > 4096)
         return read_crossing(c);

@@ -31,6 +31,7 @@ struct ref_block;
 struct jit_cache;
 struct jit_check;
 struct jit_dump;
+struct jit_profile;
 
 enum {
     JIT_TLB_SIZE = 4096,
@@ -75,6 +76,8 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     bool enabled;
     struct jit_cache *cache;
     struct jit_check *check;       /* NULL without --check */
+    struct jit_profile *profile;   /* NULL without --stats */
+    uint64_t misses[2];            /* of the TLB, but for sites; of sites */
     struct jit_dump *dump;         /* NULL if nobody asks what was translated */
     uint64_t return_key;           /* xored into addresses on that stack: one for each jc_key */
     uint64_t returns, returns_top; /* stack of return addresses (exits.c): its pointer, its end */

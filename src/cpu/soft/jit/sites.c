@@ -185,6 +185,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     j->slow_return = (uintptr_t)(k->rx + info->back);
     j->slow_info = info->slow;
     j->slow_off = info->off;
+    j->misses[1]++;
     if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096)
         return NULL;
     count_miss(c, site);

@@ -63,6 +63,7 @@ struct trans {
     unsigned stubs;
     enum flags_place flags;
     unsigned bank;
+    unsigned accesses[2]; /* checks made so far: through the TLB, by sites */
     bool vec_checked;
     bool faults; /* the block ends in front of an instruction that raises an exception for sure */
     struct jit_cache *k;

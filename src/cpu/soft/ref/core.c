@@ -12,6 +12,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
+#include "cpu/soft/jit/profile.h"
 #include "cpu/soft/ref/ref.h"
 
 enum jump { JUMP_FAULT = 1, JUMP_FAIL };
@@ -392,6 +393,8 @@ static void run_soft(struct ref *c, struct ref_block *b) {
     }
     if (!translated(c, b)) {
         c->jit.link = NULL;
+        if (c->jit.profile)
+            profile_interpret(c, b);
         interpret(c, b);
         return;
     }
@@ -630,6 +633,8 @@ static void ref_stats(struct cpu *cpu, FILE *f) {
 
     fprintf(f, "%20llu  guest instructions executed (REP counted once)\n",
             (unsigned long long)c->insns);
+    if (c->jit.profile)
+        profile_print(c, f);
 }
 
 static int soft_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err) {
