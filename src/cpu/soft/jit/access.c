@@ -7,13 +7,18 @@
 
 /* A = the address of `m`; if nothing is added to it later, accesses may use `m` itself. */
 static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
+    const struct group *g = groups_of(t);
     struct emit *e = &t->e;
 
+    t->place = m;
+    t->direct = direct && m.base != H_NONE && m.index == H_NONE && !is_evicted(m.base);
+    if (groups_follows(t))
+        return;
+    if (g && g->head == t->current) /* of the group's first byte */
+        m.disp += g->min - g->own;
     e8(e, 0x40 | w | 4 | e_rex_xb(m));
     e8(e, 0x8d);
     e_place(e, H_A, m);
-    t->place = m;
-    t->direct = direct && m.base != H_NONE && m.index == H_NONE && !is_evicted(m.base);
 }
 
 void access_base(struct trans *t, unsigned base, int32_t disp) {
@@ -116,17 +121,60 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
     return true;
 }
 
+/* The first of a group checks for all of them; they differ in what they add to the register. */
+static bool check_by_group(struct trans *t, uint32_t off, unsigned size, bool align) {
+    struct group *g = groups_of(t);
+    struct emit *e = &t->e;
+    struct jit_site_info info = {.block = t->b,
+                                 .line = (uint8_t)t->current,
+                                 .off = (uint16_t)off,
+                                 .back = (uint32_t)(t->k->used + e->n)};
+    unsigned span;
+
+    if (!g)
+        return false;
+    span = (unsigned)(g->max - g->min);
+    if (g->head == t->current) {
+        info.slow =
+            (uint16_t)(span | JIT_SLOW_GROUP | JIT_SLOW_DIRECT | (g->write ? JIT_SLOW_WRITE : 0) |
+                       (g->write && !g->head_write ? JIT_SLOW_LATER : 0));
+        g->site = sites_add(t->c, &info);
+        if (g->site < 0) { /* none left: this one for itself, from its own address */
+            t->group_of[t->current] = -1;
+            put_lea(t, t->place, 8, true); /* groups are of 64-bit addresses */
+            return false;
+        }
+        e_gs(e, 1, 0x2b, H_A, sites_tag(g->site));
+        e_bytes(e, "\x49\x81\xff", 3); /* cmp r15, 4096 - span */
+        e32(e, 4096 - span);
+        stub_add(t, STUB_SITE_DIRECT, e_jcc(e, 7), off)->info = (uint32_t)g->site;
+        t->accesses[1]++;
+    }
+    if (g->site < 0)
+        return false;
+    if (align) {
+        e_op(e, 1, 0x8d, H_A, t->place);
+        check_alignment(t, off, size);
+    }
+    e_load(e, H_B, sites_addend(g->site));
+    t->place.index = H_B;
+    t->place.scale = 0;
+    return true;
+}
+
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align) {
     struct emit *e = &t->e;
-    size_t tag = write ? offsetof(struct ref, jit.tag_w) : offsetof(struct ref, jit.tag_r),
-           retry = e->n;
+    size_t tag = write ? offsetof(struct ref, jit.tag_w) : offsetof(struct ref, jit.tag_r), retry;
     struct stub *s;
 
+    if (check_by_group(t, off, size, align))
+        return;
     if (check_by_site(t, off, size, write, align)) {
         t->accesses[1]++;
         return;
     }
     t->accesses[0]++;
+    retry = e->n;
     tag += t->bank * sizeof(t->c->jit.tag_r[0]);
     e_bytes(e, "\x65\xc4\x62\x82\xf5\x34\x25", 7); /* pext r14, r15, gs:[index_mask] */
     e32(e, (uint32_t)OFF(jit.index_mask));

@@ -122,10 +122,15 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
     unsigned stubs = t->stubs;
     enum flags_place flags = t->flags;
     bool checked = t->vec_checked;
+    bool align = (l->in.row->attr & INSN_ALIGN) || is_locked(&l->in);
+    bool quiet = groups_follows(t) && !align && (!u->vec || checked); /* EFLAGS stay */
 
     if (u->high_byte || !u->mem_size || !u->mem_access || u->mem_size > 64 || u->named == 0xc000)
         return false;
-    flags_keep(t, l);
+    if (quiet)
+        flags_need(t, l);
+    else
+        flags_keep(t, l);
     if (u->vec)
         vec_entry(t, l->off);
     if (!access_address(t, l)) {
@@ -135,16 +140,15 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
         t->vec_checked = checked;
         return false;
     }
-    access_check(t, l->off, u->mem_size, u->mem_access & 2,
-                 (l->in.row->attr & INSN_ALIGN) || is_locked(&l->in));
+    access_check(t, l->off, u->mem_size, u->mem_access & 2, align);
     if (u->named) {
         renamed = u->named & 0x4000 ? 14 : 15;
         access_collapse(t);
         e_load(e, 14, OFF_R(renamed));
     }
-    if ((l->in.row->flags_read & ALL_FLAGS) ||
-        ((l->in.row->flags_written & ALL_FLAGS) &&
-         (l->live & ~l->in.row->flags_written & ALL_FLAGS))) {
+    if (!quiet && ((l->in.row->flags_read & ALL_FLAGS) ||
+                   ((l->in.row->flags_written & ALL_FLAGS) &&
+                    (l->live & ~l->in.row->flags_written & ALL_FLAGS)))) {
         /* Both scratch registers hold something, so RAX waits in its slot. */
         e_store(e, H_RAX, OFF_R(0));
         e8(e, 0x65);

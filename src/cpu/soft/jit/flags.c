@@ -115,3 +115,8 @@ void flags_find_live(struct trans *t) {
         live = flags_in(&t->line[i]);
     }
 }
+
+void flags_keep_for_access(struct trans *t, const struct line *l) {
+    if (!groups_follows(t))
+        flags_keep(t, l);
+}

@@ -184,7 +184,9 @@ void jit_flush(struct ref *c) {
 }
 
 bool jit_full(const struct ref *c) {
-    return c->jit.cache->used + JIT_BLOCK_MAX > c->jit.cache->size;
+    const struct jit_cache *k = c->jit.cache;
+
+    return k->used + JIT_BLOCK_MAX > k->size || k->sites == JIT_SITES;
 }
 
 /* ---- running ---- */
@@ -203,17 +205,26 @@ void jit_enter(struct ref *c, const struct ref_block *b) {
         c->rip = (uint32_t)c->rip;
 }
 
-void jit_link(struct ref *c, const struct ref_block *b) {
-    struct jit_link *l = c->jit.link;
+static void lead_to(struct jit_cache *k, const struct jit_link *l, const uint8_t *code) {
+    __atomic_store_n((int32_t *)(void *)(k->rw + l->at), (int32_t)(code - (k->rx + l->at + 4)),
+                     __ATOMIC_RELEASE);
+}
+
+void jit_link(struct ref *c, struct ref_block *b) {
+    const struct jit_link *l = c->jit.link;
     struct jit_cache *k = c->jit.cache;
-    int32_t d;
+    uint32_t offset;
 
     if (!l || (c->jit.off & JIT_NO_CHAIN))
         return;
     if (l->page != (uint32_t)(b->addr >> 12)) /* the address was mapped elsewhere since the exit */
         return;
-    d = (int32_t)((const uint8_t *)b->code - (k->rx + l->at + 4));
-    __atomic_store_n((int32_t *)(k->rw + l->at), d, __ATOMIC_RELEASE);
+    if (k->rx + l->at + 4 + *(const int32_t *)(const void *)(k->rx + l->at) == b->code)
+        return; /* it is in the list already */
+    lead_to(k, l, b->code);
+    offset = (uint32_t)((const uint8_t *)l - k->rx);
+    ((struct jit_link *)(void *)(k->rw + offset))->next = b->links;
+    b->links = offset;
     stat_inc(jit_links);
 }
 
@@ -233,6 +244,11 @@ void jit_promote(struct ref *c, struct ref_block *b) {
     jump = 0x9090900000000000ull | (uint64_t)0xe9 |
            (uint64_t)(uint32_t)(code - (k->rx + old + 5)) << 8;
     __atomic_store_n((uint64_t *)(void *)(k->rw + old), jump, __ATOMIC_RELEASE);
+    for (uint32_t offset = b->links; offset;) {
+        const struct jit_link *l = (const void *)(k->rx + offset);
+        lead_to(k, l, code);
+        offset = l->next;
+    }
     b->code = code;
     b->tier = 2;
     stat_inc(jit_promotions);
@@ -298,7 +314,7 @@ static bool read_crossing(struct ref *c) {
     unsigned size = j->slow_info & 0xff, head = 4096 - (j->slow_lin & 4095), check;
     uint64_t lin = j->slow_lin;
 
-    if (j->slow_info & (JIT_SLOW_WRITE | JIT_SLOW_ALIGN))
+    if (j->slow_info & (JIT_SLOW_WRITE | JIT_SLOW_ALIGN | JIT_SLOW_GROUP))
         return false;
     if ((c->mode & REF_MODE_FLAT) && lin + size > 1ull << 32) /* wraps */
         return false;
@@ -351,7 +367,8 @@ static bool slow_fill(struct ref *c) {
         return read_crossing(c);
     if (!canonical(lin))
         return false;
-    if (ref_mmu_translate(c, lin, write ? REF_WRITE : REF_READ, bank, &x, &error) < 0)
+    if (ref_mmu_translate(c, lin, write && !(j->slow_info & JIT_SLOW_LATER) ? REF_WRITE : REF_READ,
+                          bank, &x, &error) < 0)
         return false;
     r = mem_find(c->cpu.config.bus.mem, x.pa);
     if (!r)

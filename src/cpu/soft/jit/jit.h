@@ -37,7 +37,7 @@ enum {
     JIT_TLB_SIZE = 4096,
     JIT_JC_SIZE = 16384,
     JIT_FILLED = 1024,
-    JIT_SITES = 32768,
+    JIT_SITES = 65536,
     JIT_SITES_FILLED = 2048,
     JIT_HEAT_SIZE = 8192
 };
@@ -107,7 +107,7 @@ bool jit_full(const struct ref *c);
 /* Runs from c->rip, whose block has `code`; returns with all state in struct ref. */
 void jit_enter(struct ref *c, const struct ref_block *b);
 /* The exit that was taken last leads to b, which has code: jump there directly from now on. */
-void jit_link(struct ref *c, const struct ref_block *b);
+void jit_link(struct ref *c, struct ref_block *b);
 
 void jit_tlb_flush(struct ref *c);
 void jit_tlb_flush_local(struct ref *c); /* what is not global */

@@ -19,6 +19,8 @@ enum { /* jit.slow_info */
        JIT_SLOW_ALIGN = 0x200,  /* must not cross a page */
        JIT_SLOW_SITE = 0x400,   /* the check of a site, whose operand is [A + B] */
        JIT_SLOW_DIRECT = 0x800, /* ... or the guest's own operand + B */
+       JIT_SLOW_GROUP = 0x1000, /* several accesses: what is not in one page is the interpreter's */
+       JIT_SLOW_LATER = 0x2000, /* the write is not the first of them */
 };
 
 enum { /* bytes of a check without alignment, of the three kinds */
@@ -37,6 +39,7 @@ enum { JIT_KEY_VALUES = 1 << 12 };
 struct jit_link {  /* lies in the code cache, next to its exit */
     uint32_t at;   /* offset of the jump's displacement */
     uint32_t page; /* number of the physical page it lies in */
+    uint32_t next; /* offset of the next link to the same block, 0: none */
 };
 
 enum { SITE_WINDOW = 1024, SITE_STALES = 64 };

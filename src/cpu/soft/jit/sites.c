@@ -12,14 +12,16 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 #include "base/trace.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
 
 enum {
-    SITE_QUICK = 1500 /* time stamps from miss to miss: more than that costs nothing much */
+    SITE_QUICK = 700, /* ns from miss to miss: more than that costs nothing much */
+    SITE_BAIL = 16    /* misses that one access by the interpreter counts for */
 };
 
 static void empty(struct jit *j, unsigned i) {
@@ -155,6 +157,19 @@ GENERAL_REGS static void drop_worst(struct ref *c, uint64_t elapsed) {
         jit_kick(c);
 }
 
+/* CPU time of this thread in ns: on a busy host the wall's clock goes on while the guest does not.
+ * A system call of its own, because C libraries may use vector registers. */
+GENERAL_REGS static uint64_t cpu_time(void) {
+    struct timespec t = {0};
+    long r = SYS_clock_gettime;
+
+    __asm__ volatile("syscall"
+                     : "+a"(r)
+                     : "D"((long)CLOCK_THREAD_CPUTIME_ID), "S"(&t)
+                     : "rcx", "r11", "memory");
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 GENERAL_REGS static void count_miss(struct ref *c, unsigned site) {
     struct jit_cache *k = c->jit.cache;
     uint64_t now;
@@ -163,7 +178,7 @@ GENERAL_REGS static void count_miss(struct ref *c, unsigned site) {
     k->site_window[k->site_window_used++] = (uint16_t)site;
     if (k->site_window_used < SITE_WINDOW)
         return;
-    now = __builtin_ia32_rdtsc();
+    now = cpu_time();
     if (now - k->site_window_began < (uint64_t)SITE_WINDOW * SITE_QUICK)
         drop_worst(c, now - k->site_window_began);
     for (unsigned i = 0; i < SITE_WINDOW; i++)
@@ -186,8 +201,12 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     j->slow_info = info->slow;
     j->slow_off = info->off;
     j->misses[1]++;
-    if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096)
+    if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096) {
+        if (info->slow & JIT_SLOW_GROUP) /* the interpreter is dear */
+            for (unsigned n = 0; n < SITE_BAIL; n++)
+                count_miss(c, site);
         return NULL;
+    }
     count_miss(c, site);
     if (j->check && write)
         check_grant_again(c, &j->site[site].tag, page, k->site_none);

@@ -9,7 +9,7 @@ bool stack_push(struct trans *t, const struct line *l) {
     insn_operand(&l->in, 0, &s);
     if (l->in.opsize != t->code || (s.kind != OPK_GPR && s.kind != OPK_IMM))
         return false;
-    flags_keep(t, l);
+    flags_keep_for_access(t, l);
     access_base(t, H_RSP, -(int32_t)t->code);
     access_check(t, l->off, t->code, true, false);
     if (s.kind == OPK_IMM) {
@@ -33,7 +33,7 @@ bool stack_pop(struct trans *t, const struct line *l) {
     insn_operand(&l->in, 0, &d);
     if (l->in.opsize != t->code || d.kind != OPK_GPR || d.reg == H_RSP)
         return false;
-    flags_keep(t, l);
+    flags_keep_for_access(t, l);
     access_base(t, H_RSP, 0);
     access_check(t, l->off, t->code, false, false);
     if (is_evicted(d.reg)) {
@@ -49,7 +49,7 @@ bool stack_pop(struct trans *t, const struct line *l) {
 bool stack_leave(struct trans *t, const struct line *l) {
     if (l->in.opsize != t->code)
         return false;
-    flags_keep(t, l);
+    flags_keep_for_access(t, l);
     access_base(t, H_RBP, 0);
     access_check(t, l->off, t->code, false, false);
     put_add(t, H_RSP, H_RBP, (int32_t)t->code);

@@ -100,6 +100,7 @@ void stub_put_all(struct trans *t) {
             if (s->linkable) { /* struct jit_link */
                 e32(e, (uint32_t)(t->k->used + s->from));
                 e32(e, (uint32_t)(t->b->addr >> 12));
+                e32(e, 0);
             }
             break;
         }

@@ -149,10 +149,14 @@ static void put_heat(struct trans *t) {
     stub_add(t, STUB_PROMOTE, e_jcc(&t->e, 8), t->line[0].off);
 }
 
-static bool put_block(struct trans *t) {
+static bool emit_block(struct trans *t) {
     bool done = false, any = false;
     unsigned i;
 
+    t->e.n = 0;
+    t->stubs = 0;
+    memset(t->accesses, 0, sizeof(t->accesses));
+    t->vec_checked = false;
     t->flags = FLAGS_SLOT;
     if (t->c->jit.dump)
         dump_begin(t);
@@ -168,8 +172,10 @@ static bool put_block(struct trans *t) {
             done = exit_branch(t, l);
             if (!done)
                 break;
+            t->native |= 1ull << i;
             any = true;
         } else if (put_native(t, l)) {
+            t->native |= 1ull << i;
             any = true;
         } else if (may_call(l)) {
             put_helper(t, l, &t->b->op[i]);
@@ -201,6 +207,20 @@ static unsigned code_size(uint32_t mode) {
     if ((mode & (REF_MODE_CODE | REF_MODE_STACK)) == (2 | 2 << 2))
         return 8;
     return mode & REF_MODE_FLAT ? 4 : 0;
+}
+
+static bool put_block(struct trans *t) {
+    unsigned sites = t->k->sites;
+
+    memset(t->group_of, -1, sizeof(t->group_of));
+    if (!emit_block(t))
+        return false;
+    if (t->tier == 1)
+        return true;
+    /* Groups end at instructions that call a handler; the first run has told which these are. */
+    t->k->sites = sites;
+    groups_find(t);
+    return emit_block(t);
 }
 
 const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {

@@ -48,6 +48,15 @@ struct line { /* one decoded instruction */
     uint32_t at;   /* of its code in the block's */
 };
 
+enum { GROUPS = 24 };
+
+struct group { /* groups.c; offsets are from the register's value at some point in the block */
+    uint8_t head, members;
+    bool write, head_write;
+    int32_t min, max, own; /* own: of the head */
+    int site;              /* -1 until the head is translated */
+};
+
 struct trans {
     struct ref *c;
     struct ref_block *b;
@@ -64,6 +73,10 @@ struct trans {
     enum flags_place flags;
     unsigned bank;
     unsigned accesses[2]; /* checks made so far: through the TLB, by sites */
+    struct group group[GROUPS];
+    unsigned groups;
+    int8_t group_of[REF_BLOCK_OPS];
+    uint64_t native; /* instructions without a handler's call, once that is known */
     bool vec_checked;
     bool faults; /* the block ends in front of an instruction that raises an exception for sure */
     struct jit_cache *k;
@@ -94,6 +107,8 @@ void flags_save(struct trans *t);    /* EFLAGS -> c->af unless it has them; uses
 void flags_restore(struct trans *t); /* the reverse; uses B */
 /* EFLAGS are about to be lost: keeps what is live into this instruction. Uses B. */
 void flags_keep(struct trans *t, const struct line *l);
+/* The same, unless the access leaves them alone. */
+void flags_keep_for_access(struct trans *t, const struct line *l);
 /* What the instruction reads, or leaves alone while it writes others, comes into EFLAGS. Uses B. */
 void flags_need(struct trans *t, const struct line *l);
 void flags_wrote(struct trans *t, const struct line *l);
@@ -106,6 +121,12 @@ void access_base(struct trans *t, unsigned base, int32_t disp); /* A = base + di
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align);
 void access_op(struct trans *t, unsigned op, unsigned reg); /* op reg, operand; wide as the code */
 void access_collapse(struct trans *t);                      /* B becomes free */
+
+/* ---- groups.c: of the instruction being translated ---- */
+void groups_find(struct trans *t);        /* t->native is known */
+struct group *groups_of(struct trans *t); /* NULL: none */
+/* Its access needs no check, and so leaves EFLAGS alone unless it must be aligned. */
+bool groups_follows(struct trans *t);
 
 /* ---- copy.c ---- */
 bool copy_insn(struct trans *t, const struct line *l);

@@ -367,12 +367,15 @@ static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to) {
 enum { JIT_HEAT = 8, JIT_NEVER = 255 };
 
 static bool translated(struct ref *c, struct ref_block *b) {
+    /* Tests that want translations at once want both kinds. */
+    unsigned tier = c->cpu.config.eager ? 1 + (b->addr >> 4 & 1) : 1;
+
     if (b->code)
         return true;
     if (b->heat == JIT_NEVER || (++b->heat < JIT_HEAT && !c->cpu.config.eager) || jit_full(c))
         return false;
-    b->code = jit_translate(c, b, 1);
-    b->tier = 1;
+    b->code = jit_translate(c, b, tier);
+    b->tier = (uint8_t)tier;
     if (!b->code)
         b->heat = JIT_NEVER;
     return b->code != NULL;

@@ -63,6 +63,7 @@ struct ref_block {
     uint8_t dead, heat;   /* heat: times run by the interpreter, 255 = cannot be translated */
     const void *code;     /* translation, NULL if none */
     uint64_t plain_sites; /* instructions whose accesses do better without a page of their own */
+    uint32_t links;       /* exits that lead to the translation: jit.c */
     uint8_t tier;         /* of the translation */
     struct ref_op op[];
 };
