@@ -160,14 +160,16 @@ void dump_code(FILE *f, const char *indent, const uint8_t *bytes, uint32_t n, ui
     char text[160], hex[3 * INSN_MAX_LEN + 1];
 
     for (uint32_t i = 0; i < n; i += in.len) {
+        unsigned long long address = at + i;
+
         if (insn_decode(&in, bytes + i, n - i, size) <= 0) {
-            fprintf(f, "%s%llx:  %u more bytes\n", indent, (unsigned long long)(at + i), n - i);
+            fprintf(f, "%s%llx:  %u more bytes\n", indent, address, n - i);
             return;
         }
         for (unsigned k = 0; k < in.len; k++)
             snprintf(hex + 3 * k, 4, "%02x ", bytes[i + k]);
         insn_format(&in, at + i, text, sizeof(text));
-        fprintf(f, "%s%llx:  %-33s%s\n", indent, (unsigned long long)(at + i), hex, text);
+        fprintf(f, "%s%llx:  %-33s%s\n", indent, address, hex, text);
     }
 }
 
