@@ -81,7 +81,7 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     struct jit_dump *dump;         /* NULL if nobody asks what was translated */
     uint64_t return_key;           /* xored into addresses on that stack: one for each jc_key */
     uint64_t returns, returns_top; /* stack of return addresses (exits.c): its pointer, its end */
-    uint64_t promote;              /* guest address of a block that has run often; 0: none */
+    uint64_t promote;              /* guest address + 1 of a block that has run often; 0: none */
     struct jit_site site[JIT_SITES];
     int32_t heat[JIT_HEAT_SIZE];     /* of blocks, by where their code lies */
     uint8_t global[2][JIT_TLB_SIZE]; /* the entry survives CR3 writes */

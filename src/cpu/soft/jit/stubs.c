@@ -57,6 +57,7 @@ void stub_put_all(struct trans *t) {
             e_load(e, H_A, OFF(jit.page));
             e_lea(e, H_A, H_A, (int32_t)s->off);
             e_store(e, H_A, OFF(rip));
+            e_lea(e, H_A, H_A, 1);
             e_store(e, H_A, OFF(jit.promote));
             stub_jump_common(t, t->k->leave);
             break;

@@ -209,7 +209,7 @@ static gpa fetch_translate(struct ref *c, uint64_t lin) {
         ref_raise_error(c, NULL, X86_GP, 0);
     if (ref_mmu_translate(c, lin, REF_FETCH, c->mode & REF_MODE_USER, &x, &error) < 0)
         ref_page_fault(c, NULL, lin, error);
-    if (!x.global && !(c->mode & REF_MODE_USER))
+    if (!(c->mode & REF_MODE_USER) && (!x.global || !ref_upper_half(c, lin)))
         c->kernel_local = true;
     c->itlb[i].lin = lin >> 12;
     c->itlb[i].key = key;

@@ -402,7 +402,7 @@ static void run_soft(struct ref *c, struct ref_block *b) {
         return;
     }
     if (c->jit.promote) {
-        if (c->jit.promote == c->rip)
+        if (c->jit.promote == c->rip + 1)
             jit_promote(c, b);
         c->jit.promote = 0;
     }

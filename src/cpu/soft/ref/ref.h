@@ -152,7 +152,8 @@ struct ref {
     gpa written[16];
     unsigned written_count;
     uint32_t user_generation; /* the same for user mode, which every CR3 write ends */
-    bool kernel_local;   /* kernel code ran from pages that are not global since the last flush */
+    bool kernel_local;   /* since the last flush kernel code ran from a page that is not global, or
+                            is in the lower half */
     uint32_t generation; /* of the jump cache and instruction TLB, above REF_MODE_BITS */
     uint64_t cs_base;    /* the jump cache's keys are valid for this CS base */
     bool bounded_cs;     /* CS limit or base forbid cached successors */
@@ -196,6 +197,11 @@ struct ref_xlat {
 };
 int ref_mmu_translate(struct ref *c, uint64_t lin, enum ref_access access, bool user,
                       struct ref_xlat *ret, uint32_t *ret_error);
+
+/* Where kernels live: bit 63 of addresses in long mode, else bit 31. */
+static inline bool ref_upper_half(const struct ref *c, uint64_t lin) {
+    return c->s.efer & X86_EFER_LMA ? lin >> 63 : lin >> 31 & 1;
+}
 
 /* Key of the jump cache and instruction TLB for the mode in force. */
 static inline uint32_t ref_jc_key(const struct ref *c, uint32_t bits) {

@@ -80,7 +80,7 @@ void ref_tlb_flush_page(struct ref *c, uint64_t lin) {
     invalidate(&c->bank[0][i], i);
     invalidate(&c->bank[1][i], i);
     jit_tlb_flush_page(c, lin);
-    if (lin >> 63)
+    if (ref_upper_half(c, lin))
         ref_jc_flush(c);
     else
         ref_jc_flush_user(c);
