@@ -45,7 +45,8 @@ struct cpu_config {
     const char *model; /* CPUID model: "host", "x86-64-v2", ...; NULL = default */
     struct cpu_bus bus;
     struct cpu_debug debug;
-    bool eager; /* for tests: a translator translates at first sight */
+    bool eager;        /* for tests: a translator translates at first sight */
+    size_t cache_size; /* for tests: bytes of each cache of code, 0: as usual */
     /* For tests of user code: no paravirtual leaves. */
     bool no_hypervisor;
 };

@@ -93,12 +93,137 @@ static void a_wild_jump_finds_no_code_of_an_earlier_generation(void **state) {
     assert_int_equal(box_get(b, FAULTS, 8), 3 * 0x9000);
 }
 
+/* ---- caches of code ---- */
+
+enum { FUNCTIONS = 300, SPACING = 192, SMALL_CACHE = 512 << 10 };
+
+GUEST(call_all, ".code64",
+      "1: mov $0x200000, %ebx\n mov $300, %r12d\n 2: call *%rbx\n add $192, %rbx\n dec %r12\n jnz "
+      "2b\n"
+      "dec %r13\n jnz 1b\n hlt");
+
+/* Each function: as many x87 instructions as a block holds, then one that counts, and RET. */
+static void put_functions(struct twin *t, bool x87) {
+    static const uint8_t tail[] = {0x4d, 0x01, 0xe0, 0xc3}; /* add %r12, %r8; ret */
+
+    for (unsigned i = 0; i < FUNCTIONS; i++) {
+        uint8_t code[SPACING];
+        for (unsigned k = 0; k < 60; k++)
+            memcpy(code + 2 * k, x87 ? "\xd9\xd0" : "\x01\xc0", 2); /* fnop; add %eax, %eax */
+        memcpy(code + 120, tail, sizeof(tail));
+        code[1] = x87 ? code[1] : (uint8_t)(0xc0 | i % 4); /* no two alike */
+        twin_put(t, 0x200000 + i * SPACING, code, 124);
+    }
+    twin_put(t, BOX_CODE, call_all, (size_t)(call_all_end - call_all));
+    t->s.rip = BOX_CODE;
+}
+
+static void code_that_exceeds_a_cache_runs_right_all_the_same(void **state) {
+    static struct twin t;
+    uint64_t flushes = stat_counts[STAT_ref_cache_flushes], blocks = stat_counts[STAT_jit_blocks];
+
+    twin_new_with(&t, &(struct cpu_config){.cache_size = SMALL_CACHE});
+    for (unsigned x87 = 0; x87 < 2; x87++) {
+        put_functions(&t, x87);
+        for (unsigned rounds = 2; rounds < 60; rounds += 19) {
+            t.s.gpr[13] = rounds;
+            t.s.gpr[8] = 0;
+            twin_once(&t);
+            assert_int_equal(t.box[1].s.gpr[8], rounds * FUNCTIONS * (FUNCTIONS + 1) / 2);
+        }
+    }
+    assert_true(stat_counts[STAT_ref_cache_flushes] > flushes + 5);
+    assert_true(stat_counts[STAT_jit_blocks] > blocks + FUNCTIONS);
+    twin_done(&t);
+}
+
+/* Blocks that fill the interpreter's cache become hot all at once: their translations need memory
+ * of the same cache. */
+static void translations_stay_in_the_cache_of_their_operations(void **state) {
+    static struct twin t;
+
+    for (size_t size = 1 << 20; size < 4 << 20; size += 256 << 10) {
+        twin_new_with(&t, &(struct cpu_config){.cache_size = size});
+        put_functions(&t, true);
+        t.s.gpr[13] = 12;
+        twin_once(&t);
+        assert_int_equal(t.box[1].s.gpr[8], 12 * FUNCTIONS * (FUNCTIONS + 1) / 2);
+        twin_done(&t);
+    }
+}
+
+/* ---- W^X ---- */
+
+static unsigned maps_read;
+
+static void no_mapping_is_writable_and_executable(void) {
+    FILE *f = fopen("/proc/self/maps", "r");
+    char line[512], rights[8];
+
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        if (sscanf(line, "%*s %7s", rights) == 1 && rights[1] == 'w' && rights[2] == 'x')
+            fail_msg("writable and executable: %s", line);
+    fclose(f);
+    maps_read++;
+}
+
+static void look_at_maps(struct box *b) { no_mapping_is_writable_and_executable(); }
+
+struct watcher {
+    atomic_bool stop;
+    unsigned bad, times;
+};
+
+/* Beside translations and thunks in the making. */
+static void *watch_maps(void *opaque) {
+    struct watcher *w = opaque;
+    char line[512], rights[8];
+
+    while (!atomic_load(&w->stop)) {
+        FILE *f = fopen("/proc/self/maps", "r");
+        while (f && fgets(line, sizeof(line), f))
+            if (sscanf(line, "%*s %7s", rights) == 1 && rights[1] == 'w' && rights[2] == 'x')
+                w->bad++;
+        if (f)
+            fclose(f);
+        w->times++;
+    }
+    return NULL;
+}
+
+GUEST(writes_a_port, ".code64", "out %al, $0x80\n addps %xmm1, %xmm2\n out %al, $0x80");
+
+static void no_page_is_ever_writable_and_executable(void **state) {
+    static struct twin t;
+    struct watcher w = {0};
+    pthread_t thread;
+
+    twin_new_with(&t, &(struct cpu_config){.cache_size = SMALL_CACHE});
+    assert_int_equal(pthread_create(&thread, NULL, watch_maps, &w), 0);
+    TWIN_HEAT(&t, writes_a_port);
+    t.box[0].on_io = t.box[1].on_io = look_at_maps;
+    twin_once(&t);
+    put_functions(&t, true);
+    t.s.gpr[13] = 300;
+    twin_once(&t);
+    atomic_store(&w.stop, true);
+    pthread_join(thread, NULL);
+    assert_int_equal(maps_read, 4);
+    assert_int_equal(w.bad, 0);
+    assert_true(w.times > 0);
+    twin_done(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_wild_jump_finds_no_code_of_an_earlier_generation, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_jump_with_wild_upper_bits_faults_whatever_they_are, setup,
                                         teardown),
+        cmocka_unit_test(code_that_exceeds_a_cache_runs_right_all_the_same),
+        cmocka_unit_test(translations_stay_in_the_cache_of_their_operations),
+        cmocka_unit_test(no_page_is_ever_writable_and_executable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,9 +39,13 @@ static void prepare(struct box *b) {
 }
 
 void twin_new(struct twin *t, bool eager) {
+    twin_new_with(t, &(struct cpu_config){.eager = eager});
+}
+
+void twin_new_with(struct twin *t, const struct cpu_config *wanted) {
     memset(t, 0, sizeof(*t));
-    box_new_on(&t->box[0], NULL, &cpu_ref_ops, false);
-    box_new_on(&t->box[1], NULL, &cpu_soft_ops, eager);
+    box_new_config(&t->box[0], &cpu_ref_ops, *wanted);
+    box_new_config(&t->box[1], &cpu_soft_ops, *wanted);
     for (unsigned i = 0; i < 2; i++)
         prepare(&t->box[i]);
     t->s = t->box[0].s;

@@ -31,7 +31,8 @@ struct twin {
 
 unsigned twin_rounds(void); /* VIV_HOT_ROUNDS, or 5000 */
 
-void twin_new(struct twin *t, bool eager);
+void twin_new(struct twin *t, bool eager); /* eager: translates at first sight */
+void twin_new_with(struct twin *t, const struct cpu_config *wanted);
 void twin_done(struct twin *t);
 void twin_put(struct twin *t, gpa at, const void *bytes, size_t n);
 void twin_set(struct twin *t, gpa at, unsigned size, uint64_t value);

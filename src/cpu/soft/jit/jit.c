@@ -26,10 +26,10 @@
 
 /* perf looks names up for code that no file holds, and takes a memfd for a file. */
 static void map_anonymous(struct jit_cache *k) {
-    k->rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    k->rx = k->rw == MAP_FAILED ? MAP_FAILED : mremap(k->rw, 0, CACHE_SIZE, MREMAP_MAYMOVE);
-    if (k->rx != MAP_FAILED && mprotect(k->rx, CACHE_SIZE, PROT_READ | PROT_EXEC) < 0) {
-        munmap(k->rx, CACHE_SIZE);
+    k->rw = mmap(NULL, k->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    k->rx = k->rw == MAP_FAILED ? MAP_FAILED : mremap(k->rw, 0, k->size, MREMAP_MAYMOVE);
+    if (k->rx != MAP_FAILED && mprotect(k->rx, k->size, PROT_READ | PROT_EXEC) < 0) {
+        munmap(k->rx, k->size);
         k->rx = MAP_FAILED;
     }
 }
@@ -37,15 +37,15 @@ static void map_anonymous(struct jit_cache *k) {
 static int map_memfd(struct jit_cache *k, struct error *err) {
     int fd = memfd_create("vivarium-code", MFD_CLOEXEC);
 
-    if (fd < 0 || ftruncate(fd, (off_t)CACHE_SIZE) < 0) {
+    if (fd < 0 || ftruncate(fd, (off_t)k->size) < 0) {
         int code = -errno;
         if (fd >= 0)
             close(fd);
         return error_set(err, code, "the translator's code cache cannot be made: %s",
                          strerror(-code));
     }
-    k->rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    k->rx = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    k->rw = mmap(NULL, k->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    k->rx = mmap(NULL, k->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     close(fd);
     return 0;
 }
@@ -63,7 +63,6 @@ static int map_cache(struct jit_cache *k, bool for_perf, struct error *err) {
         return error_set(
             err, -ENOMEM,
             "the translator's code cache cannot be mapped executable: allow it, or use --cpu ref");
-    k->size = CACHE_SIZE;
     return 0;
 }
 
@@ -119,6 +118,7 @@ int jit_new(struct ref *c, struct error *err) {
     j->cache = calloc(1, sizeof(*j->cache));
     if (!j->cache)
         return error_set(err, -ENOMEM, "the translator: out of memory");
+    j->cache->size = c->cpu.config.cache_size ? c->cpu.config.cache_size : CACHE_SIZE;
     r = map_cache(j->cache, c->cpu.config.debug.perf_map, err);
     if (r < 0)
         return r;
@@ -152,9 +152,9 @@ void jit_free(struct ref *c) {
     if (!k)
         return;
     if (k->rw && k->rw != MAP_FAILED)
-        munmap(k->rw, CACHE_SIZE);
+        munmap(k->rw, k->size);
     if (k->rx && k->rx != MAP_FAILED)
-        munmap(k->rx, CACHE_SIZE);
+        munmap(k->rx, k->size);
     sites_free(c);
     free(k->returns);
     free(k);

@@ -21,6 +21,9 @@ enum { HASH_SIZE = 1 << 17, PAGE_HASH_SIZE = 1 << 13 };
 #define ARENA_SIZE ((size_t)48 << 20)
 /* Largest block: operations plus one copy of struct insn each. */
 #define BLOCK_ROOM (sizeof(struct ref_block) + (REF_BLOCK_OPS + 2) * sizeof(struct ref_op))
+/* What is allocated between two looks at ref_cache_full: some blocks and pages, the operations that
+ * one block's translations call. */
+#define SPARE (8 * BLOCK_ROOM + REF_BLOCK_OPS * (sizeof(struct insn) + 4 * sizeof(struct ref_op)))
 
 struct ref_page {
     struct ref_page *hash_next;
@@ -33,7 +36,7 @@ struct ref_cache {
     struct ref_block *hash[HASH_SIZE];
     struct ref_page *pages[PAGE_HASH_SIZE];
     uint8_t *arena;
-    size_t used;
+    size_t used, size;
     uint8_t scratch[BLOCK_ROOM] __attribute__((aligned(16)));
 };
 
@@ -44,6 +47,8 @@ static void *allocate(struct ref *c, size_t n) {
     return p;
 }
 
+bool ref_cache_full(const struct ref *c) { return c->cache->used + SPARE > c->cache->size; }
+
 void *ref_arena_alloc(struct ref *c, size_t n) { return allocate(c, n); }
 
 int ref_cache_new(struct ref *c, struct error *err) {
@@ -51,12 +56,14 @@ int ref_cache_new(struct ref *c, struct error *err) {
 
     if (!k)
         return error_set(err, -ENOMEM, "the interpreter's block cache: out of memory");
-    k->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+    k->size = c->cpu.config.cache_size ? c->cpu.config.cache_size : ARENA_SIZE;
+    k->arena = mmap(NULL, k->size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (k->arena == MAP_FAILED) {
+        error_set(err, -ENOMEM, "the interpreter's block cache: cannot reserve %zu MiB",
+                  k->size >> 20);
         free(k);
-        return error_set(err, -ENOMEM, "the interpreter's block cache: cannot reserve %zu MiB",
-                         ARENA_SIZE >> 20);
+        return -ENOMEM;
     }
     c->cache = k;
     return 0;
@@ -65,7 +72,7 @@ int ref_cache_new(struct ref *c, struct error *err) {
 void ref_cache_free(struct ref *c) {
     if (!c->cache)
         return;
-    munmap(c->cache->arena, ARENA_SIZE);
+    munmap(c->cache->arena, c->cache->size);
     free(c->cache);
     c->cache = NULL;
 }
@@ -310,8 +317,7 @@ static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max
     struct code_bytes bytes;
     size_t size;
 
-    if (c->cache->used + 8 * BLOCK_ROOM + REF_BLOCK_OPS * sizeof(struct insn) > ARENA_SIZE ||
-        ref_host_full(c))
+    if (ref_cache_full(c) || ref_host_full(c))
         ref_cache_flush(c);
     code_open(c, pa, &bytes);
     scratch = (struct ref_block *)c->cache->scratch;

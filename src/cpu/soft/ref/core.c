@@ -390,7 +390,7 @@ static void interpret(struct ref *c, struct ref_block *b) {
 /* Runs a block by the translator if it is hot; leaves to the interpreter what the translation
  * cannot do. */
 static void run_soft(struct ref *c, struct ref_block *b) {
-    if (jit_full(c)) {
+    if (jit_full(c) || ref_cache_full(c)) {
         ref_cache_flush(c);
         return;
     }

@@ -245,6 +245,7 @@ uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64
 int ref_cache_new(struct ref *c, struct error *err);
 void ref_cache_free(struct ref *c);
 void ref_cache_flush(struct ref *c); /* every block; only while none runs */
+bool ref_cache_full(const struct ref *c);
 /* The block at c->rip in c->mode, decoding it if need be. May fault. */
 struct ref_block *ref_cache_lookup(struct ref *c);
 /* One instruction at c->rip (single step, interrupt shadow, end of the code segment). May fault. */
