@@ -60,6 +60,7 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint8_t vec_live;  /* guest vector registers and MXCSR are in the host's */
     uint8_t dropped;   /* blocks were dropped: leave after this instruction */
     uint8_t completed; /* an interpreter handler ran to its end */
+    uint8_t sti;       /* STI was executed: the loop runs one more block before interrupts */
     uint8_t bail;      /* the interpreter must execute the instruction at c->rip */
     uint64_t host_rsp;
     uint64_t slow_lin, slow_return, target;

@@ -58,6 +58,8 @@ static bool put_interrupt_flag(struct trans *t, const struct line *l, bool on) {
     e32(e, on ? X86_FLAG_IF : ~X86_FLAG_IF);
     e_gs(e, 0, 0x83, on ? 1 : 4, OFF(att_mask));
     e8(e, on ? 0xff : 0xff & ~REF_ATT_INTR);
+    if (on) /* ends its block: an interrupt may come before the next one has begun */
+        e_gs_set8(e, OFF(jit.sti), 1);
     return true;
 }
 

@@ -430,20 +430,31 @@ static void take_poll(struct ref *c) {
     sites_renew(c);
 }
 
+/* Translated code left not before STI: what follows may be its shadow, as in STI; HLT. The poll
+ * stays, so that what runs next comes back soon. */
+static bool in_sti_shadow(struct ref *c) {
+    c->jit.sti = 0;
+    return !(c->halted | c->stop_block | c->s.shadow) && !(c->mode & REF_MODE_STEP);
+}
+
 static enum cpu_exit loop(struct ref *c) {
     enum cpu_exit exit;
 
     c->jit.vec_live = 0; /* a fault may have left C code that translated code had called */
     c->jit.bail = 0;
+    c->jit.sti = 0;
     c->jit.link = NULL; /* the fault came between an exit and its successor */
     for (;;) {
         struct ref_block *b;
 
+        if (REF_UNLIKELY(c->jit.sti) && in_sti_shadow(c))
+            goto run;
         if (REF_UNLIKELY(c->jit.poll))
             take_poll(c);
         while (REF_UNLIKELY(wants_attention(c)))
             if (!attend(c, &exit))
                 return exit;
+    run:
         b = c->next;
         if (!b) {
             uint64_t from = c->r[REF_PC];
