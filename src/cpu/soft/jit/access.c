@@ -5,13 +5,19 @@
 
 #include <assert.h>
 
-/* A = the address of `m`; if nothing is added to it later, accesses may use `m` itself. */
+/* A = the address of `m`; if nothing is added to it later, accesses may use `m` itself. In 32-bit
+ * code only sites may, with the sum as it is: one that wraps is in no page that a site remembers.
+ */
 static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
     const struct group *g = groups_of(t);
     struct emit *e = &t->e;
 
     t->place = m;
     t->direct = direct && m.base != H_NONE && m.index == H_NONE && !is_evicted(m.base);
+    if (t->direct && !wide(t)) {
+        t->direct = m.disp == (int16_t)m.disp;
+        w = t->direct ? 8 : 0;
+    }
     if (groups_follows(t))
         return;
     if (g && g->head == t->current) /* of the group's first byte */
@@ -21,10 +27,14 @@ static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
     e_place(e, H_A, m);
 }
 
+static bool may_have_site(const struct trans *t) {
+    return t->tier >= 2 && !(t->b->plain_sites >> t->current & 1);
+}
+
 void access_base(struct trans *t, unsigned base, int32_t disp) {
     struct place m = {.base = (uint8_t)base, .index = H_NONE, .disp = disp};
 
-    put_lea(t, m, wide(t) ? 8 : 0, wide(t));
+    put_lea(t, m, wide(t) ? 8 : 0, wide(t) || may_have_site(t));
 }
 
 /* FS and GS of 32-bit code may be anything, however flat the others are. */
@@ -69,7 +79,8 @@ bool access_address(struct trans *t, const struct line *l) {
             e_load(e, H_B, OFF_R(m.index));
             m.index = H_B;
         }
-        put_lea(t, m, in->adsize == 8 ? 8 : 0, in->adsize == 8 && in->seg < SEG_FS);
+        put_lea(t, m, in->adsize == 8 ? 8 : 0,
+                in->seg < SEG_FS && (wide(t) ? in->adsize == 8 : may_have_site(t)));
     }
     if (in->seg >= SEG_FS)
         put_segment_base(t, l);
@@ -95,7 +106,7 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
                                  .slow = (uint16_t)slow_info(size, write, align)};
     int site;
 
-    if (t->tier < 2 || (t->b->plain_sites >> t->current & 1))
+    if (!may_have_site(t))
         return false;
     info.slow |= t->direct ? JIT_SLOW_DIRECT : JIT_SLOW_SITE;
     info.back = (uint32_t)(t->k->used + e->n);
@@ -174,6 +185,8 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
         return;
     }
     t->accesses[0]++;
+    if (!wide(t) && t->direct)
+        e_mov_w(e, 0, H_A, H_A); /* it was the whole sum, for a site */
     retry = e->n;
     tag += t->bank * sizeof(t->c->jit.tag_r[0]);
     e_bytes(e, "\x65\xc4\x62\x82\xf5\x34\x25", 7); /* pext r14, r15, gs:[index_mask] */

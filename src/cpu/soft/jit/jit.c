@@ -363,6 +363,8 @@ static bool slow_fill(struct ref *c) {
     if (!(j->slow_info & (JIT_SLOW_SITE | JIT_SLOW_DIRECT)))
         j->misses[0]++;
     j->slow_a = lin;
+    if ((c->mode & REF_MODE_FLAT) && lin >> 32) /* a site's sum that wraps */
+        return false;
     if ((lin & 4095) + size > 4096)
         return read_crossing(c);
     if (!canonical(lin))

@@ -194,6 +194,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     struct jit_site_info *info = &k->site_info[site];
     unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3, h;
     bool write = info->slow & JIT_SLOW_WRITE;
+    bool wraps = (c->mode & REF_MODE_FLAT) && lin >> 32; /* not an address of 32-bit code */
     uint64_t page = lin & ~4095ull, tag = write ? j->tag_w[bank][i] : j->tag_r[bank][i];
 
     j->slow_lin = lin;
@@ -201,8 +202,9 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     j->slow_info = info->slow;
     j->slow_off = info->off;
     j->misses[1]++;
-    if (tag != page || (lin & 4095) + (info->slow & 0xff) > 4096) {
-        if (info->slow & JIT_SLOW_GROUP) /* the interpreter is dear */
+
+    if (tag != page || wraps || (lin & 4095) + (info->slow & 0xff) > 4096) {
+        if ((info->slow & JIT_SLOW_GROUP) || wraps) /* the interpreter is dear */
             for (unsigned n = 0; n < SITE_BAIL; n++)
                 count_miss(c, site);
         return NULL;

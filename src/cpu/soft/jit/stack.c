@@ -2,11 +2,38 @@
 /* PUSH, POP and LEAVE. */
 #include "cpu/soft/jit/translate.h"
 
+/* Arguments of 32-bit functions as a rule. The value waits in jit.target while the slot is looked
+ * up. */
+static bool push_memory(struct trans *t, const struct line *l) {
+    struct emit *e = &t->e;
+    enum flags_place flags = t->flags;
+    size_t before = e->n;
+
+    flags_keep(t, l);
+    if (!access_address(t, l)) {
+        e->n = before;
+        t->flags = flags;
+        return false;
+    }
+    access_check(t, l->off, t->code, false, false);
+    access_op(t, 0x8b, H_A);
+    e_store(e, H_A, OFF(jit.target));
+    access_base(t, H_RSP, -(int32_t)t->code);
+    access_check(t, l->off, t->code, true, false);
+    access_collapse(t);
+    e_load(e, H_B, OFF(jit.target));
+    access_op(t, 0x89, H_B);
+    put_add(t, H_RSP, H_RSP, -(int32_t)t->code);
+    return true;
+}
+
 bool stack_push(struct trans *t, const struct line *l) {
     struct emit *e = &t->e;
     struct operand s;
 
     insn_operand(&l->in, 0, &s);
+    if (l->in.opsize == t->code && s.kind == OPK_MEM)
+        return push_memory(t, l);
     if (l->in.opsize != t->code || (s.kind != OPK_GPR && s.kind != OPK_IMM))
         return false;
     flags_keep_for_access(t, l);
