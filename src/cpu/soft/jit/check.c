@@ -51,8 +51,19 @@ static int msr_read(void *opaque, uint32_t msr, uint64_t *ret_value) {
 }
 static int msr_write(void *opaque, uint32_t msr, uint64_t value) { REAL(msr_write, msr, value); }
 
-bool check_leaves(unsigned insn_id) {
-    switch (insn_id) {
+/* Done twice, with the old state put back between, a change of address space would have to flush
+ * everything and hide what its own flush forgets. */
+static bool writes_control_register(const struct insn *in) {
+    struct operand op;
+
+    insn_operand(in, 0, &op);
+    return op.kind == OPK_CREG && (op.access & 2);
+}
+
+bool check_leaves(const struct insn *in) {
+    switch (in->row->id) {
+    case INSN_MOV:
+        return writes_control_register(in);
     case INSN_RDTSC:
     case INSN_RDTSCP:
     case INSN_RDRAND:
@@ -254,8 +265,8 @@ static void take(struct ref *c, struct check_image *i, enum check_outcome outcom
 }
 
 static void put(struct ref *c, const struct check_image *i) {
-    bool translation = c->s.cr0 != i->s.cr0 || c->s.cr3 != i->s.cr3 || c->s.cr4 != i->s.cr4 ||
-                       c->s.efer != i->s.efer;
+    bool translation = (c->s.cr0 ^ i->s.cr0) & ~X86_CR0_TS || c->s.cr3 != i->s.cr3 ||
+                       c->s.cr4 != i->s.cr4 || c->s.efer != i->s.efer;
 
     c->s = i->s;
     c->s.shadow = i->shadow;

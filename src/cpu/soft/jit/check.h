@@ -28,6 +28,7 @@
 
 #include "base/error.h"
 
+struct insn;
 struct ref;
 struct ref_block;
 
@@ -39,8 +40,8 @@ void check_enter(struct ref *c, const struct ref_block *b); /* in place of jit_e
 /* In front of whatever the interpreter is about to execute because there is no translation. */
 void check_interpret(struct ref *c, const struct ref_block *b);
 
-/* True for instructions that are done once: their results differ each time. */
-bool check_leaves(unsigned insn_id);
+/* True for instructions that are done once: their results differ each time, or what they flush. */
+bool check_leaves(const struct insn *in);
 
 /* A TLB entry is about to allow writes to a page; `tag` will hold its address. */
 void check_grant(struct ref *c, const void *host, uint64_t *tag, uint64_t page);

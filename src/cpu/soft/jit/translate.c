@@ -168,7 +168,7 @@ static bool emit_block(struct trans *t) {
         struct line *l = &t->line[i];
         t->current = i;
         l->at = (uint32_t)t->e.n;
-        if (t->c->jit.check && check_leaves(l->in.row->id))
+        if (t->c->jit.check && check_leaves(&l->in))
             break;
         if (l->in.row->attr & INSN_BRANCH) {
             done = exit_branch(t, l);

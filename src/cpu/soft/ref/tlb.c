@@ -49,21 +49,23 @@ void ref_tlb_init(struct ref *c) {
         invalidate(&c->bank[2][i], i);
 }
 
-void ref_tlb_flush(struct ref *c) {
+static void invalidate_all(struct ref *c) {
     for (unsigned b = 0; b < 2; b++)
         for (unsigned i = 0; i < REF_TLB_SIZE; i++)
             invalidate(&c->bank[b][i], i);
     c->fill_count = 0;
+}
+
+void ref_tlb_flush(struct ref *c) {
+    invalidate_all(c);
     jit_tlb_flush(c);
     ref_jc_flush(c);
     stat_inc(ref_tlb_flushes);
 }
 
 void ref_tlb_flush_local(struct ref *c) {
-    if (c->fill_count > FILLED_MAX) {
-        ref_tlb_flush(c);
-        return;
-    }
+    if (c->fill_count > FILLED_MAX)
+        invalidate_all(c);
     for (unsigned n = 0; n < c->fill_count; n++) {
         unsigned i = c->filled[n] % REF_TLB_SIZE;
         invalidate(&c->bank[c->filled[n] / REF_TLB_SIZE][i], i);
