@@ -17,6 +17,8 @@
  * to another result.
  *
  * Not compared: accessed and dirty bits that page walks set, for the TLBs may walk at other times.
+ * Not seen: a write through an entry that a flush has forgotten, for the first write of a trial
+ * looks its page up anew. Reads through such an entry are.
  *
  * Contract: vCPU thread. c->jit.check is NULL without --check; callers look at that first.
  */
