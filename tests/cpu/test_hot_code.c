@@ -138,6 +138,32 @@ static void stores_through_another_address_of_the_page_count(void **state) {
     rewrite_function(t, ALIAS + 0x800, DATA + 0x800, returns, returns_end, 1);
 }
 
+/* A page written through two addresses, which both are known then, before code of it runs. */
+GUEST(
+    write_then_run, ".code64",
+    "movb $0xc3, 6(%rbx)\n movb $0xc3, 6(%r14)\n movb $5, 1(%rbx)\n movb $5, 1(%r14)\n call *%rbx\n"
+    "mov %rax, %r8\n movb $6, 1(%rbx)\n call *%rbx\n add %rax, %r8\n movb $7, 1(%r14)\n call "
+    "*%rbx\n"
+    "add %rax, %r8");
+
+static void writes_that_were_free_are_seen_once_a_page_holds_code(void **state) {
+    struct twin *t = *state;
+
+    twin_pte(t, ALIAS, DATA | 7);
+    t->heat[X86_RBX] = t->s.gpr[X86_RBX] = DATA + 0x800;
+    t->heat[14] = t->s.gpr[14] = ALIAS + 0x800;
+    twin_put(t, DATA + 0x800, returns, (size_t)(returns_end - returns));
+    TWIN_HEAT(t, write_then_run);
+    /* Another page, that has never held code. */
+    for (unsigned i = 1; i < 20; i++) {
+        twin_pte(t, ALIAS, (DATA + 0x1000 * i) | 7);
+        t->s.gpr[X86_RBX] = DATA + 0x1000 * i + 0x800;
+        twin_put(t, DATA + 0x1000 * i + 0x800, returns, (size_t)(returns_end - returns));
+        twin_once(t);
+        assert_int_equal(t->box[1].s.gpr[8], 18);
+    }
+}
+
 /* 0f at the end of a 64-byte chunk and 04 behind it is no instruction; then a store makes it one.
  */
 GUEST(becomes_valid, ".code64", "call *%rbx\n movl $0x00c3001f, (%r14)\n call *%rbx\n hlt");
@@ -261,6 +287,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stores_reach_other_blocks_and_other_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(stores_through_another_address_of_the_page_count, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(writes_that_were_free_are_seen_once_a_page_holds_code,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_link_between_blocks_holds_for_physical_pages, setup_eager,
                                         teardown),
         cmocka_unit_test_setup_teardown(another_thread_may_write_code_at_any_time, setup_eager,
