@@ -285,6 +285,7 @@ static void invlpg_of_a_page_with_kernel_code_leads_to_the_new_page(void **state
     for (unsigned global = 0; global < 2; global++) {
         twin.s.cr4 = X86_CR4_PGE;
         twin_set(&twin, HIGH_TABLE + 1023 * 4, 4, HIGH_PAGE | 7 | global << 8);
+        twin_set(&twin, 0x2000 + (BOX_CODE >> 12) * 4, 4, BOX_CODE | 7 | global << 8);
         twin.s.gpr[X86_RDX] = (HIGH_PAGE + 0x1000) | 7 | global << 8;
         twin.s.gpr[X86_RDI] = 0xfffff000;
         twin.s.gpr[X86_RBX] = 0;
@@ -328,6 +329,34 @@ static void the_same_bytes_run_as_64_bit_and_as_32_bit_code(void **state) {
     for (unsigned i = 10; i < 16; i++)
         if (i != 12)
             assert_true(twin.box[1].s.gpr[i] == 0x1111111111111111ull * i);
+    assert_true(stat_counts[STAT_jit_blocks32] > before);
+}
+
+/* 64-bit code reads at 4 GiB, so that the TLB has the page; then hot 32-bit code adds up to there.
+ */
+GUEST(above_4_gib, ".code64",
+      "mov $0x100000010, %rax\n mov $4000, %ecx\n"
+      "1: mov (%rax), %r8d\n dec %ecx\n jnz 1b\n ljmpl *(%r12)");
+GUEST(below_4_gib, ".code32",
+      "mov $4000, %ecx\n 1: call 2f\n dec %ecx\n jnz 1b\n mov $0xfffffff0, %esi\n call 2f\n hlt\n"
+      "2: mov 0x20(%esi), %ebx\n ret");
+
+static void sums_above_4_gib_do_not_reach_what_64_bit_code_has_there(void **state) {
+    enum { DIRECTORY = 0x91000, CODE32 = BOX_CODE + 0x1000 };
+    uint64_t before = stat_counts[STAT_jit_blocks32];
+
+    twin_set(&twin, 0x2000 + 4 * 8, 8, DIRECTORY | 7);
+    twin_set(&twin, DIRECTORY, 8, 0x200087); /* a page of 2 MiB */
+    twin_set(&twin, 0x200010, 4, 0xbad);
+    twin_set(&twin, 0x10, 4, 0x600d);
+    twin_set(&twin, BOX_DATA, 8, CODE32 | (uint64_t)BOX_CS32 << 32);
+    twin_put(&twin, CODE32, below_4_gib, (size_t)(below_4_gib_end - below_4_gib));
+    twin.s.gpr[12] = BOX_DATA;
+    twin.s.gpr[X86_RSI] = BOX_DATA;
+    RUN(above_4_gib);
+    expect(~0u, 0);
+    assert_int_equal(twin.box[1].s.gpr[8], 0xbad);
+    assert_int_equal(twin.box[1].s.gpr[X86_RBX], 0x600d);
     assert_true(stat_counts[STAT_jit_blocks32] > before);
 }
 
@@ -378,6 +407,7 @@ int main(void) {
         TEST(code_wraps_at_4_gib),
         TEST(invlpg_of_a_page_with_kernel_code_leads_to_the_new_page),
         LONG_TEST(the_same_bytes_run_as_64_bit_and_as_32_bit_code),
+        LONG_TEST(sums_above_4_gib_do_not_reach_what_64_bit_code_has_there),
         LONG_TEST(int80_from_hot_compatibility_code_and_sysret_to_it),
     };
 
