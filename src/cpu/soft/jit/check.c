@@ -193,6 +193,24 @@ static void take_grants_back(struct ref *c) {
     k->tags = 0;
 }
 
+/* Accessed and dirty bits that walks set stay: the TLB still has what these walks found, and the
+ * interpreter, which uses it too, will not walk again. */
+static void keep_walked(const struct jit_check *k) {
+    for (unsigned n = 0; n < k->walks; n++)
+        for (unsigned i = 0; i < k->pages; i++) {
+            const struct check_page *p = &k->page[i];
+            uintptr_t at = k->walk[n] - (uintptr_t)p->host;
+            uint32_t old, set;
+
+            if (at >= 4096)
+                continue;
+            memcpy(&old, p->before + at, 4);
+            memcpy(&set, p->after + at, 4);
+            if (!((old ^ set) & ~0x60u))
+                __atomic_fetch_or((uint32_t *)k->walk[n], set & 0x60, __ATOMIC_RELAXED);
+        }
+}
+
 /* Keeps what translated code wrote and puts back what was there. Only words that changed are
  * written: a disk may be filling the rest of the page. */
 static void undo(struct jit_check *k) {
@@ -209,6 +227,7 @@ static void undo(struct jit_check *k) {
             if (now[n] != old[n])
                 now[n] = old[n];
     }
+    keep_walked(k);
 }
 
 static bool walked(const struct jit_check *k, const uint8_t *dword) {

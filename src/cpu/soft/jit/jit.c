@@ -66,12 +66,6 @@ static int map_cache(struct jit_cache *k, bool for_perf, struct error *err) {
     return 0;
 }
 
-static uint64_t invalid_tag(unsigned i) { return (uint64_t)(i ^ 1) << 12; }
-
-static void invalidate(struct jit *j, unsigned bank, unsigned i) {
-    j->tag_r[bank][i] = j->tag_w[bank][i] = invalid_tag(i);
-}
-
 const char *jit_missing(void) {
     unsigned a, b, c, d;
 
@@ -125,7 +119,6 @@ int jit_new(struct ref *c, struct error *err) {
     j->index_mask = (JIT_TLB_SIZE - 1) << 12;
     j->enabled = true;
     j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
-    j->fills = ~0u;
     if (getrandom(&j->cache->secret, sizeof(j->cache->secret), 0) != sizeof(j->cache->secret))
         return error_set(err, -EIO, "the translator: the host gives no random numbers");
     r = sites_new(c, err);
@@ -138,8 +131,7 @@ int jit_new(struct ref *c, struct error *err) {
     forget_returns(j);
     jit_emit_common(c);
     j->cache->used = j->cache->start;
-    jit_tlb_flush(c);
-    jit_jc_flush(c);
+    jit_set_key(c);
     return new_debug(c, &c->cpu.config.debug, err);
 }
 
@@ -177,7 +169,6 @@ void jit_flush(struct ref *c) {
     c->jit.promote = 0;
     reset_heat(&c->jit);
     sites_forget(c);
-    jit_jc_flush(c);
     if (c->jit.check)
         check_forget(c);
     stat_inc(jit_flushes);
@@ -256,55 +247,6 @@ void jit_promote(struct ref *c, struct ref_block *b) {
 
 /* ---- TLB ---- */
 
-void jit_tlb_flush(struct ref *c) {
-    struct jit *j = &c->jit;
-
-    if (!j->enabled)
-        return;
-    for (unsigned bank = 0; bank < 2; bank++)
-        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
-            invalidate(j, bank, i);
-    j->fills = 0;
-    sites_flush(c);
-}
-
-void jit_tlb_flush_local(struct ref *c) {
-    struct jit *j = &c->jit;
-
-    if (!j->enabled)
-        return;
-    if (j->fills > JIT_FILLED) {
-        jit_tlb_flush(c);
-        return;
-    }
-    for (unsigned n = 0; n < j->fills; n++)
-        invalidate(j, j->filled[n] / JIT_TLB_SIZE, j->filled[n] % JIT_TLB_SIZE);
-    j->fills = 0;
-    sites_flush_local(c);
-}
-
-void jit_tlb_flush_page(struct ref *c, uint64_t lin) {
-    unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1);
-
-    if (!c->jit.enabled)
-        return;
-    invalidate(&c->jit, 0, i);
-    invalidate(&c->jit, 1, i);
-    sites_flush_page(c, lin);
-}
-
-void jit_forbid_write(struct ref *c, const uint8_t *host_page) {
-    struct jit *j = &c->jit;
-
-    if (!j->enabled || !host_page)
-        return;
-    for (unsigned bank = 0; bank < 2; bank++)
-        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
-            if (j->host[bank][i] == (uintptr_t)host_page)
-                j->tag_w[bank][i] = invalid_tag(i);
-    sites_forbid_write(c, host_page);
-}
-
 static bool canonical(uint64_t lin) { return (int64_t)(lin << 16) >> 16 == (int64_t)lin; }
 
 /* A read that crosses into another page is made from a copy of both halves: the code goes on behind
@@ -340,23 +282,13 @@ static bool read_crossing(struct ref *c) {
     return true;
 }
 
-static void allow_write(struct ref *c, unsigned bank, unsigned i, uint64_t page) {
-    struct jit *j = &c->jit;
-
-    if (j->check)
-        check_grant(c, (const void *)j->host[bank][i], &j->tag_w[bank][i], page);
-    j->tag_w[bank][i] = page;
-}
-
 /* Called from generated code after a miss: true if the access may be tried again. */
 static bool slow_fill(struct ref *c) {
     struct jit *j = &c->jit;
     uint64_t lin = j->slow_lin, page = lin & ~4095ull;
-    unsigned size = j->slow_info & 0xff, i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3;
+    unsigned size = j->slow_info & 0xff, bank = c->cpl == 3;
     bool write = j->slow_info & JIT_SLOW_WRITE;
-    const struct mem_range *r;
     struct ref_xlat x;
-    uint64_t offset;
     uint32_t error;
 
     stat_inc(jit_slow);
@@ -372,25 +304,7 @@ static bool slow_fill(struct ref *c) {
     if (ref_mmu_translate(c, lin, write && !(j->slow_info & JIT_SLOW_LATER) ? REF_WRITE : REF_READ,
                           bank, &x, &error) < 0)
         return false;
-    r = mem_find(c->cpu.config.bus.mem, x.pa);
-    if (!r)
-        return false;
-    offset = (x.pa & ~(gpa)4095) - r->base;
-    if (j->tag_r[bank][i] != page && !x.global) {
-        if (j->fills < JIT_FILLED)
-            j->filled[j->fills] = (uint16_t)(bank * JIT_TLB_SIZE + i);
-        j->fills++;
-    }
-    j->tag_r[bank][i] = page;
-    j->global[bank][i] = x.global;
-    j->host[bank][i] = (uintptr_t)(r->host + offset);
-    j->tag_w[bank][i] = invalid_tag(i);
-    if (x.writable && !r->readonly &&
-        !(__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
-        allow_write(c, bank, i, page);
-    else if (write)
-        return false;
-    return true;
+    return ref_tlb_fill(c, lin, bank, &x) && (!write || j->tag_w[bank][ref_tlb_index(lin)] == page);
 }
 
 /* ---- jump cache ---- */
@@ -422,27 +336,16 @@ static uint16_t new_key(struct jit *j) {
     if (j->cache->next_key == JIT_KEY_VALUES) { /* used up: no old entry may be left */
         jc_empty(j);
         forget_returns(j);
-        for (unsigned i = 0; i < JIT_KEYS; i++)
-            j->cache->key_mode[i] = JIT_NO_MODE;
+        memset(j->cache->key_for, 0, sizeof(j->cache->key_for));
         j->cache->next_key = 1;
     }
     return (uint16_t)j->cache->next_key++;
 }
 
-static void forget_keys(struct ref *c, uint32_t modes) {
-    struct jit_cache *k = c->jit.cache;
-
-    if (!c->jit.enabled)
-        return;
-    for (unsigned i = 0; i < JIT_KEYS; i++)
-        if (!modes || (k->key_mode[i] & modes))
-            k->key_mode[i] = JIT_NO_MODE;
-    jit_set_key(c);
+void jit_forget_keys(struct ref *c) {
+    if (c->jit.enabled)
+        memset(c->jit.cache->key_for, 0, sizeof(c->jit.cache->key_for));
 }
-
-void jit_jc_flush(struct ref *c) { forget_keys(c, 0); }
-
-void jit_jc_flush_user(struct ref *c) { forget_keys(c, REF_MODE_USER); }
 
 /* One to one, and no guest can tell from one result what another would be. */
 static uint64_t mix(uint64_t v) {
@@ -455,19 +358,14 @@ static uint64_t mix(uint64_t v) {
 void jit_set_key(struct ref *c) {
     struct jit *j = &c->jit;
     struct jit_cache *k = j->cache;
-    unsigned i = 0, free = 0;
+    uint32_t want = ref_jc_key(c, c->mode);
+    unsigned i = want * 0x9e3779b1u >> 26;
 
     if (!j->enabled)
         return;
-    for (; i < JIT_KEYS && k->key_mode[i] != c->mode; i++)
-        if (k->key_mode[i] == JIT_NO_MODE)
-            free = i;
-    if (i == JIT_KEYS) {
-        uint16_t value = new_key(j);
-
-        i = free; /* or any: an old key simply never comes back */
-        k->key_mode[i] = c->mode;
-        k->key_value[i] = value;
+    if (k->key_for[i] != want) {
+        k->key_value[i] = new_key(j);
+        k->key_for[i] = want; /* a key that was lost simply never comes back */
     }
     j->true_key = (uint64_t)k->key_value[i] << 48;
     j->return_key = mix(k->secret ^ k->key_value[i]);

@@ -36,7 +36,6 @@ struct jit_profile;
 enum {
     JIT_TLB_SIZE = 4096,
     JIT_JC_SIZE = 16384,
-    JIT_FILLED = 1024,
     JIT_SITES = 65536,
     JIT_SITES_FILLED = 2048,
     JIT_HEAT_SIZE = 8192
@@ -72,8 +71,7 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     void *link; /* record of the exit taken, to be patched; NULL if none */
     uint32_t host_mxcsr;
     uint64_t true_key; /* what jc_key is when nobody poisoned it */
-    uint32_t fills;
-    uint32_t off; /* parts to do without: JIT_NO_* of cpu/debug.h */
+    uint32_t off;      /* parts to do without: JIT_NO_* of cpu/debug.h */
     bool enabled;
     struct jit_cache *cache;
     struct jit_check *check;       /* NULL without --check */
@@ -86,10 +84,11 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     struct jit_site site[JIT_SITES];
     int32_t heat[JIT_HEAT_SIZE];     /* of blocks, by where their code lies */
     uint8_t global[2][JIT_TLB_SIZE]; /* the entry survives CR3 writes */
-    uint16_t filled[JIT_FILLED];
     struct jit_jc_entry jc[JIT_JC_SIZE];
-    uint64_t tag_r[2][JIT_TLB_SIZE], tag_w[2][JIT_TLB_SIZE];
-    uint64_t host[2][JIT_TLB_SIZE];
+    /* The TLB, which the interpreter uses too (tlb.c): supervisor, user, always empty. A tag is a
+     * page, or an address of another index when invalid; host is where the page lies. */
+    uint64_t tag_r[3][JIT_TLB_SIZE], tag_w[3][JIT_TLB_SIZE];
+    uint64_t host[3][JIT_TLB_SIZE];
 };
 
 const char *jit_missing(void); /* what this host lacks, NULL if nothing */
@@ -110,12 +109,6 @@ void jit_enter(struct ref *c, const struct ref_block *b);
 /* The exit that was taken last leads to b, which has code: jump there directly from now on. */
 void jit_link(struct ref *c, struct ref_block *b);
 
-void jit_tlb_flush(struct ref *c);
-void jit_tlb_flush_local(struct ref *c); /* what is not global */
-void jit_tlb_flush_page(struct ref *c, uint64_t lin);
-void jit_forbid_write(struct ref *c, const uint8_t *host_page);
-void jit_jc_flush(struct ref *c);
-void jit_jc_flush_user(struct ref *c);
 void jit_jc_add(struct ref *c, uint64_t rip, const void *code);
 void jit_kick(struct ref *c); /* any thread: leave generated code soon */
 

@@ -9,7 +9,7 @@
 
 enum {
     JIT_BLOCK_MAX = 65536,
-    JIT_KEYS = 16,
+    JIT_KEYS = 64,
     JIT_RETURNS_SIZE = 65536,
     JIT_HOT = 1500 /* times a block runs before its second translation */
 };
@@ -34,8 +34,6 @@ enum { JIT_KEY_VALUES = 1 << 12 };
 #define JIT_POISON    (0x8000ull << 48) /* a key that no entry of the jump cache has */
 #define JIT_UNREACHED (0x4000ull << 48) /* see jc_empty */
 
-#define JIT_NO_MODE 0u /* no mode of translated code is that: 64-bit or flat */
-
 struct jit_link {  /* lies in the code cache, next to its exit */
     uint32_t at;   /* offset of the jump's displacement */
     uint32_t page; /* number of the physical page it lies in */
@@ -58,7 +56,7 @@ struct jit_cache {
     size_t size, start, used; /* start: end of the shared code */
     void (*enter)(struct ref *c, const void *code);
     size_t leave, bail, slow, site, helper, vec_load; /* offsets of the shared code */
-    uint32_t key_mode[JIT_KEYS];
+    uint32_t key_for[JIT_KEYS];                       /* ref_jc_key; 0: none */
     uint16_t key_value[JIT_KEYS];
     unsigned next_key;
     uint8_t *returns; /* JIT_RETURNS_SIZE bytes, aligned to that */
@@ -100,6 +98,7 @@ void sites_renew(
     struct ref *c); /* translates again what had bad sites; while no generated code runs */
 
 void jit_emit_common(struct ref *c);
-void jit_set_key(struct ref *c); /* after c->mode or the generation changed */
+void jit_set_key(struct ref *c);     /* after c->mode or a generation changed */
+void jit_forget_keys(struct ref *c); /* generations begin anew */
 
 #endif

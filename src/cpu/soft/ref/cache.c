@@ -216,8 +216,11 @@ static gpa fetch_translate(struct ref *c, uint64_t lin) {
         ref_raise_error(c, NULL, X86_GP, 0);
     if (ref_mmu_translate(c, lin, REF_FETCH, c->mode & REF_MODE_USER, &x, &error) < 0)
         ref_page_fault(c, NULL, lin, error);
-    if (!(c->mode & REF_MODE_USER) && (!x.global || !ref_upper_half(c, lin)))
-        c->kernel_local = true;
+    if (c->mode & REF_MODE_USER)
+        c->user_global |= x.global;
+    else
+        c->kernel_local |= !x.global || !ref_upper_half(c, lin);
+    ref_jc_fetched(c, lin);
     c->itlb[i].lin = lin >> 12;
     c->itlb[i].key = key;
     c->itlb[i].pa = x.pa & ~(gpa)4095;
@@ -389,6 +392,7 @@ static struct ref_block *find_or_build(struct ref *c, uint64_t lin, unsigned max
     b = build(c, lin, pa, max, &cacheable);
     if (cacheable)
         enter(c, b);
+    fetch_translate(c, lin); /* again: if there was a flush, it is noted for what comes after it */
     return b;
 }
 

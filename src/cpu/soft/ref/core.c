@@ -171,7 +171,7 @@ void ref_update_mode(struct ref *c) {
         mode |= flat_mode(c, mode);
     }
     c->mode = mode;
-    c->tlb = c->bank[mode & REF_MODE_AC ? 2 : c->cpl == 3];
+    c->tlb = mode & REF_MODE_AC ? 2 : c->cpl == 3;
     if (code != 2 && c->cs_base != cs->base)
         ref_jc_flush(c);
     c->cs_base = code == 2 ? 0 : cs->base;
@@ -594,6 +594,7 @@ static void ref_destroy(struct cpu *cpu) {
     jit_free(c);
     ref_host_free(c);
     ref_cache_free(c);
+    free(c->space);
     pthread_mutex_destroy(&c->written_lock);
     free(c);
 }
@@ -607,10 +608,9 @@ static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, str
     c->cpu.ops = &cpu_ref_ops;
     c->cpu.config = *config;
     pthread_mutex_init(&c->written_lock, NULL);
-    c->fill_count = ~0u;
     ref_tlb_init(c);
     if (cpuid_features(config, c->features, err) < 0 || ref_cache_new(c, err) < 0 ||
-        ref_host_new(c, err) < 0) {
+        ref_space_new(c, err) < 0 || ref_host_new(c, err) < 0) {
         ref_destroy(&c->cpu);
         return err ? err->code : -ENOMEM;
     }

@@ -150,14 +150,14 @@ static void push_frame64(struct ref *c, const struct event *e, struct sys_stack 
     uint64_t frame[6] = {e->error,          e->rip,        c->s.seg[SEG_CS].sel,
                          flags_image(c, e), c->r[X86_RSP], c->s.seg[SEG_SS].sel};
     uint64_t lin = st->sp - n * 8, *p;
-    const struct ref_tlb_entry *tlb = &c->bank[st->user][lin >> 12 & (REF_TLB_SIZE - 1)];
+    void *at;
 
-    if (REF_UNLIKELY(lin - tlb->tag_w > 4096 - n * 8)) {
+    if (!ref_tlb_write(c, st->user, lin, n * 8, &at)) {
         for (unsigned i = 0; i < n; i++)
             sys_push(c, e->o, st, 8, frame[5 - i]);
         return;
     }
-    p = (uint64_t *)(st->sp + tlb->addend);
+    p = (uint64_t *)at + n;
     for (unsigned i = 1; i <= 5; i++) /* not memcpy: that becomes a REP MOVS, many times slower */
         p[-(int)i] = frame[6 - i];
     if (e->has_error)

@@ -181,7 +181,7 @@ static uint64_t run_at(struct ref *c, const struct ref_op *o, unsigned seg, unsi
                        bool write, uint8_t **ret_p) {
     uint64_t offset = c->r[reg] & address_mask(o), lin = offset, bytes;
     const struct x86_segment *g = &c->s.seg[seg];
-    const struct ref_tlb_entry *e;
+    void *p;
 
     if ((c->mode & REF_MODE_CODE) != 2) {
         if ((g->attr & 0xc) == 4 || offset > g->limit)
@@ -195,10 +195,9 @@ static uint64_t run_at(struct ref *c, const struct ref_op *o, unsigned seg, unsi
         bytes = (uint64_t)g->limit - offset + 1;
     if (bytes > address_mask(o) - offset)
         bytes = address_mask(o) - offset;
-    e = ref_tlb_at(c, lin);
-    if (lin - (write ? e->tag_w : e->tag_r) > 4095)
+    if (!(write ? ref_tlb_write(c, c->tlb, lin, 1, &p) : ref_tlb_read(c, c->tlb, lin, 1, &p)))
         return 0;
-    *ret_p = (uint8_t *)(lin + e->addend);
+    *ret_p = p;
     return bytes / o->size;
 }
 

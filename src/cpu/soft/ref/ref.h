@@ -22,7 +22,7 @@
 #include "cpu/soft/decode.h"
 #include "cpu/soft/jit/jit.h"
 
-enum { REF_TLB_SIZE = 1024, REF_JC_SIZE = 4096, REF_BLOCK_OPS = 64 };
+enum { REF_JC_SIZE = 4096, REF_BLOCK_OPS = 64, REF_FILLED = 1024, REF_SPACES = 8 };
 enum {
     REF_ZERO = 16,
     REF_PC = 17
@@ -68,11 +68,6 @@ struct ref_block {
     struct ref_op op[];
 };
 
-struct ref_tlb_entry {
-    uint64_t tag_r, tag_w; /* page address; an address of another TLB index when invalid */
-    uintptr_t addend;      /* host address = linear + addend */
-};
-
 struct ref_jc_entry {
     uint64_t rip;
     uint32_t mode;
@@ -92,8 +87,9 @@ struct ref_jc_entry {
 #define REF_MODE_MMX_UD 0x800u  /* CR0.EM */
 #define REF_MODE_RING12 0x1000u /* CPL 1 or 2 */
 #define REF_MODE_AC     0x2000u /* alignment checks: no access is a fast hit, nothing is translated */
-#define REF_MODE_FLAT   0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed \
-                                 */
+#define REF_MODE_FLAT                                                                              \
+    0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed                     \
+             */
 #define REF_MODE_BITS 15
 
 /* For insn_decode: 2, 4 or 8. */
@@ -122,10 +118,10 @@ struct ref {
     uint32_t mode;
     uint32_t att_mask;
     _Atomic uint32_t attention;
-    struct ref_tlb_entry *tlb; /* bank in force */
-    struct ref_block *block;   /* running */
-    struct ref_block *next;    /* set by a branch handler when the successor is known, else NULL */
-    struct ref_block **link;   /* where the loop may note the successor */
+    unsigned tlb;            /* bank in force */
+    struct ref_block *block; /* running */
+    struct ref_block *next;  /* set by a branch handler when the successor is known, else NULL */
+    struct ref_block **link; /* where the loop may note the successor */
     uint8_t cpl;
     uint8_t
         open_segs; /* in 32-bit code, bit set: segments whose accesses need no check, any base */
@@ -151,16 +147,21 @@ struct ref {
     pthread_mutex_t written_lock; /* pages of code that devices wrote to, until the loop looks */
     gpa written[16];
     unsigned written_count;
-    uint32_t user_generation; /* the same for user mode, which every CR3 write ends */
+    uint32_t generation;      /* of the jump cache and instruction TLB, above REF_MODE_BITS */
+    uint32_t user_generation; /* the same for user mode: another one in every address space */
+    uint32_t last_generation; /* that was given out */
     bool kernel_local;   /* since the last flush kernel code ran from a page that is not global, or
                             is in the lower half */
-    uint32_t generation; /* of the jump cache and instruction TLB, above REF_MODE_BITS */
+    bool user_global;    /* user code ran from pages that are */
     uint64_t cs_base;    /* the jump cache's keys are valid for this CS base */
     bool bounded_cs;     /* CS limit or base forbid cached successors */
     unsigned fill_count; /* TLB entries filled since the last flush; above the array: many */
-    uint16_t filled[512];
+    uint16_t filled[REF_FILLED];
+    uint8_t write_seen[JIT_TLB_SIZE]; /* bits: host pages that had a write tag, hashed */
+    uint8_t code_seen[JIT_TLB_SIZE];  /* bits: pages that code was fetched from, hashed */
+    struct ref_space *space;          /* REF_SPACES of them: space.c */
+    uint64_t space_switches;
     struct ref_jc_entry jc[REF_JC_SIZE];
-    struct ref_tlb_entry bank[3][REF_TLB_SIZE]; /* supervisor, user, always empty (REF_MODE_AC) */
     struct {
         uint64_t lin;
         uint32_t key;
@@ -210,11 +211,19 @@ static inline uint32_t ref_jc_key(const struct ref *c, uint32_t bits) {
 
 /* ---- tlb.c ---- */
 void ref_tlb_init(struct ref *c);
-void ref_tlb_flush(struct ref *c);       /* everything, with the jump cache */
+void ref_tlb_flush(struct ref *c);       /* everything, with the jump cache and all spaces */
 void ref_tlb_flush_local(struct ref *c); /* CR3 write: everything but global pages */
 void ref_tlb_flush_page(struct ref *c, uint64_t lin);
 void ref_jc_flush_user(struct ref *c);
 void ref_jc_flush(struct ref *c);
+void ref_jc_fetched(struct ref *c, uint64_t lin); /* code of this page may be entered from now on */
+/* Enters a translation of `lin` if accesses may be fast hits: RAM, nobody watching. */
+bool ref_tlb_fill(struct ref *c, uint64_t lin, unsigned bank, const struct ref_xlat *x);
+/* The host's address of RAM that `lin`, of a valid entry of this index, may be written through. */
+void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct mem_range *r);
+void ref_tlb_note_fill(struct ref *c, unsigned bank, unsigned i); /* it is not global */
+void ref_tlb_invalidate(struct ref *c, unsigned bank, unsigned i);
+uint32_t ref_new_generation(struct ref *c);
 uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin,
                        unsigned size); /* 1..8 bytes */
 void ref_store_slow(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
@@ -240,6 +249,14 @@ uint64_t ref_lin_slow(struct ref *c, const struct ref_op *o, unsigned size, bool
  * done. */
 uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64_t offset,
                      unsigned size, bool write);
+
+/* ---- space.c: what CR3 writes under CR4.PCIDE keep ---- */
+int ref_space_new(struct ref *c, struct error *err);
+/* From one PCID to another; `keep`: bit 63, the other one's translations are still good. */
+void ref_space_switch(struct ref *c, unsigned from, unsigned to, bool keep);
+void ref_space_drop(struct ref *c, unsigned pcid); /* not the one in force */
+void ref_space_drop_all(struct ref *c);
+void ref_space_drop_code(struct ref *c); /* keeps what is data */
 
 /* ---- cache.c ---- */
 int ref_cache_new(struct ref *c, struct error *err);

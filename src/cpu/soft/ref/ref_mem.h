@@ -24,27 +24,44 @@ static inline uint64_t ref_lin(struct ref *c, const struct ref_op *o, unsigned s
     return ref_lin_slow(c, o, size, write);
 }
 
-static inline struct ref_tlb_entry *ref_tlb_at(struct ref *c, uint64_t lin) {
-    return &c->tlb[lin >> 12 & (REF_TLB_SIZE - 1)];
+static inline unsigned ref_tlb_index(uint64_t lin) { return lin >> 12 & (JIT_TLB_SIZE - 1); }
+
+/* True with the host's address of [lin, lin + size) if the TLB has it, for reading or writing. */
+static inline bool ref_tlb_read(const struct ref *c, unsigned bank, uint64_t lin, unsigned size,
+                                void **ret_p) {
+    unsigned i = ref_tlb_index(lin);
+    uint64_t offset = lin - c->jit.tag_r[bank][i];
+
+    *ret_p = (void *)(c->jit.host[bank][i] + offset);
+    return REF_LIKELY(offset <= 4096 - size);
+}
+
+static inline bool ref_tlb_write(const struct ref *c, unsigned bank, uint64_t lin, unsigned size,
+                                 void **ret_p) {
+    unsigned i = ref_tlb_index(lin);
+    uint64_t offset = lin - c->jit.tag_w[bank][i];
+
+    *ret_p = (void *)(c->jit.host[bank][i] + offset);
+    return REF_LIKELY(offset <= 4096 - size);
 }
 
 #define REF_DEFINE_LOAD(bits)                                                                      \
     static inline uint##bits##_t ref_load##bits(struct ref *c, const struct ref_op *o,             \
                                                 uint64_t lin) {                                    \
-        const struct ref_tlb_entry *e = ref_tlb_at(c, lin);                                        \
         uint##bits##_t v;                                                                          \
-        if (REF_UNLIKELY(lin - e->tag_r > 4096 - sizeof(v)))                                       \
+        void *p;                                                                                   \
+        if (!ref_tlb_read(c, c->tlb, lin, sizeof(v), &p))                                          \
             return (uint##bits##_t)ref_load_slow(c, o, lin, sizeof(v));                            \
-        memcpy(&v, (const void *)(lin + e->addend), sizeof(v));                                    \
+        memcpy(&v, p, sizeof(v));                                                                  \
         return v;                                                                                  \
     }                                                                                              \
     static inline void ref_store##bits(struct ref *c, const struct ref_op *o, uint64_t lin,        \
                                        uint##bits##_t v) {                                         \
-        const struct ref_tlb_entry *e = ref_tlb_at(c, lin);                                        \
-        if (REF_UNLIKELY(lin - e->tag_w > 4096 - sizeof(v)))                                       \
+        void *p;                                                                                   \
+        if (!ref_tlb_write(c, c->tlb, lin, sizeof(v), &p))                                         \
             ref_store_slow(c, o, lin, sizeof(v), v);                                               \
         else                                                                                       \
-            memcpy((void *)(lin + e->addend), &v, sizeof(v));                                      \
+            memcpy(p, &v, sizeof(v));                                                              \
     }
 REF_DEFINE_LOAD(8)
 REF_DEFINE_LOAD(16)
@@ -54,20 +71,16 @@ REF_DEFINE_LOAD(64)
 /* Pointer to an operand of `size` bytes (1..64) to read. */
 static inline const void *ref_read_ptr(struct ref *c, const struct ref_op *o, uint64_t lin,
                                        unsigned size) {
-    const struct ref_tlb_entry *e = ref_tlb_at(c, lin);
-    if (REF_UNLIKELY(lin - e->tag_r > 4096 - size))
-        return ref_read_ptr_slow(c, o, lin, size);
-    return (const void *)(lin + e->addend);
+    void *p;
+    return ref_tlb_read(c, c->tlb, lin, size, &p) ? p : ref_read_ptr_slow(c, o, lin, size);
 }
 
 /* Pointer to an operand to write, or to read and write; then ref_write_done with the same pointer.
  */
 static inline void *ref_write_ptr(struct ref *c, const struct ref_op *o, uint64_t lin,
                                   unsigned size, bool read) {
-    const struct ref_tlb_entry *e = ref_tlb_at(c, lin);
-    if (REF_UNLIKELY(lin - e->tag_w > 4096 - size))
-        return ref_write_ptr_slow(c, o, lin, size, read);
-    return (void *)(lin + e->addend);
+    void *p;
+    return ref_tlb_write(c, c->tlb, lin, size, &p) ? p : ref_write_ptr_slow(c, o, lin, size, read);
 }
 
 static inline void ref_write_done(struct ref *c, const struct ref_op *o, const void *p) {

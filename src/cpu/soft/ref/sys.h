@@ -46,22 +46,22 @@ static inline void ref_end_linked(struct ref *c, const struct ref_op *o) {
  * a rule. */
 static inline uint64_t sys_load64(struct ref *c, const struct ref_op *o, uint64_t lin) {
     uint64_t value;
-    const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
+    void *p;
 
-    if (REF_UNLIKELY(lin - e->tag_r > 4096 - 8))
+    if (!ref_tlb_read(c, 0, lin, 8, &p))
         return ref_load_sys(c, o, lin, 8);
-    memcpy(&value, (const void *)(lin + e->addend), 8);
+    memcpy(&value, p, 8);
     return value;
 }
 
 static inline void sys_store64(struct ref *c, const struct ref_op *o, uint64_t lin,
                                uint64_t value) {
-    const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
+    void *p;
 
-    if (REF_UNLIKELY(lin - e->tag_w > 4096 - 8))
+    if (!ref_tlb_write(c, 0, lin, 8, &p))
         ref_store_sys(c, o, lin, 8, value);
     else
-        memcpy((void *)(lin + e->addend), &value, 8);
+        memcpy(p, &value, 8);
 }
 
 /* ---- mmu.c ---- */

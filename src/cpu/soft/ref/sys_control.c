@@ -4,8 +4,8 @@
  * Source: Intel SDM vol. 2 (MOV CR, MOV DR, LMSW, SMSW, CLTS, INVLPG, INVPCID, XSETBV), vol.
  * 3A 2.5, 4.1 (paging modes), 4.10.4 (invalidation), 9.8.5 (long mode), 17.2 (debug registers).
  *
- * The TLB holds translations of the current PCID and global ones, so that every load of CR3 drops
- * all but the global ones, whatever bit 63 says; the manual allows that.
+ * The TLB holds translations of the current PCID and global ones; what others had is put away by
+ * space.c.
  */
 #include "cpu/cpuid.h"
 #include "cpu/soft/ref/sys.h"
@@ -62,7 +62,10 @@ static void set_cr0(struct ref *c, const struct ref_op *o, uint64_t v) {
 /* ------------------------------------------------------------------ CR3, CR4 */
 
 static void set_cr3(struct ref *c, const struct ref_op *o, uint64_t v) {
-    if (c->s.cr4 & X86_CR4_PCIDE)
+    bool pcide = c->s.cr4 & X86_CR4_PCIDE, keep = pcide && v >> 63;
+    unsigned from = c->s.cr3 & 0xfff;
+
+    if (pcide)
         v &= ~(1ull << 63);
     if (sys_long(c) && (v & CPUID_PHYS_RESERVED))
         fault_gp(c, o);
@@ -70,7 +73,10 @@ static void set_cr3(struct ref *c, const struct ref_op *o, uint64_t v) {
         !ref_load_pdptes(c, v))
         fault_gp(c, o);
     c->s.cr3 = v & ~CPUID_PHYS_RESERVED;
-    ref_tlb_flush_local(c);
+    if (pcide)
+        ref_space_switch(c, from, v & 0xfff, keep);
+    else
+        ref_tlb_flush_local(c);
 }
 
 static uint64_t cr4_known(const struct ref *c) {
@@ -293,19 +299,19 @@ static void invpcid(struct ref *c, const struct ref_op *o) {
     uint64_t type = o->size == 8 ? c->r[o->dst] : (uint32_t)c->r[o->dst],
              lin = ref_lin(c, o, 16, false);
     uint64_t pcid = ref_load64(c, o, lin), address = ref_load64(c, o, lin + 8);
-    bool pcide = c->s.cr4 & X86_CR4_PCIDE;
+    bool pcide = c->s.cr4 & X86_CR4_PCIDE, current = pcid == (pcide ? c->s.cr3 & 0xfff : 0);
 
     if (type > 3 || pcid >> 12 || (type < 2 && !pcide && pcid) ||
         (type == 0 && !sys_canonical(address)))
         fault_gp(c, o);
     if (type >= 2)
         flush(c);
-    else if (pcid == (pcide ? c->s.cr3 & 0xfff : 0)) { /* others are not in the TLB */
-        if (type == 0)
-            invalidate(c, address);
-        else
-            flush(c);
-    }
+    else if (!current)
+        ref_space_drop(c, (unsigned)pcid);
+    else if (type == 0)
+        invalidate(c, address);
+    else
+        flush(c);
     ref_end(c, o);
 }
 

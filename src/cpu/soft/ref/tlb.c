@@ -6,82 +6,107 @@
  */
 #include "base/trace.h"
 #include "cpu/soft/jit/check.h"
+#include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/ref.h"
-
-enum { FILLED_MAX = sizeof(((struct ref *)0)->filled) / sizeof(uint16_t) };
 
 /* An address whose TLB index differs from i, so that no access of index i can match it. */
 static uint64_t invalid_tag(unsigned i) { return (uint64_t)(i ^ 1) << 12; }
 
-static void invalidate(struct ref_tlb_entry *e, unsigned i) {
-    e->tag_r = e->tag_w = invalid_tag(i);
-    e->addend = 0;
+void ref_tlb_invalidate(struct ref *c, unsigned bank, unsigned i) {
+    c->jit.tag_r[bank][i] = c->jit.tag_w[bank][i] = invalid_tag(i);
 }
 
-static void next_generation(struct ref *c, uint32_t *generation) {
-    if (++*generation >= 1u << (32 - REF_MODE_BITS)) {
-        memset(c->jc, 0, sizeof(c->jc));
-        memset(c->itlb, 0, sizeof(c->itlb));
-        c->generation = c->user_generation = 1;
-    }
+/* ---- generations of cached code addresses ---- */
+
+uint32_t ref_new_generation(struct ref *c) {
     c->next = NULL;
+    if (++c->last_generation < 1u << (32 - REF_MODE_BITS))
+        return c->last_generation;
+    memset(c->jc, 0, sizeof(c->jc));
+    memset(c->itlb, 0, sizeof(c->itlb));
+    c->generation = c->user_generation = 1;
+    jit_forget_keys(c);
+    ref_space_drop_all(c);
+    return c->last_generation = 2;
 }
 
 void ref_jc_flush(struct ref *c) {
-    next_generation(c, &c->generation);
-    next_generation(c, &c->user_generation);
-    c->kernel_local = false;
-    jit_jc_flush(c);
+    c->generation = ref_new_generation(c);
+    c->user_generation = ref_new_generation(c);
+    c->kernel_local = c->user_global = false;
+    memset(c->code_seen, 0, sizeof(c->code_seen));
+    ref_space_drop_code(c);
+    jit_set_key(c);
 }
 
-/* Kernel code lies in global pages, so what it left may stay, unless some of it did not. */
+/* Kernel code lies in global pages, so what it left may stay, unless some of it did not; the other
+ * way round with user code. */
 void ref_jc_flush_user(struct ref *c) {
-    if (c->kernel_local) {
+    if (c->kernel_local || c->user_global) {
         ref_jc_flush(c);
         return;
     }
-    next_generation(c, &c->user_generation);
-    jit_jc_flush_user(c);
+    c->user_generation = ref_new_generation(c);
+    jit_set_key(c);
 }
+
+static unsigned hash_page(uint64_t page) {
+    return (unsigned)(page * 0x9e3779b97f4a7c15ull >> 40) % (8 * JIT_TLB_SIZE);
+}
+
+void ref_jc_fetched(struct ref *c, uint64_t lin) {
+    unsigned h = hash_page(lin >> 12);
+
+    c->code_seen[h / 8] |= (uint8_t)(1u << h % 8);
+}
+
+/* ---- flushes ---- */
 
 void ref_tlb_init(struct ref *c) {
-    for (unsigned i = 0; i < REF_TLB_SIZE; i++)
-        invalidate(&c->bank[2][i], i);
+    for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
+        ref_tlb_invalidate(c, 2, i);
 }
 
-static void invalidate_all(struct ref *c) {
-    for (unsigned b = 0; b < 2; b++)
-        for (unsigned i = 0; i < REF_TLB_SIZE; i++)
-            invalidate(&c->bank[b][i], i);
+static void flush_data(struct ref *c) {
+    for (unsigned bank = 0; bank < 2; bank++)
+        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
+            ref_tlb_invalidate(c, bank, i);
+    memset(c->write_seen, 0, sizeof(c->write_seen));
     c->fill_count = 0;
+    if (c->jit.enabled)
+        sites_flush(c);
 }
 
 void ref_tlb_flush(struct ref *c) {
-    invalidate_all(c);
-    jit_tlb_flush(c);
+    flush_data(c);
+    ref_space_drop_all(c);
     ref_jc_flush(c);
     stat_inc(ref_tlb_flushes);
 }
 
 void ref_tlb_flush_local(struct ref *c) {
-    if (c->fill_count > FILLED_MAX)
-        invalidate_all(c);
-    for (unsigned n = 0; n < c->fill_count; n++) {
-        unsigned i = c->filled[n] % REF_TLB_SIZE;
-        invalidate(&c->bank[c->filled[n] / REF_TLB_SIZE][i], i);
+    if (c->fill_count > REF_FILLED) {
+        flush_data(c);
+        stat_inc(ref_tlb_flushes);
     }
+    for (unsigned n = 0; n < c->fill_count; n++)
+        ref_tlb_invalidate(c, c->filled[n] / JIT_TLB_SIZE, c->filled[n] % JIT_TLB_SIZE);
     c->fill_count = 0;
-    jit_tlb_flush_local(c);
+    if (c->jit.enabled)
+        sites_flush_local(c);
     ref_jc_flush_user(c);
     stat_inc(ref_tlb_flushes_local);
 }
 
 void ref_tlb_flush_page(struct ref *c, uint64_t lin) {
-    unsigned i = lin >> 12 & (REF_TLB_SIZE - 1);
+    unsigned i = ref_tlb_index(lin), h = hash_page(lin >> 12);
 
-    invalidate(&c->bank[0][i], i);
-    invalidate(&c->bank[1][i], i);
-    jit_tlb_flush_page(c, lin);
+    ref_tlb_invalidate(c, 0, i);
+    ref_tlb_invalidate(c, 1, i);
+    if (c->jit.enabled)
+        sites_flush_page(c, lin);
+    if (!(c->code_seen[h / 8] >> h % 8 & 1))
+        return;
     if (ref_upper_half(c, lin))
         ref_jc_flush(c);
     else
@@ -89,15 +114,16 @@ void ref_tlb_flush_page(struct ref *c, uint64_t lin) {
 }
 
 void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page) {
-    if (!host_page)
+    unsigned h = hash_page((uintptr_t)host_page >> 12);
+
+    if (!host_page || !(c->write_seen[h / 8] >> h % 8 & 1))
         return;
-    jit_forbid_write(c, host_page);
-    for (unsigned b = 0; b < 2; b++)
-        for (unsigned i = 0; i < REF_TLB_SIZE; i++) {
-            struct ref_tlb_entry *e = &c->bank[b][i];
-            if (e->tag_w != invalid_tag(i) && e->tag_w + e->addend == (uintptr_t)host_page)
-                e->tag_w = invalid_tag(i);
-        }
+    for (unsigned bank = 0; bank < 2; bank++)
+        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
+            if (c->jit.host[bank][i] == (uintptr_t)host_page)
+                c->jit.tag_w[bank][i] = invalid_tag(i);
+    if (c->jit.enabled)
+        sites_forbid_write(c, host_page);
 }
 
 static uint64_t wrap(const struct ref *c, uint64_t lin) {
@@ -133,38 +159,42 @@ static bool watching(const struct ref *c) { return c->s.dr7 & 0xff; }
 
 /* ---- fills: what is not global is listed, for CR3 writes ---- */
 
-static void note_fill(struct ref *c, bool user, unsigned i) {
-    if (c->fill_count < FILLED_MAX)
-        c->filled[c->fill_count] = (uint16_t)(user * REF_TLB_SIZE + i);
+void ref_tlb_note_fill(struct ref *c, unsigned bank, unsigned i) {
+    if (c->fill_count < REF_FILLED)
+        c->filled[c->fill_count] = (uint16_t)(bank * JIT_TLB_SIZE + i);
     c->fill_count++;
 }
 
-static void allow_write(struct ref *c, struct ref_tlb_entry *e, const uint8_t *host,
-                        uint64_t page) {
+void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct mem_range *r) {
+    uint64_t host = c->jit.host[bank][i], offset = host - (uintptr_t)r->host,
+             page = c->jit.tag_r[bank][i];
+    unsigned h = hash_page(host >> 12);
+
+    if (r->readonly ||
+        (__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
+        return;
     if (c->jit.check)
-        check_grant(c, host, &e->tag_w, page);
-    e->tag_w = page;
+        check_grant(c, (const void *)host, &c->jit.tag_w[bank][i], page);
+    c->jit.tag_w[bank][i] = page;
+    c->write_seen[h / 8] |= (uint8_t)(1u << h % 8);
 }
 
-/* Enters a translation if it may be a fast hit: RAM, nobody watching. */
-static void fill(struct ref *c, uint64_t lin, bool user, const struct ref_xlat *x, bool write) {
+bool ref_tlb_fill(struct ref *c, uint64_t lin, unsigned bank, const struct ref_xlat *x) {
     const struct mem_range *r = mem_find(c->cpu.config.bus.mem, x->pa);
-    unsigned i = lin >> 12 & (REF_TLB_SIZE - 1);
-    struct ref_tlb_entry *e = &c->bank[user][i];
+    unsigned i = ref_tlb_index(lin);
     uint64_t page = lin & ~4095ull;
-    uint64_t offset;
 
     if (!r || watching(c))
-        return;
-    offset = (x->pa & ~(gpa)4095) - r->base;
-    if (e->tag_r != page && !x->global)
-        note_fill(c, user, i);
-    e->tag_r = page;
-    e->addend = (uintptr_t)(r->host + offset) - page;
-    e->tag_w = invalid_tag(i);
-    if (write && x->writable && !r->readonly &&
-        !(__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
-        allow_write(c, e, r->host + offset, page);
+        return false;
+    if (!x->global && (c->jit.tag_r[bank][i] != page || c->jit.global[bank][i]))
+        ref_tlb_note_fill(c, bank, i);
+    c->jit.global[bank][i] = x->global;
+    c->jit.tag_r[bank][i] = page;
+    c->jit.tag_w[bank][i] = invalid_tag(i);
+    c->jit.host[bank][i] = (uintptr_t)r->host + ((x->pa & ~(gpa)4095) - r->base);
+    if (x->writable)
+        ref_tlb_allow_write(c, bank, i, r);
+    return true;
 }
 
 static void check_canonical(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
@@ -182,7 +212,7 @@ static gpa translate(struct ref *c, const struct ref_op *o, uint64_t lin, bool w
 
     if (ref_mmu_translate(c, lin, write ? REF_WRITE : REF_READ, user, &x, &error) < 0)
         ref_page_fault(c, o, lin, error);
-    fill(c, lin, user, &x, write || x.writable);
+    ref_tlb_fill(c, lin, user, &x);
     stat_inc(ref_tlb_fills);
     return x.pa;
 }
@@ -328,9 +358,9 @@ void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, un
     ref_check_alignment(c, o, lin, size);
     open_span(c, o, lin, size, true, user_mode(c), &s);
     if (REF_LIKELY(!s.size[1])) {
-        const struct ref_tlb_entry *e = ref_tlb_at(c, lin);
-        if (lin - e->tag_w <= 4096 - size) /* it was only missing */
-            return (void *)(lin + e->addend);
+        void *p;
+        if (ref_tlb_write(c, c->tlb, lin, size, &p)) /* it was only missing */
+            return p;
     }
     if (read)
         read_span(c, &s, copy);
@@ -347,12 +377,12 @@ void ref_write_commit(struct ref *c, const struct ref_op *o) {
 }
 
 uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
-    const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
     struct span s;
     uint64_t v = 0;
+    void *p;
 
-    if (lin - e->tag_r <= 4096 - size) {
-        memcpy(&v, (const void *)(lin + e->addend), size);
+    if (ref_tlb_read(c, 0, lin, size, &p)) {
+        memcpy(&v, p, size);
         return v;
     }
     open_span(c, o, lin, size, false, false, &s);
@@ -362,11 +392,11 @@ uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsig
 
 void ref_store_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size,
                    uint64_t value) {
-    const struct ref_tlb_entry *e = &c->bank[0][lin >> 12 & (REF_TLB_SIZE - 1)];
     struct span s;
+    void *p;
 
-    if (lin - e->tag_w <= 4096 - size) {
-        memcpy((void *)(lin + e->addend), &value, size);
+    if (ref_tlb_write(c, 0, lin, size, &p)) {
+        memcpy(p, &value, size);
         return;
     }
     open_span(c, o, lin, size, true, false, &s);
