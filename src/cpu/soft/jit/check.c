@@ -193,8 +193,7 @@ static void take_grants_back(struct ref *c) {
     k->tags = 0;
 }
 
-/* Accessed and dirty bits that walks set stay: the TLB still has what these walks found, and the
- * interpreter, which uses it too, will not walk again. */
+/* Accessed and dirty bits that walks set stay: the TLB still has what these walks found. */
 static void keep_walked(const struct jit_check *k) {
     for (unsigned n = 0; n < k->walks; n++)
         for (unsigned i = 0; i < k->pages; i++) {

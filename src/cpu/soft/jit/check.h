@@ -4,7 +4,7 @@
  * the same state, and must come to the same.
  *
  * Theory of operation: a trial lets translated code run up to where it comes back to the loop.
- * Every page of RAM is copied before its first write: no write tag of either TLB outlives a trial,
+ * Every page of RAM is copied before its first write: no write tag of the TLB outlives a trial,
  * so each page passes through check_grant once. Then memory and processor are put back, and the
  * interpreter goes the same way one instruction at a time, until it is where the translated code
  * came out: all registers and every touched page must be equal there. So the translator may stop at
@@ -16,7 +16,9 @@
  * goes on with its own flags, the interpreter with the true ones, and who reads a wrong one comes
  * to another result.
  *
- * Not compared: accessed and dirty bits that page walks set, for the TLBs may walk at other times.
+ * The interpreter looks every access up in the page tables meanwhile.
+ *
+ * Not compared: accessed and dirty bits that page walks set, for the two walk at other times.
  * Not seen: a write through an entry that a flush has forgotten, for the first write of a trial
  * looks its page up anew. Reads through such an entry are.
  *
@@ -49,7 +51,7 @@ bool check_leaves(const struct insn *in);
 void check_grant(struct ref *c, const void *host, uint64_t *tag, uint64_t page);
 /* Something else will hold the page of an entry that was granted, and `none` afterwards. */
 void check_grant_again(struct ref *c, uint64_t *tag, uint64_t page, uint64_t none);
-void check_store(struct ref *c, const void *host); /* a write past the TLBs, within one page */
+void check_store(struct ref *c, const void *host); /* a write past the TLB, within one page */
 void check_walk(struct ref *c, const void *entry); /* a page walk is about to set A or D */
 
 #endif

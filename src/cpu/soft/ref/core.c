@@ -171,7 +171,8 @@ void ref_update_mode(struct ref *c) {
         mode |= flat_mode(c, mode);
     }
     c->mode = mode;
-    c->tlb = mode & REF_MODE_AC ? 2 : c->cpl == 3;
+    /* In lock-step the interpreter walks at every access, and sees what the TLB should not have. */
+    c->tlb = (mode & REF_MODE_AC) || c->jit.check ? 2 : c->cpl == 3;
     if (code != 2 && c->cs_base != cs->base)
         ref_jc_flush(c);
     c->cs_base = code == 2 ? 0 : cs->base;
