@@ -69,7 +69,8 @@ void box_new(struct box *b, const char *model) {
 }
 
 void box_new_on(struct box *b, const char *model, const struct cpu_ops *ops, bool eager) {
-    box_new_config(b, ops, (struct cpu_config){.model = model, .eager = eager});
+    box_new_config(b, ops,
+                   (struct cpu_config){.model = model, .eager = eager, .debug = backend_debug()});
 }
 
 void box_new_config(struct box *b, const struct cpu_ops *ops, struct cpu_config config) {

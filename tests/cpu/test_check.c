@@ -180,6 +180,19 @@ static void a_flag_that_nobody_reads_may_be_wrong(void **state) {
     assert_int_equal(run_again(), CPU_EXIT_HALT);
 }
 
+/* Flags after DIV are undefined: those from before are as good as others. */
+GUEST(open_flags, ".code64",
+      "xor %edx, %edx\n mov $7, %ebx\n mov $0x1234, %eax\n cmp $0x1234, %eax\n div %ebx\n"
+      "jmp 1f\n .skip 100\n 1: pushf\n pop %rcx\n hlt");
+
+static void a_flag_that_an_instruction_leaves_open_may_be_anything(void **state) {
+    NEEDS_TRANSLATOR();
+    box_put(&box, BOX_CODE, open_flags, (size_t)(open_flags_end - open_flags));
+    assert_int_equal(run_again(), CPU_EXIT_HALT);
+    spoil("\x3d\x34\x12\x00\x00", "\x3d\x35\x12\x00\x00", 5);
+    assert_int_equal(run_again(), CPU_EXIT_HALT);
+}
+
 /* Ports, memory without RAM, the time: each is done once. */
 GUEST(devices, ".code64",
       "mov $0xf4, %edx\n mov $3, %eax\n out %eax, %dx\n"
@@ -227,6 +240,7 @@ int main(void) {
         TEST(a_wrong_flag_is_found_when_the_interpreter_reads_it),
         TEST(a_wrong_vector_register_is_found_and_named),
         TEST(a_flag_that_nobody_reads_may_be_wrong),
+        TEST(a_flag_that_an_instruction_leaves_open_may_be_anything),
         TEST(what_goes_to_a_device_is_done_once),
         TEST(code_that_rewrites_itself_and_faults_is_followed),
     };

@@ -367,6 +367,22 @@ static void flags_of(struct ref *c, const struct ref_block *b, uint32_t *ret_rea
     *ret_written = (uint32_t)(written & 0xd5) << 8 | (written >> 11 & 1);
 }
 
+/* Flags that the block leaves undefined when it has come to `rip`, in the layout of ref.af. */
+static uint32_t undefined_flags(struct ref *c, const struct ref_block *b, uint64_t start,
+                                uint64_t rip) {
+    const uint8_t *p = mem_ptr(c->cpu.config.bus.mem, b->addr, b->bytes, false);
+    uint16_t undefined = 0;
+    struct insn in;
+
+    for (unsigned off = 0; p && off < b->bytes && start + off != rip; off += in.len) {
+        if (insn_decode(&in, p + off, b->bytes - off, ref_code_size(b->mode)) <= 0)
+            break;
+        undefined &= (uint16_t) ~(in.row->flags_written & ~in.row->flags_read);
+        undefined |= in.row->flags_undefined;
+    }
+    return (uint32_t)(undefined & 0xd5) << 8 | (undefined >> 11 & 1);
+}
+
 _Noreturn static void disagree(struct ref *c, const struct check_finding *f) {
     check_report(c, f);
     ref_fail(c, "translator and interpreter disagree about the block at %#llx",
@@ -488,10 +504,12 @@ static void begin(struct ref *c) {
     k->armed = true;
 }
 
-static void end(struct ref *c, uint64_t rip) {
+static void end(struct ref *c, const struct ref_block *b, uint64_t rip) {
     struct jit_check *k = c->jit.check;
     uint32_t stale = (k->soft.af ^ k->ref.af) & CHECK_AF;
 
+    if (stale) /* where an instruction leaves it open, the interpreter's are as good */
+        stale &= ~undefined_flags(c, b, rip, c->rip);
     if (stale & ~k->stale)
         k->stale_rip = rip;
     k->stale = stale;
@@ -502,6 +520,8 @@ static void end(struct ref *c, uint64_t rip) {
 
 static void trial(struct ref *c, const struct ref_block *b) {
     struct jit_check *k = c->jit.check;
+    const struct ref_block block = {
+        .addr = b->addr, .bytes = b->bytes, .mode = b->mode}; /* it may go */
     struct check_finding f = {.rip = c->rip, .addr = b->addr, .code = b->code, .steps = b->n};
     enum check_outcome outcome;
     bool bailed;
@@ -521,7 +541,7 @@ static void trial(struct ref *c, const struct ref_block *b) {
         follow_again(c, &f);
         disagree(c, &f);
     }
-    end(c, f.rip);
+    end(c, &block, f.rip);
     c->jit.bail = bailed;
     if (outcome != CHECK_RAN)
         longjmp(*c->jb, (int)outcome);

@@ -84,9 +84,7 @@ void dump_begin(struct trans *t) {
 static bool copy_lines(struct dump_block *b, const struct trans *t) {
     const struct line *last;
 
-    b->lines = 1;
-    while (b->lines < t->lines && t->line[b->lines].at)
-        b->lines++; /* the rest was left to the next block */
+    b->lines = t->current + 1; /* the rest was left to the next block */
     last = &t->line[b->lines - 1];
     b->guest_size = last->off + last->in.len - t->line[0].off;
     b->host_size = (uint32_t)t->e.n;
