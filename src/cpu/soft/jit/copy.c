@@ -118,12 +118,8 @@ static bool is_locked(const struct insn *in) {
 static bool copy_with_memory(struct trans *t, const struct line *l, const struct uses *u) {
     struct emit *e = &t->e;
     unsigned renamed = H_NONE;
-    size_t before = e->n;
-    unsigned stubs = t->stubs;
-    enum flags_place flags = t->flags;
-    bool checked = t->vec_checked;
     bool align = (l->in.row->attr & INSN_ALIGN) || is_locked(&l->in);
-    bool quiet = groups_follows(t) && !align && (!u->vec || checked); /* EFLAGS stay */
+    bool quiet = groups_follows(t) && !align && (!u->vec || t->vec_checked); /* EFLAGS stay */
 
     if (u->high_byte || !u->mem_size || !u->mem_access || u->mem_size > 64 || u->named == 0xc000)
         return false;
@@ -133,13 +129,8 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
         flags_keep(t, l);
     if (u->vec)
         vec_entry(t, l->off);
-    if (!access_address(t, l)) {
-        e->n = before;
-        t->stubs = stubs;
-        t->flags = flags;
-        t->vec_checked = checked;
+    if (!access_address(t, l))
         return false;
-    }
     access_check(t, l->off, u->mem_size, u->mem_access & 2, align);
     if (u->named) {
         renamed = u->named & 0x4000 ? 14 : 15;
@@ -215,20 +206,11 @@ bool copy_lea(struct trans *t, const struct line *l) {
 /* STMXCSR and LDMXCSR: math libraries execute them in pairs around every call. */
 bool copy_mxcsr(struct trans *t, const struct line *l, bool load) {
     struct emit *e = &t->e;
-    size_t before = e->n;
-    unsigned stubs = t->stubs;
-    enum flags_place flags = t->flags;
-    bool checked = t->vec_checked;
 
     flags_keep(t, l);
     vec_entry(t, l->off);
-    if (!access_address(t, l)) {
-        e->n = before;
-        t->stubs = stubs;
-        t->flags = flags;
-        t->vec_checked = checked;
+    if (!access_address(t, l))
         return false;
-    }
     access_check(t, l->off, 4, !load, false);
     if (!load) {
         access_collapse(t);

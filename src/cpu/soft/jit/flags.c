@@ -38,14 +38,21 @@ void flags_restore(struct trans *t) {
     t->flags = FLAGS_BOTH;
 }
 
+/* Flags that the instruction surely writes. Those of a division are undefined; here as in the
+ * interpreter it leaves them alone. */
+static uint16_t flags_sure(const struct insn *in) {
+    if (in->row->id == INSN_DIV || in->row->id == INSN_IDIV)
+        return 0;
+    return in->row->flags_written & (uint16_t)~in->row->flags_read;
+}
+
 static uint16_t flags_in(const struct line *l) {
-    uint16_t sure = l->in.row->flags_written & (uint16_t)~l->in.row->flags_read;
 
     if (l->in.row->id == INSN_CLI || l->in.row->id == INSN_STI)
         return l->live;
     if (l->in.row->attr & INSN_SYSTEM) /* IRET, POPF, SYSRET may fault before they load flags */
         return ALL_FLAGS;
-    return (uint16_t)((l->in.row->flags_read | (l->live & ~sure)) & ALL_FLAGS);
+    return (uint16_t)((l->in.row->flags_read | (l->live & ~flags_sure(&l->in))) & ALL_FLAGS);
 }
 
 /* EFLAGS are about to be lost: keep what is live into this instruction. */
@@ -79,7 +86,7 @@ static uint16_t flags_wanted(struct trans *t, int64_t off, unsigned depth) {
             break;
         ref_cache_depend(t->c, (t->b->addr & ~(gpa)4095) + (gpa)off, in.len);
         wanted |= in.row->flags_read & open;
-        open &= (uint16_t) ~(in.row->flags_written & ~in.row->flags_read);
+        open &= (uint16_t)~flags_sure(&in);
         off += in.len;
         if ((in.row->attr & INSN_BRANCH) && in.opsize != t->code) /* cuts the address to 16 bits */
             break;

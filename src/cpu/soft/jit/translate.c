@@ -78,7 +78,7 @@ static bool sets_mxcsr(unsigned id) {
     }
 }
 
-static bool put_native(struct trans *t, struct line *l) {
+static bool put_if_native(struct trans *t, const struct line *l) {
     switch (l->in.row->id) {
     case INSN_LEA:
         return copy_lea(t, l);
@@ -86,6 +86,9 @@ static bool put_native(struct trans *t, struct line *l) {
         return stack_push(t, l);
     case INSN_POP:
         return stack_pop(t, l);
+    case INSN_DIV:
+    case INSN_IDIV:
+        return divide(t, l);
     case INSN_LEAVE:
         return stack_leave(t, l);
     case INSN_CLI:
@@ -115,6 +118,23 @@ static bool put_native(struct trans *t, struct line *l) {
         break;
     }
     return copy_insn(t, l);
+}
+
+/* The instruction without a handler; nothing is emitted where there is no such translation. */
+static bool put_native(struct trans *t, const struct line *l) {
+    size_t before = t->e.n;
+    unsigned stubs = t->stubs, sites = t->k->sites;
+    enum flags_place flags = t->flags;
+    bool checked = t->vec_checked;
+
+    if (put_if_native(t, l))
+        return true;
+    t->e.n = before;
+    t->stubs = stubs;
+    t->k->sites = sites;
+    t->flags = flags;
+    t->vec_checked = checked;
+    return false;
 }
 
 static bool decode_lines(struct trans *t) {

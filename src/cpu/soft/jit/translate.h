@@ -4,7 +4,7 @@
  * a struct trans; everything here runs on the vCPU's thread.
  *
  * Scratch registers are A (R15) and B (R14); every function says what it leaves in them. A function
- * that returns bool says false, having emitted nothing, where it has no translation.
+ * that returns bool says false where it has no translation; what it had emitted is taken back.
  */
 #ifndef CPU_SOFT_JIT_TRANSLATE_H
 #define CPU_SOFT_JIT_TRANSLATE_H
@@ -133,6 +133,9 @@ bool copy_insn(struct trans *t, const struct line *l);
 bool copy_lea(struct trans *t, const struct line *l);
 /* STMXCSR and LDMXCSR: math libraries execute them in pairs around every call. */
 bool copy_mxcsr(struct trans *t, const struct line *l, bool load);
+
+/* ---- divide.c ---- */
+bool divide(struct trans *t, const struct line *l);
 
 /* ---- stack.c ---- */
 bool stack_push(struct trans *t, const struct line *l);
