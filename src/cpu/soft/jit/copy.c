@@ -7,7 +7,7 @@ struct uses {                   /* where general registers are named */
     bool reg, rm, vvvv, opcode; /* field holds a general register */
     bool high_byte, vec, mem;
     unsigned mem_size, mem_access;
-    uint16_t named, written; /* sets of R14, R15 */
+    uint16_t named, read, written; /* sets of R14, R15 */
 };
 
 static void find_uses(const struct insn *in, struct uses *u) {
@@ -45,6 +45,8 @@ static void find_uses(const struct insn *in, struct uses *u) {
         }
         if (is_evicted(op.reg)) {
             u->named |= (uint16_t)(1u << op.reg);
+            if ((op.access & 1) || op.size < 4) /* small results leave the rest as it is */
+                u->read |= (uint16_t)(1u << op.reg);
             if (op.access & 2)
                 u->written |= (uint16_t)(1u << op.reg);
         }
@@ -135,11 +137,11 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
     if (u->named) {
         renamed = u->named & 0x4000 ? 14 : 15;
         access_collapse(t);
-        e_load(e, 14, OFF_R(renamed));
+        if (u->read)
+            e_load(e, 14, OFF_R(renamed));
     }
-    if (!quiet && ((l->in.row->flags_read & ALL_FLAGS) ||
-                   ((l->in.row->flags_written & ALL_FLAGS) &&
-                    (l->live & ~l->in.row->flags_written & ALL_FLAGS)))) {
+    if (!quiet && (flags_read_by(&l->in) || ((l->in.row->flags_written & ALL_FLAGS) &&
+                                             (l->live & ~l->in.row->flags_written & ALL_FLAGS)))) {
         /* Both scratch registers hold something, so RAX waits in its slot. */
         e_store(e, H_RAX, OFF_R(0));
         e8(e, 0x65);

@@ -38,12 +38,38 @@ void flags_restore(struct trans *t) {
     t->flags = FLAGS_BOTH;
 }
 
+/* A shift by a constant that is not 0: it keeps no flag, whatever its row says of shifts. (A
+ * rotation through carry may go round to where it was.) */
+static bool shifts_for_sure(const struct insn *in) {
+    switch (in->row->id) {
+    case INSN_SHLD:
+    case INSN_SHRD:
+        if (in->opsize == 2)
+            return false;
+        break;
+    case INSN_ROL:
+    case INSN_ROR:
+    case INSN_SHL:
+    case INSN_SHR:
+    case INSN_SAR:
+        break;
+    default:
+        return false;
+    }
+    /* c0: of a byte, whatever REX.W says */
+    return in->imm_len && (in->imm & (in->opsize == 8 && in->opcode != 0xc0 ? 63 : 31));
+}
+
+uint16_t flags_read_by(const struct insn *in) {
+    return shifts_for_sure(in) ? 0 : in->row->flags_read & ALL_FLAGS;
+}
+
 /* Flags that the instruction surely writes. Those of a division are undefined; here as in the
  * interpreter it leaves them alone. */
 static uint16_t flags_sure(const struct insn *in) {
     if (in->row->id == INSN_DIV || in->row->id == INSN_IDIV)
         return 0;
-    return in->row->flags_written & (uint16_t)~in->row->flags_read;
+    return in->row->flags_written & (uint16_t)~flags_read_by(in);
 }
 
 static uint16_t flags_in(const struct line *l) {
@@ -52,7 +78,7 @@ static uint16_t flags_in(const struct line *l) {
         return l->live;
     if (l->in.row->attr & INSN_SYSTEM) /* IRET, POPF, SYSRET may fault before they load flags */
         return ALL_FLAGS;
-    return (uint16_t)((l->in.row->flags_read | (l->live & ~flags_sure(&l->in))) & ALL_FLAGS);
+    return (uint16_t)((flags_read_by(&l->in) | (l->live & ~flags_sure(&l->in))) & ALL_FLAGS);
 }
 
 /* EFLAGS are about to be lost: keep what is live into this instruction. */
@@ -66,7 +92,7 @@ void flags_keep(struct trans *t, const struct line *l) {
 void flags_need(struct trans *t, const struct line *l) {
     uint16_t written = l->in.row->flags_written & ALL_FLAGS;
 
-    if ((l->in.row->flags_read & ALL_FLAGS) || (written && (l->live & ~written & ALL_FLAGS)))
+    if (flags_read_by(&l->in) || (written && (l->live & ~written & ALL_FLAGS)))
         flags_restore(t);
 }
 
@@ -85,7 +111,7 @@ static uint16_t flags_wanted(struct trans *t, int64_t off, unsigned depth) {
         if (insn_decode(&in, page + off, (size_t)(4096 - off), t->code) <= 0)
             break;
         ref_cache_depend(t->c, (t->b->addr & ~(gpa)4095) + (gpa)off, in.len);
-        wanted |= in.row->flags_read & open;
+        wanted |= flags_read_by(&in) & open;
         open &= (uint16_t)~flags_sure(&in);
         off += in.len;
         if ((in.row->attr & INSN_BRANCH) && in.opsize != t->code) /* cuts the address to 16 bits */

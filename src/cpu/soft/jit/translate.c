@@ -24,7 +24,7 @@ static void put_helper(struct trans *t, const struct line *l, const struct ref_o
     pair[0] = *o;
     pair[1] = (struct ref_op){.fn = handler_completed};
     /* Handlers read and write c->af: all that is live, or that they might leave alone. */
-    if ((l->live | l->in.row->flags_read) & ALL_FLAGS)
+    if ((l->live | flags_read_by(&l->in)) & ALL_FLAGS)
         flags_save(t);
     e_load(e, H_A, OFF(jit.page));
     e_lea(e, H_A, H_A, (int32_t)(t->b->addr & 4095));

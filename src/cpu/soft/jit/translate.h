@@ -102,6 +102,7 @@ void stub_jump_common(struct trans *t, size_t target); /* to shared code */
 void stub_put_all(struct trans *t);
 
 /* ---- flags.c ---- */
+uint16_t flags_read_by(const struct insn *in);
 void flags_find_live(struct trans *t);
 void flags_save(struct trans *t);    /* EFLAGS -> c->af unless it has them; uses B */
 void flags_restore(struct trans *t); /* the reverse; uses B */
