@@ -7,9 +7,8 @@
 
 #include "cpu/cpu.h"
 
-/* auto takes the first that this host can run. The translator stands behind the interpreter until
- * it has been soaked as long. */
-static const struct cpu_ops *const backends[] = {&cpu_ref_ops, &cpu_soft_ops};
+/* auto takes the first that this host can run. */
+static const struct cpu_ops *const backends[] = {&cpu_soft_ops, &cpu_ref_ops};
 
 /* What /dev/kvm says: opened, never used, because a node that opens may still be an emulation. */
 static const char *kvm_state(void) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# run: on every processor backend
 """A 32-bit program in the 64-bit busybox guest."""
 import gzip
 import os

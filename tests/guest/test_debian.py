@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# run: on every processor backend
 """A stock Debian 12: what a person who types "make run" meets, in the order of the alphabet of its names."""
 import socket
 import subprocess

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# run: on every processor backend
 """What needs a guest with drivers, in the busybox guest: disks that fail, reboots, the virtio console."""
 import os
 import resource

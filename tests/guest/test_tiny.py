@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# run: on every processor backend
 """The busybox guest: a command in it, its exit status, and how the machine ends."""
 import unittest
 
