@@ -398,6 +398,18 @@ void jit_kick(struct ref *c) {
     __atomic_store_n(&c->jit.jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
 }
 
+/* Where a handler that ended the block went to, if translated code is known there and nobody wants
+ * the loop; else NULL. */
+static const void *successor(struct ref *c) {
+    const struct jit_jc_entry *e = &c->jit.jc[jc_index(c->rip)];
+
+    if (c->jit.dropped || c->jit.check || __atomic_load_n(&c->jit.poll, __ATOMIC_RELAXED) ||
+        ref_wants_attention(c) || e->key != (c->rip ^ c->jit.true_key))
+        return NULL;
+    c->jit.page = c->rip & ~4095ull;
+    return e->code;
+}
+
 /* ---- code shared by all blocks ---- */
 
 #define OFF(m)   offsetof(struct ref, m)
@@ -562,10 +574,16 @@ static void emit_helper(struct ref *c, struct jit_cache *k, struct emit *e) {
     e_gs(e, 1, 0x03, H_A, OFF(jit.page));
     e_store(e, H_A, OFF(rip));
     e_patch_to(e, e_jmp(e), k->leave);
+    /* It ended the block: c->rip is where it went. */
     e_patch(e, leave);
     e_gs_set8(e, OFF(jit.vec_live), 0);
+    load_rdi_c(e, c);
+    common_call(e, (const void *)successor);
+    e_mov(e, H_A, H_RAX);
     common_gprs(e, true);
-    e_patch_to(e, e_jmp(e), k->leave);
+    e_bytes(e, "\x4d\x85\xff", 3); /* test r15, r15 */
+    e_patch_to(e, e_jcc(e, 4), k->leave);
+    e_bytes(e, "\x41\xff\xe7", 3); /* jmp r15 */
 }
 
 /* Loads the guest's vectors and returns to slow_return. */

@@ -42,6 +42,13 @@ static void put_helper(struct trans *t, const struct line *l, const struct ref_o
     t->flags = FLAGS_SLOT;
 }
 
+/* Branches that only the interpreter knows: IRET, SYSCALL, SYSRET, far ones. Their handlers end the
+ * block; what is emitted behind them is never reached. */
+static void put_far(struct trans *t, const struct line *l, const struct ref_op *o) {
+    put_helper(t, l, o);
+    stub_add(t, STUB_EXIT, e_jmp(&t->e), 0)->target = l->off + l->in.len;
+}
+
 /* CLI and STI in ring 0. With an interrupt waiting STI is the interpreter's, who knows its shadow.
  */
 static bool put_interrupt_flag(struct trans *t, const struct line *l, bool on) {
@@ -191,11 +198,13 @@ static bool emit_block(struct trans *t) {
         if (t->c->jit.check && check_leaves(&l->in))
             break;
         if (l->in.row->attr & INSN_BRANCH) {
-            done = exit_branch(t, l);
-            if (!done)
+            if (exit_branch(t, l))
+                t->native |= 1ull << i;
+            else if ((l->in.row->attr & INSN_SYSTEM) && !t->c->jit.check)
+                put_far(t, l, &t->b->op[i]);
+            else
                 break;
-            t->native |= 1ull << i;
-            any = true;
+            done = any = true;
         } else if (put_native(t, l)) {
             t->native |= 1ull << i;
             any = true;

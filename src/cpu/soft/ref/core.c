@@ -350,11 +350,6 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
     return true;
 }
 
-static bool wants_attention(const struct ref *c) {
-    return (atomic_load_explicit(&c->attention, memory_order_relaxed) & c->att_mask) ||
-           (c->halted | c->stop_block | c->s.shadow) || (c->mode & REF_MODE_STEP);
-}
-
 /* Remembers the successor of the block just run, where it is sure to stay the successor: in the
  * same page, and not only at an address of it, for the mapping may have changed in between. */
 static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to) {
@@ -452,7 +447,7 @@ static enum cpu_exit loop(struct ref *c) {
             goto run;
         if (REF_UNLIKELY(c->jit.poll))
             take_poll(c);
-        while (REF_UNLIKELY(wants_attention(c)))
+        while (REF_UNLIKELY(ref_wants_attention(c)))
             if (!attend(c, &exit))
                 return exit;
     run:

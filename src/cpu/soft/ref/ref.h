@@ -290,6 +290,11 @@ static inline void ref_goto(struct ref *c, uint64_t rip) {
     c->next = NULL;
     c->link = NULL;
 }
+/* There is more to do than to execute the next block. */
+static inline bool ref_wants_attention(const struct ref *c) {
+    return (atomic_load_explicit(&c->attention, memory_order_relaxed) & c->att_mask) ||
+           (c->halted | c->stop_block | c->s.shadow) || (c->mode & REF_MODE_STEP);
+}
 static inline uint64_t ref_op_rip(const struct ref *c, const struct ref_op *o) {
     return c->r[REF_PC] + o->off;
 }
