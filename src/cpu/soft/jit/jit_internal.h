@@ -51,6 +51,12 @@ struct jit_site_info {
     uint8_t line;
 };
 
+struct jit_site_link {
+    uint32_t prev, next;
+    uint16_t chain;
+    bool linked;
+};
+
 struct jit_cache {
     uint8_t *rw, *rx;
     size_t size, start, used; /* start: end of the shared code */
@@ -66,10 +72,11 @@ struct jit_cache {
     uint64_t secret;    /* no guest knows it */
     uint64_t site_none; /* tag of an empty site */
     uint16_t site_filled[JIT_SITES_FILLED];
-    unsigned site_fills;                    /* since the last flush; above the array: many */
-    uint8_t site_index[JIT_TLB_SIZE / 8];   /* TLB indexes of pages that some site has */
-    uint8_t site_written[JIT_TLB_SIZE / 8]; /* host pages that some site writes to, hashed */
-    uint16_t site_window[SITE_WINDOW];      /* the last misses, since a time stamp */
+    unsigned site_fills; /* since the last flush; above the array: many */
+    /* Chains of the sites that have a page (sites.c); numbers are one more than the site's. */
+    uint32_t site_head[2][JIT_TLB_SIZE];
+    struct jit_site_link *site_link[2];
+    uint16_t site_window[SITE_WINDOW]; /* the last misses, since a time stamp */
     unsigned site_window_used;
     uint64_t site_window_began;
     struct ref_block *stale[SITE_STALES]; /* to be translated again: their sites were no good */

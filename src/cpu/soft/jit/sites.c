@@ -24,9 +24,62 @@ enum {
     SITE_BAIL = 16    /* misses that one access by the interpreter counts for */
 };
 
-static void empty(struct jit *j, unsigned i) {
+/* No vector registers: the guest's are in them. */
+#define GENERAL_REGS __attribute__((target("general-regs-only")))
+
+/* ---- which sites have a page: chains by TLB index, and of those that write by host page ---- */
+
+enum { BY_INDEX, BY_HOST };
+
+GENERAL_REGS static unsigned chain_of(const struct jit_site *s, unsigned which) {
+    uint64_t page = which == BY_INDEX ? s->tag : (s->tag + s->addend) * 0x9e3779b97f4a7c15ull >> 20;
+
+    return page >> 12 & (JIT_TLB_SIZE - 1);
+}
+
+GENERAL_REGS static unsigned chains(const struct jit_cache *k, unsigned site) {
+    return k->site_info[site].slow & JIT_SLOW_WRITE ? 2 : 1;
+}
+
+GENERAL_REGS static void enchain(struct ref *c, unsigned site) {
+    struct jit_cache *k = c->jit.cache;
+
+    for (unsigned w = 0; w < chains(k, site); w++) {
+        unsigned chain = chain_of(&c->jit.site[site], w);
+        uint32_t *head = &k->site_head[w][chain];
+        k->site_link[w][site] =
+            (struct jit_site_link){.next = *head, .chain = (uint16_t)chain, .linked = true};
+        if (*head)
+            k->site_link[w][*head - 1].prev = site + 1;
+        *head = site + 1;
+    }
+}
+
+GENERAL_REGS static void unchain(struct ref *c, unsigned site) {
+    struct jit_cache *k = c->jit.cache;
+
+    for (unsigned w = 0; w < chains(k, site); w++) {
+        struct jit_site_link *l = &k->site_link[w][site];
+        if (!l->linked)
+            continue;
+        if (l->prev)
+            k->site_link[w][l->prev - 1].next = l->next;
+        else
+            k->site_head[w][l->chain] = l->next;
+        if (l->next)
+            k->site_link[w][l->next - 1].prev = l->prev;
+        l->linked = false;
+    }
+}
+
+static void set_none(struct jit *j, unsigned i) {
     j->site[i].tag = j->cache->site_none;
     j->site[i].addend = (uintptr_t)j->cache->site_page - j->cache->site_none;
+}
+
+static void empty(struct ref *c, unsigned site) {
+    unchain(c, site);
+    set_none(&c->jit, site);
 }
 
 int sites_new(struct ref *c, struct error *err) {
@@ -34,7 +87,9 @@ int sites_new(struct ref *c, struct error *err) {
 
     k->site_info = calloc(JIT_SITES, sizeof(*k->site_info));
     k->site_page = aligned_alloc(4096, 8192);
-    if (!k->site_info || !k->site_page)
+    for (unsigned w = 0; w < 2; w++)
+        k->site_link[w] = calloc(JIT_SITES, sizeof(*k->site_link[w]));
+    if (!k->site_link[0] || !k->site_link[1] || !k->site_info || !k->site_page)
         return error_set(err, -ENOMEM, "the translator: out of memory");
     memset(k->site_page, 0, 8192);
     k->site_none = (k->secret & 0x0fffffffffffffffull & ~4095ull) | 0x4000000000000000ull;
@@ -44,15 +99,17 @@ int sites_new(struct ref *c, struct error *err) {
 void sites_free(struct ref *c) {
     free(c->jit.cache->site_info);
     free(c->jit.cache->site_page);
+    free(c->jit.cache->site_link[0]);
+    free(c->jit.cache->site_link[1]);
 }
 
 void sites_forget(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
 
+    sites_flush(c);
     k->sites = 0;
     k->stales = 0;
     k->site_window_used = 0;
-    sites_flush(c);
 }
 
 int sites_add(struct ref *c, const struct jit_site_info *info) {
@@ -61,7 +118,7 @@ int sites_add(struct ref *c, const struct jit_site_info *info) {
     if (k->sites == JIT_SITES || (c->jit.off & JIT_NO_SITES))
         return -1;
     k->site_info[k->sites] = *info;
-    empty(&c->jit, k->sites);
+    set_none(&c->jit, k->sites);
     return (int)k->sites++;
 }
 
@@ -74,11 +131,12 @@ size_t sites_addend(int site) { return sites_tag(site) + offsetof(struct jit_sit
 void sites_flush(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
 
-    for (unsigned i = 0; i < k->sites; i++)
-        empty(&c->jit, i);
+    for (unsigned i = 0; i < k->sites; i++) {
+        set_none(&c->jit, i);
+        k->site_link[BY_INDEX][i].linked = k->site_link[BY_HOST][i].linked = false;
+    }
     k->site_fills = 0;
-    memset(k->site_index, 0, sizeof(k->site_index));
-    memset(k->site_written, 0, sizeof(k->site_written));
+    memset(k->site_head, 0, sizeof(k->site_head));
 }
 
 void sites_flush_local(struct ref *c) {
@@ -89,42 +147,32 @@ void sites_flush_local(struct ref *c) {
         return;
     }
     for (unsigned i = 0; i < k->site_fills; i++)
-        empty(&c->jit, k->site_filled[i]);
+        empty(c, k->site_filled[i]);
     k->site_fills = 0;
 }
 
 void sites_flush_page(struct ref *c, uint64_t lin) {
     struct jit_cache *k = c->jit.cache;
-    unsigned index = lin >> 12 & (JIT_TLB_SIZE - 1);
+    const uint32_t *head = &k->site_head[BY_INDEX][lin >> 12 & (JIT_TLB_SIZE - 1)];
 
-    if (!(k->site_index[index / 8] >> index % 8 & 1))
-        return;
-    for (unsigned i = 0; i < k->sites; i++)
-        if ((c->jit.site[i].tag >> 12 & (JIT_TLB_SIZE - 1)) == index)
-            empty(&c->jit, i);
-    k->site_index[index / 8] &= (uint8_t) ~(1u << index % 8);
-}
-
-static unsigned written_hash(uintptr_t host_page) {
-    return (unsigned)((uint64_t)host_page * 0x9e3779b97f4a7c15ull >> 40) % JIT_TLB_SIZE;
+    while (*head)
+        empty(c, *head - 1);
 }
 
 void sites_forbid_write(struct ref *c, const uint8_t *host_page) {
     struct jit_cache *k = c->jit.cache;
-    unsigned h = written_hash((uintptr_t)host_page);
+    const struct jit_site s = {.addend = (uintptr_t)host_page};
+    uint32_t next = k->site_head[BY_HOST][chain_of(&s, BY_HOST)];
 
-    if (!(k->site_written[h / 8] >> h % 8 & 1))
-        return;
-    for (unsigned i = 0; i < k->sites; i++)
-        if ((k->site_info[i].slow & JIT_SLOW_WRITE) &&
-            c->jit.site[i].tag + c->jit.site[i].addend == (uintptr_t)host_page)
-            empty(&c->jit, i);
+    while (next) {
+        unsigned site = next - 1;
+        next = k->site_link[BY_HOST][site].next;
+        if (c->jit.site[site].tag + c->jit.site[site].addend == (uintptr_t)host_page)
+            empty(c, site);
+    }
 }
 
 /* ---- misses ---- */
-
-/* No vector registers: the guest's are in them. */
-#define GENERAL_REGS __attribute__((target("general-regs-only")))
 
 /* How many of the window's misses would be left without the sites that have `limit` or more. */
 GENERAL_REGS static unsigned misses_below(const struct jit_cache *k, unsigned limit) {
@@ -192,7 +240,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     struct jit *j = &c->jit;
     struct jit_cache *k = j->cache;
     struct jit_site_info *info = &k->site_info[site];
-    unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3, h;
+    unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3;
     bool write = info->slow & JIT_SLOW_WRITE;
     bool wraps = (c->mode & REF_MODE_FLAT) && lin >> 32; /* not an address of 32-bit code */
     uint64_t page = lin & ~4095ull, tag = write ? j->tag_w[bank][i] : j->tag_r[bank][i];
@@ -212,17 +260,15 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     count_miss(c, site);
     if (j->check && write)
         check_grant_again(c, &j->site[site].tag, page, k->site_none);
+    unchain(c, site);
     j->site[site].tag = page;
     j->site[site].addend = j->host[bank][i] - page;
+    enchain(c, site);
     if (!j->global[bank][i]) {
         if (k->site_fills < JIT_SITES_FILLED)
             k->site_filled[k->site_fills] = (uint16_t)site;
         k->site_fills++;
     }
-    k->site_index[i / 8] |= (uint8_t)(1u << i % 8);
-    h = written_hash(j->host[bank][i]);
-    if (write)
-        k->site_written[h / 8] |= (uint8_t)(1u << h % 8);
     return (const void *)j->slow_return;
 }
 
