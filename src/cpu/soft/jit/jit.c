@@ -20,7 +20,7 @@
 #include "cpu/soft/jit/profile.h"
 #include "cpu/soft/ref/ref.h"
 
-#define CACHE_SIZE ((size_t)128 << 20)
+#define CACHE_SIZE ((size_t)64 << 20)
 
 /* ---- the code cache: mapped once for writing and once for running ---- */
 
