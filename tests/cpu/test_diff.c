@@ -7,13 +7,14 @@
  * row; a quarter are in compatibility mode, an eighth are 16-bit code. A host that cannot (no
  * FSGSBASE or AVX2) skips the test and says so.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu/diff/diff.h"
 
-enum { DEFAULT_CASES = 2000000, MAX_REPORTS = 20, SKIPPED = 77 };
+enum { DEFAULT_CASES = 2000000, MAX_REPORTS = 20, MAX_LOST = 50, SKIPPED = 77 };
 
 struct run {
     struct diff_gen *gen;
@@ -49,9 +50,11 @@ static void compare_batch(struct run *run) {
 
     for (uint32_t i = 0; i < b->count; i++) {
         const struct diff_case *k = &b->cases[i];
-        if (b->native[i].vector == DIFF_NOT_RUN) {
-            if (!run->lost++ || b->native[i - 1].vector != DIFF_NOT_RUN)
-                printf("the child died in or after a case of %s\n", insn_rows[k->row[0]].mnemonic);
+        if (b->native[i].vector == DIFF_DIED && !diff_in_machinery(&run->guest[i])) {
+            run->lost++;
+            printf("the child that runs code natively died or hung in a case that begins with %s "
+                   "(case %llu); a new one goes on after it\n",
+                   insn_rows[k->row[0]].mnemonic, (unsigned long long)(run->cases + i));
             continue;
         }
         if (b->native[i].vector < 32)
@@ -64,15 +67,24 @@ static void compare_batch(struct run *run) {
     run->cases += b->count;
 }
 
-static void run_cases(struct run *run, uint64_t cases) {
+static int run_cases(struct run *run, uint64_t cases) {
     while (run->cases < cases) {
         fill_batch(run, cases - run->cases);
         native_start(run->batch);
         for (uint32_t i = 0; i < run->batch->count; i++)
             guest_run(&run->batch->cases[i], &run->guest[i]);
-        native_wait();
+        int r = native_wait();
+        if (r < 0) {
+            printf("there is no child to run code natively: %s\n", strerror(-r));
+            return r;
+        }
         compare_batch(run);
+        if (run->lost > MAX_LOST) {
+            printf("the child that runs code natively died too often; the run ends here\n");
+            return -ECHILD;
+        }
     }
+    return 0;
 }
 
 static void print_failing_rows(const struct run *run) {
@@ -86,6 +98,7 @@ int main(int argc, char **argv) {
     uint64_t seed = setting(argc, argv, 2, "VIV_DIFF_SEED", 1);
     unsigned covered, left_out;
     struct run run = {0};
+    int r = 0;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (native_open(&run.batch) < 0) {
@@ -102,7 +115,7 @@ int main(int argc, char **argv) {
     printf("seed %llu, %llu cases\n", (unsigned long long)seed, (unsigned long long)cases);
     if (diff_gen_has_rows(run.gen, 8) || diff_gen_has_rows(run.gen, 4) ||
         diff_gen_has_rows(run.gen, 2))
-        run_cases(&run, cases);
+        r = run_cases(&run, cases);
     diff_gen_report(run.gen, &covered, &left_out);
     print_failing_rows(&run);
     printf("%llu cases, %llu of them ended by an exception; %u rows covered, %u not\n",
@@ -114,5 +127,5 @@ int main(int argc, char **argv) {
     diff_gen_free(run.gen);
     free(run.guest);
     free(run.by_row);
-    return run.differ || run.lost ? 1 : 0;
+    return r < 0 || run.differ || run.lost ? 1 : 0;
 }

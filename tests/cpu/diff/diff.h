@@ -100,7 +100,7 @@ struct diff_case {
                            own way; or 0 */
 };
 
-enum { DIFF_COMPLETED = 0xff, DIFF_NOT_RUN = 0xfe, DIFF_TIMEOUT = 0xfd };
+enum { DIFF_COMPLETED = 0xff, DIFF_NOT_RUN = 0xfe, DIFF_TIMEOUT = 0xfd, DIFF_DIED = 0xfc };
 
 struct diff_result {
     struct diff_regs out;
@@ -111,7 +111,7 @@ struct diff_result {
 
 /* Shared with the child. */
 struct diff_batch {
-    uint32_t count;
+    uint32_t first, count;      /* the child runs the cases from `first` on */
     uint8_t data[4][DIFF_PAGE]; /* contents of RW0 RW1 RW2 RO before the patches */
     struct diff_case cases[DIFF_BATCH];
     struct diff_result native[DIFF_BATCH];
@@ -157,8 +157,9 @@ uint32_t value_mxcsr(struct rng *r);
 /* ---- native.c ---- */
 int native_open(struct diff_batch **ret_batch); /* 0, or a negative errno if this host cannot */
 void native_start(struct diff_batch *b);        /* lets the child run the batch */
-bool native_wait(void); /* false: it died in the case whose result is the first DIFF_NOT_RUN; there
-                           is a new one */
+/* Waits for the end of the batch. A child that dies or hangs is replaced, and the case in which it
+ * did has the result DIFF_DIED. 0, or a negative errno if there can be no new child. */
+int native_wait(void);
 void native_close(void);
 
 /* ---- guest.c ---- */
@@ -168,6 +169,9 @@ void guest_run(const struct diff_case *k, struct diff_result *ret);
 void guest_close(void);
 
 /* ---- compare.c ---- */
+/* Did the case fault on memory that only the child has: its stub, and what AddressSanitizer maps?
+ * There, the host's processor faults on nothing, and may damage what the child needs. */
+bool diff_in_machinery(const struct diff_result *guest);
 /* True if the results agree; else prints the case, when `report`. */
 bool diff_compare(const struct diff_batch *b, const struct diff_case *k,
                   const struct diff_result *native, const struct diff_result *guest, bool report);

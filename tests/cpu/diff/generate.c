@@ -320,19 +320,22 @@ static void patch_near(struct build *b, uint64_t addr) {
     patch(b, addr, &ip, 8);
 }
 
-static void patch_flags(struct build *b, uint64_t addr, unsigned size) {
-    uint64_t v = rng_next(b->r) & ~(uint64_t)(X86_FLAG_TF | X86_FLAG_VM);
+static void patch_flags(struct build *b, uint64_t addr, unsigned size, uint64_t without) {
+    uint64_t v = rng_next(b->r) & ~(without | X86_FLAG_TF | X86_FLAG_VM);
     if (size == 8)
         v &= 0xffffffff;
     patch(b, addr, &v, size);
 }
 
+/* Where IRET reads the rest of a misaligned frame after flags with AC, it raises #AC with AC clear
+ * in the flags on the stack. Linux, as kernel or hypervisor, takes that for a split lock, resumes
+ * at the IRET, and so on for ever: only an aligned frame gets AC. */
 static void patch_iret(struct build *b, uint64_t addr, unsigned size) {
     uint64_t sp = inside(b, DATA_RW1, 64, 8);
     uint16_t ss = rng_below(b->r, 8) ? SEL_DATA : PICK(b->r, selectors);
 
     patch_far(b, addr, size);
-    patch_flags(b, addr + 2 * size, size);
+    patch_flags(b, addr + 2 * size, size, addr & (size - 1) ? X86_FLAG_AC : 0);
     patch(b, addr + 3 * size, &sp, size);
     patch(b, addr + 4 * size, &ss, 2);
 }
@@ -511,7 +514,7 @@ static void prepare_stack(struct build *b) {
             patch_value(b, sp, size);
         break;
     case INSN_POPF:
-        patch_flags(b, sp, size);
+        patch_flags(b, sp, size, 0);
         break;
     case INSN_POPA:
         break;
@@ -522,6 +525,8 @@ static void prepare_stack(struct build *b) {
         patch_far(b, sp, size);
         break;
     case INSN_IRET:
+        if (b->k->insns) /* its flags may be what an earlier instruction wants in memory */
+            sp &= ~(uint64_t)(size - 1);
         patch_iret(b, sp, size);
         break;
     case INSN_ENTER:
@@ -721,6 +726,10 @@ static bool acceptable(const struct build *b) {
     case INSN_IRET:
     case INSN_RETF:
         return is_free(b, X86_RSP);
+    case INSN_CALL: /* to where the case says, not into the middle of an instruction */
+    case INSN_JMP:
+        return !in->modrm_at || in->mem ||
+               (is_free(b, in->rm) && (in->row->id == INSN_JMP || in->rm != X86_RSP));
     default:
         return !is_xsave(in) || b->k->insns == 0;
     }

@@ -4,12 +4,15 @@
  * processor.
  *
  * Signals tell how a case ended: number and error code of the exception and CR2 are in their
- * context. The handler stores the registers and does not return; the next case starts at once.
+ * context. The handler stores the registers and does not return; the next case starts at once. A
+ * case that runs in a circle is ended by a timer of the child's, and a child that the timer cannot
+ * save by the parent.
  */
 #include "cpu/diff/native.h"
 
 #include <asm/ldt.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,12 +22,15 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 static struct diff_batch *batch;
 static int to_child = -1, from_child = -1;
 static pid_t child = -1;
+
+enum { CASE_SECONDS = 1, PATIENCE_SECONDS = 60 }; /* processor time; time without a result */
 
 /* ---- in the child ---- */
 
@@ -127,6 +133,12 @@ static void store_selectors(uint16_t sel[6]) {
     sel[SEG_GS] = (uint16_t)gs;
 }
 
+/* Did the signal interrupt the code of a case, and not what leads to it and away from it? */
+static bool in_case_code(const greg_t *g) {
+    return (uint16_t)g[REG_CSGSFS] != SEL_CODE64 ||
+           (uint64_t)g[REG_RIP] - DIFF_CODE < 2 * (uint64_t)DIFF_PAGE;
+}
+
 static void on_signal(int sig, void *info, void *opaque) {
     static const uint8_t order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
                                       REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
@@ -135,8 +147,10 @@ static void on_signal(int sig, void *info, void *opaque) {
     const greg_t *g = uc->uc_mcontext.gregs;
     uint64_t base;
 
+    if (sig == SIGVTALRM && !in_case_code(g))
+        return;
     if (current == ~0u)
-        _exit(sig == SIGVTALRM ? 3 : 2);
+        _exit(2);
     for (unsigned i = 0; i < 16; i++)
         result->out.gpr[i] = (uint64_t)g[order[i]];
     result->out.rip = (uint64_t)g[REG_RIP];
@@ -221,11 +235,16 @@ static void store_registers(void) {
     result->vector = DIFF_COMPLETED;
 }
 
-static void run_case(uint32_t i) {
+static void set_timer(unsigned seconds) {
+    struct itimerval t = {.it_value.tv_sec = seconds, .it_interval.tv_sec = seconds};
+
+    setitimer(ITIMER_VIRTUAL, &t, NULL);
+}
+
+static void try_case(uint32_t i) {
     const struct diff_case *k = &batch->cases[i];
     int (*enter)(void) = (int (*)(void))in_stub(k->mode == 8 ? native_enter64 : native_enter32);
 
-    result = &batch->native[i];
     result->error = result->cr2 = 0;
     load_memory(k);
     load_registers(k);
@@ -237,10 +256,16 @@ static void run_case(uint32_t i) {
     memcpy(result->data[2], data_page(DATA_RW2), DIFF_PAGE);
 }
 
-static void set_timer(unsigned seconds) {
-    struct itimerval t = {.it_value.tv_sec = seconds, .it_interval.tv_sec = seconds};
-
-    setitimer(ITIMER_VIRTUAL, &t, NULL);
+/* The timer runs on from case to case: one that it ends gets a whole period of its own before it
+ * counts as endless. */
+static void run_case(uint32_t i) {
+    result = &batch->native[i];
+    try_case(i);
+    if (result->vector != DIFF_TIMEOUT)
+        return;
+    result->vector = DIFF_NOT_RUN;
+    set_timer(CASE_SECONDS);
+    try_case(i);
 }
 
 static _Noreturn void child_main(int in, int out) {
@@ -255,8 +280,8 @@ static _Noreturn void child_main(int in, int out) {
     current = ~0u;
     install_signals();
     while (read(in, &byte, 1) == 1) {
-        set_timer(2);
-        for (uint32_t i = 0; i < batch->count; i++)
+        set_timer(CASE_SECONDS);
+        for (uint32_t i = batch->first; i < batch->count; i++)
             run_case(i);
         set_timer(0);
         if (write(out, &byte, 1) != 1)
@@ -311,24 +336,64 @@ static void stop_child(void) {
     waitpid(child, NULL, 0);
 }
 
-void native_start(struct diff_batch *b) {
+static void let_run(void) {
     uint8_t byte = 1;
 
-    for (uint32_t i = 0; i < b->count; i++)
-        b->native[i].vector = DIFF_NOT_RUN;
     signal(SIGPIPE, SIG_IGN);
     if (write(to_child, &byte, 1) != 1)
         fprintf(stderr, "test_diff: the child that runs code natively has gone\n");
 }
 
-bool native_wait(void) {
+void native_start(struct diff_batch *b) {
+    for (uint32_t i = 0; i < b->count; i++)
+        b->native[i].vector = DIFF_NOT_RUN;
+    b->first = 0;
+    let_run();
+}
+
+static uint32_t first_not_run(void) {
+    uint32_t i = 0;
+
+    while (i < batch->count && *(volatile uint8_t *)&batch->native[i].vector != DIFF_NOT_RUN)
+        i++;
+    return i;
+}
+
+/* True when the child has finished the batch; false when it has died, or been killed because it
+ * had no further result for PATIENCE_SECONDS. */
+static bool child_finishes(void) {
+    struct pollfd p = {.fd = from_child, .events = POLLIN};
+    uint32_t seen = first_not_run();
+    time_t since = time(NULL);
     uint8_t byte;
 
-    if (read(from_child, &byte, 1) == 1)
-        return true;
-    stop_child();
-    start_child();
-    return false;
+    while (poll(&p, 1, 1000) <= 0) {
+        uint32_t now = first_not_run();
+        if (now != seen)
+            since = time(NULL);
+        else if (time(NULL) - since > PATIENCE_SECONDS) {
+            kill(child, SIGKILL);
+            break;
+        }
+        seen = now;
+    }
+    return read(from_child, &byte, 1) == 1;
+}
+
+int native_wait(void) {
+    while (!child_finishes()) {
+        uint32_t culprit = first_not_run();
+        int r;
+        stop_child();
+        if (culprit < batch->count)
+            batch->native[culprit++].vector = DIFF_DIED;
+        batch->first = culprit;
+        r = start_child();
+        if (r < 0)
+            return r;
+        let_run();
+    }
+    return 0;
 }
 
 void native_close(void) {

@@ -64,11 +64,17 @@ static void check_direct(struct ref *c, const struct ref_op *o, uint16_t sel,
         sys_fault_sel(c, o, X86_NP, sel);
 }
 
+/* Of a 64-bit offset only the low half counts where the code is not 64-bit. */
+static uint64_t offset_in(const struct ref *c, const struct x86_segment *cs, uint64_t rip) {
+    return sys_long(c) && (cs->attr & X86_ATTR_L) ? rip : (uint32_t)rip;
+}
+
 static void far_direct(struct ref *c, const struct ref_op *o, struct sys_desc *d, uint64_t rip,
                        unsigned size, bool call) {
     struct sys_stack st = sys_stack_now(c);
 
     check_direct(c, o, d->seg.sel, d);
+    rip = offset_in(c, &d->seg, rip);
     if (call) {
         sys_push(c, o, &st, size, c->s.seg[SEG_CS].sel);
         sys_push(c, o, &st, size, next_rip(c, o));
@@ -297,6 +303,7 @@ void sys_far_return(struct ref *c, const struct ref_op *o, unsigned size, unsign
     }
     rip = sys_pop(c, o, &st, size);
     check_return_cs(c, o, pop_selector(c, o, &st, size), &cs);
+    rip = offset_in(c, &cs.seg, rip);
     cpl = cs.seg.sel & 3;
     st.sp = (st.sp & ~st.mask) | ((st.sp + extra) & st.mask);
     if (cpl == c->cpl) {
@@ -402,6 +409,7 @@ static void iret_protected(struct ref *c, const struct ref_op *o, unsigned size)
         return;
     }
     check_return_cs(c, o, sel, &cs);
+    rip = offset_in(c, &cs.seg, rip);
     cpl = sel & 3;
     outer = cpl > c->cpl;
     if (outer || sys_code64(c)) { /* 64-bit code always returns SS:RSP too */
