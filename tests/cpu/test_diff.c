@@ -50,11 +50,12 @@ static void compare_batch(struct run *run) {
 
     for (uint32_t i = 0; i < b->count; i++) {
         const struct diff_case *k = &b->cases[i];
+        uint64_t serial = run->cases + i;
         if (b->native[i].vector == DIFF_DIED && !diff_in_machinery(&run->guest[i])) {
             run->lost++;
             printf("the child that runs code natively died or hung in a case that begins with %s "
                    "(case %llu); a new one goes on after it\n",
-                   insn_rows[k->row[0]].mnemonic, (unsigned long long)(run->cases + i));
+                   insn_rows[k->row[0]].mnemonic, (unsigned long long)serial);
             continue;
         }
         if (b->native[i].vector < 32)

@@ -480,11 +480,10 @@ static void host_x87_store(struct ref *c, const struct ref_op *o) {
     uint16_t ignored = ignore_pending(&c->s.fpu, x);
     run_x87(c, o, value, x);
     if (!(x->fsw & ~x->fcw & (FSW_EXCEPTIONS & ~FSW_PRECISION))) {
-        uint64_t lin = ref_lin(c, o, o->size, true);
         unsigned first = o->size == 10 ? 8 : o->size; /* 80 bits are two stores */
-        store_bytes(c, o, lin, value, first);
+        store_bytes(c, o, ref_lin(c, o, first, true), value, first);
         if (o->size == 10)
-            store_bytes(c, o, lin + 8, value + 8, 2);
+            store_bytes(c, o, fpu_area_at(c, o, 8, 2, true), value + 8, 2);
     }
     finish_x87(c, o, x, ignored);
     REF_NEXT(c, o);

@@ -302,11 +302,12 @@ static void write_span(struct ref *c, const struct span *s, const void *buf) {
 
 /* SDM vol. 3A 6.15, interrupt 17, table 6-7. Exempt are accesses of the processor itself
  * (ref_load_sys), and what is wider than 8 bytes; the 80 bits of x87 are wanted at multiples of 8.
- * Processors look before they look for the page. */
+ * Processors look before they look for the page, and at no more than the beginning's being
+ * canonical. */
 void ref_check_alignment(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
     if (REF_LIKELY(!(c->mode & REF_MODE_AC)))
         return;
-    check_canonical(c, o, lin, size);
+    check_canonical(c, o, lin, 1);
     if (size == 10)
         size = 8;
     if (size <= 8 && (lin & (size - 1)))

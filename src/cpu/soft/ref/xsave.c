@@ -113,16 +113,13 @@ static void probe_part(struct ref *c, const struct ref_op *o, unsigned offset, u
 
 /* Unlike for other aligned operands the beginning of the area is held against the segment (or found
  * not to be canonical) before its alignment counts. EFLAGS.AC wants it to be a doubleword that can
- * be read, whatever the instruction will do, and begins at a canonical address. */
+ * be read, whatever the instruction will do. */
 static void check_beginning(struct ref *c, const struct ref_op *o, unsigned align, bool write) {
     uint64_t lin;
     bool canonical;
 
-    if (c->mode & REF_MODE_AC) {
-        lin = fpu_area_at(c, o, 0, 4, false);
-        if (lin & 3)
-            ref_check_alignment(c, o, (lin & ~3ull) + 1, 2);
-    }
+    if (c->mode & REF_MODE_AC)
+        ref_check_alignment(c, o, fpu_area_at(c, o, 0, 4, false), 4);
     lin = fpu_area_at(c, o, 0, align == 16 && write ? 4 : 1, write);
     canonical = (int64_t)(lin << 16) >> 16 == (int64_t)lin;
     if (lin & (align - 1))
