@@ -110,9 +110,9 @@ static void apply(struct reg_state *regs, const struct insn *in) {
 
 static void join(struct trans *t, unsigned line, const struct access *a, struct reg_state *r) {
     int32_t from = a->disp + r->delta, to = from + (int32_t)a->size;
-    struct group *g = r->group >= 0 ? &t->group[r->group] : NULL;
 
-    if (g) {
+    if (r->group >= 0) {
+        struct group *g = &t->group[r->group];
         int32_t min = from < g->min ? from : g->min, max = to > g->max ? to : g->max;
         if (max - min <= GROUP_SPAN) {
             g->min = min;

@@ -18,7 +18,7 @@
 #include "cpu/soft/ref/ref.h"
 
 enum { HASH_SIZE = 1 << 17, PAGE_HASH_SIZE = 1 << 13 };
-#define ARENA_SIZE ((size_t)56 << 20)
+#define ARENA_SIZE ((size_t)52 << 20)
 /* Largest block: operations plus one copy of struct insn each. */
 #define BLOCK_ROOM (sizeof(struct ref_block) + (REF_BLOCK_OPS + 2) * sizeof(struct ref_op))
 /* What is allocated between two looks at ref_cache_full: some blocks and pages, the operations that

@@ -648,10 +648,10 @@ static void ref_stats(struct cpu *cpu, FILE *f) {
 }
 
 static int soft_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err) {
-    struct cpu *cpu;
+    struct cpu *cpu = NULL;
     int r = ref_create(config, &cpu, err);
 
-    if (r < 0)
+    if (!cpu)
         return r;
     cpu->ops = &cpu_soft_ops;
     r = jit_new((struct ref *)cpu, err);
