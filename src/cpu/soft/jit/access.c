@@ -109,7 +109,7 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
     if (!may_have_site(t))
         return false;
     info.slow |= t->direct ? JIT_SLOW_DIRECT : JIT_SLOW_SITE;
-    info.back = (uint32_t)(t->k->used + e->n);
+    info.back = (uint32_t)e->n;
     site = sites_add(t->c, &info);
     if (site < 0)
         return false;
@@ -123,8 +123,7 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
     if (align)
         check_alignment(t, off, size);
     e_load(e, H_B, sites_addend(site));
-    assert(align ||
-           t->k->used + e->n - info.back == (t->direct ? JIT_CHECK_DIRECT : JIT_CHECK_SITE));
+    assert(align || e->n - info.back == (t->direct ? JIT_CHECK_DIRECT : JIT_CHECK_SITE));
     if (!t->direct)
         t->place = (struct place){.base = H_A};
     t->place.index = H_B;
@@ -136,10 +135,8 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
 static bool check_by_group(struct trans *t, uint32_t off, unsigned size, bool align) {
     struct group *g = groups_of(t);
     struct emit *e = &t->e;
-    struct jit_site_info info = {.block = t->b,
-                                 .line = (uint8_t)t->current,
-                                 .off = (uint16_t)off,
-                                 .back = (uint32_t)(t->k->used + e->n)};
+    struct jit_site_info info = {
+        .block = t->b, .line = (uint8_t)t->current, .off = (uint16_t)off, .back = (uint32_t)e->n};
     unsigned span;
 
     if (!g)

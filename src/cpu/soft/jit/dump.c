@@ -87,14 +87,14 @@ static bool copy_lines(struct dump_block *b, const struct trans *t) {
     b->lines = t->current + 1; /* the rest was left to the next block */
     last = &t->line[b->lines - 1];
     b->guest_size = last->off + last->in.len - t->line[0].off;
-    b->host_size = (uint32_t)t->e.n;
+    b->host_size = (uint32_t)(t->e.n - t->k->used); /* without its stubs, which lie elsewhere */
     b->line = calloc(b->lines, sizeof(*b->line));
     b->guest = malloc(b->guest_size);
     b->host = malloc(b->host_size);
     if (!b->line || !b->guest || !b->host)
         return false;
     memcpy(b->guest, t->bytes, b->guest_size);
-    memcpy(b->host, t->e.p, b->host_size);
+    memcpy(b->host, t->e.p + t->k->used, b->host_size);
     for (unsigned i = 0; i < b->lines; i++)
         b->line[i] = (struct dump_line){(uint16_t)t->line[i].off, t->line[i].in.len, t->line[i].at};
     return true;
@@ -109,7 +109,7 @@ void dump_end(struct trans *t, const void *code) {
     struct dump_block *b = d->open, **slot = &d->hash[hash_of(code)];
 
     if (d->perf_map)
-        perfmap_put(d->perf_map, code, t->e.n, t->c->rip, t->bank, t->tier);
+        perfmap_put(d->perf_map, code, t->e.n - t->k->used, t->c->rip, t->bank, t->tier);
     if (!b)
         return;
     memcpy(b->accesses, t->accesses, sizeof(b->accesses));

@@ -111,7 +111,7 @@ void exit_direct(struct trans *t, int64_t target, bool backward) {
         s = stub_add(t, STUB_EXIT, e_jcc(e, 5), 0);
         s->target = target;
     }
-    while ((t->k->used + e->n + 1) % 4) /* the displacement is patched with one aligned store */
+    while ((e->n + 1) % 4) /* the displacement is patched with one aligned store */
         e8(e, 0x90);
     s = stub_add(t, STUB_EXIT, e_jmp(e), 0);
     s->target = target;

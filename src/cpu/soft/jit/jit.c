@@ -131,6 +131,7 @@ int jit_new(struct ref *c, struct error *err) {
     forget_returns(j);
     jit_emit_common(c);
     j->cache->used = j->cache->start;
+    j->cache->cold = j->cache->cold_start = j->cache->size / 2;
     jit_set_key(c);
     return new_debug(c, &c->cpu.config.debug, err);
 }
@@ -165,6 +166,7 @@ void jit_thread_init(struct ref *c) {
 
 void jit_flush(struct ref *c) {
     c->jit.cache->used = c->jit.cache->start;
+    c->jit.cache->cold = c->jit.cache->cold_start;
     c->jit.link = NULL;
     c->jit.promote = 0;
     reset_heat(&c->jit);
@@ -177,7 +179,8 @@ void jit_flush(struct ref *c) {
 bool jit_full(const struct ref *c) {
     const struct jit_cache *k = c->jit.cache;
 
-    return k->used + JIT_BLOCK_MAX > k->size || k->sites == JIT_SITES;
+    return k->used + JIT_BLOCK_MAX > k->cold_start || k->cold + JIT_BLOCK_MAX > k->size ||
+           k->sites == JIT_SITES;
 }
 
 /* ---- running ---- */
@@ -282,16 +285,30 @@ static bool read_crossing(struct ref *c) {
     return true;
 }
 
+static void read_record(struct jit *j) {
+    const struct jit_slow_record *r = j->slow_record;
+
+    if (!r) /* a site's miss, which has told all */
+        return;
+    j->slow_record = NULL;
+    j->slow_info = r->info & 0xffff;
+    j->slow_off = r->info >> 16;
+    j->slow_return = (uintptr_t)(j->cache->rx + r->retry);
+}
+
 /* Called from generated code after a miss: true if the access may be tried again. */
 static bool slow_fill(struct ref *c) {
     struct jit *j = &c->jit;
     uint64_t lin = j->slow_lin, page = lin & ~4095ull;
-    unsigned size = j->slow_info & 0xff, bank = c->cpl == 3;
-    bool write = j->slow_info & JIT_SLOW_WRITE;
+    unsigned size, bank = c->cpl == 3;
     struct ref_xlat x;
     uint32_t error;
+    bool write;
 
     stat_inc(jit_slow);
+    read_record(j);
+    size = j->slow_info & 0xff;
+    write = j->slow_info & JIT_SLOW_WRITE;
     if (!(j->slow_info & (JIT_SLOW_SITE | JIT_SLOW_DIRECT)))
         j->misses[0]++;
     j->slow_a = lin;
@@ -527,10 +544,13 @@ static void emit_bail(struct jit_cache *k, struct emit *e) {
     e_patch_to(e, e_jmp(e), k->leave);
 }
 
-/* A TLB miss: slow_lin, slow_info, slow_off, slow_return are set. */
+/* A TLB miss: A = address, B = struct jit_slow_record; or, at k->slow, all of slow_* is set. */
 static void emit_slow(struct ref *c, struct jit_cache *k, struct emit *e) {
     size_t fail;
 
+    k->slow_record = e->n;
+    e_store(e, H_A, OFF(jit.slow_lin));
+    e_store(e, H_B, OFF(jit.slow_record));
     k->slow = e->n;
     common_gprs(e, false);
     common_vec_if_live(e, false);

@@ -63,10 +63,11 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint8_t bail;      /* the interpreter must execute the instruction at c->rip */
     uint64_t host_rsp;
     uint64_t slow_lin, slow_return, target;
-    uint64_t slow_a, slow_b; /* what the scratch registers hold at slow_return */
-    uint8_t bounce[64];      /* operand of a read that crosses pages */
-    uint32_t slow_info;      /* size | JIT_SLOW_* */
-    uint32_t slow_off;       /* offset in jit.page of the instruction */
+    uint64_t slow_a, slow_b;                   /* what the scratch registers hold at slow_return */
+    uint8_t bounce[64];                        /* operand of a read that crosses pages */
+    const struct jit_slow_record *slow_record; /* has the rest, or NULL */
+    uint32_t slow_info;                        /* size | JIT_SLOW_* */
+    uint32_t slow_off;                         /* offset in jit.page of the instruction */
     const void *helper_op;
     void *link; /* record of the exit taken, to be patched; NULL if none */
     uint32_t host_mxcsr;

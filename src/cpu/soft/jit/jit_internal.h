@@ -42,6 +42,11 @@ struct jit_link {  /* lies in the code cache, next to its exit */
 
 enum { SITE_WINDOW = 1024, SITE_STALES = 64 };
 
+struct jit_slow_record { /* lies in the code cache, behind the stub of an access */
+    uint32_t retry;      /* offset of its check */
+    uint32_t info;       /* offset of the instruction in its page << 16 | size | JIT_SLOW_* */
+};
+
 struct jit_site_info {
     struct ref_block *block;
     uint32_t back;   /* offset in the code cache of the check */
@@ -59,10 +64,11 @@ struct jit_site_link {
 
 struct jit_cache {
     uint8_t *rw, *rx;
-    size_t size, start, used; /* start: end of the shared code */
+    /* Shared code, then blocks from `start` to `used`; their stubs from `cold_start` to `cold`. */
+    size_t size, start, used, cold_start, cold;
     void (*enter)(struct ref *c, const void *code);
-    size_t leave, bail, slow, site, helper, vec_load; /* offsets of the shared code */
-    uint32_t key_for[JIT_KEYS];                       /* ref_jc_key; 0: none */
+    size_t leave, bail, slow, slow_record, site, helper, vec_load; /* offsets of the shared code */
+    uint32_t key_for[JIT_KEYS];                                    /* ref_jc_key; 0: none */
     uint16_t key_value[JIT_KEYS];
     unsigned next_key;
     uint8_t *returns; /* JIT_RETURNS_SIZE bytes, aligned to that */

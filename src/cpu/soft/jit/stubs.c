@@ -9,14 +9,9 @@ struct stub *stub_add(struct trans *t, enum stub_kind kind, size_t from, uint32_
     return s;
 }
 
-void stub_jump_common(struct trans *t, size_t target) {
-    size_t at = e_jmp(&t->e);
+static void jump_common(struct emit *e, size_t target) { e_patch_to(e, e_jmp(e), target); }
 
-    /* Shared code stands at the start of the cache; the block is written at k->used. */
-    uint32_t d = (uint32_t)(target - (t->k->used + at + 4));
-    if (at + 4 <= t->e.cap)
-        memcpy(t->e.p + at, &d, 4);
-}
+void stub_jump_common(struct trans *t, size_t target) { jump_common(&t->e, target); }
 
 /* slow_return = the code at `target`: lea r15, [rip + ...] and a store. */
 static void put_return(struct emit *e, size_t target) {
@@ -27,7 +22,7 @@ static void put_return(struct emit *e, size_t target) {
 }
 
 void stub_put_all(struct trans *t) {
-    struct emit *e = &t->e;
+    struct emit *e = &t->cold;
 
     for (unsigned i = 0; i < t->stubs; i++) {
         struct stub *s = &t->stub[i];
@@ -39,11 +34,11 @@ void stub_put_all(struct trans *t) {
                        (s->info & JIT_SLOW_WRITE ? offsetof(struct ref, jit.tag_w)
                                                  : offsetof(struct ref, jit.tag_r)) +
                            t->bank * sizeof(t->c->jit.tag_r[0]));
-            e_store(e, H_A, OFF(jit.slow_lin));
-            e_gs_set32(e, OFF(jit.slow_info), s->info);
-            e_gs_set32(e, OFF(jit.slow_off), s->off);
-            put_return(e, s->retry);
-            stub_jump_common(t, t->k->slow);
+            e_bytes(e, "\x4c\x8d\x35", 3); /* lea r14, [rip + 5]: behind the jump */
+            e32(e, 5);
+            jump_common(e, t->k->slow_record);
+            e32(e, (uint32_t)s->retry); /* struct jit_slow_record */
+            e32(e, s->off << 16 | s->info);
             break;
         case STUB_SITE_DIRECT: /* A is what is left of the address */
             e_gs(e, 1, 0x03, H_A, sites_tag((int)s->info));
@@ -51,7 +46,7 @@ void stub_put_all(struct trans *t) {
         case STUB_SITE:
             e_bytes(e, "\x41\xbe", 2); /* mov r14d, site */
             e32(e, s->info);
-            stub_jump_common(t, t->k->site);
+            jump_common(e, t->k->site);
             break;
         case STUB_PROMOTE:
             e_load(e, H_A, OFF(jit.page));
@@ -59,7 +54,7 @@ void stub_put_all(struct trans *t) {
             e_store(e, H_A, OFF(rip));
             e_lea(e, H_A, H_A, 1);
             e_store(e, H_A, OFF(jit.promote));
-            stub_jump_common(t, t->k->leave);
+            jump_common(e, t->k->leave);
             break;
         case STUB_RETURNS: /* full: begin anew */
             e_load(e, H_RSP, OFF(jit.returns_top));
@@ -68,11 +63,11 @@ void stub_put_all(struct trans *t) {
         case STUB_VEC:
             e_gs_set32(e, OFF(jit.slow_off), s->off);
             put_return(e, s->retry);
-            stub_jump_common(t, t->k->vec_load);
+            jump_common(e, t->k->vec_load);
             break;
         case STUB_BAIL:
             e_gs_set32(e, OFF(jit.slow_off), s->off);
-            stub_jump_common(t, t->k->bail);
+            jump_common(e, t->k->bail);
             break;
         case STUB_LEAVE:
             if (s->undo) {
@@ -83,23 +78,23 @@ void stub_put_all(struct trans *t) {
                 if (s->info)
                     e_lea(e, H_RSP, H_RSP, -(int32_t)s->info);
                 e_gs_set32(e, OFF(jit.slow_off), s->off);
-                stub_jump_common(t, t->k->bail);
+                jump_common(e, t->k->bail);
                 e_patch(e, lea);
             }
-            stub_jump_common(t, t->k->leave);
+            jump_common(e, t->k->leave);
             break;
         case STUB_EXIT:
             e_load(e, H_A, OFF(jit.page));
-            put_add(t, H_A, H_A, (int32_t)s->target);
+            e_lea_w(e, wide(t), H_A, H_A, (int32_t)s->target);
             e_store(e, H_A, OFF(rip));
             if (s->linkable) { /* link = this record */
                 e_bytes(e, "\x4c\x8d\x3d", 3);
                 e32(e, 9 + 5); /* past the store (9 bytes) and the jump (5) */
                 e_store(e, H_A, OFF(jit.link));
             }
-            stub_jump_common(t, t->k->leave);
+            jump_common(e, t->k->leave);
             if (s->linkable) { /* struct jit_link */
-                e32(e, (uint32_t)(t->k->used + s->from));
+                e32(e, (uint32_t)s->from);
                 e32(e, (uint32_t)(t->b->addr >> 12));
                 e32(e, 0);
             }

@@ -178,11 +178,16 @@ static void put_heat(struct trans *t) {
     stub_add(t, STUB_PROMOTE, e_jcc(&t->e, 8), t->line[0].off);
 }
 
+static bool fits(const struct trans *t) {
+    return t->e.n <= t->e.cap && t->cold.n <= t->cold.cap && t->stubs < STUBS;
+}
+
 static bool emit_block(struct trans *t) {
     bool done = false, any = false;
     unsigned i;
 
-    t->e.n = 0;
+    t->e.n = t->k->used;
+    t->cold.n = t->k->cold;
     t->stubs = 0;
     memset(t->accesses, 0, sizeof(t->accesses));
     t->vec_checked = false;
@@ -194,7 +199,7 @@ static bool emit_block(struct trans *t) {
     for (i = 0; i < t->lines && !done; i++) {
         struct line *l = &t->line[i];
         t->current = i;
-        l->at = (uint32_t)t->e.n;
+        l->at = (uint32_t)(t->e.n - t->k->used);
         if (t->c->jit.check && check_leaves(&l->in))
             break;
         if (l->in.row->attr & INSN_BRANCH) {
@@ -213,7 +218,7 @@ static bool emit_block(struct trans *t) {
             if (sets_mxcsr(l->in.row->id)) {
                 stub_add(t, STUB_EXIT, e_jmp(&t->e), 0)->target = l->off + l->in.len;
                 stub_put_all(t);
-                return t->e.n <= t->e.cap && t->stubs < STUBS;
+                return fits(t);
             }
         } else {
             break;
@@ -229,7 +234,7 @@ static bool emit_block(struct trans *t) {
         exit_direct(t, next, false);
     }
     stub_put_all(t);
-    return t->e.n <= t->e.cap && t->stubs < STUBS;
+    return fits(t);
 }
 
 /* Of what can be translated: 64-bit code, and 32-bit code in segments that need no checks; else 0.
@@ -272,18 +277,21 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     t->tier = tier;
     t->code = code_size(b->mode);
     t->bank = (b->mode & REF_MODE_USER) != 0;
-    t->e = (struct emit){.p = k->rw + k->used, .cap = JIT_BLOCK_MAX};
+    /* Positions are offsets in the code cache. */
+    t->e = (struct emit){.p = k->rw, .cap = k->used + JIT_BLOCK_MAX};
+    t->cold = (struct emit){.p = k->rw, .cap = k->cold + JIT_BLOCK_MAX};
     if (t->line && decode_lines(t)) {
         flags_find_live(t);
         if (put_block(t)) {
             code = k->rx + k->used;
-            k->used = (k->used + t->e.n + 15) & ~(size_t)15;
             stat_inc(jit_blocks);
             if (!wide(t))
                 stat_inc(jit_blocks32);
-            stat_add(jit_bytes, t->e.n);
+            stat_add(jit_bytes, t->e.n - k->used + t->cold.n - k->cold);
             if (c->jit.dump)
                 dump_end(t, code);
+            k->used = (t->e.n + 15) & ~(size_t)15;
+            k->cold = t->cold.n;
         } else {
             k->sites = sites;
         }

@@ -60,7 +60,7 @@ struct group { /* groups.c; offsets are from the register's value at some point 
 struct trans {
     struct ref *c;
     struct ref_block *b;
-    struct emit e;
+    struct emit e, cold;                         /* the block; its stubs */
     uint8_t bytes[REF_BLOCK_OPS * INSN_MAX_LEN]; /* of the block: a copy */
     struct line *line;
     unsigned lines, current;
