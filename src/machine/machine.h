@@ -41,9 +41,9 @@ struct machine_nic {
 struct machine_config {
     const char *name;
     unsigned cpus;
-    uint64_t memory;                       /* bytes, multiple of 2 MiB */
-    const char *cpu;                       /* backend: auto, ref */
-    const char *cpu_model;                 /* NULL = default */
+    uint64_t memory;       /* bytes, multiple of 2 MiB */
+    const char *cpu;       /* backend: auto, ref */
+    const char *cpu_model; /* NULL = default */
     struct cpu_debug cpu_debug;
     const char *kernel, *initrd, *cmdline; /* kernel is needed, the others may be NULL */
     struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */

@@ -48,9 +48,10 @@ SHIFT_ALL(shr)
 SHIFT_ALL(sar)
 SHIFT_ALL(rol)
 SHIFT_ALL(ror)
-SHIFT_ALL(rcl) SHIFT_ALL(rcr)
+SHIFT_ALL(rcl)
+SHIFT_ALL(rcr)
 
-    static ref_fn *const shl_fn[3][4] = SHIFT_TABLE(shl);
+static ref_fn *const shl_fn[3][4] = SHIFT_TABLE(shl);
 static ref_fn *const shr_fn[3][4] = SHIFT_TABLE(shr);
 static ref_fn *const sar_fn[3][4] = SHIFT_TABLE(sar);
 static ref_fn *const rol_fn[3][4] = SHIFT_TABLE(rol);
