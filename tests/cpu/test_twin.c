@@ -871,7 +871,8 @@ static uint64_t setting(int argc, char **argv, int arg, const char *name, uint64
 }
 
 int main(int argc, char **argv) {
-    uint64_t programs = setting(argc, argv, 1, "VIV_TWIN_PROGRAMS", 300);
+    uint64_t programs =
+        setting(argc, argv, 1, "VIV_TWIN_PROGRAMS", getenv("VIV_SANITIZED") ? 40 : 300);
     uint64_t seed = setting(argc, argv, 2, "VIV_TWIN_SEED", 1);
     uint64_t failed = 0, ended = 0;
     static struct twin t;
