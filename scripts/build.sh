@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Configures and compiles one build folder.
 # usage: build.sh FOLDER program|tests|sanitize
-#   program   viv-vm alone (needs the packages of group build)
+#   program   viv-vm and the tools (needs the packages of group build)
 #   tests     everything, with the unit tests (group test)
 #   sanitize  the unit tests under AddressSanitizer and UBSan, and the fuzz targets (clang)
 # Meson cannot see that a file was added or removed, so the list of files is compared here.
@@ -13,7 +13,7 @@ mode=$2
 targets=()
 options=()
 case $mode in
-    program) targets=(viv-vm) ;;
+    program) targets=(programs) ;;
     tests) options=(-Dtests=enabled) ;;
     sanitize)
         options=(-Dtests=enabled -Db_sanitize=address,undefined)

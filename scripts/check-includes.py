@@ -25,6 +25,7 @@ ALLOWED = {
     "cpu": LOW + ["bus"],
     "machine": MIDDLE + ["devices", "cpu"],
     "vm": MIDDLE + ["devices", "cpu", "machine"],
+    "tools": MIDDLE + ["devices", "cpu", "machine"],
     "host": LOW + ["block"],
     "switch": LOW,
     "cli": LOW,
