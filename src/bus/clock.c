@@ -27,6 +27,7 @@
 
 /* After this many timers in a row other descriptors and the vCPU get their turn. */
 enum { TIMERS_PER_ROUND = 64 };
+enum { INSTANT_TRIES = 8, INSTANT_CYCLES = 2000 };
 
 #define NS_PER_SEC 1000000000ull
 #define NEVER      UINT64_MAX
@@ -61,6 +62,22 @@ static uint64_t ns_to_tsc(const struct clock *c, uint64_t ns) {
     if (c->tsc_hz == NS_PER_SEC)
         return ns;
     return (uint64_t)((unsigned __int128)ns * c->tsc_hz / NS_PER_SEC);
+}
+
+/* One instant on both of the host's clocks: if the host takes the processor away between the two
+ * readings, once in a pause, the guest's clocks would differ by that for ever. */
+static void host_instant(uint64_t *ret_ns, uint64_t *ret_tsc) {
+    uint64_t best = UINT64_MAX;
+
+    for (unsigned i = 0; i < INSTANT_TRIES && best > INSTANT_CYCLES; i++) {
+        uint64_t before = __rdtsc(), ns = host_now(), took = __rdtsc() - before;
+
+        if (took >= best)
+            continue;
+        best = took;
+        *ret_ns = ns;
+        *ret_tsc = before + took / 2;
+    }
 }
 
 /* ------------------------------------------------------------------ reading and moving the time */
@@ -108,6 +125,8 @@ uint64_t clock_now(const struct clock *c) {
     } while (read_again(c, seq));
     return now;
 }
+
+bool clock_running(const struct clock *c) { return c->running; }
 
 uint64_t clock_tsc_hz(const struct clock *c) { return c->tsc_hz; }
 
@@ -290,25 +309,27 @@ void clock_free(struct clock *c) {
 }
 
 void clock_start(struct clock *c) {
+    uint64_t ns = 0, tsc = 0;
+
     if (c->running)
         return;
     write_begin(c);
-    if (c->stepped)
-        write_point(c, true, c->base, 0);
-    else
-        write_point(c, true, c->base - host_now(), c->tsc_base - __rdtsc());
+    if (!c->stepped)
+        host_instant(&ns, &tsc);
+    write_point(c, true, c->base - ns, c->tsc_base - tsc);
     c->programmed = NEVER; /* virtual deadlines have new host times */
     program(c);
 }
 
 void clock_pause(struct clock *c) {
+    uint64_t ns = 0, tsc = 0;
+
     if (!c->running)
         return;
     write_begin(c);
-    if (c->stepped)
-        write_point(c, false, c->base, 0);
-    else
-        write_point(c, false, c->base + host_now(), c->tsc_base + __rdtsc());
+    if (!c->stepped)
+        host_instant(&ns, &tsc);
+    write_point(c, false, c->base + ns, c->tsc_base + tsc);
 }
 
 void clock_set(struct clock *c, uint64_t now) {

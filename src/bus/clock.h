@@ -32,6 +32,7 @@ struct clock *clock_new_stepped(void);
 void clock_free(struct clock *clock); /* accepts NULL; after everything that has timers on it */
 
 uint64_t clock_now(const struct clock *clock);
+bool clock_running(const struct clock *clock);
 void clock_start(struct clock *clock);
 void clock_pause(struct clock *clock);
 void clock_set(struct clock *clock, uint64_t now); /* restore; only while paused */

@@ -13,10 +13,12 @@
 
 #include "base/loop.h"
 #include "base/trace.h"
+#include "block/block.h"
 #include "devices/acpi_pm.h"
 #include "machine/board.h"
 #include "machine/boot.h"
 #include "machine/vcpu.h"
+#include "net/net.h"
 
 struct machine_cpu { /* what a pin or bus callback gets as opaque */
     struct machine *machine;
@@ -35,6 +37,7 @@ struct machine {
     struct boot_image image;
     struct error error;
     bool ending, reset_wanted, crashed;
+    bool started, paused;
     bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
     unsigned end_code;
@@ -147,18 +150,58 @@ static void code_written(void *opaque, gpa page) {
             m->ops->code_written(vcpu_cpu(m->cpu[i].vcpu), page);
 }
 
-/* ---- endings and resets ---- */
-
 static void park_all(struct machine *m) {
     for (unsigned i = 0; i < m->config.cpus; i++)
         if (m->cpu[i].vcpu) /* a machine that could not be built lacks some */
             vcpu_pause(m->cpu[i].vcpu);
 }
 
-static void resume_all(struct machine *m) {
+/* One that is to be reset or to end stays at rest: act goes on from there. */
+static void run_all(struct machine *m) {
+    if (!m->started || m->paused || m->ending || m->reset_wanted)
+        return;
     for (unsigned i = 0; i < m->config.cpus; i++)
         vcpu_resume(m->cpu[i].vcpu);
 }
+
+/* ---- pauses ---- */
+
+static void run_devices(struct machine *m) {
+    clock_start(m->board.clock);
+    for (unsigned i = 0; i < m->config.nics; i++)
+        if (m->config.nic[i].port)
+            net_resume(m->config.nic[i].port);
+    if (m->config.resumed)
+        m->config.resumed(m->config.opaque);
+}
+
+void machine_pause(struct machine *m) {
+    if (m->over || m->paused)
+        return;
+    m->paused = true;
+    trace(machine_pause, machine_now(m));
+    park_all(m);
+    clock_pause(m->board.clock);
+    for (unsigned i = 0; i < m->config.disks; i++)
+        block_drain(m->config.disk[i]);
+}
+
+void machine_resume(struct machine *m) {
+    if (m->over || !m->paused)
+        return;
+    m->paused = false;
+    trace(machine_resume, machine_now(m));
+    if (!m->started)
+        return;
+    run_devices(m);
+    run_all(m);
+}
+
+bool machine_is_paused(const struct machine *m) { return m->paused; }
+
+uint64_t machine_now(const struct machine *m) { return clock_now(m->board.clock); }
+
+/* ---- resets and endings ---- */
 
 /* Loads the kernel afresh and puts the boot processor at its entry, the others in wait-for-SIPI. */
 static int load_and_set(struct machine *m, struct error *err) {
@@ -205,7 +248,7 @@ static void act(void *opaque) {
     }
     if (m->config.was_reset)
         m->config.was_reset(m->config.opaque, crashed);
-    resume_all(m);
+    run_all(m);
 }
 
 static void kick_all(struct machine *m) /* no further instruction than need be */
@@ -357,8 +400,10 @@ int machine_start(struct machine *m, struct error *err) {
     for (unsigned i = 0; r == 0 && i < m->config.cpus; i++)
         r = vcpu_start(m->cpu[i].vcpu, err);
     if (r == 0) {
-        clock_start(m->board.clock);
-        resume_all(m);
+        m->started = true;
+        if (!m->paused)
+            run_devices(m);
+        run_all(m);
     }
     pthread_mutex_unlock(m->lock);
     return r;

@@ -57,17 +57,33 @@ struct machine_config {
     void (*ended)(void *opaque, enum machine_end how, unsigned code);
     /* After a reset that did not end the machine, also one after a triple fault. NULL allowed. */
     void (*was_reset)(void *opaque, bool crashed);
+    /* Devices take input again, after a pause and at the start. NULL allowed. */
+    void (*resumed)(void *opaque);
     void *opaque;
 };
 
 /* Builds the board and loads the kernel. The config's strings must outlive the machine. */
 struct machine *machine_new(const struct machine_config *config, struct loop *loop,
                             pthread_mutex_t *lock, struct error *err);
-int machine_start(struct machine *m, struct error *err); /* starts the clock and the vCPU threads */
+/* Starts the vCPU threads, and the clock unless the machine was paused before. */
+int machine_start(struct machine *m, struct error *err);
 /* Rests the processors and the clock for good; whatever the guest still asked for is ignored. Not
  * with the lock held. */
 void machine_stop(struct machine *m);
 void machine_free(struct machine *m); /* machine_stop, then frees everything. Accepts NULL. */
+
+/*
+ * Holds the machine still: no guest instruction is executed, the guest's clocks (TSC, timers, RTC)
+ * stand, no request is left in a disk, devices take no input. The guest sees no time pass; its own
+ * wall clock is behind by the length of the pause when it goes on. Idempotent both; on the loop's
+ * thread, which waits for the disks. machine_pause gives the lock up while processors come to rest.
+ * A reset asked for meanwhile is done at once and leaves the machine paused at its first
+ * instruction; an ending ends it; a press of the power button waits for the guest.
+ */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+bool machine_is_paused(const struct machine *m);
+uint64_t machine_now(const struct machine *m); /* the guest's clock: ns since its start */
 
 void machine_power_button(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */

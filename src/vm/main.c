@@ -58,16 +58,21 @@ static void serial_can_receive(void *opaque) {
     loop_post(vm->loop, resume_serial, vm); /* not from inside the UART */
 }
 
+/* While the machine is paused its devices take nothing; `resumed` makes up for it. */
+static bool takes_input(const struct vm *vm) {
+    return vm->machine && !machine_is_paused(vm->machine);
+}
+
 static size_t serial_input(void *opaque, const uint8_t *p, size_t n) {
     struct vm *vm = opaque;
 
-    return vm->machine ? uart_receive(machine_serial(vm->machine), p, n) : 0;
+    return takes_input(vm) ? uart_receive(machine_serial(vm->machine), p, n) : 0;
 }
 
 static void serial_writable(void *opaque) {
     struct vm *vm = opaque;
 
-    if (vm->machine)
+    if (takes_input(vm))
         uart_writable(machine_serial(vm->machine));
 }
 
@@ -88,14 +93,25 @@ static void console_can_receive(void *opaque) {
 static size_t console_input(void *opaque, const uint8_t *p, size_t n) {
     struct vm *vm = opaque;
 
-    return vm->machine ? virtio_console_receive(machine_console(vm->machine), p, n) : 0;
+    return takes_input(vm) ? virtio_console_receive(machine_console(vm->machine), p, n) : 0;
 }
 
 static void console_writable(void *opaque) {
     struct vm *vm = opaque;
 
-    if (vm->machine)
+    if (takes_input(vm))
         virtio_console_writable(machine_console(vm->machine));
+}
+
+static void resumed(void *opaque) {
+    struct vm *vm = opaque;
+
+    serial_writable(vm);
+    loop_post(vm->loop, resume_serial, vm);
+    if (!vm->console)
+        return;
+    console_writable(vm);
+    loop_post(vm->loop, resume_console, vm);
 }
 
 static void leave(void *opaque) {
@@ -244,6 +260,7 @@ static int make_machine(struct vm *vm, struct error *err) {
         .debug_exit = o->debug_exit,
         .ended = machine_ended,
         .was_reset = was_reset,
+        .resumed = resumed,
         .opaque = vm,
     };
     int r = open_backends(vm, &m, err);

@@ -369,6 +369,18 @@ static void a_guest_without_room_is_asked_to_kick_only_then(void **state) {
     assert_true(deliver(f, sizeof(f)));
 }
 
+static void a_paused_machine_takes_no_frame_and_loses_none(void **state) {
+    uint8_t f[60] = {0};
+
+    add_rx(2000);
+    clock_pause(b.clock);
+    assert_false(deliver(f, sizeof(f)));
+    assert_int_equal(board_load16(&b, d.q[RX].used + 2), 0); /* its index */
+    clock_start(b.clock);
+    assert_true(deliver(f, sizeof(f)));
+    assert_int_equal(board_load16(&b, d.q[RX].used + 2), 1);
+}
+
 static void a_frame_too_large_for_the_driver_is_dropped(void **state) {
     static uint8_t f[NET_FRAME_MAX];
 
@@ -502,6 +514,7 @@ int main(void) {
         T(a_driver_that_knows_no_checksum_flag_sees_none),
         T(a_large_frame_takes_several_buffers_that_appear_together),
         T(a_guest_without_room_is_asked_to_kick_only_then),
+        T(a_paused_machine_takes_no_frame_and_loses_none),
         T(a_frame_too_large_for_the_driver_is_dropped),
         T(a_frame_larger_than_the_whole_queue_is_dropped),
         T(a_buffer_smaller_than_promised_breaks_the_device),

@@ -283,6 +283,154 @@ static void a_machine_asleep_can_be_reset_from_outside(void **state) {
     box_free(&b);
 }
 
+/* ------------------------------------------------------------------ pauses */
+
+/* A character for every 2^22 cycles of the TSC, and for every interrupt of the PIT another one. */
+GUEST32(ticker, STACK PICS GATE(0x20, "7f", "ticker") LOAD_GATES APIC_ON
+        "movl $0x700, 0xfee00350\n" PIT_1_KHZ "rdtsc\nmov %eax, %esi\nsti\n"
+        "1: rdtsc\nsub %esi, %eax\ncmp $0x400000, %eax\njb 1b\nadd $0x400000, %esi\n"
+        "mov $0x3f8, %dx\nmov $'t', %al\nout %al, %dx\njmp 1b\n"
+        "7: pusha\nmov $0x3f8, %dx\nmov $'i', %al\nout %al, %dx\nmov $0x20, %al\n"
+        "out %al, $0x20\npopa\niret\n");
+
+static unsigned count_in_output(struct box *b, char c) {
+    unsigned n = 0;
+
+    for (size_t i = 0; i < b->output_len; i++)
+        n += b->output[i] == c;
+    return n;
+}
+
+static void steps(struct box *b, unsigned ms) {
+    struct timespec begin, now;
+
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do {
+        loop_step(b->loop, 1);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000 < ms);
+}
+
+static void pause_box(struct box *b) {
+    pthread_mutex_lock(&b->lock);
+    machine_pause(b->machine);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void resume_box(struct box *b) {
+    pthread_mutex_lock(&b->lock);
+    machine_resume(b->machine);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void a_paused_machine_stands_still_and_its_guest_sees_no_time_pass(void **state) {
+    uint64_t now, began;
+    BOX(b, ticker);
+
+    alarm(RUN_SECONDS);
+    box_start(&b);
+    assert_false(machine_is_paused(b.machine));
+    for (unsigned n = 1; n <= 3; n++) {
+        size_t len;
+
+        while (output_so_far(&b) < 20 * n)
+            loop_step(b.loop, 1);
+        pause_box(&b);
+        pause_box(&b); /* twice is once */
+        assert_true(machine_is_paused(b.machine));
+        len = b.output_len;
+        now = machine_now(b.machine);
+        steps(&b, 200);
+        assert_int_equal(b.output_len, len);
+        assert_int_equal(machine_now(b.machine), now);
+        resume_box(&b);
+        resume_box(&b);
+        assert_false(machine_is_paused(b.machine));
+    }
+    pause_box(&b);
+    now = machine_now(b.machine);
+    /* The TSC has at most 8 GHz; the 600 ms of the pauses would be 286 characters at 2 GHz. */
+    assert_true(count_in_output(&b, 't') <= now * 8 / 0x400000 + 1);
+    assert_true(count_in_output(&b, 'i') <= now / 990000 + 1);
+    began = now / 1000000;
+    print_message("%u of the TSC, %u of the PIT in %lu ms\n", count_in_output(&b, 't'),
+                  count_in_output(&b, 'i'), began);
+    alarm(0);
+    box_free(&b);
+}
+
+static void a_machine_paused_before_its_start_waits_for_resume(void **state) {
+    BOX(b, hello);
+
+    alarm(RUN_SECONDS);
+    b.machine = machine_new(&b.config, b.loop, &b.lock, &b.err);
+    assert_non_null(b.machine);
+    pause_box(&b);
+    assert_int_equal(machine_start(b.machine, &b.err), 0);
+    steps(&b, 20);
+    assert_int_equal(b.output_len, 0);
+    assert_int_equal(machine_now(b.machine), 0);
+    resume_box(&b);
+    loop_run(b.loop);
+    alarm(0);
+    assert_string_equal(b.output, "hi\n");
+    assert_int_equal(b.how, MACHINE_DEBUG_EXIT);
+    box_free(&b);
+}
+
+static void a_reset_while_paused_is_done_and_leaves_it_paused(void **state) {
+    BOX(b, asleep);
+
+    alarm(RUN_SECONDS);
+    box_start(&b);
+    while (!output_so_far(&b))
+        loop_step(b.loop, 1);
+    pause_box(&b);
+    pthread_mutex_lock(&b.lock);
+    machine_reset(b.machine);
+    pthread_mutex_unlock(&b.lock);
+    steps(&b, 20);
+    assert_int_equal(b.resets, 1);
+    assert_true(machine_is_paused(b.machine));
+    assert_string_equal(b.output, "z");
+    resume_box(&b);
+    while (output_so_far(&b) < 2)
+        loop_step(b.loop, 1);
+    alarm(0);
+    box_free(&b);
+}
+
+/* Paused and resumed at any moment of guests that reset, crash, end or talk: as without. */
+static void pauses_at_any_moment_lose_no_reset_and_no_ending(void **state) {
+    static const struct {
+        const uint8_t *code, *end;
+        unsigned resets;
+    } guests[] = {{counted_cf9, counted_cf9_end, 3},
+                  {counted_triple, counted_triple_end, 3},
+                  {power_off, power_off_end, 0}};
+
+    alarm(RUN_SECONDS);
+    for (unsigned i = 0; i < 60; i++) {
+        struct timespec nap = {.tv_nsec = i / 3 * 10 * 1000};
+        struct box b;
+
+        box_make(&b, guests[i % 3].code, (size_t)(guests[i % 3].end - guests[i % 3].code));
+        box_start(&b);
+        for (unsigned n = 0; !b.ends; n++) {
+            pause_box(&b);
+            if (n % 3 == 0)
+                loop_step(b.loop, 0);
+            resume_box(&b);
+            nanosleep(&nap, NULL);
+            loop_step(b.loop, 1);
+        }
+        assert_int_equal(b.how, i % 3 == 2 ? MACHINE_POWERED_OFF : MACHINE_DEBUG_EXIT);
+        assert_int_equal(b.resets, guests[i % 3].resets);
+        box_free(&b);
+    }
+    alarm(0);
+}
+
 /* ------------------------------------------------------------------ interrupts */
 
 /* Each: EBX counts in the handler, the body halts until there were five. */
@@ -652,6 +800,10 @@ int main(void) {
         cmocka_unit_test(every_kind_of_reset_starts_the_kernel_afresh),
         cmocka_unit_test(a_pending_nmi_does_not_survive_a_reset),
         cmocka_unit_test(a_machine_asleep_can_be_reset_from_outside),
+        cmocka_unit_test(a_paused_machine_stands_still_and_its_guest_sees_no_time_pass),
+        cmocka_unit_test(a_machine_paused_before_its_start_waits_for_resume),
+        cmocka_unit_test(a_reset_while_paused_is_done_and_leaves_it_paused),
+        cmocka_unit_test(pauses_at_any_moment_lose_no_reset_and_no_ending),
         cmocka_unit_test(the_pit_wakes_a_halted_processor_through_the_pic),
         cmocka_unit_test(it_does_so_for_a_kernel_that_knows_no_apic),
         cmocka_unit_test(the_pit_wakes_it_through_the_ioapic),

@@ -213,6 +213,8 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len) {
     uint8_t header[HEADER] = {0};
     int n;
 
+    if (!clock_running(v->pci.dev.env.clock))
+        return false; /* the machine is paused */
     if (!virtio_live(v) || len < FRAME_MIN || len > NET_FRAME_MAX ||
         (!virtio_has(v, F_MRG_RXBUF) && len > one_buffer_max(d))) {
         drop(d, len);
