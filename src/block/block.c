@@ -23,6 +23,7 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "block/block_internal.h"
+#include "block/file.h"
 
 static const struct block_ops *const formats[] = {&block_raw_ops};
 
@@ -50,20 +51,30 @@ void block_complete(struct block_request *req, int result) {
         assert(errno == EAGAIN); /* the counter is full: awake anyway */
 }
 
+static void append(struct block *b, struct block_request *req) {
+    req->next = NULL;
+    *b->ready_end = req;
+    b->ready_end = &req->next;
+}
+
+void block_complete_locked(struct block_request *req, int result) {
+    req->result = result;
+    append(req->block, req);
+}
+
 static void take_finished(struct block *b) {
     struct block_request *list = __atomic_exchange_n(&b->finished, NULL, __ATOMIC_ACQUIRE);
-    struct block_request *in_order = NULL, **end = &b->ready;
+    struct block_request *in_order = NULL, *next;
 
-    while (list) {
-        struct block_request *next = list->next;
-
+    for (; list; list = next) {
+        next = list->next;
         list->next = in_order;
         in_order = list;
-        list = next;
     }
-    while (*end)
-        end = &(*end)->next;
-    *end = in_order;
+    for (; in_order; in_order = next) {
+        next = in_order->next;
+        append(b, in_order);
+    }
 }
 
 static void report(struct block *b, enum block_op op, int code) {
@@ -99,40 +110,50 @@ static bool run_finished(struct block *b) {
     struct block_request *req;
     bool ran = false;
 
+    file_reap_all(b);
     take_finished(b);
+    block_plug(b); /* what the callbacks submit goes out together */
     while ((req = b->ready)) {
         int result = req->result;
 
         b->ready = req->next;
+        if (!b->ready)
+            b->ready_end = &b->ready;
         b->inflight--;
         count_failure(b, req, result);
         req->done(req, result); /* may free req */
         ran = true;
     }
+    block_unplug(b);
     if (ran && b->batch_fn)
         b->batch_fn(b->batch_opaque);
     return ran;
 }
 
-static void event_ready(void *opaque, int fd, uint32_t events) {
-    uint64_t count;
+/* Edge-triggered: each write to the eventfd brings one more call, so nobody has to empty it. */
+static void event_ready(void *opaque, int fd, uint32_t events) { run_finished(opaque); }
 
-    /* Emptied before the stack is: a push in between wakes the loop again. */
-    if (read(fd, &count, sizeof(count)) < 0)
-        assert(errno == EAGAIN); /* a drain has been here */
-    run_finished(opaque);
+void block_plug(struct block *b) { b->plugged++; }
+
+void block_unplug(struct block *b) {
+    if (--b->plugged == 0)
+        file_kick_all(b);
 }
 
 void block_drain(struct block *b) {
     struct pollfd p = {.fd = b->event_fd, .events = POLLIN};
+    unsigned plugged = b->plugged;
     uint64_t count;
 
+    b->plugged = 0; /* by a callback that drains */
     while (b->inflight) {
+        file_kick_all(b);
         if (run_finished(b))
             continue;
         if (poll(&p, 1, -1) == 1 && read(b->event_fd, &count, sizeof(count)) < 0)
             assert(errno == EAGAIN);
     }
+    b->plugged = plugged;
 }
 
 static int check(const struct block *b, const struct block_request *req) {
@@ -221,7 +242,7 @@ static const struct block_ops *find_format(const char *name, struct error *err) 
 static int set_up_completion(struct block *b, struct error *err) {
     b->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (b->event_fd >= 0)
-        b->watch = loop_add(b->loop, b->event_fd, EPOLLIN, event_ready, b);
+        b->watch = loop_add(b->loop, b->event_fd, EPOLLIN | EPOLLET, event_ready, b);
     if (b->watch)
         return 0;
     return error_set(err, -EMFILE,
@@ -244,6 +265,7 @@ struct block *block_open(struct loop *loop, const struct block_options *o, struc
     b->ops = ops;
     b->loop = loop;
     b->event_fd = -1;
+    b->ready_end = &b->ready;
     b->info.readonly = o->readonly;
     strncpy(b->info.format, ops->name, sizeof(b->info.format) - 1);
     if (set_up_completion(b, err) < 0 || ops->open(b, o, err) < 0) {

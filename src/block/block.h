@@ -32,6 +32,8 @@ struct block_request {
     void *opaque;
     struct block_request *next; /* the engine's */
     struct block *block;        /* the engine's */
+    struct file *file;          /* the engine's */
+    uint64_t at;                /* the engine's: where in the file */
     int result;                 /* the engine's */
 };
 
@@ -41,10 +43,21 @@ struct block_info {
     char format[16];
 };
 
+enum block_cache {
+    BLOCK_CACHE_WRITEBACK, /* through the host's page cache; a flush brings it to the disk */
+    BLOCK_CACHE_NONE,      /* past the page cache (O_DIRECT) */
+    BLOCK_CACHE_UNSAFE,    /* through the page cache; a flush does nothing */
+};
+
+enum block_engine { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_THREADS };
+
 struct block_options {
     const char *path;
     const char *format; /* "raw"; NULL = raw */
     bool readonly;
+    bool keep_discarded; /* discard=ignore: what the guest discards stays allocated */
+    enum block_cache cache;
+    enum block_engine engine;
     const struct block_ops
         *ops; /* overrides `format`: formats that are not the engine's own (tests) */
 };
@@ -64,6 +77,11 @@ void block_close(struct block *b); /* drains first; accepts NULL */
 const struct block_info *block_info(const struct block *b);
 void block_submit(struct block *b, struct block_request *req);
 void block_drain(struct block *b);
+
+/* Between the two, requests may be kept back, so that they go to the host in one system call. The
+ * calls nest. */
+void block_plug(struct block *b);
+void block_unplug(struct block *b);
 
 /*
  * Does the request at once if that needs no waiting (a small read from the host's page cache: no

@@ -16,8 +16,11 @@ struct block {
     struct loop *loop;
     struct loop_watch *watch;
     int event_fd;
-    unsigned inflight;              /* machine lock */
-    struct block_request *ready;    /* machine lock: finished, `done` not yet called, in order */
+    unsigned inflight;  /* machine lock */
+    unsigned plugged;   /* machine lock */
+    struct file *files; /* machine lock: those that the format has open */
+    /* machine lock: finished, `done` not yet called, in order */
+    struct block_request *ready, **ready_end;
     struct block_request *finished; /* atomic stack that any thread pushes to */
     void (*batch_fn)(void *opaque);
     void *batch_opaque;
@@ -34,6 +37,8 @@ extern const struct block_ops block_raw_ops;
 
 /* The format has finished the request. Any thread, with or without the machine lock. */
 void block_complete(struct block_request *req, int result);
+/* The same from file_reap_all, with the machine lock held: nobody has to be woken. */
+void block_complete_locked(struct block_request *req, int result);
 
 /*
  * Threads that do what may block. `run` is called on one of them with all signals blocked; it ends

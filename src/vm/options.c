@@ -132,6 +132,46 @@ static int set_append(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+/* Which of the words the value is; they end with NULL. */
+static int parse_word(const char *value, const char *const *words, unsigned *ret) {
+    for (unsigned i = 0; words[i]; i++)
+        if (!strcmp(words[i], value)) {
+            *ret = i;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+/* In the order of their enums. */
+static const char *const cache_words[] = {"writeback", "none", "unsafe", NULL};
+static const char *const engine_words[] = {"auto", "io_uring", "threads", NULL};
+static const char *const discard_words[] = {"unmap", "ignore", NULL};
+static const char *const switch_words[] = {"off", "on", NULL};
+
+static int set_disk_part(struct block_options *d, const char *part, struct error *err) {
+    unsigned n;
+
+    if (!strncmp(part, "format=", 7))
+        d->format = part + 7;
+    else if (!strcmp(part, "readonly"))
+        d->readonly = true;
+    else if (!strncmp(part, "readonly=", 9) && parse_word(part + 9, switch_words, &n) == 0)
+        d->readonly = n;
+    else if (!strncmp(part, "cache=", 6) && parse_word(part + 6, cache_words, &n) == 0)
+        d->cache = n;
+    else if (!strncmp(part, "aio=", 4) && parse_word(part + 4, engine_words, &n) == 0)
+        d->engine = n;
+    else if (!strncmp(part, "discard=", 8) && parse_word(part + 8, discard_words, &n) == 0)
+        d->keep_discarded = n;
+    else
+        return error_set(err, -EINVAL,
+                         "'%s' is no property of a disk: use format=raw, readonly, "
+                         "cache=writeback|none|unsafe, aio=auto|io_uring|threads or "
+                         "discard=unmap|ignore",
+                         part);
+    return 0;
+}
+
 static int set_disk(struct options *o, const char *v, struct error *err) {
     struct block_options *d = &o->disk[o->disks];
     char *rest, *part;
@@ -145,15 +185,9 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part, .format = "raw"};
-    while ((part = next_part(&rest))) {
-        if (!strncmp(part, "format=", 7))
-            d->format = part + 7;
-        else if (!strcmp(part, "readonly") || !strcmp(part, "readonly=on"))
-            d->readonly = true;
-        else if (strcmp(part, "readonly=off") != 0)
-            return error_set(err, -EINVAL,
-                             "'%s' is no property of a disk: use format=raw or readonly", part);
-    }
+    while ((part = next_part(&rest)))
+        if (set_disk_part(d, part, err) < 0)
+            return -EINVAL;
     if (strcmp(d->format, "raw") != 0)
         return error_set(err, -EINVAL,
                          "disk '%s': the format '%s' is not supported: use format=raw", d->path,
@@ -374,10 +408,15 @@ static const struct option table[] = {
     {"initrd", "FILE", set_initrd, "initial RAM disk for the kernel", "--initrd initrd.img"},
     {"append", "STRING", set_append, "command line of the kernel",
      "--append 'root=/dev/vda console=ttyS0'"},
-    {"disk", "FILE[,format=raw][,readonly]", set_disk,
+    {"disk",
+     "FILE[,format=raw][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
+     "[,discard=unmap|ignore]",
+     set_disk,
      "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
-     "twice",
-     "--disk debian.raw --disk data.raw,readonly"},
+     "twice. cache=none goes past the host's cache, cache=unsafe never waits for the disk: a crash "
+     "of the host may cost the image. discard=ignore keeps what the guest discards. docs/disks.md "
+     "says more",
+     "--disk debian.raw --disk data.raw,cache=none"},
     {"nic", "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|none", set_nic,
      "a virtio network interface behind user-mode NAT: DHCP, 10.0.2.2 is the host; forwards open "
      "ports of the host; default none",

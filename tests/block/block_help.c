@@ -49,11 +49,16 @@ void block_help_clean(void) {
     folder[0] = 0;
 }
 
-struct block *image_open(struct loop *loop, const char *path, bool readonly) {
-    struct block_options o = {.path = path, .readonly = readonly};
-    struct error err = {0};
-    struct block *b = block_open(loop, &o, &err);
+struct block_options image_options;
 
+struct block *image_open(struct loop *loop, const char *path, bool readonly) {
+    struct block_options o = image_options;
+    struct error err = {0};
+    struct block *b;
+
+    o.path = path;
+    o.readonly = readonly;
+    b = block_open(loop, &o, &err);
     if (!b)
         fail_msg("%s", err.text);
     return b;

@@ -11,6 +11,9 @@ const char *image_path(const char *name);
 void image_make(const char *path, uint64_t size); /* sparse, zero */
 void block_help_clean(void);
 
+/* What image_open takes for cache mode, engine and the rest. */
+extern struct block_options image_options;
+
 struct block *image_open(struct loop *loop, const char *path, bool readonly);
 
 /* Submits and runs the loop until the answer: 0 or negative errno. Fails the test after 20 s. */

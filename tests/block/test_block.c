@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 static struct loop *loop;
 
 static int make(void **state) {
+    signal(SIGXFSZ, SIG_IGN); /* as viv-vm does */
     loop = loop_new(NULL, NULL);
     return loop ? 0 : -1;
 }
@@ -217,6 +220,28 @@ static void a_discarded_range_gives_its_room_back_or_is_left_alone(void **state)
     assert_int_equal(data[64 * KIB - 1], 0x77);
     assert_int_equal(data[576 * KIB], 0x77);
     assert_true(data[64 * KIB] == (holed.st_blocks < full.st_blocks ? 0 : 0x77));
+    block_close(b);
+}
+
+static void what_is_discarded_stays_allocated_if_asked_for(void **state) {
+    const char *path = fresh("keep.raw", MIB);
+    struct block_options o = {.path = path, .keep_discarded = true};
+    struct block *b = block_open(loop, &o, NULL);
+    static uint8_t data[MIB];
+    struct stat before, after;
+
+    memset(data, 0x77, sizeof(data));
+    assert_int_equal(do_request(loop, b, BLOCK_WRITE, 0, data, sizeof(data)), 0);
+    assert_int_equal(do_request(loop, b, BLOCK_FLUSH, 0, NULL, 0), 0);
+    stat(path, &before);
+    assert_int_equal(do_request(loop, b, BLOCK_DISCARD, 0, NULL, MIB), 0);
+    stat(path, &after);
+    assert_int_equal(after.st_blocks, before.st_blocks);
+    assert_int_equal(do_request(loop, b, BLOCK_READ, 0, data, sizeof(data)), 0);
+    assert_int_equal(data[0] & data[MIB - 1], 0x77);
+    assert_int_equal(do_request(loop, b, BLOCK_WRITE_ZEROES, 0, NULL, MIB), 0);
+    assert_int_equal(do_request(loop, b, BLOCK_READ, 0, data, sizeof(data)), 0);
+    assert_int_equal(data[0] | data[MIB - 1], 0);
     block_close(b);
 }
 
@@ -577,6 +602,21 @@ static void after_a_failed_flush_no_flush_claims_success(void **state) {
     block_close(b);
 }
 
+static void a_flush_of_an_unsafe_disk_does_nothing(void **state) {
+    const char *path = fresh("unsafe.raw", MIB);
+    struct block_options o = {.path = path, .cache = BLOCK_CACHE_UNSAFE};
+    struct block *b = block_open(loop, &o, NULL);
+    int fd = find_fd(path), other[2];
+
+    assert_true(fd > 0);
+    assert_int_equal(pipe(other), 0);
+    dup2(other[0], fd); /* a pipe cannot be synced */
+    assert_int_equal(do_request(loop, b, BLOCK_FLUSH, 0, NULL, 0), 0);
+    close(other[0]);
+    close(other[1]);
+    block_close(b);
+}
+
 /* ------------------------------------------------------------------ engine */
 
 static unsigned batches;
@@ -635,6 +675,98 @@ static void requests_that_wait_do_not_stop_others(void **state) {
     block_drain(b);
     assert_int_equal(left, 0);
     block_close(b);
+}
+
+static void what_is_plugged_goes_out_when_the_plug_is_drawn(void **state) {
+    enum { COUNT = 300 }; /* more than the ring has room for */
+    struct block *b = image_open(loop, fresh("plug.raw", MIB), false);
+    static uint8_t data[COUNT][512] __attribute__((aligned(4096)));
+    struct block_request req[COUNT];
+    struct iovec iov[COUNT];
+    unsigned left = COUNT;
+    struct random_io io = {.left = &left};
+
+    block_plug(b);
+    block_plug(b);
+    for (unsigned i = 0; i < COUNT; i++) {
+        memset(data[i], (int)(i + 1), 512);
+        iov[i] = (struct iovec){data[i], 512};
+        req[i] = (struct block_request){.op = BLOCK_WRITE,
+                                        .offset = i * 512ull,
+                                        .length = 512,
+                                        .iov = &iov[i],
+                                        .iov_count = 1,
+                                        .done = random_done,
+                                        .opaque = &io};
+        block_submit(b, &req[i]);
+    }
+    block_unplug(b);
+    block_unplug(b);
+    for (int i = 0; i < 2000 && left; i++)
+        loop_step(loop, 10);
+    assert_int_equal(left, 0);
+    for (unsigned i = 0; i < COUNT; i += 23) {
+        uint8_t want[512], in[512];
+
+        memset(want, (int)(i + 1), 512);
+        assert_int_equal(do_request(loop, b, BLOCK_READ, i * 512ull, in, 512), 0);
+        assert_memory_equal(in, want, 512);
+    }
+    block_close(b);
+}
+
+struct batch { /* of one thread */
+    struct block *b;
+    struct block_request req[64];
+    struct iovec iov[64];
+    unsigned left;
+    struct random_io io;
+    uint8_t data[64][4096] __attribute__((aligned(4096)));
+};
+
+static void *submit_and_end(void *opaque) {
+    struct batch *t = opaque;
+
+    block_plug(t->b);
+    for (unsigned i = 0; i < 64; i++)
+        block_submit(t->b, &t->req[i]);
+    block_unplug(t->b);
+    return NULL;
+}
+
+static void requests_whose_thread_has_ended_are_done_all_the_same(void **state) {
+    static struct batch t;
+
+    memset(&t, 0, sizeof(t));
+    t.b = image_open(loop, fresh("thread.raw", MIB), false);
+    t.io.left = &t.left;
+    for (unsigned round = 0; round < 20; round++) {
+        pthread_t thread;
+
+        for (unsigned i = 0; i < 64; i++) {
+            memset(t.data[i], (int)(round + i), 4096);
+            t.iov[i] = (struct iovec){t.data[i], 4096};
+            t.req[i] = (struct block_request){.op = BLOCK_WRITE,
+                                              .offset = i * 4096ull,
+                                              .length = 4096,
+                                              .iov = &t.iov[i],
+                                              .iov_count = 1,
+                                              .done = random_done,
+                                              .opaque = &t.io};
+        }
+        t.left = 64;
+        assert_int_equal(pthread_create(&thread, NULL, submit_and_end, &t), 0);
+        pthread_join(thread, NULL);
+        block_drain(t.b);
+        assert_int_equal(t.left, 0);
+        for (unsigned i = 0; i < 64; i += 9) {
+            uint8_t in[4096];
+
+            assert_int_equal(do_request(loop, t.b, BLOCK_READ, i * 4096ull, in, 4096), 0);
+            assert_memory_equal(in, t.data[i], 4096);
+        }
+    }
+    block_close(t.b);
 }
 
 struct chain {
@@ -708,14 +840,53 @@ static void what_is_done_at_once_is_right(void **state) {
     block_close(b);
 }
 
+/* ------------------------------------------------------------------ modes */
+
+static const struct mode {
+    const char *name;
+    enum block_engine engine;
+    enum block_cache cache;
+} modes[] = {
+    {"io_uring, writeback", BLOCK_ENGINE_URING, BLOCK_CACHE_WRITEBACK},
+    {"threads, writeback", BLOCK_ENGINE_THREADS, BLOCK_CACHE_WRITEBACK},
+    {"io_uring, none", BLOCK_ENGINE_URING, BLOCK_CACHE_NONE},
+    {"threads, none", BLOCK_ENGINE_THREADS, BLOCK_CACHE_NONE},
+    {"io_uring, unsafe", BLOCK_ENGINE_URING, BLOCK_CACHE_UNSAFE},
+};
+
+/* False with a word if this host cannot do it. */
+static bool mode_works(const struct mode *m) {
+    struct error err = {0};
+    struct block *b;
+
+    make(NULL);
+    image_options = (struct block_options){
+        .path = fresh("mode.raw", MIB), .engine = m->engine, .cache = m->cache};
+    b = block_open(loop, &image_options, &err);
+    if (!b)
+        print_message("# not here: %s\n", err.text);
+    block_close(b);
+    unmake(NULL);
+    return b != NULL;
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest each_mode[] = {
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(random_io_agrees_with_a_model),
         cmocka_unit_test(a_request_may_have_more_buffers_than_a_system_call_takes),
         cmocka_unit_test(a_discarded_range_gives_its_room_back_or_is_left_alone),
         cmocka_unit_test(a_partial_last_sector_reads_as_zeroes_and_can_be_written),
         cmocka_unit_test(a_file_that_shrinks_reads_as_zeroes_behind_its_end),
+        cmocka_unit_test(a_write_that_the_host_cuts_short_fails_with_the_hosts_reason),
+        cmocka_unit_test(many_completions_make_one_batch),
+        cmocka_unit_test(what_is_plugged_goes_out_when_the_plug_is_drawn),
+        cmocka_unit_test(requests_that_wait_do_not_stop_others),
+        cmocka_unit_test(drain_waits_for_requests_that_callbacks_submit),
+        cmocka_unit_test(a_callback_may_drain),
+        cmocka_unit_test(requests_whose_thread_has_ended_are_done_all_the_same),
+    };
+    const struct CMUnitTest once[] = {
         cmocka_unit_test(requests_outside_the_disk_or_off_its_sectors_are_refused),
         cmocka_unit_test(a_readonly_disk_takes_no_writes),
         cmocka_unit_test(what_is_no_disk_image_is_refused_with_a_remedy),
@@ -725,14 +896,17 @@ int main(void) {
         cmocka_unit_test(the_same_image_twice_in_one_machine_is_refused),
         cmocka_unit_test(our_lock_lies_where_others_look),
         cmocka_unit_test(a_failure_reaches_the_request_each_time_and_the_user_once),
-        cmocka_unit_test(a_write_that_the_host_cuts_short_fails_with_the_hosts_reason),
         cmocka_unit_test(after_a_failed_flush_no_flush_claims_success),
-        cmocka_unit_test(many_completions_make_one_batch),
-        cmocka_unit_test(requests_that_wait_do_not_stop_others),
-        cmocka_unit_test(drain_waits_for_requests_that_callbacks_submit),
-        cmocka_unit_test(a_callback_may_drain),
         cmocka_unit_test(what_is_done_at_once_is_right),
+        cmocka_unit_test(what_is_discarded_stays_allocated_if_asked_for),
+        cmocka_unit_test(a_flush_of_an_unsafe_disk_does_nothing),
     };
+    int failed = 0;
 
-    return cmocka_run_group_tests(tests, make, unmake);
+    for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+        if (mode_works(&modes[i]))
+            failed += cmocka_run_group_tests_name(modes[i].name, each_mode, make, unmake);
+    image_options = (struct block_options){0};
+    failed += cmocka_run_group_tests_name("all modes", once, make, unmake);
+    return failed;
 }

@@ -161,7 +161,20 @@ static void a_disk_is_a_path_and_properties(void **state) {
     assert_false(o.disk[2].readonly);
     assert_string_equal(o.disk[3].path, ",");
     options_done(&o);
+    good("--disk|a,cache=none,aio=threads,discard=ignore|--disk|b,cache=unsafe,aio=io_uring"
+         "|--disk|c,cache=writeback,aio=auto,discard=unmap");
+    assert_int_equal(o.disk[0].cache, BLOCK_CACHE_NONE);
+    assert_int_equal(o.disk[0].engine, BLOCK_ENGINE_THREADS);
+    assert_true(o.disk[0].keep_discarded);
+    assert_int_equal(o.disk[1].cache, BLOCK_CACHE_UNSAFE);
+    assert_int_equal(o.disk[1].engine, BLOCK_ENGINE_URING);
+    assert_int_equal(o.disk[2].cache, BLOCK_CACHE_WRITEBACK);
+    assert_int_equal(o.disk[2].engine, BLOCK_ENGINE_AUTO);
+    assert_false(o.disk[2].keep_discarded);
     bad("--disk|a,readonly=maybe", "'readonly=maybe' is no property");
+    bad("--disk|a,cache=some", "'cache=some' is no property");
+    bad("--disk|a,aio=", "'aio=' is no property");
+    bad("--disk|a,discard=Unmap", "'discard=Unmap' is no property");
     bad("--disk|a,", "'' is no property");
 }
 

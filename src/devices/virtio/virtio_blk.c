@@ -306,6 +306,8 @@ static void blk_notify(struct virtio *v, unsigned queue) {
     struct virtio_blk *d = (struct virtio_blk *)v;
     struct job *j;
 
+    if (d->block)
+        block_plug(d->block);
     while ((j = job_get(d))) {
         if (virtio_pop(v, queue, &j->chain) != 1) {
             job_put(j);
@@ -318,6 +320,8 @@ static void blk_notify(struct virtio *v, unsigned queue) {
         }
         handle(j);
     }
+    if (d->block)
+        block_unplug(d->block);
     if (!j)
         virtio_again(v, queue); /* out of memory: try again from the loop */
     interrupt(d);
