@@ -62,12 +62,18 @@ void trace_list(FILE *f) {
         fprintf(f, "%s %s\n", e->name, e->text);
 }
 
-void stats_print(FILE *f) {
+void stats_each(void (*fn)(void *opaque, const char *name, const char *help, uint64_t value),
+                void *opaque) {
     for (unsigned i = 0; stats_table[i].name; i++) {
         uint64_t n = __atomic_load_n(&stat_counts[i], __ATOMIC_RELAXED);
 
         if (n)
-            fprintf(f, "%14llu  %s (%s)\n", (unsigned long long)n, stats_table[i].name,
-                    stats_table[i].text);
+            fn(opaque, stats_table[i].name, stats_table[i].text, n);
     }
 }
+
+static void print_one(void *opaque, const char *name, const char *help, uint64_t value) {
+    fprintf(opaque, "%14llu  %s (%s)\n", (unsigned long long)value, name, help);
+}
+
+void stats_print(FILE *f) { stats_each(print_one, f); }

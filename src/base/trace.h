@@ -34,6 +34,9 @@ void trace_emit(unsigned id, const char *fmt, ...) __attribute__((format(printf,
 unsigned trace_enable(const char *pattern);
 void trace_set_output(FILE *f); /* default stderr */
 void trace_list(FILE *f);
+/* Every non-zero counter. */
+void stats_each(void (*fn)(void *opaque, const char *name, const char *help, uint64_t value),
+                void *opaque);
 void stats_print(FILE *f); /* every non-zero counter with its help */
 
 #endif

@@ -36,7 +36,7 @@ struct machine {
     char cpu_why[200];
     struct boot_image image;
     struct error error;
-    bool ending, reset_wanted, crashed;
+    bool ending, reset_wanted, crashed, panicked;
     bool started, paused;
     bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
@@ -232,6 +232,9 @@ static void act(void *opaque) {
     struct machine *m = opaque;
     bool crashed;
 
+    if (m->panicked && !m->over && m->config.panicked)
+        m->config.panicked(m->config.opaque);
+    m->panicked = false;
     if (m->over || (!m->ending && !m->reset_wanted))
         return;
     park_all(m);
@@ -274,6 +277,13 @@ void machine_reset(struct machine *m) {
     kick_all(m);
 }
 
+static void panicked(struct machine *m) {
+    if (m->panicked)
+        return;
+    m->panicked = true;
+    loop_post(m->loop, act, m);
+}
+
 static void power_request(void *opaque, enum power_event event, unsigned code) {
     struct machine *m = opaque;
 
@@ -289,8 +299,10 @@ static void power_request(void *opaque, enum power_event event, unsigned code) {
     case POWER_PANIC:
         if (m->config.no_reboot)
             end(m, event == POWER_RESET ? MACHINE_RESET : MACHINE_CRASHED, event == POWER_PANIC);
-        else if (event == POWER_RESET) /* after a panic the guest decides by itself what to do */
+        else if (event == POWER_RESET)
             machine_reset(m);
+        else /* the guest decides by itself what to do next */
+            panicked(m);
         break;
     }
 }
@@ -435,6 +447,23 @@ void machine_free(struct machine *m) {
     free(m);
 }
 
+const struct device *machine_device(const struct machine *m, unsigned i) {
+    return i < m->board.devices ? m->board.device[i] : NULL;
+}
+
+void machine_cpu_state(struct machine *m, unsigned i, struct x86_state *ret) {
+    struct vcpu *v = m->cpu[i].vcpu;
+
+    vcpu_pause(v);
+    m->ops->get_state(vcpu_cpu(v), ret);
+    run_all(m);
+}
+
+const char *machine_cpu_backend(const struct machine *m, const char **ret_why) {
+    *ret_why = *m->cpu_why ? m->cpu_why : "as asked for";
+    return m->ops->name;
+}
+
 void machine_power_button(struct machine *m) { acpi_pm_power_button(m->board.pm); }
 
 struct device *machine_serial(struct machine *m) {
@@ -448,7 +477,9 @@ struct device *machine_console(struct machine *m) {
 const struct error *machine_error(const struct machine *m) { return &m->error; }
 
 void machine_print_stats(struct machine *m, FILE *f) {
-    fprintf(f, "cpu backend: %s (%s)\n", m->ops->name, *m->cpu_why ? m->cpu_why : "as asked for");
+    const char *why, *backend = machine_cpu_backend(m, &why);
+
+    fprintf(f, "cpu backend: %s (%s)\n", backend, why);
     for (unsigned i = 0; i < m->config.cpus; i++)
         if (m->ops->stats)
             m->ops->stats(vcpu_cpu(m->cpu[i].vcpu), f);

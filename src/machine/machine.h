@@ -22,6 +22,7 @@ struct block;
 struct loop;
 struct machine;
 struct net_port;
+struct x86_state;
 
 enum { MACHINE_MAX_DISKS = 16, MACHINE_MAX_NICS = 8, MACHINE_MAX_CPUS = 32 };
 
@@ -57,6 +58,8 @@ struct machine_config {
     void (*ended)(void *opaque, enum machine_end how, unsigned code);
     /* After a reset that did not end the machine, also one after a triple fault. NULL allowed. */
     void (*was_reset)(void *opaque, bool crashed);
+    /* The guest says that it crashed (pvpanic), and the machine goes on. NULL allowed. */
+    void (*panicked)(void *opaque);
     /* Devices take input again, after a pause and at the start. NULL allowed. */
     void (*resumed)(void *opaque);
     void *opaque;
@@ -84,6 +87,12 @@ void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
 bool machine_is_paused(const struct machine *m);
 uint64_t machine_now(const struct machine *m); /* the guest's clock: ns since its start */
+
+/* What there is to look at: every device in the order in which it was made, then NULL. */
+const struct device *machine_device(const struct machine *m, unsigned i);
+/* The state of processor i, which is stopped for a moment; on the loop's thread. */
+void machine_cpu_state(struct machine *m, unsigned i, struct x86_state *ret);
+const char *machine_cpu_backend(const struct machine *m, const char **ret_why);
 
 void machine_power_button(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */

@@ -24,9 +24,10 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/unix_socket.h"
 #include "vm/terminal.h"
 
-enum { RING = 65536, INPUT = 65536, SLICE = 512, ESCAPE = 0x1d /* Ctrl-] */ };
+enum { RING = 65536, INPUT = 65536, SLICE = 512, SOCKET_MODE = 0600, ESCAPE = 0x1d /* Ctrl-] */ };
 
 enum kind { NONE, STDIO, OUTPUT_FILE, SOCKET };
 
@@ -359,38 +360,11 @@ static void client_came(void *opaque, int fd, uint32_t events) {
 }
 
 static int open_socket(struct chardev *c, const char *path, struct error *err) {
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    struct stat st;
-
     c->kind = SOCKET;
-    if (!*path || strlen(path) >= sizeof(a.sun_path))
-        return error_set(err, -EINVAL,
-                         "the console socket's path '%s' must have 1 to %zu characters", path,
-                         sizeof(a.sun_path) - 1);
-    memcpy(a.sun_path, path, strlen(path) + 1);
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-        int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        /* EAGAIN: a live program that has not come to accept the last ones. */
-        bool live = probe >= 0 &&
-                    (connect(probe, (struct sockaddr *)&a, sizeof(a)) == 0 || errno == EAGAIN);
-
-        if (probe >= 0)
-            close(probe);
-        if (live)
-            return error_set(
-                err, -EADDRINUSE,
-                "the console socket '%s' is in use by another program: choose another path", path);
-        unlink(path); /* left over from a program that has ended */
-    }
-    c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->listener < 0 || bind(c->listener, (struct sockaddr *)&a, sizeof(a)) < 0)
-        return error_set(err, -errno,
-                         "the console socket '%s' cannot be made: %s; choose another path", path,
-                         strerror(errno));
-    memcpy(c->socket_path, a.sun_path, sizeof(a.sun_path));
-    if (listen(c->listener, 4) < 0)
-        return error_set(err, -errno, "the console socket '%s' cannot listen: %s", path,
-                         strerror(errno));
+    c->listener = unix_socket_listen(path, SOCKET_MODE, "the console socket", err);
+    if (c->listener < 0)
+        return c->listener;
+    memcpy(c->socket_path, path, strlen(path) + 1); /* it was short enough to be bound */
     c->listen_watch = loop_add(c->loop, c->listener, EPOLLIN, client_came, c);
     return c->listen_watch
                ? 0

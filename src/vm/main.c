@@ -12,13 +12,14 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/trace.h"
+#include "base/version.h"
+#include "proto/lines.h"
 #include "vm/chardev.h"
+#include "vm/control.h"
 #include "vm/options.h"
 #include "vm/terminal.h"
 
 enum exit_code { EXIT_GUEST_OFF = 0, EXIT_OURS = 1, EXIT_BAD_INPUT = 2, EXIT_GUEST_DOWN = 3 };
-
-#define VERSION "0.1.0"
 
 struct vm {
     struct options options;
@@ -26,6 +27,8 @@ struct vm {
     struct loop *loop;
     struct machine *machine;
     struct chardev *serial, *console;
+    struct control_vm controlled;
+    struct control *control;
     struct block *disk[MACHINE_MAX_DISKS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
@@ -121,13 +124,45 @@ static void leave(void *opaque) {
     loop_stop(vm->loop);
 }
 
+/* ---- what clients of the control socket are told ---- */
+
+static void tell(struct vm *vm, const char *event, json_t *data) {
+    if (vm->control)
+        control_event(vm->control, event, data);
+    else
+        json_decref(data); /* the machine is still being made */
+}
+
+static void tell_crash(struct vm *vm, bool panic) {
+    tell(vm, "crash",
+         json_pack("{s:s, s:s}", "kind", panic ? "panic" : "triple-fault", "text",
+                   panic ? "the guest says that it panicked" : "the guest crashed (triple fault)"));
+}
+
+static void tell_end(struct vm *vm, const char *how) {
+    tell(vm, "end", json_pack("{s:s, s:i}", "how", how, "code", vm->exit_code));
+}
+
+static void quit(void *opaque) {
+    struct vm *vm = opaque;
+
+    vm->exit_code = EXIT_GUEST_OFF;
+    tell_end(vm, "quit");
+    loop_stop(vm->loop);
+}
+
+static void panicked(void *opaque) { tell_crash(opaque, true); }
+
 /* ---- endings ---- */
 
 static void machine_ended(void *opaque, enum machine_end how, unsigned code) {
+    static const char *const names[] = {"powered-off", "reset", "crashed", "debug-exit", "failed"};
     struct vm *vm = opaque;
 
     if (vm->serial)
         chardev_flush(vm->serial); /* the guest's last words before ours */
+    if (how == MACHINE_CRASHED)
+        tell_crash(vm, code);
     switch (how) {
     case MACHINE_POWERED_OFF:
         vm->exit_code = EXIT_GUEST_OFF;
@@ -149,6 +184,7 @@ static void machine_ended(void *opaque, enum machine_end how, unsigned code) {
         log_error("%s", machine_error(vm->machine)->text);
         break;
     }
+    tell_end(vm, names[how]);
     loop_stop(vm->loop);
 }
 
@@ -177,12 +213,18 @@ static void on_int(void *opaque) {
 static void was_reset(void *opaque, bool crashed) {
     struct vm *vm = opaque;
 
+    if (crashed)
+        tell_crash(vm, false);
+    tell(vm, "reset", json_pack("{s:b}", "crashed", (int)crashed));
     if (crashed && !vm->crash_seen++) /* a guest that crashes early does so again and again */
         log_warning(
             "the guest crashed (triple fault) and was reset; --no-reboot would end it instead");
 }
 
-static void disk_failed(void *opaque, const struct error *e) { log_error("%s", e->text); }
+static void disk_failed(void *opaque, const struct error *e) {
+    log_error("%s", e->text);
+    tell(opaque, "disk-error", json_pack("{s:o}", "text", message_text(e->text)));
+}
 
 /* ---- opening what the options name ---- */
 
@@ -241,6 +283,22 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
     return 0;
 }
 
+/* After the machine, of which its clients may ask at once. */
+static int open_control(struct vm *vm, struct error *err) {
+    vm->controlled = (struct control_vm){.loop = vm->loop,
+                                         .machine = vm->machine,
+                                         .options = &vm->options,
+                                         .disk = vm->disk,
+                                         .quit = quit,
+                                         .opaque = vm};
+    vm->control = control_new(&vm->controlled, err);
+    if (!vm->control)
+        return -ENOMEM;
+    if (vm->options.paused)
+        control_pause(vm->control, "asked");
+    return vm->options.control ? control_listen(vm->control, vm->options.control, err) : 0;
+}
+
 static int make_machine(struct vm *vm, struct error *err) {
     struct options *o = &vm->options;
     struct machine_config m = {
@@ -260,6 +318,7 @@ static int make_machine(struct vm *vm, struct error *err) {
         .debug_exit = o->debug_exit,
         .ended = machine_ended,
         .was_reset = was_reset,
+        .panicked = panicked,
         .resumed = resumed,
         .opaque = vm,
     };
@@ -268,10 +327,14 @@ static int make_machine(struct vm *vm, struct error *err) {
     if (r < 0)
         return r;
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
-    return vm->machine ? open_lines(vm, err) : -EINVAL;
+    if (!vm->machine || open_lines(vm, err) < 0)
+        return -EINVAL;
+    return open_control(vm, err);
 }
 
 static void close_all(struct vm *vm) {
+    control_free(vm->control);
+    vm->control = NULL;
     machine_free(vm->machine);
     vm->machine = NULL;
     pthread_mutex_lock(&vm->lock);
@@ -344,9 +407,9 @@ static bool answer(struct options *o, int argc, char **argv, struct error *err) 
     if (o->help)
         options_help(stdout);
     else if (o->help_man)
-        options_help_man(stdout, VERSION);
+        options_help_man(stdout);
     else if (o->version)
-        puts("viv-vm " VERSION);
+        puts("viv-vm " VIVARIUM_VERSION);
     else
         return enable_traces(o, err);
     return true;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/man.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "vm/chardev.h"
@@ -311,6 +312,18 @@ static int set_console(struct options *o, const char *v, struct error *err) {
     return set_line(&o->console, "console", v, err);
 }
 
+static int set_control(struct options *o, const char *v, struct error *err) {
+    if (strncmp(v, "unix:", 5) != 0 || !v[5])
+        return error_set(err, -EINVAL, "'%s' is no place for a control socket: use unix:PATH", v);
+    o->control = v + 5;
+    return 0;
+}
+
+static int set_paused(struct options *o, const char *v, struct error *err) {
+    o->paused = true;
+    return 0;
+}
+
 static int set_trace(struct options *o, const char *v, struct error *err) {
     if (o->traces == OPTIONS_MAX_TRACES)
         return error_set(err, -EINVAL, "at most %d --trace patterns can be given",
@@ -428,6 +441,12 @@ static const struct option table[] = {
     {"console", "stdio|file:PATH|unix:PATH|none", set_console,
      "adds a virtio console (hvc0) that goes there",
      "--console unix:/tmp/web.console --serial none"},
+    {"control", "unix:PATH", set_control,
+     "listen there for programs that look after the machine: viv-ctl PATH status, pause, resume, "
+     "powerdown, reset, quit and more ('viv-ctl --help')",
+     "--control unix:/tmp/web.ctl"},
+    {"paused", NULL, set_paused, "do not run before 'viv-ctl PATH resume'",
+     "--paused --control unix:/tmp/web.ctl"},
     {"no-reboot", NULL, set_no_reboot, "end with code 3 instead when the guest resets or crashes",
      "--no-reboot"},
     {"trace", "PATTERN", set_trace,
@@ -556,6 +575,9 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
                          o->serial);
+    if (o->paused && !o->control)
+        return error_set(err, -EINVAL,
+                         "--paused leaves nobody who could resume the machine: give it --control");
     return check_translator(o, err) < 0 ? -EINVAL : check_nics(o, err);
 }
 
@@ -619,61 +641,26 @@ void options_help(FILE *f) {
         fprintf(f, "  %-7s%s\n", codes[i].what, codes[i].meaning);
 }
 
-/* Text for roff: no hyphens for minus signs, nothing taken for a request. */
-static void roff(FILE *f, const char *s) {
-    for (bool begin = true; *s; begin = *s++ == '\n') {
-        if (begin && (*s == '.' || *s == '\''))
-            fputs("\\&", f);
-        if (*s == '-')
-            fputs("\\-", f);
-        else if (*s == '\\')
-            fputs("\\e", f);
-        else if (*s == '\'')
-            fputs("\\(aq", f);
-        else
-            fputc(*s, f);
-    }
-}
-
-static void roff_item(FILE *f, const char *what, const char *value, const char *meaning) {
-    fputs(".TP\n.B \"", f);
-    roff(f, what);
-    fputs("\"", f);
-    if (value) {
-        fputs(" \"", f);
-        roff(f, value);
-        fputs("\"", f);
-    }
-    fputs("\n", f);
-    roff(f, meaning);
-    fputs("\n", f);
-}
-
-void options_help_man(FILE *f, const char *version) {
+void options_help_man(FILE *f) {
     char name[40];
 
-    fprintf(f,
-            ".TH VIV\\-VM 1 \"\" \"Vivarium %s\" \"Vivarium\"\n.SH NAME\nviv\\-vm \\- run one "
-            "virtual machine\n"
-            ".SH SYNOPSIS\n.B viv\\-vm\n",
-            version);
-    roff(f, usage + strlen("viv-vm "));
-    fputs("\n.SH OPTIONS\n", f);
+    man_begin(f, "viv-vm", "run one virtual machine", usage + strlen("viv-vm "));
+    fputs(".SH OPTIONS\n", f);
     for (unsigned i = 0; i < OPTIONS; i++) {
         snprintf(name, sizeof(name), "--%s", table[i].name);
-        roff_item(f, name, table[i].value, table[i].help);
+        man_item(f, name, table[i].value, table[i].help);
         fputs(".br\nExample: \n.B \"", f);
-        roff(f, table[i].example);
+        man_text(f, table[i].example);
         fputs("\"\n", f);
     }
     fputs(".SH EXAMPLE\nA Debian guest with its disk, its network, and its ssh on port 2222 of "
           "this host:\n.PP\n.nf\n",
           f);
-    roff(f, example);
+    man_text(f, example);
     fputs(".fi\n.SH SIGNALS\n", f);
     for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-        roff_item(f, signals[i].what, NULL, signals[i].meaning);
+        man_item(f, signals[i].what, NULL, signals[i].meaning);
     fputs(".SH EXIT STATUS\n", f);
     for (unsigned i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
-        roff_item(f, codes[i].what, NULL, codes[i].meaning);
+        man_item(f, codes[i].what, NULL, codes[i].meaning);
 }

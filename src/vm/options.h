@@ -22,6 +22,8 @@ struct options_nic {
 struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
+    const char *control; /* path, NULL = none */
+    bool paused;
     struct cpu_debug cpu_debug;
     unsigned cpus;
     uint64_t memory;
@@ -40,6 +42,6 @@ struct options {
 int options_parse(struct options *o, int argc, char **argv, struct error *err);
 void options_done(struct options *o);
 void options_help(FILE *f);
-void options_help_man(FILE *f, const char *version); /* the same as a manual page, in roff */
+void options_help_man(FILE *f); /* the same as a manual page, in roff */
 
 #endif
