@@ -27,6 +27,8 @@
 
 /* After this many timers in a row other descriptors and the vCPU get their turn. */
 enum { TIMERS_PER_ROUND = 64 };
+/* A guest notices no difference in rates below this; its own time source drifts more. */
+enum { TSC_SAME_PPM = 250 };
 enum { INSTANT_TRIES = 8, INSTANT_CYCLES = 2000 };
 
 #define NS_PER_SEC 1000000000ull
@@ -41,6 +43,7 @@ struct clock {
     bool stepped;
     bool host_tsc; /* the guest's TSC is the host's, moved */
     uint64_t tsc_hz;
+    uint64_t tsc_moved; /* otherwise: the TSC at time 0, after a restore */
 
     struct clock_timer **heap; /* heap[1] is the earliest; [0] unused */
     unsigned count, cap;
@@ -135,7 +138,7 @@ uint64_t clock_tsc(const struct clock *c) {
     unsigned seq;
 
     if (!c->host_tsc)
-        return ns_to_tsc(c, clock_now(c));
+        return ns_to_tsc(c, clock_now(c)) + c->tsc_moved;
     do {
         seq = read_begin(c);
         tsc = __atomic_load_n(&c->tsc_base, __ATOMIC_RELAXED);
@@ -335,6 +338,18 @@ void clock_pause(struct clock *c) {
 void clock_set(struct clock *c, uint64_t now) {
     assert(!c->running || c->stepped);
     set_point(c, c->running, now, ns_to_tsc(c, now));
+}
+
+void clock_restore(struct clock *c, uint64_t now, uint64_t tsc, uint64_t tsc_hz) {
+    uint64_t diff = c->tsc_hz > tsc_hz ? c->tsc_hz - tsc_hz : tsc_hz - c->tsc_hz;
+
+    assert(!c->running || c->stepped);
+    if (diff > tsc_hz / 1000000 * TSC_SAME_PPM) {
+        c->host_tsc = false;
+        c->tsc_hz = tsc_hz;
+    }
+    c->tsc_moved = tsc - ns_to_tsc(c, now);
+    set_point(c, c->running, now, tsc);
 }
 
 void clock_step(struct clock *c, uint64_t ns) {

@@ -35,7 +35,10 @@ uint64_t clock_now(const struct clock *clock);
 bool clock_running(const struct clock *clock);
 void clock_start(struct clock *clock);
 void clock_pause(struct clock *clock);
-void clock_set(struct clock *clock, uint64_t now); /* restore; only while paused */
+void clock_set(struct clock *clock, uint64_t now); /* only while paused */
+/* Goes on where a saved clock stood, with its TSC; only while paused. If the host's TSC runs at
+ * another rate than the saved one did, the guest's is made from the clock, at the saved rate. */
+void clock_restore(struct clock *clock, uint64_t now, uint64_t tsc, uint64_t tsc_hz);
 /* Stepped clocks only: fires what falls due on the way. */
 void clock_step(struct clock *clock, uint64_t ns);
 

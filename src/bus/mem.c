@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guest physical memory: ranges of one memfd, and copies that check their range before they touch
- * anything. A shared file lets other processes (vhost-user, a fork of the machine) map the same
- * memory.
+ * Guest physical memory: private mappings, and copies that check their range before they touch
+ * anything. A restored machine has the pages of its snapshot's file instead of zeros, also
+ * private: they are read when touched and shared, until written, with all who map the same file.
  */
 #include "bus/mem.h"
 
@@ -17,11 +17,7 @@
 #define ADDRESS_LIMIT (1ull << 52) /* the architecture's widest physical address */
 
 int mem_init(struct mem *m, struct error *err) {
-    *m = (struct mem){.fd = -1};
-    m->fd = memfd_create("guest-memory", MFD_CLOEXEC);
-    if (m->fd < 0)
-        return error_set(err, -errno, "guest memory: no memory file from the host: %s",
-                         strerror(errno));
+    *m = (struct mem){.count = 0};
     return 0;
 }
 
@@ -30,20 +26,19 @@ void mem_done(struct mem *m) {
         munmap(m->range[i].host, m->range[i].size);
         munmap(m->range[i].page_flags, m->range[i].size >> MEM_PAGE_SHIFT);
     }
-    if (m->fd >= 0)
-        close(m->fd);
-    *m = (struct mem){.fd = -1};
+    *m = (struct mem){.count = 0};
 }
 
 /* ------------------------------------------------------------------ building the map */
 
-/* Maps the file at an address with the same position in a huge page, else the host cannot use huge
- * pages. */
-static uint8_t *map_file(int fd, uint64_t offset, uint64_t size) {
+/* At an address that begins a huge page, else the host cannot use these. Private: a child that
+ * writes a snapshot sees the memory as it was at its fork, while the guest goes on. */
+static uint8_t *map_zeros(uint64_t size) {
     uint64_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
     uint8_t *area, *start, *end;
 
-    area = mmap(NULL, size + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    area = mmap(NULL, size + slack, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (area == MAP_FAILED)
         return NULL;
     end = area + size + slack;
@@ -52,11 +47,6 @@ static uint8_t *map_file(int fd, uint64_t offset, uint64_t size) {
         munmap(area, (size_t)(start - area));
     if (end > start + size)
         munmap(start + size, (size_t)(end - (start + size)));
-    if (mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd,
-             (off_t)offset) == MAP_FAILED) {
-        munmap(start, size);
-        return NULL;
-    }
     madvise(start, size, MADV_HUGEPAGE);
     madvise(start, size, MADV_DONTDUMP); /* a core file of ours need not hold the guest's secrets */
     return start;
@@ -105,9 +95,8 @@ int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error 
         return code;
     if (size >= HUGE_PAGE)
         offset = (offset + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-    if (ftruncate(m->fd, (off_t)(offset + size)) < 0)
-        goto no_memory;
-    r.host = map_file(m->fd, offset, size);
+    r.offset = offset;
+    r.host = map_zeros(size);
     if (!r.host)
         goto no_memory;
     r.page_flags = mmap(NULL, size >> MEM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
@@ -128,6 +117,34 @@ no_memory:
                      " MiB: the host refuses it (%s); give the machine less "
                      "memory",
                      size >> 20, strerror(errno));
+}
+
+static const struct mem_range *range_at(const struct mem *m, uint64_t offset, uint64_t size) {
+    for (unsigned i = 0; i < m->count; i++)
+        if (offset - m->range[i].offset < m->range[i].size &&
+            size <= m->range[i].size - (offset - m->range[i].offset))
+            return &m->range[i];
+    return NULL;
+}
+
+uint8_t *mem_at_offset(const struct mem *m, uint64_t offset, uint64_t size) {
+    const struct mem_range *r = range_at(m, offset, size);
+
+    return r ? r->host + (offset - r->offset) : NULL;
+}
+
+int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error *err) {
+    uint8_t *at = mem_at_offset(m, offset, size);
+    int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
+
+    assert(at && !(offset % MEM_PAGE_SIZE) && !(size % MEM_PAGE_SIZE));
+    if (mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, fd < 0 ? 0 : (off_t)offset) == MAP_FAILED)
+        return error_set(err, -errno, "guest memory: a part of the snapshot cannot be mapped: %s",
+                         strerror(errno));
+    if (fd < 0)
+        madvise(at, size, MADV_HUGEPAGE);
+    madvise(at, size, MADV_DONTDUMP);
+    return 0;
 }
 
 /* ------------------------------------------------------------------ access */

@@ -28,7 +28,8 @@ enum mem_page_flag {
 struct mem_range {
     gpa base;
     uint64_t size;
-    uint8_t *host;       /* shared mapping of the backing memfd */
+    uint64_t offset;     /* in a snapshot's `memory` */
+    uint8_t *host;       /* private mapping: a forked child keeps it as it was */
     uint8_t *page_flags; /* one byte a page, enum mem_page_flag, atomic access */
     bool readonly;       /* ROM: guest writes are dropped */
 };
@@ -38,8 +39,7 @@ struct mem {
     unsigned count;
     unsigned big[2]; /* indexes of the largest ranges: nearly every access is there */
     uint64_t ram_size;
-    uint64_t file_size; /* of the memfd */
-    int fd;             /* memfd behind all RAM, -1 if none yet */
+    uint64_t file_size; /* of a snapshot's `memory` */
     /* Called (any thread) after a device wrote to a page flagged MEM_PAGE_CODE. */
     void (*code_written)(void *opaque, gpa page);
     void *code_opaque;
@@ -49,6 +49,13 @@ int mem_init(struct mem *m, struct error *err);
 void mem_done(struct mem *m);
 /* Adds zeroed memory; overlapping or unaligned ranges are refused. */
 int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err);
+
+/* Puts the bytes [offset, offset + size) of a file, whole pages, in the place of the memory that
+ * has this offset in a snapshot; fd -1: zeros. Only before processors run. */
+int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error *err);
+
+/* Host pointer by offset in a snapshot, NULL if that is not all in one range. */
+uint8_t *mem_at_offset(const struct mem *m, uint64_t offset, uint64_t size);
 
 const struct mem_range *mem_find(const struct mem *m, gpa addr);
 /* Host pointer to [addr, addr+len) if it lies wholly in one range (writable one for `write`), else

@@ -17,7 +17,7 @@
 #include "devices/acpi_pm.h"
 #include "machine/board.h"
 #include "machine/boot.h"
-#include "machine/vcpu.h"
+#include "machine/machine_internal.h"
 #include "net/net.h"
 
 struct machine_cpu { /* what a pin or bus callback gets as opaque */
@@ -35,6 +35,7 @@ struct machine {
     const struct cpu_ops *ops;
     char cpu_why[200];
     struct boot_image image;
+    struct error boot_error; /* why a restored machine cannot boot again */
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
     bool started, paused;
@@ -206,7 +207,12 @@ uint64_t machine_now(const struct machine *m) { return clock_now(m->board.clock)
 /* Loads the kernel afresh and puts the boot processor at its entry, the others in wait-for-SIPI. */
 static int load_and_set(struct machine *m, struct error *err) {
     struct x86_state s;
-    int r = boot_load(&m->image, &m->board.mem, &s, err);
+    int r;
+
+    if (m->boot_error.code)
+        return error_set(err, m->boot_error.code, "the restored machine cannot be reset: %s",
+                         m->boot_error.text);
+    r = boot_load(&m->image, &m->board.mem, &s, err);
 
     for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
         struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);
@@ -373,12 +379,13 @@ static int build(struct machine *m, struct error *err) {
                                      .sipi = pin_sipi,
                                      .opaque = &m->cpu[i]};
     }
-    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline, err);
-    if (r == 0)
+    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline,
+                  m->config.restoring ? &m->boot_error : err);
+    if (r == 0 || m->config.restoring)
         r = board_init(&m->board, &config, err);
     if (r == 0)
         r = make_cpus(m, err);
-    return r < 0 ? r : reset_now(m, err);
+    return r < 0 || m->config.restoring ? r : reset_now(m, err);
 }
 
 struct machine *machine_new(const struct machine_config *config, struct loop *loop,
@@ -393,7 +400,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->config = *config;
     m->loop = loop;
     m->lock = lock;
-    m->image.kernel.fd = m->image.initrd.fd = m->board.mem.fd = -1;
+    m->image.kernel.fd = m->image.initrd.fd = -1;
     m->ops = cpu_select(config->cpu, m->cpu_why, sizeof(m->cpu_why), err);
     pthread_mutex_lock(lock);
     r = m->ops ? build(m, err) : -EINVAL;
@@ -473,6 +480,22 @@ struct device *machine_serial(struct machine *m) {
 struct device *machine_console(struct machine *m) {
     return m->board.console;
 }
+
+struct board *machine_board(struct machine *m) {
+    return &m->board;
+}
+
+struct cpu *machine_cpu(struct machine *m, unsigned i) {
+    return vcpu_cpu(m->cpu[i].vcpu);
+}
+
+const struct machine_config *machine_config(const struct machine *m) { return &m->config; }
+
+struct loop *machine_loop(struct machine *m) {
+    return m->loop;
+}
+
+bool machine_wants_reset(const struct machine *m) { return m->reset_wanted; }
 
 const struct error *machine_error(const struct machine *m) { return &m->error; }
 

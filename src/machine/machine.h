@@ -47,6 +47,9 @@ struct machine_config {
     const char *cpu_model; /* NULL = default */
     struct cpu_debug cpu_debug;
     const char *kernel, *initrd, *cmdline; /* kernel is needed, the others may be NULL */
+    /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
+     * only at a reset. */
+    bool restoring;
     struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */
     unsigned disks;
     struct machine_nic nic[MACHINE_MAX_NICS];

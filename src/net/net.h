@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 
 enum { NET_FRAME_MAX = 65536 };
@@ -30,6 +31,10 @@ struct net_ops {
     void (*send)(struct net_port *p, const struct iovec *iov, unsigned count);
     void (*flush)(struct net_port *p); /* optional */
     void (*resume)(struct net_port *p);
+    /* Optional, of a paused machine: what the guest would miss after a restore. `load` checks
+     * everything first. */
+    void (*save)(struct net_port *p, struct buf *out);
+    int (*load)(struct net_port *p, const void *bytes, size_t n, struct error *err);
     void (*close)(struct net_port *p);
 };
 
@@ -66,6 +71,13 @@ static inline void net_flush(struct net_port *p) {
         p->ops->flush(p);
 }
 static inline void net_resume(struct net_port *p) { p->ops->resume(p); }
+static inline void net_save(struct net_port *p, struct buf *out) {
+    if (p->ops->save)
+        p->ops->save(p, out);
+}
+static inline int net_load(struct net_port *p, const void *bytes, size_t n, struct error *err) {
+    return p->ops->load ? p->ops->load(p, bytes, n, err) : 0;
+}
 void net_close(struct net_port *p); /* accepts NULL */
 
 #endif

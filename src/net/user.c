@@ -448,8 +448,60 @@ static void user_close(struct net_port *p) {
     free(u);
 }
 
-static const struct net_ops user_ops = {
-    .send = user_send, .flush = user_flush, .resume = user_resume, .close = user_close};
+/* ------------------------------------------------------------------ snapshots */
+
+/*
+ * u32 version of libslirp's state, then its bytes: leases, identifiers of packets. Connections to
+ * the host's sockets are not in it, as these end with the process: after a restore libslirp answers
+ * the guest's next segment of one with a reset, and the guest's program connects again.
+ */
+static ssize_t state_out(const void *bytes, size_t n, void *opaque) {
+    buf_put(opaque, bytes, n);
+    return (ssize_t)n;
+}
+
+static void user_save(struct net_port *p, struct buf *out) {
+    buf_put_le32(out, (uint32_t)slirp_state_version());
+    slirp_state_save(((struct net_user *)p)->slirp, state_out, out);
+}
+
+static ssize_t state_in(void *to, size_t n, void *opaque) {
+    const void *bytes = reader_take(opaque, n);
+
+    if (!bytes) {
+        memset(to, 0, n); /* libslirp does not look at what it gets */
+        return -1;
+    }
+    memcpy(to, bytes, n);
+    return (ssize_t)n;
+}
+
+static int user_load(struct net_port *p, const void *bytes, size_t n, struct error *err) {
+    struct reader r = {.p = bytes, .left = n};
+    uint32_t version = reader_le32(&r);
+
+    if (r.bad || version > (uint32_t)slirp_state_version())
+        return error_set(err, -ENOTSUP,
+                         "user-mode network: the snapshot's state is of version %u of libslirp, "
+                         "this one knows up to %d; install a newer libslirp",
+                         version, slirp_state_version());
+    /* A byte that is not 0 announces a connection to a program inside of us, of which there are
+     * none: that part of libslirp's reader need not see bytes of a stranger. */
+    if (!r.left || *r.p ||
+        slirp_state_load(((struct net_user *)p)->slirp, (int)version, state_in, &r) < 0 || r.bad ||
+        r.left)
+        return error_set(err, -EINVAL,
+                         "user-mode network: libslirp refuses the snapshot's state; use another "
+                         "snapshot");
+    return 0;
+}
+
+static const struct net_ops user_ops = {.send = user_send,
+                                        .flush = user_flush,
+                                        .resume = user_resume,
+                                        .save = user_save,
+                                        .load = user_load,
+                                        .close = user_close};
 
 static const char *forward_remedy(int code) {
     switch (code) {

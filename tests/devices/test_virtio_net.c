@@ -41,7 +41,8 @@ static void wire_flush(struct net_port *p) { wire.flushes++; }
 static void wire_resume(struct net_port *p) { wire.resumes++; }
 static void wire_close(struct net_port *p) {}
 
-static const struct net_ops wire_ops = {wire_send, wire_flush, wire_resume, wire_close};
+static const struct net_ops wire_ops = {
+    .send = wire_send, .flush = wire_flush, .resume = wire_resume, .close = wire_close};
 
 static struct board b;
 static struct device *dev;

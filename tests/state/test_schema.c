@@ -13,6 +13,7 @@
 
 #include "cpu/x86.h"
 #include "devices/device.h"
+#include "machine/snapshot_internal.h"
 #include "support/test.h"
 
 #define GOLDEN "tests/state/schema.txt"
@@ -114,6 +115,8 @@ static void compare(const char *golden, const char *current, struct buf *out) {
 /* ---- the tables of this program ---- */
 
 static void all_schemas(struct buf *out) {
+    state_schema(&machine_state_desc, out);
+    state_schema(&machine_cpuid_desc, out);
     state_schema(&x86_state_desc, out);
     for (unsigned i = 0; device_classes[i]; i++)
         if (device_classes[i]->state)

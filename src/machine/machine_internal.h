@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A machine's parts, for those who save, load and look at it as a whole. Lock held, and the
+ * machine at rest where processors are concerned. */
+#ifndef MACHINE_MACHINE_INTERNAL_H
+#define MACHINE_MACHINE_INTERNAL_H
+
+#include "machine/board.h"
+#include "machine/machine.h"
+#include "machine/vcpu.h"
+
+struct board *machine_board(struct machine *m);
+struct cpu *machine_cpu(struct machine *m, unsigned i);
+const struct machine_config *machine_config(const struct machine *m);
+struct loop *machine_loop(struct machine *m);
+bool machine_wants_reset(const struct machine *m); /* asked for, not yet done */
+
+#endif
