@@ -77,11 +77,15 @@ static void take_finished(struct block *b) {
     }
 }
 
+static bool no_room(int code) { return code == -ENOSPC || code == -EDQUOT; }
+
+static const char *remedy(int code) {
+    return no_room(code) ? "make room on the filesystem that holds it"
+                         : "check the storage that holds it";
+}
+
 static void report(struct block *b, enum block_op op, int code) {
     struct error e = {0};
-    const char *remedy = code == -ENOSPC || code == -EDQUOT
-                             ? "make room on the filesystem that holds it"
-                             : "check the storage that holds it";
 
     for (unsigned i = 0; i < b->reported_count; i++)
         if (b->reported[i].op == op && b->reported[i].code == code)
@@ -91,19 +95,54 @@ static void report(struct block *b, enum block_op op, int code) {
     b->reported[b->reported_count].op = op;
     b->reported[b->reported_count++].code = code;
     error_set(&e, code, "disk image '%s': a %s failed: %s; the guest got the error, %s", b->path,
-              op_names[op], strerror(-code), remedy);
+              op_names[op], strerror(-code), remedy(code));
     if (b->error_fn)
         b->error_fn(b->error_opaque, &e);
 }
 
-static void count_failure(struct block *b, const struct block_request *req, int result) {
+static bool will_pause(const struct block *b, const struct block_request *req, int code) {
+    if (!b->pause_fn || req->op == BLOCK_FLUSH)
+        return false;
+    return b->on_error == BLOCK_ON_ERROR_PAUSE ||
+           (b->on_error == BLOCK_ON_ERROR_ENOSPC && no_room(code));
+}
+
+static void ask_for_pause(struct block *b, enum block_op op, int code) {
+    struct error e = {0};
+
+    if (b->pausing)
+        return;
+    b->pausing = true;
+    error_set(
+        &e, code,
+        "disk image '%s': a %s failed: %s; the machine is paused and nothing is lost: %s, then "
+        "resume the machine",
+        b->path, op_names[op], strerror(-code), remedy(code));
+    b->pause_fn(b->pause_opaque, &e);
+}
+
+static void look_at_failure(struct block *b, struct block_request *req, int result) {
+    req->keep = false;
     if (result >= 0)
         return;
     stat_inc(block_errors);
     trace(block_error, b->path, op_names[req->op], req->offset, req->length, strerror(-result));
     /* A request that is out of bounds is the guest's mistake, not a failure of the storage. */
-    if (result != -EINVAL && result != -EROFS)
+    if (result == -EINVAL || result == -EROFS || result == -EOPNOTSUPP)
+        return;
+    req->keep = will_pause(b, req, result);
+    if (req->keep)
+        ask_for_pause(b, req->op, result);
+    else
         report(b, req->op, result);
+}
+
+bool block_wants_pause(const struct block *b) { return b->pausing; }
+
+void block_resume(struct block *b) {
+    b->pausing = false;
+    if (b->resume_fn)
+        b->resume_fn(b->resume_opaque);
 }
 
 static bool run_finished(struct block *b) {
@@ -120,7 +159,7 @@ static bool run_finished(struct block *b) {
         if (!b->ready)
             b->ready_end = &b->ready;
         b->inflight--;
-        count_failure(b, req, result);
+        look_at_failure(b, req, result);
         req->done(req, result); /* may free req */
         ran = true;
     }
@@ -142,10 +181,14 @@ void block_unplug(struct block *b) {
 
 void block_drain(struct block *b) {
     struct pollfd p = {.fd = b->event_fd, .events = POLLIN};
+    bool was_draining = b->draining;
     unsigned plugged = b->plugged;
     uint64_t count;
 
+    b->draining = true;
     b->plugged = 0; /* by a callback that drains */
+    if (b->limit)
+        limit_release(b->limit);
     while (b->inflight) {
         file_kick_all(b);
         if (run_finished(b))
@@ -154,6 +197,7 @@ void block_drain(struct block *b) {
             assert(errno == EAGAIN);
     }
     b->plugged = plugged;
+    b->draining = was_draining;
 }
 
 static int check(const struct block *b, const struct block_request *req) {
@@ -202,19 +246,23 @@ void block_submit(struct block *b, struct block_request *req) {
     count_request(req);
     if (r < 0 || (!req->length && req->op != BLOCK_FLUSH))
         block_complete(req, r);
-    else
+    else if (!b->limit || b->draining || !limit_hold(b->limit, req))
         b->ops->submit(b, req);
 }
 
 bool block_try(struct block *b, struct block_request *req, int *ret_result) {
     if (!b->ops->try_now || check(b, req) < 0 || !req->length)
         return false;
+    if (b->limit && !limit_try(b->limit, req))
+        return false;
     req->block = b;
     if (!b->ops->try_now(b, req, ret_result))
         return false;
+    if (b->limit)
+        limit_tried(b->limit, req);
     count_request(req);
     stat_inc(block_done_at_once);
-    count_failure(b, req, *ret_result);
+    look_at_failure(b, req, *ret_result);
     return true;
 }
 
@@ -229,6 +277,30 @@ void block_set_error_fn(struct block *b, void (*fn)(void *opaque, const struct e
                         void *opaque) {
     b->error_fn = fn;
     b->error_opaque = opaque;
+}
+
+void block_set_pause_fn(struct block *b, void (*fn)(void *opaque, const struct error *e),
+                        void *opaque) {
+    b->pause_fn = fn;
+    b->pause_opaque = opaque;
+}
+
+void block_set_resume_fn(struct block *b, void (*fn)(void *opaque), void *opaque) {
+    b->resume_fn = fn;
+    b->resume_opaque = opaque;
+}
+
+int block_set_limits(struct block *b, const struct block_limits *limits, struct error *err) {
+    static const struct block_limits none;
+
+    if (!b->limit && !memcmp(limits, &none, sizeof(none)))
+        return 0;
+    if (!b->limit)
+        b->limit = limit_new(b, err);
+    if (!b->limit)
+        return -EMFILE;
+    limit_set(b->limit, limits);
+    return 0;
 }
 
 static const struct block_ops *find_format(const char *name, struct error *err) {
@@ -268,7 +340,9 @@ struct block *block_open(struct loop *loop, const struct block_options *o, struc
     b->ready_end = &b->ready;
     b->info.readonly = o->readonly;
     strncpy(b->info.format, ops->name, sizeof(b->info.format) - 1);
-    if (set_up_completion(b, err) < 0 || ops->open(b, o, err) < 0) {
+    b->on_error = o->on_error;
+    if (set_up_completion(b, err) < 0 || block_set_limits(b, &o->limits, err) < 0 ||
+        ops->open(b, o, err) < 0) {
         block_close(b);
         return NULL;
     }
@@ -282,6 +356,7 @@ void block_close(struct block *b) {
     if (b->event_fd >= 0)
         block_drain(b);
     b->ops->close(b);
+    limit_free(b->limit);
     loop_remove(b->watch);
     if (b->event_fd >= 0)
         close(b->event_fd);

@@ -27,7 +27,10 @@ struct block_request {
     uint64_t offset, length; /* bytes; multiples of 512 */
     const struct iovec *iov; /* READ, WRITE: lengths sum to `length` */
     unsigned iov_count;
-    bool unmap;                                          /* WRITE_ZEROES: may deallocate */
+    bool unmap; /* WRITE_ZEROES: may deallocate */
+    /* In `done` of a failure: the machine is going to be paused for it (on-error). Keep the request
+     * and submit it again when block_set_resume_fn says so. */
+    bool keep;
     void (*done)(struct block_request *req, int result); /* 0 or negative errno */
     void *opaque;
     struct block_request *next; /* the engine's */
@@ -51,6 +54,18 @@ enum block_cache {
 
 enum block_engine { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_THREADS };
 
+/* Which failures pause the machine; the others are reported to the guest. */
+enum block_on_error {
+    BLOCK_ON_ERROR_ENOSPC, /* no room for a write */
+    BLOCK_ON_ERROR_REPORT, /* none */
+    BLOCK_ON_ERROR_PAUSE,  /* all but a failed flush: what that lost, repeating does not bring */
+};
+
+struct block_limits { /* 0 = no limit; of all requests, of reads, of writes */
+    uint64_t iops[3], bps[3];
+    uint64_t burst_ns; /* for how long unused allowance is kept */
+};
+
 struct block_options {
     const char *path;
     const char *format; /* "raw"; NULL = raw */
@@ -58,6 +73,8 @@ struct block_options {
     bool keep_discarded; /* discard=ignore: what the guest discards stays allocated */
     enum block_cache cache;
     enum block_engine engine;
+    enum block_on_error on_error;
+    struct block_limits limits;
     const struct block_ops
         *ops; /* overrides `format`: formats that are not the engine's own (tests) */
 };
@@ -94,8 +111,23 @@ bool block_try(struct block *b, struct block_request *req, int *ret_result);
  * them. */
 void block_set_batch_fn(struct block *b, void (*fn)(void *opaque), void *opaque);
 
-/* fn gets a sentence for the user at the first failure of each kind (operation and errno). The
- * request gets its error in any case. */
+/* From now on; all zero: none. A drain does not wait for limits. */
+int block_set_limits(struct block *b, const struct block_limits *limits, struct error *err);
+
+/*
+ * Failures that pause (block_options.on_error): pause_fn gets a sentence at the first one, and has
+ * the machine paused soon, but not before it returns. After the machine has resumed, block_resume
+ * is called, which calls resume_fn: the device submits again what it has kept. Without a pause_fn
+ * all failures are reported.
+ */
+void block_set_pause_fn(struct block *b, void (*fn)(void *opaque, const struct error *e),
+                        void *opaque);
+void block_set_resume_fn(struct block *b, void (*fn)(void *opaque), void *opaque);
+bool block_wants_pause(const struct block *b); /* from pause_fn to block_resume */
+void block_resume(struct block *b);
+
+/* fn gets a sentence for the user at the first failure of each kind (operation and errno) that is
+ * reported to the guest. */
 void block_set_error_fn(struct block *b, void (*fn)(void *opaque, const struct error *e),
                         void *opaque);
 

@@ -16,8 +16,16 @@ struct block {
     struct loop *loop;
     struct loop_watch *watch;
     int event_fd;
-    unsigned inflight;  /* machine lock */
-    unsigned plugged;   /* machine lock */
+    unsigned inflight;   /* machine lock */
+    unsigned plugged;    /* machine lock */
+    struct limit *limit; /* NULL: this disk has none */
+    bool draining;       /* machine lock */
+    bool pausing;        /* machine lock: the pause was asked for, until block_resume */
+    enum block_on_error on_error;
+    void (*pause_fn)(void *opaque, const struct error *e);
+    void *pause_opaque;
+    void (*resume_fn)(void *opaque);
+    void *resume_opaque;
     struct file *files; /* machine lock: those that the format has open */
     /* machine lock: finished, `done` not yet called, in order */
     struct block_request *ready, **ready_end;
@@ -48,6 +56,17 @@ struct pool;
 struct pool *pool_new(unsigned max, void (*run)(struct block_request *req), struct error *err);
 void pool_free(struct pool *pool); /* accepts NULL; finishes what is queued */
 void pool_submit(struct pool *pool, struct block_request *req);
+
+/* Requests that wait for limits (limit.c). limit_hold: true = it has taken the request and submits
+ * it to the format later; limit_try asks whether one may go now, limit_tried says that it has gone;
+ * limit_release lets all go. */
+struct limit *limit_new(struct block *b, struct error *err);
+void limit_free(struct limit *l); /* nothing waits; accepts NULL */
+void limit_set(struct limit *l, const struct block_limits *limits);
+bool limit_hold(struct limit *l, struct block_request *req);
+bool limit_try(const struct limit *l, const struct block_request *req);
+void limit_tried(struct limit *l, const struct block_request *req);
+void limit_release(struct limit *l);
 
 /*
  * Locks the open image against other machines until fd is closed: byte 100 + n held for each

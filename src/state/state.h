@@ -75,6 +75,11 @@ struct state_desc {
 #define STATE_ARRAY_MAX(s, m, mx)                                                                  \
     { #m, STATE_TYPE_OF(STATE_MEMBER(s, m)[0]), 1, offsetof(s, m),                                 \
       sizeof(STATE_MEMBER(s, m)) / sizeof(STATE_MEMBER(s, m)[0]), sizeof(STATE_MEMBER(s, m)[0]), NULL, mx }
+#define STATE_SINCE_MAX(s, m, v, mx)                                                               \
+    { #m, STATE_TYPE_OF(STATE_MEMBER(s, m)), v, offsetof(s, m), 1, sizeof(STATE_MEMBER(s, m)), NULL, mx }
+#define STATE_ARRAY_SINCE(s, m, v)                                                                 \
+    { #m, STATE_TYPE_OF(STATE_MEMBER(s, m)[0]), v, offsetof(s, m),                                 \
+      sizeof(STATE_MEMBER(s, m)) / sizeof(STATE_MEMBER(s, m)[0]), sizeof(STATE_MEMBER(s, m)[0]), NULL, 0 }
 #define STATE_BYTES(s, m)                                                                          \
     { #m, STATE_TYPE_BYTES, 1, offsetof(s, m), sizeof(STATE_MEMBER(s, m)), 1, NULL, 0 }
 #define STATE_SUB(s, m, d)                                                                         \

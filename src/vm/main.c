@@ -109,6 +109,8 @@ static void console_writable(void *opaque) {
 static void resumed(void *opaque) {
     struct vm *vm = opaque;
 
+    for (unsigned i = 0; i < vm->options.disks; i++)
+        block_resume(vm->disk[i]);
     serial_writable(vm);
     loop_post(vm->loop, resume_serial, vm);
     if (!vm->console)
@@ -210,6 +212,21 @@ static void on_int(void *opaque) {
     loop_stop(vm->loop);
 }
 
+static bool disk_waits(const struct vm *vm) {
+    for (unsigned i = 0; i < vm->options.disks; i++)
+        if (block_wants_pause(vm->disk[i]))
+            return true;
+    return false;
+}
+
+/* For those who have no control socket. */
+static void on_usr1(void *opaque) {
+    struct vm *vm = opaque;
+
+    if (vm->machine && disk_waits(vm))
+        machine_resume(vm->machine);
+}
+
 static void was_reset(void *opaque, bool crashed) {
     struct vm *vm = opaque;
 
@@ -224,6 +241,20 @@ static void was_reset(void *opaque, bool crashed) {
 static void disk_failed(void *opaque, const struct error *e) {
     log_error("%s", e->text);
     tell(opaque, "disk-error", json_pack("{s:o}", "text", message_text(e->text)));
+}
+
+static void pause_machine(void *opaque) {
+    struct vm *vm = opaque;
+
+    if (vm->machine && disk_waits(vm)) /* still */
+        machine_pause(vm->machine);
+}
+
+static void disk_wants_pause(void *opaque, const struct error *e) {
+    struct vm *vm = opaque;
+
+    log_error("%s", e->text);
+    loop_post(vm->loop, pause_machine, vm); /* which drains the disk that is just speaking */
 }
 
 /* ---- opening what the options name ---- */
@@ -268,6 +299,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         if (!vm->disk[i])
             return -EINVAL;
         block_set_error_fn(vm->disk[i], disk_failed, vm);
+        block_set_pause_fn(vm->disk[i], disk_wants_pause, vm);
         m->disk[m->disks++] = vm->disk[i];
     }
     for (unsigned i = 0; i < vm->options.nics; i++) {
@@ -369,7 +401,7 @@ static int run(struct vm *vm, struct error *err) {
     if (!vm->loop)
         return EXIT_OURS;
     if (take_signal(vm, SIGTERM, on_term, err) < 0 || take_signal(vm, SIGHUP, on_term, err) < 0 ||
-        take_signal(vm, SIGINT, on_int, err) < 0)
+        take_signal(vm, SIGUSR1, on_usr1, err) < 0 || take_signal(vm, SIGINT, on_int, err) < 0)
         r = EXIT_OURS;
     else if (make_machine(vm, err) < 0)
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;

@@ -147,7 +147,42 @@ static int parse_word(const char *value, const char *const *words, unsigned *ret
 static const char *const cache_words[] = {"writeback", "none", "unsafe", NULL};
 static const char *const engine_words[] = {"auto", "io_uring", "threads", NULL};
 static const char *const discard_words[] = {"unmap", "ignore", NULL};
+static const char *const error_words[] = {"enospc", "report", "pause", NULL};
 static const char *const switch_words[] = {"off", "on", NULL};
+
+/* iops=N, bps-read=SIZE and so on: where the limit stands, NULL if it is none. */
+static uint64_t *find_limit(struct block_limits *l, const char *part, const char **ret_value) {
+    static const char *const names[2][3] = {{"iops=", "iops-read=", "iops-write="},
+                                            {"bps=", "bps-read=", "bps-write="}};
+
+    for (unsigned what = 0; what < 2; what++)
+        for (unsigned kind = 0; kind < 3; kind++)
+            if (!strncmp(part, names[what][kind], strlen(names[what][kind]))) {
+                *ret_value = part + strlen(names[what][kind]);
+                return what ? &l->bps[kind] : &l->iops[kind];
+            }
+    return NULL;
+}
+
+static int set_limit(struct block_limits *l, const char *part, struct error *err) {
+    const char *value = part;
+    uint64_t *limit = find_limit(l, part, &value);
+    unsigned long seconds;
+
+    if (limit)
+        return parse_size(value, limit, err);
+    if (parse_number(part + strlen("burst="), 0, 3600, &seconds, err) < 0)
+        return -EINVAL;
+    l->burst_ns = seconds * 1000000000ull;
+    return 0;
+}
+
+static bool is_limit(const char *part) {
+    struct block_limits l;
+    const char *value;
+
+    return !strncmp(part, "burst=", 6) || find_limit(&l, part, &value);
+}
 
 static int set_disk_part(struct block_options *d, const char *part, struct error *err) {
     unsigned n;
@@ -164,11 +199,16 @@ static int set_disk_part(struct block_options *d, const char *part, struct error
         d->engine = n;
     else if (!strncmp(part, "discard=", 8) && parse_word(part + 8, discard_words, &n) == 0)
         d->keep_discarded = n;
+    else if (!strncmp(part, "on-error=", 9) && parse_word(part + 9, error_words, &n) == 0)
+        d->on_error = n;
+    else if (is_limit(part))
+        return set_limit(&d->limits, part, err) < 0 ? error_prefix(err, "%s", part) : 0;
     else
         return error_set(err, -EINVAL,
                          "'%s' is no property of a disk: use format=raw, readonly, "
-                         "cache=writeback|none|unsafe, aio=auto|io_uring|threads or "
-                         "discard=unmap|ignore",
+                         "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
+                         "discard=unmap|ignore, on-error=enospc|report|pause, iops=N, bps=SIZE "
+                         "(or iops-read= and so on) or burst=SECONDS",
                          part);
     return 0;
 }
@@ -423,13 +463,18 @@ static const struct option table[] = {
      "--append 'root=/dev/vda console=ttyS0'"},
     {"disk",
      "FILE[,format=raw][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
-     "[,discard=unmap|ignore]",
+     "[,discard=unmap|ignore][,on-error=enospc|report|pause]"
+     "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
      "twice. cache=none goes past the host's cache, cache=unsafe never waits for the disk: a crash "
-     "of the host may cost the image. discard=ignore keeps what the guest discards. docs/disks.md "
-     "says more",
-     "--disk debian.raw --disk data.raw,cache=none"},
+     "of the host may cost the image. discard=ignore keeps what the guest discards. Failures pause "
+     "the "
+     "machine if there is no room on the host (on-error=enospc, the default), always (pause) or "
+     "never "
+     "(report: the guest gets the error). iops and bps limit requests and bytes a second; unused "
+     "allowance is kept for the burst. docs/disks.md says more",
+     "--disk debian.raw --disk data.raw,cache=none,iops=500,burst=10"},
     {"nic", "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|none", set_nic,
      "a virtio network interface behind user-mode NAT: DHCP, 10.0.2.2 is the host; forwards open "
      "ports of the host; default none",
@@ -613,6 +658,7 @@ static const struct {
     {
         {"SIGTERM, SIGHUP",
          "press the guest's power button; the second one ends the program with code 1"},
+        {"SIGUSR1", "goes on after a pause for a failure of a disk (--disk, on-error)"},
         {"SIGINT", "ends the program with code 1; the guest is not shut down"},
 },
   codes[] = {

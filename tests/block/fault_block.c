@@ -61,7 +61,10 @@ static int next_fault(const struct block_request *req) {
 }
 
 static int fault_open(struct block *b, const struct block_options *o, struct error *err) {
-    return block_raw_ops.open(b, o, err);
+    struct block_options threads = *o; /* fault_release may run without the machine lock */
+
+    threads.engine = BLOCK_ENGINE_THREADS;
+    return block_raw_ops.open(b, &threads, err);
 }
 
 static void fault_close(struct block *b) { block_raw_ops.close(b); }

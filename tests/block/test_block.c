@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -573,6 +575,105 @@ static void a_write_that_the_host_cuts_short_fails_with_the_hosts_reason(void **
     assert_int_equal(in_child(write_beyond_the_limit_fails, fresh("limit.raw", 2 * MIB)), 0);
 }
 
+static unsigned pauses;
+
+static void note_pause(void *opaque, const struct error *e) { pauses++; }
+
+/* A writer that keeps what there was no room for, as a device does. */
+struct writer {
+    struct block_request req[32];
+    struct iovec iov[32];
+    bool kept[32];
+    unsigned left;
+    uint8_t data[32][64 * KIB];
+};
+
+static void written_or_kept(struct block_request *req, int result) {
+    struct writer *w = req->opaque;
+    unsigned i = (unsigned)(req - w->req);
+
+    if (result < 0 && !req->keep)
+        _exit(3);
+    w->kept[i] = req->keep;
+    w->left--;
+}
+
+static bool all_is_there(struct block *b, const struct writer *w) {
+    static uint8_t in[64 * KIB];
+
+    for (unsigned i = 0; i < 32; i++)
+        if (do_request(loop, b, BLOCK_READ, i * sizeof(in), in, sizeof(in)) != 0 ||
+            memcmp(in, w->data[i], sizeof(in)) != 0)
+            return false;
+    return true;
+}
+
+/* 2 MiB onto a filesystem of 3 MiB, of which something else has 2. */
+static bool survives_a_full_disk(const char *folder) {
+    static struct writer w;
+    char path[600], ballast[600];
+    struct block *b;
+    unsigned kept = 0;
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/disk.raw", folder);
+    snprintf(ballast, sizeof(ballast), "%s/ballast", folder);
+    image_make(path, 2 * MIB);
+    fd = open(ballast, O_RDWR | O_CREAT, 0600);
+    if (fd < 0 || posix_fallocate(fd, 0, 2 * MIB) != 0)
+        return false;
+    close(fd);
+    b = image_open(loop, path, false);
+    block_set_pause_fn(b, note_pause, NULL);
+    pauses = 0;
+    w.left = 32;
+    for (unsigned i = 0; i < 32; i++) {
+        memset(w.data[i], (int)(i + 1), sizeof(w.data[i]));
+        w.iov[i] = (struct iovec){w.data[i], sizeof(w.data[i])};
+        w.req[i] = (struct block_request){.op = BLOCK_WRITE,
+                                          .offset = i * sizeof(w.data[i]),
+                                          .length = sizeof(w.data[i]),
+                                          .iov = &w.iov[i],
+                                          .iov_count = 1,
+                                          .done = written_or_kept,
+                                          .opaque = &w};
+        block_submit(b, &w.req[i]);
+    }
+    block_drain(b);
+    for (unsigned i = 0; i < 32; i++)
+        kept += w.kept[i];
+    if (w.left || pauses != 1 || !kept || kept == 32 || unlink(ballast) < 0)
+        return false;
+    block_resume(b);
+    for (unsigned i = 0; i < 32; i++)
+        if (w.kept[i]) {
+            w.left++;
+            block_submit(b, &w.req[i]);
+        }
+    block_drain(b);
+    return pauses == 1 && all_is_there(b, &w);
+}
+
+static bool survives_on_a_filesystem_of_its_own(const char *folder) {
+    if (unshare(geteuid() ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS) < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", folder, "tmpfs", 0, "size=3m") < 0)
+        _exit(77);
+    return survives_a_full_disk(folder);
+}
+
+static void a_full_filesystem_costs_no_write(void **state) {
+    int status;
+
+    assert_int_equal(mkdir(image_path("full"), 0755), 0);
+    status = in_child(survives_on_a_filesystem_of_its_own, image_path("full"));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("# no right to mount a filesystem\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 /* The descriptor by which this process has the file open. */
 static int find_fd(const char *path) {
     struct stat want, st;
@@ -879,6 +980,7 @@ int main(void) {
         cmocka_unit_test(a_partial_last_sector_reads_as_zeroes_and_can_be_written),
         cmocka_unit_test(a_file_that_shrinks_reads_as_zeroes_behind_its_end),
         cmocka_unit_test(a_write_that_the_host_cuts_short_fails_with_the_hosts_reason),
+        cmocka_unit_test(a_full_filesystem_costs_no_write),
         cmocka_unit_test(many_completions_make_one_batch),
         cmocka_unit_test(what_is_plugged_goes_out_when_the_plug_is_drawn),
         cmocka_unit_test(requests_that_wait_do_not_stop_others),

@@ -27,6 +27,7 @@ enum { NEEDS_RESET = 0x40 };
 #define F_ALL          (F_FLUSH | F_CONFIG_WCE | F_DISCARD | F_WRITE_ZEROES | VIRTIO_F_INDIRECT_DESC)
 
 static struct loop *loop;
+static enum block_on_error on_error;
 static struct block *image;
 static struct board b;
 static struct device *dev;
@@ -35,8 +36,10 @@ static gpa header, data, status;
 
 static void start_with(uint64_t features, bool readonly) {
     struct virtio_blk_config config = {.serial = "SN-0123456789abcdefgh"};
-    struct block_options o = {
-        .path = image_path("disk.raw"), .readonly = readonly, .ops = &fault_block_ops};
+    struct block_options o = {.path = image_path("disk.raw"),
+                              .readonly = readonly,
+                              .ops = &fault_block_ops,
+                              .on_error = on_error};
     struct error err = {0};
 
     image = block_open(loop, &o, &err);
@@ -68,6 +71,7 @@ static void stop(void) {
 
 static int drop(void **state) {
     fault_clear();
+    on_error = BLOCK_ON_ERROR_ENOSPC;
     stop();
     loop_free(loop);
     block_help_clean();
@@ -427,6 +431,151 @@ static void failures_of_the_host_reach_the_guest(void **state) {
     assert_int_equal(request(WRITE_ZEROES, 0, 48), IOERR);
 }
 
+static unsigned pauses, reports;
+static struct error said;
+
+static void note_pause(void *opaque, const struct error *e) {
+    pauses++;
+    said = *e;
+}
+
+static void note_report(void *opaque, const struct error *e) { reports++; }
+
+static void start_pausing(enum block_on_error policy) {
+    on_error = policy;
+    restart(F_ALL, false);
+    pauses = reports = 0;
+    block_set_pause_fn(image, note_pause, NULL);
+    block_set_error_fn(image, note_report, NULL);
+}
+
+/* Starts a request that must be kept: no answer. */
+static void kept(uint32_t type, uint64_t sector, uint32_t len) {
+    uint16_t head;
+    uint32_t used;
+    unsigned before = pauses;
+
+    add(type, sector, len);
+    driver_kick(&d, 0);
+    block_drain(image);
+    assert_false(driver_used(&d, 0, &head, &used));
+    assert_int_equal(get_status(status), UNTOUCHED);
+    assert_int_equal(pauses, before + 1);
+    assert_true(block_wants_pause(image));
+}
+
+static uint8_t resumed(void) {
+    uint32_t used;
+
+    block_resume(image);
+    assert_true(wait_used(&used));
+    return get_status(status);
+}
+
+static void a_full_disk_pauses_and_the_request_is_done_again(void **state) {
+    start_pausing(BLOCK_ON_ERROR_ENOSPC);
+    fill_data(0x31, 4096);
+    fault_inject(BLOCK_WRITE, 0, 1, -ENOSPC);
+    kept(OUT, 8, 4096);
+    assert_non_null(strstr(said.text, "the machine is paused and nothing is lost: make room"));
+    assert_true(disk_is(8 * 512, 0, 4096));
+    fault_inject(BLOCK_WRITE, 0, 2, -EDQUOT); /* still full */
+    block_resume(image);
+    block_drain(image);
+    assert_int_equal(pauses, 2);
+    block_resume(image);
+    block_drain(image);
+    assert_int_equal(pauses, 3);
+    assert_int_equal(resumed(), OK);
+    assert_false(block_wants_pause(image));
+    assert_true(disk_is(8 * 512, 0x31, 4096));
+    assert_int_equal(reports, 0);
+    fault_inject(BLOCK_WRITE, 0, 1, -EIO);
+    assert_int_equal(request(OUT, 0, 512), IOERR);
+    fault_inject(BLOCK_READ, 0, 1, -EIO);
+    assert_int_equal(request(IN, 0, 512), IOERR);
+    assert_int_equal(pauses, 3);
+    assert_int_equal(reports, 2);
+}
+
+static void every_failure_but_a_flush_pauses_if_asked_for(void **state) {
+    start_pausing(BLOCK_ON_ERROR_PAUSE);
+    fault_inject(BLOCK_READ, 0, 1, -EIO);
+    kept(IN, 0, 4096);
+    assert_int_equal(resumed(), OK);
+    fault_inject(BLOCK_WRITE, 0, 1, -ESTALE);
+    kept(OUT, 0, 4096);
+    assert_int_equal(resumed(), OK);
+    put_segment(0, 0, 8, 0);
+    put_segment(1, 16, 8, 0);
+    fault_inject(BLOCK_DISCARD, 1, 1, -EIO);
+    kept(DISCARD, 0, 32);
+    assert_int_equal(resumed(), OK);
+    fault_inject(BLOCK_WRITE_ZEROES, 1, 1, -EIO);
+    kept(WRITE_ZEROES, 0, 32);
+    assert_int_equal(resumed(), OK);
+    assert_true(disk_is(16 * 512, 0, 8 * 512));
+    fault_inject(BLOCK_FLUSH, 0, 1, -EIO);
+    assert_int_equal(request(FLUSH, 0, 0), IOERR);
+    assert_int_equal(reports, 1);
+    fault_inject(BLOCK_READ, 0, 1, -EOPNOTSUPP);
+    assert_int_equal(request(IN, 0, 512), UNSUPP);
+}
+
+static void no_failure_pauses_if_all_are_to_be_reported(void **state) {
+    start_pausing(BLOCK_ON_ERROR_REPORT);
+    fault_inject(BLOCK_WRITE, 0, 1, -ENOSPC);
+    assert_int_equal(request(OUT, 0, 512), IOERR);
+    assert_int_equal(pauses, 0);
+    assert_int_equal(reports, 1);
+}
+
+static void a_reset_forgets_what_was_kept(void **state) {
+    uint16_t head;
+    uint32_t used;
+
+    start_pausing(BLOCK_ON_ERROR_ENOSPC);
+    fill_data(0x41, 4096);
+    fault_inject(BLOCK_WRITE, 0, 1, -ENOSPC);
+    kept(OUT, 0, 4096);
+    driver_start(&d, &b, DEVFN, F_ALL, 1, true);
+    block_resume(image);
+    block_drain(image);
+    assert_false(driver_used(&d, 0, &head, &used));
+    assert_true(disk_is(0, 0, 4096));
+    fill_data(0x42, 512);
+    assert_int_equal(request(OUT, 0, 512), OK);
+}
+
+static void what_was_kept_is_part_of_the_state(void **state) {
+    const struct state_desc *desc = dev->cls->state;
+    struct buf saved = {0};
+    struct error err = {0};
+
+    start_pausing(BLOCK_ON_ERROR_ENOSPC);
+    fill_data(0x51, 8192);
+    fault_inject(BLOCK_WRITE, 0, 1, -ENOSPC);
+    kept(OUT, 32, 8192);
+    state_save(desc, dev, &saved);
+    device_reset(dev);
+    assert_int_equal(state_load(desc, dev, saved.data, saved.len, &err), 0);
+    assert_int_equal(resumed(), OK);
+    assert_true(disk_is(32 * 512, 0x51, 8192));
+    clock_step(b.clock, 1000000); /* loaded queues are notified */
+    buf_done(&saved);
+}
+
+/* Any chain a hostile driver or snapshot names is checked like one from the ring. */
+static void a_kept_request_that_the_driver_spoils_breaks_only_its_device(void **state) {
+    start_pausing(BLOCK_ON_ERROR_ENOSPC);
+    fault_inject(BLOCK_WRITE, 0, 1, -ENOSPC);
+    kept(OUT, 0, 4096);
+    memset(mem_ptr(&b.mem, d.q[0].desc, 16ull * d.q[0].size, true), 0xff, 16ull * d.q[0].size);
+    block_resume(image);
+    block_drain(image);
+    assert_true(driver_status(&d) & NEEDS_RESET);
+}
+
 /* A write reports the failure of a flush only if it waits for one. */
 static uint8_t write_with_failing_flush(void) {
     uint8_t result;
@@ -598,6 +747,12 @@ int main(void) {
         T(a_bad_range_stops_the_request_before_it_begins),
         T(random_requests_cut_anywhere_agree_with_a_model),
         T(failures_of_the_host_reach_the_guest),
+        T(a_full_disk_pauses_and_the_request_is_done_again),
+        T(every_failure_but_a_flush_pauses_if_asked_for),
+        T(no_failure_pauses_if_all_are_to_be_reported),
+        T(a_reset_forgets_what_was_kept),
+        T(what_was_kept_is_part_of_the_state),
+        T(a_kept_request_that_the_driver_spoils_breaks_only_its_device),
         T(a_write_is_flushed_when_there_is_no_write_cache),
         T(requests_without_header_or_status_break_the_device),
         T(a_reset_waits_for_requests_and_forgets_them),

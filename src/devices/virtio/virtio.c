@@ -235,10 +235,32 @@ static struct virtqueue *usable_queue(struct virtio *v, unsigned queue) {
     return &v->queue[queue];
 }
 
+static int take(struct virtio *v, unsigned queue, const struct rings *r, uint16_t head,
+                struct virtio_chain *ret_chain) {
+    ret_chain->queue = (uint16_t)queue;
+    ret_chain->epoch = v->epoch;
+    ret_chain->out_count = ret_chain->in_count = 0;
+    ret_chain->out_len = ret_chain->in_len = 0;
+    ret_chain->head = head;
+    return walk(v, &v->queue[queue], r->desc, ret_chain);
+}
+
+int virtio_retake(struct virtio *v, unsigned queue, uint16_t head, struct virtio_chain *ret_chain) {
+    struct virtqueue *q = usable_queue(v, queue);
+    struct rings r;
+
+    if (!q || !virtio_live(v))
+        return 0;
+    if (!map_rings(v, q, &r) || take(v, queue, &r, head, ret_chain) < 0)
+        return -1;
+    trace(virtio_pop, v->pci.dev.name, queue, head, ret_chain->out_count, ret_chain->in_count);
+    return 1;
+}
+
 int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain) {
     struct virtqueue *q = usable_queue(v, queue);
     struct rings r;
-    uint16_t n;
+    uint16_t n, head;
 
     if (!q || !virtio_live(v))
         return 0;
@@ -257,13 +279,8 @@ int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain)
         q->starved = true;
         return 0;
     }
-    ret_chain->queue = (uint16_t)queue;
-    ret_chain->epoch = v->epoch;
-    ret_chain->out_count = ret_chain->in_count = 0;
-    ret_chain->out_len = ret_chain->in_len = 0;
-    ret_chain->head =
-        load_u16(r.avail + 4 + 2 * (size_t)(q->last_avail & (q->size - 1)), __ATOMIC_RELAXED);
-    if (walk(v, q, r.desc, ret_chain) < 0)
+    head = load_u16(r.avail + 4 + 2 * (size_t)(q->last_avail & (q->size - 1)), __ATOMIC_RELAXED);
+    if (take(v, queue, &r, head, ret_chain) < 0)
         return -1;
     q->last_avail++;
     if (q->budget != NO_BUDGET)

@@ -113,6 +113,9 @@ bool virtio_live(const struct virtio *v);                  /* DRIVER_OK, not bro
 /* Takes the next chain: 1 taken, 0 nothing now (also when not live), -1 the ring is broken (device
  * now needs reset). */
 int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain);
+/* Takes a chain again that was popped before and never pushed, by its head: 1 taken, 0 not live, -1
+ * broken. The same as it was, if the driver keeps to the rules. */
+int virtio_retake(struct virtio *v, unsigned queue, uint16_t head, struct virtio_chain *ret_chain);
 /* Puts back the chain that was popped last from this queue: the next pop gives it again. */
 void virtio_unpop(struct virtio *v, const struct virtio_chain *chain);
 /* Gives it back with `written` bytes written; marks guest pages written. Does not interrupt. */

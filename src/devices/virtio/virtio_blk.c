@@ -15,6 +15,10 @@
  *
  * Reset: a new epoch, then a drain, so that no buffer is touched afterwards. Completions of an old
  * epoch end their job silently. State is saved only after the machine has drained the image.
+ *
+ * A request for whose failure the machine is paused (full disk) is kept: by the head of its chain,
+ * which the driver leaves as it is until the request is answered, so that it is part of the state.
+ * After the pause its chain is taken again and the request done from its beginning.
  */
 #include "devices/virtio/virtio_blk.h"
 
@@ -52,8 +56,9 @@ struct virtio_blk {
     struct virtio virtio; /* first */
     struct block *block;
     char serial[SERIAL];
-    bool write_cache; /* the switch in the configuration */
-    bool pushed;      /* since the last interrupt */
+    bool write_cache;                      /* the switch in the configuration */
+    bool pushed;                           /* since the last interrupt */
+    uint16_t kept[QUEUE_SIZE], kept_count; /* heads of chains to be done again */
     struct job *spare;
 };
 
@@ -163,6 +168,11 @@ static void io_done(struct block_request *io, int result) {
 
     if (j->chain.epoch != j->dev->virtio.epoch) {
         job_put(j); /* the driver has reset the device: nobody waits for this */
+        return;
+    }
+    if (result < 0 && io->keep && j->dev->kept_count < QUEUE_SIZE) {
+        j->dev->kept[j->dev->kept_count++] = j->chain.head;
+        job_put(j);
         return;
     }
     if (result < 0) {
@@ -302,6 +312,39 @@ static void interrupt(void *opaque) {
     d->pushed = false;
 }
 
+/* A chain that was taken. */
+static void begin(struct virtio_blk *d, struct job *j) {
+    if (j->chain.out_len >= HEADER && j->chain.in_len && j->chain.in_len <= UINT32_MAX) {
+        handle(j);
+        return;
+    }
+    virtio_broken(&d->virtio,
+                  "a block request has no header, no room for a status, or is too long");
+    job_put(j);
+}
+
+static void resume(void *opaque) {
+    struct virtio_blk *d = opaque;
+    uint16_t heads[QUEUE_SIZE], count = d->kept_count;
+
+    memcpy(heads, d->kept, count * sizeof(heads[0]));
+    d->kept_count = 0; /* one that fails at once is kept again */
+    block_plug(d->block);
+    for (unsigned i = 0; i < count; i++) {
+        struct job *j = job_get(d);
+        int r = j ? virtio_retake(&d->virtio, 0, heads[i], &j->chain) : 0;
+
+        if (!j)
+            virtio_broken(&d->virtio, "out of memory for a block request that was kept");
+        else if (r == 1)
+            begin(d, j);
+        else
+            job_put(j);
+    }
+    block_unplug(d->block);
+    interrupt(d);
+}
+
 static void blk_notify(struct virtio *v, unsigned queue) {
     struct virtio_blk *d = (struct virtio_blk *)v;
     struct job *j;
@@ -313,12 +356,7 @@ static void blk_notify(struct virtio *v, unsigned queue) {
             job_put(j);
             break;
         }
-        if (j->chain.out_len < HEADER || !j->chain.in_len || j->chain.in_len > UINT32_MAX) {
-            virtio_broken(v, "a block request has no header, no room for a status, or is too long");
-            job_put(j);
-            break;
-        }
-        handle(j);
+        begin(d, j);
     }
     if (d->block)
         block_unplug(d->block);
@@ -368,6 +406,7 @@ static void blk_status(struct virtio *v, uint8_t old, uint8_t now) {
     if (d->block)
         block_drain(d->block);
     d->pushed = false;
+    d->kept_count = 0;
     d->write_cache = true;
 }
 
@@ -385,6 +424,11 @@ static const struct virtio_type blk_type = {
     .config_write = blk_config_write,
 };
 
+static void set_callbacks(struct virtio_blk *d, void (*batch)(void *), void (*again)(void *)) {
+    block_set_batch_fn(d->block, batch, d);
+    block_set_resume_fn(d->block, again, d);
+}
+
 static int blk_init(struct device *dev, struct error *err) {
     struct virtio_blk *d = (struct virtio_blk *)dev;
     const struct virtio_blk_config *config = dev->env.config;
@@ -395,7 +439,7 @@ static int blk_init(struct device *dev, struct error *err) {
         memcpy(d->serial, config->serial, strnlen(config->serial, SERIAL));
     }
     if (d->block)
-        block_set_batch_fn(d->block, interrupt, d);
+        set_callbacks(d, interrupt, resume);
     if (!writable(d))
         features = (features & ~(F_DISCARD | F_WRITE_ZEROES)) | F_RO;
     return virtio_init(&d->virtio, &blk_type, features, err);
@@ -405,6 +449,7 @@ static void blk_reset(struct device *dev) {
     struct virtio_blk *d = (struct virtio_blk *)dev;
 
     virtio_reset(&d->virtio);
+    d->kept_count = 0;
     d->write_cache = true;
 }
 
@@ -415,7 +460,7 @@ static void blk_done(struct device *dev) {
     d->virtio.epoch++; /* what the drain brings goes nowhere */
     if (d->block) {
         block_drain(d->block);
-        block_set_batch_fn(d->block, NULL, NULL);
+        set_callbacks(d, NULL, NULL);
     }
     virtio_done(&d->virtio);
     while ((j = d->spare)) {
@@ -428,10 +473,13 @@ static void blk_post_load(void *obj) { virtio_post_load(&((struct virtio_blk *)o
 
 static const struct state_desc blk_state = {
     .name = "virtio_blk",
-    .version = 1,
+    .version = 2,
     .struct_size = sizeof(struct virtio_blk),
-    .fields = (const struct state_field[]){STATE_SUB(struct virtio_blk, virtio, &virtio_state),
-                                           STATE(struct virtio_blk, write_cache), STATE_END},
+    .fields =
+        (const struct state_field[]){
+            STATE_SUB(struct virtio_blk, virtio, &virtio_state),
+            STATE(struct virtio_blk, write_cache), STATE_ARRAY_SINCE(struct virtio_blk, kept, 2),
+            STATE_SINCE_MAX(struct virtio_blk, kept_count, 2, QUEUE_SIZE), STATE_END},
     .post_load = blk_post_load,
 };
 
