@@ -29,6 +29,11 @@ static inline void e_bytes(struct emit *e, const void *p, size_t n) {
 static inline void e32(struct emit *e, uint32_t v) { e_bytes(e, &v, 4); }
 static inline void e64(struct emit *e, uint64_t v) { e_bytes(e, &v, 8); }
 
+/* Up to three bytes of nothing, as one instruction. */
+static inline void e_nop(struct emit *e, size_t n) {
+    e_bytes(e, n == 3 ? "\x0f\x1f\x00" : n == 2 ? "\x66\x90" : "\x90", n);
+}
+
 /* op reg, gs:[disp] (or the reverse for a store opcode), 64-bit when w. */
 static inline void e_gs(struct emit *e, unsigned w, unsigned op, unsigned reg, size_t disp) {
     e8(e, 0x65);

@@ -97,10 +97,21 @@ static struct stub *put_return(struct trans *t) {
     return put_jump_cache(t);
 }
 
+/* A jump (cc 16: JMP) to the instruction at offset `target` of this page, which is led there once
+ * that is translated: its displacement is patched with one aligned store. */
+static void put_link(struct trans *t, unsigned cc, int64_t target) {
+    struct emit *e = &t->e;
+    struct stub *s;
+
+    e_nop(e, -(e->n + (cc < 16 ? 2 : 1)) & 3);
+    s = stub_add(t, STUB_EXIT, cc < 16 ? e_jcc(e, cc) : e_jmp(e), 0);
+    s->target = target;
+    s->linkable = true;
+}
+
 /* To the instruction at offset `target` of this page (or another one). */
 void exit_direct(struct trans *t, int64_t target, bool backward) {
     struct emit *e = &t->e;
-    struct stub *s;
 
     if (!in_page(target)) {
         exit_far(t, target);
@@ -108,14 +119,47 @@ void exit_direct(struct trans *t, int64_t target, bool backward) {
     }
     if (backward) {
         e_gs_cmp32(e, OFF(jit.poll), 0);
-        s = stub_add(t, STUB_EXIT, e_jcc(e, 5), 0);
-        s->target = target;
+        put_link(t, 4, target);
+        stub_add(t, STUB_EXIT, e_jmp(e), 0)->target = target;
+    } else {
+        put_link(t, 16, target);
     }
-    while ((e->n + 1) % 4) /* the displacement is patched with one aligned store */
-        e8(e, 0x90);
-    s = stub_add(t, STUB_EXIT, e_jmp(e), 0);
-    s->target = target;
-    s->linkable = true;
+}
+
+/* The same with EFLAGS saved, if these are live there. */
+static void put_edge(struct trans *t, int64_t target, bool backward, uint16_t live) {
+    if (live)
+        flags_save(t);
+    exit_direct(t, target, backward);
+}
+
+/* Nothing but a jump that can be conditional. */
+static bool is_plain(const struct trans *t, int64_t target, bool backward, uint16_t live) {
+    return in_page(target) && !backward && !(live && t->flags == FLAGS_HOST);
+}
+
+static void put_jcc(struct trans *t, const struct line *l) {
+    unsigned cc = l->in.opcode & 15;
+    int64_t next = l->off + l->in.len, to = branch_target(l);
+    bool backward = to <= l->off;
+    enum flags_place flags;
+    size_t taken;
+
+    flags_restore(t);
+    flags = t->flags;
+    if (is_plain(t, to, backward, t->live_taken)) {
+        put_link(t, cc, to);
+        put_edge(t, next, false, t->live_next);
+    } else if (is_plain(t, next, false, t->live_next)) {
+        put_link(t, cc ^ 1, next);
+        put_edge(t, to, backward, t->live_taken);
+    } else {
+        taken = e_jcc(&t->e, cc);
+        put_edge(t, next, false, t->live_next);
+        e_patch(&t->e, taken);
+        t->flags = flags;
+        put_edge(t, to, backward, t->live_taken);
+    }
 }
 
 static void put_push_return(struct trans *t, const struct line *l) {
@@ -137,26 +181,16 @@ bool exit_branch(struct trans *t, const struct line *l) {
     const struct insn *in = &l->in;
     bool direct = in->imm_len != 0;
     uint32_t popped;
-    size_t taken;
 
     if (!wide(t) && in->opsize != 4) /* the instruction pointer is cut to 16 bits */
         return false;
     switch (in->row->id) {
     case INSN_JCC:
-        flags_restore(t);
-        if (l->live)
-            flags_save(t);
-        taken = e_jcc(e, in->opcode & 15);
-        t->flags = FLAGS_SLOT;
-        exit_direct(t, l->off + in->len, false);
-        e_patch(e, taken);
-        exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+        put_jcc(t, l);
         return true;
     case INSN_JMP:
         if (direct) {
-            if (l->live)
-                flags_save(t);
-            exit_direct(t, branch_target(l), branch_target(l) <= l->off);
+            put_edge(t, branch_target(l), branch_target(l) <= l->off, l->live);
             return true;
         }
         break;

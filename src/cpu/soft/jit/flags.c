@@ -138,7 +138,8 @@ void flags_find_live(struct trans *t) {
     if (t->faults || ((last->in.row->attr & INSN_BRANCH) && last->in.opsize != t->code))
         live = ALL_FLAGS;
     else if (last->in.row->id == INSN_JCC)
-        live = flags_wanted(t, next, 2) | flags_wanted(t, branch_target(last), 2);
+        live = (t->live_next = flags_wanted(t, next, 2)) |
+               (t->live_taken = flags_wanted(t, branch_target(last), 2));
     else if ((last->in.row->id == INSN_JMP || last->in.row->id == INSN_CALL) && last->in.imm_len)
         live = flags_wanted(t, branch_target(last), 2);
     else if (!(last->in.row->attr & (INSN_BRANCH | INSN_SYSTEM)))

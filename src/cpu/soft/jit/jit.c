@@ -3,6 +3,7 @@
 #include "cpu/soft/jit/jit.h"
 
 #include <asm/prctl.h>
+#include <assert.h>
 #include <cpuid.h>
 #include <errno.h>
 #include <signal.h>
@@ -200,6 +201,7 @@ void jit_enter(struct ref *c, const struct ref_block *b) {
 }
 
 static void lead_to(struct jit_cache *k, const struct jit_link *l, const uint8_t *code) {
+    assert(l->at % 4 == 0);
     __atomic_store_n((int32_t *)(void *)(k->rw + l->at), (int32_t)(code - (k->rx + l->at + 4)),
                      __ATOMIC_RELEASE);
 }

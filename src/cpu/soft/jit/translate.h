@@ -71,6 +71,7 @@ struct trans {
     struct stub stub[STUBS];
     unsigned stubs;
     enum flags_place flags;
+    uint16_t live_next, live_taken; /* behind the conditional jump that ends the block */
     unsigned bank;
     unsigned accesses[2]; /* checks made so far: through the TLB, by sites */
     struct group group[GROUPS];
