@@ -148,6 +148,10 @@ void jobs_free(struct jobs *jobs) {
 
     if (!jobs)
         return;
+    jobs->changed = NULL;
+    for (j = jobs->first; j; j = runs(j) && j->ops->cancel_ends ? jobs->first : j->next)
+        if (runs(j) && j->ops->cancel_ends)
+            j->ops->cancel(j->opaque);
     while ((j = jobs->first)) {
         jobs->first = j->next;
         job_free(j);

@@ -23,6 +23,7 @@ struct job_ops {
     const char *kind; /* "snapshot" */
     /* Give up soon: job_failed follows with -ECANCELED. NULL: it cannot be cancelled. */
     void (*cancel)(void *opaque);
+    bool cancel_ends; /* it has followed when cancel returns */
     /* After job_ready: come to the end. NULL: it does so by itself. */
     void (*complete)(void *opaque);
 };
@@ -40,7 +41,7 @@ void job_failed(struct job *job, const struct error *e); /* -ECANCELED: as was a
 /* ---- for the control socket ---- */
 
 struct jobs *jobs_new(void (*changed)(void *opaque, json_t *view), void *opaque);
-void jobs_free(struct jobs *jobs); /* every job has ended; accepts NULL */
+void jobs_free(struct jobs *jobs); /* every job without cancel_ends has ended; accepts NULL */
 unsigned jobs_running(const struct jobs *jobs);
 json_t *jobs_list(const struct jobs *jobs);
 int jobs_cancel(struct jobs *jobs, unsigned id, struct error *err);

@@ -13,10 +13,13 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "base/version.h"
+#include "machine/snapshot.h"
 #include "proto/lines.h"
+#include "state/snapshot.h"
 #include "vm/chardev.h"
 #include "vm/control.h"
 #include "vm/options.h"
+#include "vm/restore.h"
 #include "vm/terminal.h"
 
 enum exit_code { EXIT_GUEST_OFF = 0, EXIT_OURS = 1, EXIT_BAD_INPUT = 2, EXIT_GUEST_DOWN = 3 };
@@ -331,7 +334,7 @@ static int open_control(struct vm *vm, struct error *err) {
     return vm->options.control ? control_listen(vm->control, vm->options.control, err) : 0;
 }
 
-static int make_machine(struct vm *vm, struct error *err) {
+static int build_machine(struct vm *vm, struct error *err) {
     struct options *o = &vm->options;
     struct machine_config m = {
         .name = o->name,
@@ -343,6 +346,7 @@ static int make_machine(struct vm *vm, struct error *err) {
         .kernel = o->kernel,
         .initrd = o->initrd,
         .cmdline = o->append,
+        .restoring = o->restore != NULL,
         .serial = {serial_write, serial_can_write, serial_can_receive, vm},
         .has_console = o->console != NULL,
         .console = {console_write, console_can_receive, vm},
@@ -359,7 +363,32 @@ static int make_machine(struct vm *vm, struct error *err) {
     if (r < 0)
         return r;
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
-    if (!vm->machine || open_lines(vm, err) < 0)
+    return vm->machine ? 0 : -EINVAL;
+}
+
+/* Builds the machine that the snapshot tells of and loads it; nothing of the guest's is touched if
+ * that is refused. */
+static int restore_machine(struct vm *vm, struct error *err) {
+    struct snapshot *s = snapshot_open(vm->options.restore, err);
+    int r = s ? restore_options(&vm->options, s, err) : -EINVAL;
+
+    if (r == 0)
+        r = build_machine(vm, err);
+    if (r == 0)
+        r = restore_check_disks(&vm->options, vm->disk, s, err);
+    if (r == 0) {
+        pthread_mutex_lock(&vm->lock);
+        r = machine_load(vm->machine, s, err);
+        pthread_mutex_unlock(&vm->lock);
+    }
+    snapshot_close(s);
+    return r;
+}
+
+static int make_machine(struct vm *vm, struct error *err) {
+    int r = vm->options.restore ? restore_machine(vm, err) : build_machine(vm, err);
+
+    if (r < 0 || open_lines(vm, err) < 0)
         return -EINVAL;
     return open_control(vm, err);
 }

@@ -13,9 +13,6 @@
 #include "cpu/cpuid.h"
 #include "vm/chardev.h"
 
-#define MEMORY_MIN (16ull << 20)
-#define MEMORY_MAX (128ull << 30)
-
 /* ---- values ---- */
 
 static int parse_size(const char *s, uint64_t *ret, struct error *err) {
@@ -49,7 +46,7 @@ static int parse_number(const char *s, unsigned long min, unsigned long max, uns
     return 0;
 }
 
-static char *copy_value(struct options *o, const char *s) {
+char *options_keep(struct options *o, const char *s) {
     char *copy = strdup(s);
 
     if (!copy || o->copy_count == sizeof(o->copies) / sizeof(o->copies[0])) {
@@ -100,7 +97,7 @@ static int set_cpus(struct options *o, const char *v, struct error *err) {
 static int set_memory(struct options *o, const char *v, struct error *err) {
     int r = parse_size(v, &o->memory, err);
 
-    if (r == 0 && (o->memory < MEMORY_MIN || o->memory > MEMORY_MAX))
+    if (r == 0 && (o->memory < OPTIONS_MEMORY_MIN || o->memory > OPTIONS_MEMORY_MAX))
         return error_set(err, -EINVAL, "a machine's memory is from 16M to 128G, not %s", v);
     o->memory = (o->memory + (2 << 20) - 1) & ~((2ull << 20) - 1);
     return r;
@@ -219,7 +216,7 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
 
     if (o->disks == MACHINE_MAX_DISKS)
         return error_set(err, -EINVAL, "a machine has at most %d disks", MACHINE_MAX_DISKS);
-    rest = copy_value(o, v);
+    rest = options_keep(o, v);
     part = next_part(&rest);
     if (!part || !*part)
         return error_set(
@@ -311,7 +308,7 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
                          MACHINE_MAX_NICS);
     /* Stable across runs, as the guest's network configuration may be keyed by it. */
     *n = (struct options_nic){.mac = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + o->nics)}};
-    rest = copy_value(o, v);
+    rest = options_keep(o, v);
     part = next_part(&rest);
     if (!part || strcmp(part, "user") != 0)
         return error_set(err, -EINVAL, "'%s' is no kind of network: use --nic user or --nic none",
@@ -319,6 +316,7 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
     while ((part = next_part(&rest))) {
         if (!strncmp(part, "mac=", 4)) {
             r = parse_mac(part + 4, n->mac, err);
+            n->mac_given = true;
         } else if (!strncmp(part, "forward=", 8)) {
             if (n->forwards == OPTIONS_MAX_FORWARDS)
                 return error_set(err, -EINVAL, "a network interface has at most %d forwards",
@@ -350,6 +348,11 @@ static int set_serial(struct options *o, const char *v, struct error *err) {
 
 static int set_console(struct options *o, const char *v, struct error *err) {
     return set_line(&o->console, "console", v, err);
+}
+
+static int set_restore(struct options *o, const char *v, struct error *err) {
+    o->restore = v;
+    return 0;
 }
 
 static int set_control(struct options *o, const char *v, struct error *err) {
@@ -486,6 +489,11 @@ static const struct option table[] = {
     {"console", "stdio|file:PATH|unix:PATH|none", set_console,
      "adds a virtio console (hvc0) that goes there",
      "--console unix:/tmp/web.console --serial none"},
+    {"restore", "FOLDER", set_restore,
+     "go on with a machine that was saved ('viv-ctl SOCKET snapshot FOLDER'); what other options "
+     "do "
+     "not say is as it was. --disk, --nic, --serial and --console attach other things of the host",
+     "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
     {"control", "unix:PATH", set_control,
      "listen there for programs that look after the machine: viv-ctl PATH status, pause, resume, "
      "powerdown, reset, quit and more ('viv-ctl --help')",
@@ -533,6 +541,7 @@ static const struct option table[] = {
      "--help-man >viv-vm.1; man ./viv-vm.1"},
 };
 enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
+_Static_assert(OPTIONS <= 64, "options.given has a bit for each");
 
 static const struct option *find_option(const char *arg, const char **ret_value,
                                         struct error *err) {
@@ -580,6 +589,7 @@ static int parse_one(struct options *o, int argc, char **argv, int *i, struct er
     }
     if (!opt->value && value)
         return error_set(err, -EINVAL, "--%s takes no value", opt->name);
+    o->given |= 1ull << (opt - table);
     r = opt->set(o, value, err);
     return r < 0 ? error_prefix(err, "--%s", opt->name) : 0;
 }
@@ -613,9 +623,10 @@ static int check(const struct options *o, struct error *err) {
     for (unsigned i = 0; i < o->traces; i++)
         if (!strcmp(o->trace[i], "help"))
             return 0;
-    if (!o->kernel)
+    if (!o->kernel && !o->restore)
         return error_set(err, -EINVAL,
-                         "there is nothing to boot: give a kernel with --kernel FILE");
+                         "there is nothing to boot: give a kernel with --kernel FILE, or a "
+                         "snapshot with --restore FOLDER");
     if (o->console && !strcmp(o->serial, o->console) && strcmp(o->serial, "none") != 0)
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
@@ -639,6 +650,13 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err) {
             return r;
     }
     return check(o, err);
+}
+
+bool options_given(const struct options *o, const char *name) {
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (!strcmp(table[i].name, name))
+            return o->given >> i & 1;
+    return false;
 }
 
 void options_done(struct options *o) {

@@ -13,8 +13,12 @@
 
 enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
 
+#define OPTIONS_MEMORY_MIN (16ll << 20)
+#define OPTIONS_MEMORY_MAX (128ull << 30)
+
 struct options_nic {
     uint8_t mac[6]; /* 52:54:00:12:34:56 and following if not given */
+    bool mac_given;
     struct net_forward forward[OPTIONS_MAX_FORWARDS];
     unsigned forwards;
 };
@@ -23,6 +27,7 @@ struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
     const char *control; /* path, NULL = none */
+    const char *restore; /* folder of a snapshot, NULL = boot */
     bool paused;
     struct cpu_debug cpu_debug;
     unsigned cpus;
@@ -34,12 +39,16 @@ struct options {
     const char *trace[OPTIONS_MAX_TRACES];
     unsigned traces;
     bool no_reboot, debug_exit, stats, help, help_man, version;
-    char *copies[64]; /* split option values, freed by options_done */
+    uint64_t given;    /* options by their place in the table */
+    char *copies[128]; /* split option values, freed by options_done */
     unsigned copy_count;
 };
 
 /* 0, or -EINVAL with the sentence. Checks everything that needs no file. */
 int options_parse(struct options *o, int argc, char **argv, struct error *err);
+bool options_given(const struct options *o, const char *name); /* on the command line */
+/* A copy of the string that lives as long as the options; NULL: out of memory. */
+char *options_keep(struct options *o, const char *s);
 void options_done(struct options *o);
 void options_help(FILE *f);
 void options_help_man(FILE *f); /* the same as a manual page, in roff */

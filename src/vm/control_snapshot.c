@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command that saves the machine, as a job. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine/machine.h"
+#include "machine/snapshot.h"
+#include "vm/control.h"
+#include "vm/restore.h"
+
+enum after { GO_ON, PAUSE, QUIT };
+
+struct saving_job {
+    struct control *control;
+    const struct control_vm *vm;
+    struct job *job;
+    struct machine_saving *saving;
+    enum after after;
+};
+
+static void progress(void *opaque, uint64_t done, uint64_t total) {
+    struct saving_job *s = opaque;
+
+    job_progress(s->job, done, total);
+}
+
+static void done(void *opaque, const struct error *err) {
+    struct saving_job *s = opaque;
+
+    if (err)
+        job_failed(s->job, err);
+    else
+        job_done(s->job, NULL);
+    if (s->after == QUIT && !err)
+        s->vm->quit(s->vm->opaque);
+    else if (s->after == QUIT)
+        control_resume(s->control); /* it was to end only once it is safe */
+    free(s);
+}
+
+static void cancel(void *opaque) {
+    struct saving_job *s = opaque;
+    struct error e = {.code = -ECANCELED, .text = "given up"};
+
+    machine_save_cancel(s->saving);
+    done(s, &e);
+}
+
+static const struct job_ops job_ops = {.kind = "snapshot", .cancel = cancel, .cancel_ends = true};
+
+/* The machine stands still for this call only, unless it is to stay so. */
+static int start(struct saving_job *s, const char *dir, const char *parent, struct error *err) {
+    bool paused = machine_is_paused(s->vm->machine);
+    struct machine_save how = {
+        .dir = dir, .parent = parent, .progress = progress, .done = done, .opaque = s};
+    char *json;
+
+    machine_pause(s->vm->machine);
+    json = restore_describe(s->vm->options, s->vm->disk, err);
+    how.json = json;
+    if (json)
+        s->saving = machine_save_start(s->vm->machine, &how, err);
+    free(json);
+    if (!paused)
+        machine_resume(s->vm->machine);
+    if (s->saving && s->after != GO_ON)
+        control_pause(s->control, "snapshot");
+    return s->saving ? 0 : err->code;
+}
+
+static enum after after_of(const char *word) {
+    return word && !strcmp(word, "pause") ? PAUSE : word && !strcmp(word, "quit") ? QUIT : GO_ON;
+}
+
+static int do_snapshot(struct control_call *call, struct error *err) {
+    const char *dir = json_string_value(json_object_get(call->args, "folder"));
+    const char *parent = json_string_value(json_object_get(call->args, "parent"));
+    struct saving_job *s = calloc(1, sizeof(*s));
+    int r;
+
+    if (!s)
+        return error_set(err, -ENOMEM, "the snapshot: out of memory");
+    *s = (struct saving_job){
+        .control = call->control,
+        .vm = call->vm,
+        .after = after_of(json_string_value(json_object_get(call->args, "then"))),
+    };
+    s->job = job_start(control_jobs(call->control), &job_ops, s, err);
+    if (!s->job) {
+        free(s);
+        return err->code;
+    }
+    json_object_set_new(call->result, "job", json_integer(job_id(s->job)));
+    r = start(s, dir, parent, err);
+    if (r < 0) {
+        job_failed(s->job, err);
+        free(s);
+    }
+    return r;
+}
+
+const struct control_handler control_snapshot_handlers[] = {
+    {"snapshot", do_snapshot},
+    {NULL, NULL},
+};

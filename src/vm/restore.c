@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What of the options goes into machine.json, and how it comes back. */
+#include "vm/restore.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/version.h"
+#include "block/block.h"
+#include "state/snapshot.h"
+#include "vm/chardev.h"
+#include "vm/options.h"
+
+/* ------------------------------------------------------------------ writing */
+
+/* A path means the same wherever viv-vm is started. NULL for bytes that JSON cannot hold. */
+static json_t *absolute(const char *path) {
+    char full[PATH_MAX];
+
+    if (!path)
+        return json_null();
+    return json_string(realpath(path, full) ? full : path);
+}
+
+static json_t *text(const char *s) { return s ? json_string(s) : json_null(); }
+
+/* When the image was last written, as decimal nanoseconds: JSON's numbers are too short. */
+static json_t *modified(const char *path) {
+    struct stat st;
+    char number[32];
+
+    if (stat(path, &st) < 0)
+        return json_null();
+    snprintf(number, sizeof(number), "%lld%09ld", (long long)st.st_mtim.tv_sec,
+             (long)st.st_mtim.tv_nsec);
+    return json_string(number);
+}
+
+static json_t *disks(const struct options *o, struct block *const *disk) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < o->disks; i++)
+        json_array_append_new(
+            list, json_pack("{s:o, s:s, s:b, s:I, s:o}", "path", absolute(o->disk[i].path),
+                            "format", block_info(disk[i])->format, "readonly",
+                            (int)o->disk[i].readonly, "size", (json_int_t)block_info(disk[i])->size,
+                            "modified", modified(o->disk[i].path)));
+    return list;
+}
+
+static json_t *forwards(const struct options_nic *n) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < n->forwards; i++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:i, s:i}", "protocol", n->forward[i].udp ? "udp" : "tcp",
+                            "address", n->forward[i].host, "port", (int)n->forward[i].host_port,
+                            "guest_port", (int)n->forward[i].guest_port));
+    return list;
+}
+
+static json_t *nics(const struct options *o) {
+    json_t *list = json_array();
+    char mac[18];
+
+    for (unsigned i = 0; i < o->nics; i++) {
+        const uint8_t *m = o->nic[i].mac;
+
+        snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
+                 m[5]);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "network", "user", "mac", mac,
+                                              "forwards", forwards(&o->nic[i])));
+    }
+    return list;
+}
+
+static json_t *real_time(void) {
+    time_t now = time(NULL);
+    char s[40];
+    struct tm tm;
+
+    gmtime_r(&now, &tm);
+    strftime(s, sizeof(s), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return json_string(s);
+}
+
+char *restore_describe(const struct options *o, struct block *const *disk, struct error *err) {
+    json_t *v = json_pack(
+        "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o}",
+        "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
+        real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
+        "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", absolute(o->initrd),
+        "append", text(o->append), "serial", text(o->serial), "console", text(o->console),
+        "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks", disks(o, disk),
+        "nics", nics(o));
+    char *s = v ? json_dumps(v, JSON_INDENT(2)) : NULL;
+
+    json_decref(v);
+    if (!s)
+        error_set(err, -EINVAL,
+                  "the machine's configuration cannot be written: a name or path in it is not "
+                  "UTF-8; rename that file");
+    return s;
+}
+
+/* ------------------------------------------------------------------ reading */
+
+static json_t *parse(const struct snapshot *s, struct error *err) {
+    json_error_t e;
+    json_t *v = json_loads(s->json, 0, &e);
+
+    if (json_is_object(v))
+        return v;
+    json_decref(v);
+    error_set(err, -EINVAL, "snapshot '%s': 'machine.json' is no object of JSON (line %d: %s)",
+              s->dir, v ? 1 : e.line, v ? "something else" : e.text);
+    return NULL;
+}
+
+static int missing(const char *key, struct error *err) {
+    return error_set(err, -EINVAL,
+                     "machine.json: '%s' is missing or no value of its kind; use another snapshot",
+                     key);
+}
+
+/* A string may be null. Kept with the options. */
+static int take_text(struct options *o, const json_t *v, const char *key, const char **to,
+                     struct error *err) {
+    const json_t *s = json_object_get(v, key);
+
+    if (!json_is_string(s) && !json_is_null(s))
+        return missing(key, err);
+    *to = json_is_null(s) ? NULL : options_keep(o, json_string_value(s));
+    return *to || json_is_null(s) ? 0 : error_set(err, -ENOMEM, "machine.json: out of memory");
+}
+
+static int take_number(const json_t *v, const char *key, int64_t min, int64_t max, int64_t *to,
+                       struct error *err) {
+    const json_t *n = json_object_get(v, key);
+
+    if (!json_is_integer(n) || json_integer_value(n) < min || json_integer_value(n) > max)
+        return missing(key, err);
+    *to = json_integer_value(n);
+    return 0;
+}
+
+static int take_disks(struct options *o, const json_t *list, struct error *err) {
+    const json_t *v;
+    size_t i;
+    int r = json_is_array(list) && json_array_size(list) <= MACHINE_MAX_DISKS
+                ? 0
+                : missing("disks", err);
+
+    if (r < 0)
+        return r;
+    json_array_foreach(list, i, v) {
+        struct block_options *d = &o->disk[i];
+
+        *d = (struct block_options){
+            .readonly = json_is_true(json_object_get(v, "readonly")),
+        };
+        r = take_text(o, v, "path", &d->path, err);
+        if (r == 0)
+            r = take_text(o, v, "format", &d->format, err);
+        if (r == 0 && (!d->path || !d->format))
+            r = missing("path", err);
+        if (r < 0)
+            return r;
+        o->disks++;
+    }
+    return 0;
+}
+
+static int take_mac(const json_t *v, uint8_t mac[6], struct error *err) {
+    const char *s = json_string_value(json_object_get(v, "mac"));
+    unsigned b[6];
+    char end;
+
+    if (!s ||
+        sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6)
+        return missing("mac", err);
+    for (unsigned i = 0; i < 6; i++)
+        mac[i] = (uint8_t)b[i];
+    return 0;
+}
+
+static int take_forwards(struct options_nic *n, const json_t *list, struct error *err) {
+    const json_t *v;
+    size_t i;
+    int r = json_is_array(list) && json_array_size(list) <= OPTIONS_MAX_FORWARDS
+                ? 0
+                : missing("forwards", err);
+
+    if (r < 0)
+        return r;
+    json_array_foreach(list, i, v) {
+        struct net_forward *f = &n->forward[i];
+        const char *protocol = json_string_value(json_object_get(v, "protocol")),
+                   *address = json_string_value(json_object_get(v, "address"));
+        int64_t port = 0, guest_port = 0;
+
+        if (!protocol || !address || strlen(address) >= sizeof(f->host))
+            return missing("forwards", err);
+        r = take_number(v, "port", 1, 65535, &port, err);
+        if (r == 0)
+            r = take_number(v, "guest_port", 1, 65535, &guest_port, err);
+        if (r < 0)
+            return r;
+        *f = (struct net_forward){.udp = !strcmp(protocol, "udp"),
+                                  .host_port = (uint16_t)port,
+                                  .guest_port = (uint16_t)guest_port};
+        strcpy(f->host, address);
+        n->forwards++;
+    }
+    return 0;
+}
+
+/* Interfaces given on the command line keep the guest's addresses, unless they name their own. */
+static int take_nics(struct options *o, const json_t *list, struct error *err) {
+    bool given = options_given(o, "nic");
+    const json_t *v;
+    size_t i;
+    int r =
+        json_is_array(list) && json_array_size(list) <= MACHINE_MAX_NICS ? 0 : missing("nics", err);
+
+    if (r < 0)
+        return r;
+    json_array_foreach(list, i, v) {
+        struct options_nic *n = &o->nic[i];
+
+        if (given && (i >= o->nics || n->mac_given))
+            continue;
+        if (!given)
+            *n = (struct options_nic){.forwards = 0};
+        r = take_mac(v, n->mac, err);
+        if (r == 0 && !given)
+            r = take_forwards(n, json_object_get(v, "forwards"), err);
+        if (r < 0)
+            return r;
+        if (!given)
+            o->nics++;
+    }
+    return 0;
+}
+
+static int take_all(struct options *o, const json_t *v, struct error *err) {
+    const struct {
+        const char *option, *key;
+        const char **to;
+    } texts[] = {
+        {"name", "name", &o->name},          {"cpu-model", "cpu_model", &o->cpu_model},
+        {"kernel", "kernel", &o->kernel},    {"initrd", "initrd", &o->initrd},
+        {"append", "append", &o->append},    {"serial", "serial", &o->serial},
+        {"console", "console", &o->console},
+    };
+    int64_t cpus = o->cpus, memory = (int64_t)o->memory;
+    int r = 0;
+
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]) && r == 0; i++)
+        if (!options_given(o, texts[i].option))
+            r = take_text(o, v, texts[i].key, texts[i].to, err);
+    if (r == 0 && (!o->name || !o->serial || !o->cpu_model || !chardev_spec_valid(o->serial) ||
+                   (o->console && !chardev_spec_valid(o->console))))
+        r = missing("name, cpu_model, serial or console", err);
+    if (r == 0 && !options_given(o, "cpus"))
+        r = take_number(v, "cpus", 1, MACHINE_MAX_CPUS, &cpus, err);
+    if (r == 0 && !options_given(o, "memory"))
+        r = take_number(v, "memory", OPTIONS_MEMORY_MIN, (int64_t)OPTIONS_MEMORY_MAX, &memory, err);
+    if (r < 0)
+        return r;
+    if (memory % (2 << 20))
+        return missing("memory", err);
+    o->cpus = (unsigned)cpus;
+    o->memory = (uint64_t)memory;
+    o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));
+    o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
+    if (!options_given(o, "disk"))
+        r = take_disks(o, json_object_get(v, "disks"), err);
+    return r < 0 ? r : take_nics(o, json_object_get(v, "nics"), err);
+}
+
+int restore_options(struct options *o, const struct snapshot *s, struct error *err) {
+    json_t *v = parse(s, err);
+    int r = v ? take_all(o, v, err) : -EINVAL;
+
+    json_decref(v);
+    return r < 0 && v ? error_prefix(err, "snapshot '%s'", s->dir) : r;
+}
+
+/* ------------------------------------------------------------------ disks */
+
+static int check_disk(const struct options *o, unsigned i, const struct block_info *info,
+                      const json_t *v, struct error *err) {
+    json_t *now, *then = json_object_get(v, "modified");
+    int64_t size = 0;
+    bool same;
+    int r = take_number(v, "size", 0, INT64_MAX, &size, err);
+
+    if (r < 0)
+        return r;
+    if ((uint64_t)size != info->size)
+        return error_set(err, -EINVAL,
+                         "disk '%s' has %" PRIu64 " bytes, the guest's has %" PRId64
+                         ": give the image that the snapshot was made with",
+                         o->disk[i].path, info->size, size);
+    if (options_given(o, "disk"))
+        return 0; /* a copy, of which the user knows where it comes from */
+    now = modified(o->disk[i].path);
+    same = json_equal(now, then);
+    json_decref(now);
+    if (same)
+        return 0;
+    return error_set(err, -ESTALE,
+                     "disk '%s' was written after the snapshot was made, the guest's memory no "
+                     "longer fits it: give a copy from that time with --disk",
+                     o->disk[i].path);
+}
+
+int restore_check_disks(const struct options *o, struct block *const *disk,
+                        const struct snapshot *s, struct error *err) {
+    json_t *v = parse(s, err), *list = json_object_get(v, "disks");
+    int r = v ? 0 : -EINVAL;
+
+    if (v && json_array_size(list) != o->disks)
+        r = error_set(
+            err, -EINVAL,
+            "snapshot '%s' is of a machine with %zu disks, %u are given with --disk: give "
+            "all of them or none",
+            s->dir, json_array_size(list), o->disks);
+    for (unsigned i = 0; i < o->disks && r == 0; i++)
+        r = check_disk(o, i, block_info(disk[i]), json_array_get(list, i), err);
+    json_decref(v);
+    return r;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine.json of a snapshot (docs/snapshot.md): the options that a machine was built from, and
+ * back.
+ *
+ * Contract: loop's thread, machine lock held where disks are looked at.
+ */
+#ifndef VM_RESTORE_H
+#define VM_RESTORE_H
+
+#include "base/error.h"
+
+struct block;
+struct options;
+struct snapshot;
+
+/* The text, to be freed; NULL with a sentence. Disks at rest. */
+char *restore_describe(const struct options *o, struct block *const *disk, struct error *err);
+
+/* Fills in what was not given on the command line. */
+int restore_options(struct options *o, const struct snapshot *s, struct error *err);
+/* The disks that were opened are those that the guest knows, and hold what they did. */
+int restore_check_disks(const struct options *o, struct block *const *disk,
+                        const struct snapshot *s, struct error *err);
+
+#endif
