@@ -160,7 +160,7 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
 }
 
 static const uint8_t *bytes_of(struct trans *t, const struct line *l) {
-    return t->bytes + (l->off - (t->b->addr & 4095));
+    return l->bytes;
 }
 
 static bool copy_registers(struct trans *t, const struct line *l, const struct uses *u) {

@@ -12,6 +12,7 @@
 enum { HASH_SIZE = 1 << 14 };
 
 struct dump_line {
+    ptrdiff_t bytes; /* in dump_block.guest */
     uint16_t off; /* in the page */
     uint8_t len;
     uint32_t at; /* of its code */
@@ -82,11 +83,8 @@ void dump_begin(struct trans *t) {
 }
 
 static bool copy_lines(struct dump_block *b, const struct trans *t) {
-    const struct line *last;
-
     b->lines = t->current + 1; /* the rest was left to the next block */
-    last = &t->line[b->lines - 1];
-    b->guest_size = last->off + last->in.len - t->line[0].off;
+    b->guest_size = t->used;
     b->host_size = (uint32_t)(t->e.n - t->k->used); /* without its stubs, which lie elsewhere */
     b->line = calloc(b->lines, sizeof(*b->line));
     b->guest = malloc(b->guest_size);
@@ -95,8 +93,11 @@ static bool copy_lines(struct dump_block *b, const struct trans *t) {
         return false;
     memcpy(b->guest, t->bytes, b->guest_size);
     memcpy(b->host, t->e.p + t->k->used, b->host_size);
-    for (unsigned i = 0; i < b->lines; i++)
-        b->line[i] = (struct dump_line){(uint16_t)t->line[i].off, t->line[i].in.len, t->line[i].at};
+    for (unsigned i = 0; i < b->lines; i++) {
+        const struct line *l = &t->line[i];
+        b->line[i] = (struct dump_line){
+            .bytes = l->bytes - t->bytes, .off = (uint16_t)l->off, .len = l->in.len, .at = l->at};
+    }
     return true;
 }
 
@@ -188,7 +189,7 @@ void dump_print(const struct dump_block *b, FILE *f, unsigned what) {
         uint32_t to = i + 1 < b->lines ? b->line[i + 1].at : end;
 
         if (what & DUMP_GUEST)
-            dump_code(f, "  ", b->guest + l->off - first, l->len, b->rip + l->off - first,
+            dump_code(f, "  ", b->guest + l->bytes, l->len, b->rip + l->off - first,
                       ref_code_size(b->mode));
         if (l->at < to && (what & DUMP_HOST)) /* behind the last one: the ways out */
             print_host(b, f, l->at, to);

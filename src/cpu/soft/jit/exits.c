@@ -246,3 +246,29 @@ bool exit_branch(struct trans *t, const struct line *l) {
     undo_unless_canonical(t, put_jump_cache(t), l, 0);
     return true;
 }
+
+void exit_side(struct trans *t, const struct line *l) {
+    struct side *s = &t->side[t->sides];
+
+    if (l->in.row->id == INSN_JMP)
+        return;
+    flags_restore(t);
+    s->from = e_jcc(&t->e, (l->in.opcode & 15) ^ (l->follow == FOLLOW_TAKEN));
+    s->line = l;
+    s->flags = t->flags;
+    t->sides++;
+}
+
+void exit_put_sides(struct trans *t) {
+    for (unsigned i = 0; i < t->sides; i++) {
+        const struct side *s = &t->side[i];
+        const struct line *l = s->line;
+        bool taken = l->follow == FOLLOW_NEXT;
+        int64_t target = taken ? branch_target(l) : (int64_t)l->off + l->in.len;
+        e_patch(&t->e, s->from);
+        t->flags = s->flags;
+        if (l->leaving)
+            flags_save(t);
+        exit_direct(t, target, taken && target <= l->off);
+    }
+}

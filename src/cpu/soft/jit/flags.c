@@ -73,7 +73,6 @@ static uint16_t flags_sure(const struct insn *in) {
 }
 
 static uint16_t flags_in(const struct line *l) {
-
     if (l->in.row->id == INSN_CLI || l->in.row->id == INSN_STI)
         return l->live;
     if (l->in.row->attr & INSN_SYSTEM) /* IRET, POPF, SYSRET may fault before they load flags */
@@ -145,8 +144,14 @@ void flags_find_live(struct trans *t) {
     else if (!(last->in.row->attr & (INSN_BRANCH | INSN_SYSTEM)))
         live = flags_wanted(t, next, 2);
     for (unsigned i = t->lines; i-- > 0;) {
-        t->line[i].live = live & ALL_FLAGS;
-        live = flags_in(&t->line[i]);
+        struct line *l = &t->line[i];
+        if (l->follow != FOLLOW_NOT && l->in.row->id == INSN_JCC) {
+            int64_t out = l->follow == FOLLOW_TAKEN ? (int64_t)l->off + l->in.len : branch_target(l);
+            l->leaving = flags_wanted(t, out, 2);
+            live |= l->leaving;
+        }
+        l->live = live & ALL_FLAGS;
+        live = flags_in(l);
     }
 }
 

@@ -16,18 +16,18 @@ static bool may_call(const struct line *l) {
     return !(l->in.row->attr & INSN_BRANCH) && l->in.row->id != INSN_INVALID;
 }
 
-static void put_helper(struct trans *t, const struct line *l, const struct ref_op *o) {
+static void put_helper(struct trans *t, const struct line *l) {
     struct ref_op *pair = ref_arena_alloc(t->c, 2 * sizeof(*pair));
     struct emit *e = &t->e;
     size_t lea;
 
-    pair[0] = *o;
+    pair[0] = *l->op;
     pair[1] = (struct ref_op){.fn = handler_completed};
     /* Handlers read and write c->af: all that is live, or that they might leave alone. */
     if ((l->live | flags_read_by(&l->in)) & ALL_FLAGS)
         flags_save(t);
     e_load(e, H_A, OFF(jit.page));
-    e_lea(e, H_A, H_A, (int32_t)(t->b->addr & 4095));
+    e_lea(e, H_A, H_A, (int32_t)l->start);
     e_store(e, H_A, OFF_R(REF_PC));
     e_bytes(e, "\x49\xbf", 2); /* mov r15, imm64 */
     e64(e, (uint64_t)(uintptr_t)pair);
@@ -44,8 +44,8 @@ static void put_helper(struct trans *t, const struct line *l, const struct ref_o
 
 /* Branches that only the interpreter knows: IRET, SYSCALL, SYSRET, far ones. Their handlers end the
  * block; what is emitted behind them is never reached. */
-static void put_far(struct trans *t, const struct line *l, const struct ref_op *o) {
-    put_helper(t, l, o);
+static void put_far(struct trans *t, const struct line *l) {
+    put_helper(t, l);
     stub_add(t, STUB_EXIT, e_jmp(&t->e), 0)->target = l->off + l->in.len;
 }
 
@@ -144,33 +144,6 @@ static bool put_native(struct trans *t, const struct line *l) {
     return false;
 }
 
-static bool decode_lines(struct trans *t) {
-    uint32_t page_off = t->b->addr & 4095, off = 0;
-
-    /* One look at the guest's bytes: devices may write to them at any time, and what is copied to
-     * the host's processor must be what was decoded. */
-    if (mem_read(t->c->cpu.config.bus.mem, t->b->addr, t->bytes, t->b->bytes) < 0)
-        return false;
-    for (unsigned i = 0; i < t->b->n; i++) {
-        struct line *l = &t->line[t->lines];
-        if (insn_decode(&l->in, t->bytes + off, t->b->bytes - off, t->code) <= 0) {
-            t->faults = true;
-            break;
-        }
-        if (t->b->op[i].off != off) /* they have changed; the block is about to be dropped */
-            return false;
-        if (t->b->op[i].fn == ref_op_ud || t->b->op[i].fn == ref_op_gp0 ||
-            t->b->op[i].fn == ref_op_nm) {
-            t->faults = true; /* the interpreter raises it, with all flags in the frame */
-            break;
-        }
-        l->off = page_off + off;
-        off += l->in.len;
-        t->lines++;
-    }
-    return t->lines != 0;
-}
-
 /* Counts down; a block that has run often is worth a second translation. */
 static void put_heat(struct trans *t) {
     e_gs(&t->e, 0, 0x83, 5, jit_heat_slot(t->k->used)); /* sub dword, 1 */
@@ -182,13 +155,19 @@ static bool fits(const struct trans *t) {
     return t->e.n <= t->e.cap && t->cold.n <= t->cold.cap && t->stubs < STUBS;
 }
 
+static bool finish(struct trans *t) {
+    exit_put_sides(t);
+    stub_put_all(t);
+    return fits(t);
+}
+
 static bool emit_block(struct trans *t) {
     bool done = false, any = false;
     unsigned i;
 
     t->e.n = t->k->used;
     t->cold.n = t->k->cold;
-    t->stubs = 0;
+    t->stubs = t->sides = 0;
     memset(t->accesses, 0, sizeof(t->accesses));
     t->vec_checked = false;
     t->flags = FLAGS_SLOT;
@@ -202,11 +181,15 @@ static bool emit_block(struct trans *t) {
         l->at = (uint32_t)(t->e.n - t->k->used);
         if (t->c->jit.check && check_leaves(&l->in))
             break;
-        if (l->in.row->attr & INSN_BRANCH) {
+        if (l->follow != FOLLOW_NOT) {
+            exit_side(t, l);
+            t->native |= 1ull << i;
+            any = true;
+        } else if (l->in.row->attr & INSN_BRANCH) {
             if (exit_branch(t, l))
                 t->native |= 1ull << i;
             else if ((l->in.row->attr & INSN_SYSTEM) && !t->c->jit.check)
-                put_far(t, l, &t->b->op[i]);
+                put_far(t, l);
             else
                 break;
             done = any = true;
@@ -214,11 +197,10 @@ static bool emit_block(struct trans *t) {
             t->native |= 1ull << i;
             any = true;
         } else if (may_call(l)) {
-            put_helper(t, l, &t->b->op[i]);
+            put_helper(t, l);
             if (sets_mxcsr(l->in.row->id)) {
                 stub_add(t, STUB_EXIT, e_jmp(&t->e), 0)->target = l->off + l->in.len;
-                stub_put_all(t);
-                return fits(t);
+                return finish(t);
             }
         } else {
             break;
@@ -233,8 +215,7 @@ static bool emit_block(struct trans *t) {
             flags_save(t);
         exit_direct(t, next, false);
     }
-    stub_put_all(t);
-    return fits(t);
+    return finish(t);
 }
 
 /* Of what can be translated: 64-bit code, and 32-bit code in segments that need no checks; else 0.
@@ -270,7 +251,6 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    t->line = calloc(b->n ? b->n : 1, sizeof(*t->line));
     t->c = c;
     t->b = b;
     t->k = k;
@@ -280,7 +260,7 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     /* Positions are offsets in the code cache. */
     t->e = (struct emit){.p = k->rw, .cap = k->used + JIT_BLOCK_MAX};
     t->cold = (struct emit){.p = k->rw, .cap = k->cold + JIT_BLOCK_MAX};
-    if (t->line && decode_lines(t)) {
+    if (lines_find(t)) {
         flags_find_live(t);
         if (put_block(t)) {
             code = k->rx + k->used;
@@ -296,7 +276,6 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
             k->sites = sites;
         }
     }
-    free(t->line);
     free(t);
     return code;
 }

@@ -41,11 +41,27 @@ struct stub {
     bool undo; /* STUB_LEAVE: with info = bytes popped */
 };
 
+/* Where a superblock goes on behind a branch; the other side is a way out. */
+enum line_follow { FOLLOW_NOT, FOLLOW_NEXT, FOLLOW_TAKEN };
+
 struct line { /* one decoded instruction */
     struct insn in;
-    uint16_t live; /* flags live after it */
-    uint32_t off;  /* offset in the page */
-    uint32_t at;   /* of its code in the block's */
+    const struct ref_op *op; /* the interpreter's */
+    const uint8_t *bytes;
+    uint8_t follow;   /* enum line_follow */
+    uint16_t live;    /* flags live after it */
+    uint16_t leaving; /* flags live on the way out */
+    uint32_t off;     /* offset in the page */
+    uint32_t start;   /* the same of the block that `op` counts from */
+    uint32_t at;      /* of its code in the block's */
+};
+
+enum { SIDES = 12 };
+
+struct side { /* a way out of the middle of a superblock */
+    size_t from;
+    const struct line *line;
+    enum flags_place flags;
 };
 
 enum { GROUPS = 24 };
@@ -61,9 +77,12 @@ struct trans {
     struct ref *c;
     struct ref_block *b;
     struct emit e, cold;                         /* the block; its stubs */
-    uint8_t bytes[REF_BLOCK_OPS * INSN_MAX_LEN]; /* of the block: a copy */
-    struct line *line;
+    uint8_t bytes[REF_BLOCK_OPS * INSN_MAX_LEN]; /* of the instructions: a copy */
+    unsigned used;                               /* of them */
+    struct line line[REF_BLOCK_OPS];
     unsigned lines, current;
+    struct side side[SIDES];
+    unsigned sides;
     unsigned tier;      /* 1: counts how often it runs; 2: sites */
     unsigned code;      /* size of the block's code: 8, or 4 if it is flat 32-bit code */
     struct place place; /* host address of the operand, after its check */
@@ -96,6 +115,9 @@ static inline bool in_page(int64_t off) { return off >= 0 && off < 4096; }
 static inline int64_t branch_target(const struct line *l) { /* offset in the page */
     return (int64_t)l->off + l->in.len + (int64_t)l->in.imm;
 }
+
+/* ---- lines.c ---- */
+bool lines_find(struct trans *t); /* false: nothing can be translated */
 
 /* ---- stubs.c: `from` is the displacement of a jump that the stub belongs to ---- */
 struct stub *stub_add(struct trans *t, enum stub_kind kind, size_t from, uint32_t off);
@@ -148,5 +170,8 @@ bool stack_leave(struct trans *t, const struct line *l);
 /* To the instruction at offset `target` of this page (or another one). EFLAGS are free. */
 void exit_direct(struct trans *t, int64_t target, bool backward);
 bool exit_branch(struct trans *t, const struct line *l); /* ends the block */
+/* A branch behind which the superblock goes on, and at its end the ways out. */
+void exit_side(struct trans *t, const struct line *l);
+void exit_put_sides(struct trans *t);
 
 #endif

@@ -375,6 +375,14 @@ static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa) {
     return b;
 }
 
+struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode) {
+    struct ref_block *b = c->cache->hash[hash_of(pa, mode)];
+
+    while (b && (b->addr != pa || b->mode != mode))
+        b = b->hash_next;
+    return b;
+}
+
 static void check_cs_limit(struct ref *c, unsigned bytes) {
     const struct x86_segment *cs = &c->s.seg[SEG_CS];
 

@@ -270,6 +270,7 @@ struct ref_block *ref_cache_one(struct ref *c);
 /* Bytes [pa, pa+size) are about to be, or were, written: drops the blocks that overlap them. */
 void ref_cache_written(struct ref *c, gpa pa, unsigned size);
 void ref_cache_drop_page(struct ref *c, gpa page);
+struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode); /* NULL: none is known */
 /* A translation of this page, which has blocks, depends on these bytes too. */
 void ref_cache_depend(struct ref *c, gpa addr, unsigned size);
 void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page);
