@@ -16,7 +16,7 @@
     PART(CHAIN, "no-chain", "every block returns to the loop")                                     \
     PART(COALESCE, "no-coalesce", "every access has a check of its own")                           \
     PART(SITES, "no-sites", "no access remembers its page")                                        \
-    PART(TIER2, "no-tier2", "hot blocks are not translated a second time")      \
+    PART(TIER2, "no-tier2", "hot blocks are not translated a second time")                         \
     PART(SUPER, "no-super", "no translation goes on behind a branch")
 
 enum cpu_debug_part {

@@ -5,9 +5,10 @@
  * The first translation of a block covers what the interpreter's block does. The second goes on
  * behind branches within the page, on the side that runs more often, as long as that is forward: a
  * superblock, with one way in and a way out at each branch. Forward only, because backward branches
- * are where translated code looks for kicks. What it takes in are blocks that the interpreter knows,
- * so that their bytes are watched already, and all of a page's blocks are dropped together.
+ * are where translated code looks for kicks. What it takes in are blocks that the interpreter
+ * knows, so that their bytes are watched already, and all of a page's blocks are dropped together.
  */
+#include "base/trace.h"
 #include "cpu/soft/jit/translate.h"
 
 enum {
@@ -100,6 +101,7 @@ static bool extend(struct trans *t) {
         next = taken;
     if (!next || !decode_block(t, next))
         return false;
+    stat_inc(jit_taken_in);
     last->follow = next == taken ? FOLLOW_TAKEN : FOLLOW_NEXT;
     t->sides += in->row->id == INSN_JCC;
     return true;
