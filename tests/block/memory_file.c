@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A file in memory for tests of image formats: recording, faults, torn writes. */
+#include "block/memory_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SECTOR = 512 };
+#define MOST (256ull << 20)
+
+static struct memory_file *memory(struct bytefile *f) { return (struct memory_file *)f; }
+
+static void make_space(struct memory_file *m, uint64_t size) {
+    if (size > m->cap) {
+        uint64_t cap = size * 2;
+
+        m->data = realloc(m->data, cap);
+        assert_non_null(m->data);
+        memset(m->data + m->cap, 0, cap - m->cap);
+        m->cap = cap;
+    }
+    if (size > m->size)
+        m->size = size;
+}
+
+static struct memory_event *add_event(struct memory_file *m) {
+    if (m->count == m->event_cap) {
+        m->event_cap = m->event_cap ? m->event_cap * 2 : 1024;
+        m->events = realloc(m->events, m->event_cap * sizeof(*m->events));
+        assert_non_null(m->events);
+    }
+    m->events[m->count] = (struct memory_event){0};
+    return &m->events[m->count++];
+}
+
+static int memory_readv(struct bytefile *f, const struct iovec *iov, unsigned count,
+                        uint64_t offset) {
+    struct memory_file *m = memory(f);
+
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t have = offset < m->size ? m->size - offset : 0;
+
+        have = have < iov[i].iov_len ? have : iov[i].iov_len;
+        if (have)
+            memcpy(iov[i].iov_base, m->data + offset, have);
+        memset((uint8_t *)iov[i].iov_base + have, 0, iov[i].iov_len - have);
+        offset += iov[i].iov_len;
+    }
+    return 0;
+}
+
+static bool fails(struct memory_file *m) {
+    if (!m->fail_after)
+        return false;
+    if (m->fail_after > 1) {
+        m->fail_after--;
+        return false;
+    }
+    return true;
+}
+
+static int memory_writev(struct bytefile *f, const struct iovec *iov, unsigned count,
+                         uint64_t offset) {
+    struct memory_file *m = memory(f);
+    struct memory_event *e = NULL;
+    uint64_t length = 0, at = offset;
+
+    for (unsigned i = 0; i < count; i++)
+        length += iov[i].iov_len;
+    if (fails(m))
+        return m->fail_code;
+    if (offset > MOST || length > MOST)
+        return -EFBIG;
+    make_space(m, offset + length);
+    for (unsigned i = 0; i < count; at += iov[i++].iov_len)
+        memcpy(m->data + at, iov[i].iov_base, iov[i].iov_len);
+    if (m->record) {
+        e = add_event(m);
+        *e = (struct memory_event){MEMORY_WRITE, offset, length, malloc(length + 1), 0, 0};
+        memcpy(e->data, m->data + offset, length);
+    }
+    return 0;
+}
+
+static int memory_sync(struct bytefile *f) {
+    struct memory_file *m = memory(f);
+
+    if (m->fail_after == 1)
+        return m->fail_code;
+    if (m->record)
+        add_event(m)->kind = MEMORY_SYNC;
+    return 0;
+}
+
+static int memory_punch(struct bytefile *f, uint64_t offset, uint64_t length) {
+    struct memory_file *m = memory(f);
+
+    if (offset >= m->size)
+        return 0;
+    length = length < m->size - offset ? length : m->size - offset;
+    memset(m->data + offset, 0, length);
+    if (m->record)
+        *add_event(m) = (struct memory_event){
+            MEMORY_WRITE, offset, length, calloc(1, length + 1), 0, 0};
+    return 0;
+}
+
+static int memory_truncate(struct bytefile *f, uint64_t size) {
+    struct memory_file *m = memory(f);
+
+    make_space(m, size);
+    memset(m->data + size, 0, m->size - size);
+    m->size = size;
+    return 0;
+}
+
+static int memory_size(struct bytefile *f, uint64_t *ret_size) {
+    *ret_size = memory(f)->size;
+    return 0;
+}
+
+static void memory_close(struct bytefile *f) {}
+
+static const struct bytefile_ops ops = {
+    .readv = memory_readv,
+    .writev = memory_writev,
+    .sync = memory_sync,
+    .punch = memory_punch,
+    .truncate = memory_truncate,
+    .size = memory_size,
+    .close = memory_close,
+};
+
+struct memory_file *memory_file_new(void) {
+    struct memory_file *m = calloc(1, sizeof(*m));
+
+    assert_non_null(m);
+    m->base.ops = &ops;
+    m->base.grows = true;
+    return m;
+}
+
+void memory_file_free(struct memory_file *m) {
+    for (unsigned i = 0; i < m->count; i++)
+        free(m->events[i].data);
+    free(m->events);
+    free(m->data);
+    free(m);
+}
+
+void memory_file_mark(struct memory_file *m, uint64_t mark, uint64_t mark2) {
+    if (m->record)
+        *add_event(m) = (struct memory_event){MEMORY_MARK, 0, 0, NULL, mark, mark2};
+}
+
+void memory_file_load(struct memory_file *m, const char *path) {
+    FILE *f = fopen(path, "rb");
+    uint8_t buf[65536];
+    size_t n;
+
+    assert_non_null(f);
+    m->size = 0;
+    while ((n = fread(buf, 1, sizeof(buf), f)) > 0) {
+        uint64_t at = m->size;
+
+        make_space(m, at + n);
+        memcpy(m->data + at, buf, n);
+    }
+    fclose(f);
+}
+
+void memory_file_save(const struct memory_file *m, const char *path) {
+    FILE *f = fopen(path, "wb");
+
+    assert_non_null(f);
+    assert_int_equal(fwrite(m->data, 1, m->size, f), m->size);
+    assert_int_equal(fclose(f), 0);
+}
+
+void memory_file_copy(struct memory_file *to, const struct memory_file *from) {
+    uint64_t old = to->size;
+
+    to->size = 0;
+    make_space(to, from->size);
+    memcpy(to->data, from->data, from->size);
+    if (old > from->size)
+        memset(to->data + from->size, 0, old - from->size);
+}
+
+static void put(struct memory_file *m, const struct memory_event *e, uint64_t from, uint64_t to) {
+    make_space(m, e->offset + to);
+    memcpy(m->data + e->offset + from, e->data + from, to - from);
+}
+
+void memory_file_apply(struct memory_file *m, const struct memory_event *e) {
+    put(m, e, 0, e->length);
+}
+
+void memory_file_apply_torn(struct memory_file *m, const struct memory_event *e, struct rng *rng) {
+    unsigned how = (unsigned)rng_below(rng, 4); /* none, all, or sector by sector */
+
+    for (uint64_t at = 0; how && at < e->length;) {
+        uint64_t n = SECTOR - ((e->offset + at) & (SECTOR - 1));
+
+        n = n < e->length - at ? n : e->length - at;
+        if (how == 1 || rng_next(rng) & 0x100)
+            put(m, e, at, at + n);
+        at += n;
+    }
+}
