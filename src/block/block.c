@@ -25,7 +25,7 @@
 #include "block/block_internal.h"
 #include "block/file.h"
 
-static const struct block_ops *const formats[] = {&block_raw_ops};
+static const struct block_ops *const formats[] = {&block_raw_ops, &block_qcow2_ops};
 
 static const char *const op_names[] = {
     [BLOCK_READ] = "read",
@@ -307,7 +307,7 @@ static const struct block_ops *find_format(const char *name, struct error *err) 
     for (unsigned i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
         if (!name || !strcmp(formats[i]->name, name))
             return formats[i];
-    error_set(err, -EINVAL, "disk format '%s' is unknown; the formats are: raw", name);
+    error_set(err, -EINVAL, "disk format '%s' is unknown; the formats are: raw, qcow2", name);
     return NULL;
 }
 

@@ -41,7 +41,7 @@ struct block {
     unsigned reported_count;
 };
 
-extern const struct block_ops block_raw_ops;
+extern const struct block_ops block_raw_ops, block_qcow2_ops;
 
 /* The format has finished the request. Any thread, with or without the machine lock. */
 void block_complete(struct block_request *req, int result);

@@ -247,6 +247,22 @@ static int host_size(struct bytefile *f, uint64_t *ret_size) {
     return 0;
 }
 
+static int host_extent(struct bytefile *f, uint64_t offset, uint64_t *ret_data,
+                       uint64_t *ret_hole) {
+    off_t data = lseek(host(f)->fd, (off_t)offset, SEEK_DATA), hole;
+
+    if (data < 0 && errno == ENXIO) { /* a hole up to the end */
+        *ret_data = *ret_hole = INT64_MAX;
+        return 0;
+    }
+    hole = data < 0 ? -1 : lseek(host(f)->fd, data, SEEK_HOLE);
+    if (hole < 0)
+        return -errno;
+    *ret_data = (uint64_t)data;
+    *ret_hole = (uint64_t)hole;
+    return 0;
+}
+
 static void host_close(struct bytefile *f) {
     if (host(f)->fd >= 0)
         close(host(f)->fd);
@@ -261,6 +277,7 @@ static const struct bytefile_ops host_ops = {
     .truncate = host_truncate,
     .size = host_size,
     .try_rw = host_try_rw,
+    .extent = host_extent,
     .close = host_close,
 };
 

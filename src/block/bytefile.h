@@ -30,6 +30,9 @@ struct bytefile_ops {
     /* As readv and writev, but only what needs no waiting: false when nothing has happened. */
     bool (*try_rw)(struct bytefile *f, bool write, const struct iovec *iov, unsigned count,
                    uint64_t offset, uint64_t length); /* optional */
+    /* Where data begin at or behind offset, and where they end. */
+    int (*extent)(struct bytefile *f, uint64_t offset, uint64_t *ret_data,
+                  uint64_t *ret_hole); /* optional */
     void (*close)(struct bytefile *f);
 };
 

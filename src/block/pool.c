@@ -12,7 +12,7 @@
 
 #include "block/block_internal.h"
 
-enum { MAX_THREADS = 16, STACK_SIZE = 128 * 1024 };
+enum { MAX_THREADS = 16, STACK_SIZE = 512 * 1024 };
 
 struct pool {
     pthread_mutex_t lock;

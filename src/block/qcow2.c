@@ -54,8 +54,9 @@ static int load_tables(struct qcow2 *q, const struct qcow2_open *o, struct error
         r = load_entries(q, q->l1_offset, q->l1_size, &q->l1);
     if (r == 0)
         r = load_entries(q, q->reftable_offset, q->reftable_size, &q->reftable);
-    return r < 0 ? error_set(err, r, "disk image '%s': its tables cannot be read: %s; check the "
-                                     "storage",
+    return r < 0 ? error_set(err, r,
+                             "disk image '%s': its tables cannot be read: %s; check the "
+                             "storage",
                              q->path, strerror(-r))
                  : 0;
 }

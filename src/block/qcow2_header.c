@@ -30,10 +30,11 @@ int corrupt(struct qcow2 *q, const char *fmt, ...) {
 }
 
 static int bad(struct qcow2 *q, struct error *err, const char *what) {
-    return error_set(err, -EUCLEAN,
-                     "disk image '%s' is damaged: %s; restore it from a backup, or see what viv-img "
-                     "check says",
-                     q->path, what);
+    return error_set(
+        err, -EUCLEAN,
+        "disk image '%s' is damaged: %s; restore it from a backup, or see what viv-img "
+        "check says",
+        q->path, what);
 }
 
 int load_entries(struct qcow2 *q, uint64_t offset, uint32_t count, uint64_t **ret) {
@@ -496,8 +497,9 @@ int qcow2_create(struct bytefile *f, const char *path, const struct qcow2_create
         r = write_header(f, &c, &l, path, err);
     if (r == 0)
         r = f->ops->sync(f);
-    return r < 0 ? error_set(err, r, "disk image '%s' cannot be written: %s; make room, or check "
-                                     "the storage",
+    return r < 0 ? error_set(err, r,
+                             "disk image '%s' cannot be written: %s; make room, or check "
+                             "the storage",
                              path, strerror(-r))
                  : 0;
 }

@@ -69,7 +69,7 @@ enum { EXT_END = 0, EXT_FORMAT = 0xe2792aca, EXT_NAMES = 0x6803f857, EXT_BITMAPS
 struct table {
     uint64_t offset;
     bool l2;
-    bool writing;               /* a flush has a copy on its way: stays in memory */
+    bool writing;                /* a flush has a copy on its way: stays in memory */
     uint32_t dirty_lo, dirty_hi; /* bytes; lo == hi: clean */
     struct table *next_hash, *newer, *older;
     uint8_t data[];
@@ -116,11 +116,11 @@ struct qcow2 {
     unsigned hash_size, tables, max_tables, dirty_tables;
 
     /* allocation */
-    uint64_t hint;     /* no free cluster below it */
-    uint64_t file_end; /* bytes; behind it nothing was ever written */
+    uint64_t hint;      /* no free cluster below it */
+    uint64_t file_end;  /* bytes; behind it nothing was ever written */
     uint64_t *metadata; /* clusters of all tables at open, sorted: data may not lie there */
     uint64_t metadata_count;
-    uint8_t *checked; /* bitmap of refcount blocks that agree with `metadata` */
+    uint8_t *checked;  /* bitmap of refcount blocks that agree with `metadata` */
     struct run *frees; /* their last reference goes with the next flush */
     unsigned free_count, free_cap;
     uint64_t compressed_at; /* where the next compressed cluster goes */

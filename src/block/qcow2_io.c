@@ -182,7 +182,8 @@ static uint64_t new_length(struct qcow2 *q, const struct span *s, const struct q
 
     length = least(length, run->length);
     while (done < length) {
-        uint64_t n = least(length - done, q->cluster_size - ((offset + done) & (q->cluster_size - 1)));
+        uint64_t n =
+            least(length - done, q->cluster_size - ((offset + done) & (q->cluster_size - 1)));
         uint64_t host, in_place = 0;
 
         if (done && run->type == QCOW2_DATA &&

@@ -177,8 +177,8 @@ static bool follows(const struct qcow2_run *run, const struct qcow2_run *next) {
 }
 
 int map_locked(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_run *ret) {
-    uint64_t table_end = ((cluster_of(q, offset) >> q->l2_bits) + 1) << q->l2_bits
-                                                                            << q->cluster_bits;
+    uint64_t table_end = ((cluster_of(q, offset) >> q->l2_bits) + 1)
+                         << q->l2_bits << q->cluster_bits;
     uint64_t end = offset + length < table_end ? offset + length : table_end, at;
     struct table *t;
     struct qcow2_run next;

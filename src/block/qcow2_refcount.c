@@ -146,8 +146,7 @@ bool metadata_hit(const struct qcow2 *q, uint64_t cluster) {
 void metadata_forget(struct qcow2 *q, uint64_t first, uint64_t count) {
     uint64_t from = metadata_from(q, first), to = metadata_from(q, first + count);
 
-    memmove(q->metadata + from, q->metadata + to,
-            (q->metadata_count - to) * sizeof(*q->metadata));
+    memmove(q->metadata + from, q->metadata + to, (q->metadata_count - to) * sizeof(*q->metadata));
     q->metadata_count -= to - from;
 }
 

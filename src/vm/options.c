@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/man.h"
 #include "cpu/cpu.h"
@@ -202,12 +203,19 @@ static int set_disk_part(struct block_options *d, const char *part, struct error
         return set_limit(&d->limits, part, err) < 0 ? error_prefix(err, "%s", part) : 0;
     else
         return error_set(err, -EINVAL,
-                         "'%s' is no property of a disk: use format=raw, readonly, "
+                         "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
                          "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
                          "discard=unmap|ignore, on-error=enospc|report|pause, iops=N, bps=SIZE "
                          "(or iops-read= and so on) or burst=SECONDS",
                          part);
     return 0;
+}
+
+/* The user chose the name, a guest cannot: it may say the format, where the contents may not. */
+static bool named_qcow2(const char *path) {
+    size_t n = strlen(path);
+
+    return n > 6 && !strcasecmp(path + n - 6, ".qcow2");
 }
 
 static int set_disk(struct options *o, const char *v, struct error *err) {
@@ -222,14 +230,18 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
         return error_set(
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
-    *d = (struct block_options){.path = part, .format = "raw"};
+    *d = (struct block_options){.path = part};
     while ((part = next_part(&rest)))
         if (set_disk_part(d, part, err) < 0)
             return -EINVAL;
-    if (strcmp(d->format, "raw") != 0)
+    d->format_assumed = !d->format;
+    if (!d->format)
+        d->format = named_qcow2(d->path) ? "qcow2" : "raw";
+    if (strcmp(d->format, "raw") != 0 && strcmp(d->format, "qcow2") != 0)
         return error_set(err, -EINVAL,
-                         "disk '%s': the format '%s' is not supported: use format=raw", d->path,
-                         d->format);
+                         "disk '%s': the format '%s' is not supported: use format=raw or "
+                         "format=qcow2; viv-img convert makes either of other formats",
+                         d->path, d->format);
     o->disks++;
     return 0;
 }
@@ -465,7 +477,7 @@ static const struct option table[] = {
     {"append", "STRING", set_append, "command line of the kernel",
      "--append 'root=/dev/vda console=ttyS0'"},
     {"disk",
-     "FILE[,format=raw][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
+     "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
      "[,discard=unmap|ignore][,on-error=enospc|report|pause]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,

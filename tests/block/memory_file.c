@@ -102,8 +102,8 @@ static int memory_punch(struct bytefile *f, uint64_t offset, uint64_t length) {
     length = length < m->size - offset ? length : m->size - offset;
     memset(m->data + offset, 0, length);
     if (m->record)
-        *add_event(m) = (struct memory_event){
-            MEMORY_WRITE, offset, length, calloc(1, length + 1), 0, 0};
+        *add_event(m) =
+            (struct memory_event){MEMORY_WRITE, offset, length, calloc(1, length + 1), 0, 0};
     return 0;
 }
 

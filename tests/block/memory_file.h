@@ -10,7 +10,7 @@
 struct memory_event {
     enum { MEMORY_WRITE, MEMORY_SYNC, MEMORY_MARK } kind;
     uint64_t offset, length;
-    uint8_t *data;       /* WRITE */
+    uint8_t *data;        /* WRITE */
     uint64_t mark, mark2; /* MARK: the test's */
 };
 

@@ -148,7 +148,7 @@ static void discard_some(struct qcow2 *q, struct memory_file *m, uint64_t first,
 static void one_operation(struct qcow2 *q, struct memory_file *m, const struct workload *w,
                           struct rng *rng) {
     uint64_t sectors = w->size / SECTOR, first = rng_below(rng, sectors);
-    uint64_t most = rng_below(rng, 4) ? 24 : 400, count = 1 + rng_below(rng, most);
+    uint64_t most = rng_below(rng, 4) ? 24 : 150, count = 1 + rng_below(rng, most);
     unsigned what = (unsigned)rng_below(rng, 20);
 
     count = count < sectors - first ? count : sectors - first;
@@ -362,17 +362,17 @@ static void run(const struct workload *w) {
 }
 
 static const struct workload workloads[] = {
-    {"small clusters", 9, 16, 3, 1024 * 1024, 330, 3, .compressed = true},
-    {"4 KiB clusters", 12, 16, 3, 2048 * 1024, 400, 5, .backing = false},
-    {"with a backing layer", 12, 16, 3, 1024 * 1024, 400, 5, .backing = true},
-    {"version 2", 10, 16, 2, 512 * 1024, 300, 4, .backing = false},
-    {"version 2 with a backing layer", 11, 16, 2, 512 * 1024, 300, 4, .backing = true},
-    {"refcounts of one bit", 9, 1, 3, 512 * 1024, 250, 4, .backing = false},
-    {"refcounts of 64 bits", 10, 64, 3, 512 * 1024, 250, 4, .backing = false},
-    {"64 KiB clusters", 16, 16, 3, 2048 * 1024, 300, 2, .backing = false},
-    {"an internal snapshot", 12, 16, 3, 1024 * 1024, 300, 4,
-     .make = "qemu-img create -q -f qcow2 -o cluster_size=4k $F 1M && "
-             "qemu-io -c 'write -z 0 1M' $F && qemu-img snapshot -c one $F"},
+    {"small clusters", 9, 16, 3, 256 * 1024, 330, 2, .compressed = true},
+    {"4 KiB clusters", 12, 16, 3, 512 * 1024, 400, 4, .compressed = true},
+    {"with a backing layer", 12, 16, 3, 512 * 1024, 400, 3, .backing = true},
+    {"version 2", 10, 16, 2, 256 * 1024, 300, 2, .backing = false},
+    {"version 2 with a backing layer", 11, 16, 2, 256 * 1024, 300, 2, .backing = true},
+    {"refcounts of one bit", 9, 1, 3, 256 * 1024, 250, 2, .backing = false},
+    {"refcounts of 64 bits", 10, 64, 3, 256 * 1024, 250, 2, .backing = false},
+    {"64 KiB clusters", 16, 16, 3, 1024 * 1024, 250, 2, .backing = false},
+    {"an internal snapshot", 12, 16, 3, 256 * 1024, 250, 2,
+     .make = "qemu-img create -q -f qcow2 -o cluster_size=4k $F 256k && "
+             "qemu-io -c 'write -z 0 256k' $F && qemu-img snapshot -c one $F"},
 };
 
 static void every_moment_of_a_workload_survives_a_loss_of_power(void **state) {
