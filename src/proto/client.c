@@ -122,6 +122,7 @@ static int read_more(struct client *c, struct error *err) {
 
 int client_receive(struct client *c, int timeout_ms, json_t **ret_message, struct error *err) {
     int64_t deadline = deadline_of(timeout_ms);
+    struct error e = {0};
     size_t len;
     char *line;
     int r;
@@ -133,8 +134,8 @@ int client_receive(struct client *c, int timeout_ms, json_t **ret_message, struc
         if (r <= 0)
             return r;
     }
-    *ret_message = message_parse(line, len, err);
-    return *ret_message ? 1 : error_prefix(err, "the machine's answer");
+    *ret_message = message_parse(line, len, &e);
+    return *ret_message ? 1 : error_set(err, -EPROTO, "the machine's answer: %s", e.text);
 }
 
 /* ------------------------------------------------------------------ calls */
