@@ -226,8 +226,8 @@ static bool disk_waits(const struct vm *vm) {
 static void on_usr1(void *opaque) {
     struct vm *vm = opaque;
 
-    if (vm->machine && disk_waits(vm))
-        machine_resume(vm->machine);
+    if (vm->control && disk_waits(vm))
+        control_resume(vm->control);
 }
 
 static void was_reset(void *opaque, bool crashed) {
@@ -249,14 +249,14 @@ static void disk_failed(void *opaque, const struct error *e) {
 static void pause_machine(void *opaque) {
     struct vm *vm = opaque;
 
-    if (vm->machine && disk_waits(vm)) /* still */
-        machine_pause(vm->machine);
+    if (vm->control && disk_waits(vm)) /* still */
+        control_pause(vm->control, "disk-error");
 }
 
 static void disk_wants_pause(void *opaque, const struct error *e) {
     struct vm *vm = opaque;
 
-    log_error("%s", e->text);
+    disk_failed(vm, e);
     loop_post(vm->loop, pause_machine, vm); /* which drains the disk that is just speaking */
 }
 

@@ -99,6 +99,10 @@ static void every_command_of_the_table_is_answered(void **state) {
         args = command_parse(c, argc - 1, argv + 1, &err);
         if (!args)
             fail_msg("%s", err.text);
+        if (c->job) { /* it leaves something behind: tests of its own */
+            json_decref(args);
+            continue;
+        }
         message = json_pack("{s:s, s:s, s:o}", "id", "x", "command", c->name, "arguments", args);
         for (char *line = json_dumps(message, 0); line; line = (free(line), NULL))
             raw_say(&one, line);

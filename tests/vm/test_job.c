@@ -21,7 +21,8 @@ static void changed(void *opaque, json_t *view) {
 static void cancel(void *opaque) { cancels++; }
 static void complete(void *opaque) { completes++; }
 
-static const struct job_ops copy = {"copy", cancel, complete}, stubborn = {"snapshot", NULL, NULL};
+static const struct job_ops copy = {.kind = "copy", .cancel = cancel, .complete = complete};
+static const struct job_ops stubborn = {.kind = "snapshot"};
 static struct jobs *jobs;
 static struct error err;
 
