@@ -20,6 +20,7 @@ from guest_driver import Guest, GuestError  # noqa: E402,F401
 
 CPU = os.environ.get("VIV_TEST_CPU", "auto")
 VM = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
+PROGRAM = VM
 if os.environ.get("VIV_SNAP") == "random":
     os.environ["VIV_SNAP_VM"] = VM
     VM = str(ROOT / "tests/support/snapping_vm.py")
