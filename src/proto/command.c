@@ -130,7 +130,7 @@ static json_t *absolute(const char *path) {
 
     if (*path == '/' || !*path || !getcwd(cwd, sizeof(cwd)))
         return json_string(path);
-    if (asprintf(&whole, "%s/%s", cwd, path) < 0)
+    if (asprintf(&whole, "%s/%s", strcmp(cwd, "/") ? cwd : "", path) < 0)
         return NULL;
     v = json_string(whole);
     free(whole);

@@ -7,6 +7,10 @@
  * reads stops itself; an event that finds the queue long is dropped and counted, and the count is
  * told when there is room again. A round serves a few messages of a client and then others.
  *
+ * Commands are executed with the machine lock held, for which the guest's processors wait. So all
+ * clients together get a share of the loop's time; when it is used up nobody's commands are read
+ * until a rest is over that is in proportion.
+ *
  * A client that is found gone while something is sent to it may be the one whose command is being
  * executed: it is closed at once, but freed only at the end of a callback (reap).
  */
@@ -17,6 +21,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -36,6 +42,9 @@ enum {
     QUEUE_COMMANDS = 64 << 10, /* bytes unsent beyond which no command is read */
     QUEUE_EVENTS = 256 << 10,  /* bytes unsent beyond which events are dropped */
     SOCKET_MODE = 0600,
+    BURST_NS = 500 * 1000,        /* of processor time that commands may take at once */
+    REST_FACTOR = 3,              /* and how much longer the rest after it is */
+    WINDOW_NS = 10 * 1000 * 1000, /* after which what was taken is forgotten */
 };
 
 struct control_client {
@@ -65,7 +74,11 @@ struct control {
     char reason[16];           /* of a pause */
     unsigned told[MAX_EVENTS]; /* how often each event happened */
     unsigned inside;           /* callbacks that may hold a client */
-    bool backlog;              /* a call of serve_backlog is posted */
+    int rest_fd;               /* timer of the rest */
+    struct loop_watch *rest_watch;
+    uint64_t spent, window; /* ns since the window began, and when it did */
+    bool resting;
+    bool backlog; /* a call of serve_backlog is posted */
 };
 
 static const struct control_handler *const handlers[] = {control_machine_handlers,
@@ -112,7 +125,7 @@ static void watch(struct control_client *cl) {
 
     if (unsent(cl))
         wanted |= EPOLLOUT;
-    if (!cl->half_closed && !cl->leaving && unsent(cl) <= QUEUE_COMMANDS)
+    if (!cl->half_closed && !cl->leaving && !cl->control->resting && unsent(cl) <= QUEUE_COMMANDS)
         wanted |= EPOLLIN;
     loop_modify(cl->watch, wanted);
 }
@@ -310,13 +323,35 @@ static void take_message(struct control_client *cl, const char *line, size_t len
 /* ------------------------------------------------------------------ receiving */
 
 static bool takes_more(const struct control_client *cl) {
-    return cl->fd >= 0 && !cl->leaving && unsent(cl) <= QUEUE_COMMANDS;
+    return cl->fd >= 0 && !cl->leaving && !cl->control->resting && unsent(cl) <= QUEUE_COMMANDS;
 }
 
-static void serve_backlog(void *opaque) {
-    struct control *c = opaque;
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec t;
 
-    c->backlog = false;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void charge(struct control *c, uint64_t ns) {
+    uint64_t now = clock_ns(CLOCK_MONOTONIC), rest;
+    struct itimerspec t = {0};
+
+    if (now - c->window > WINDOW_NS) {
+        c->window = now;
+        c->spent = 0;
+    }
+    c->spent += ns;
+    if (c->spent <= BURST_NS || c->resting)
+        return;
+    rest = c->spent * REST_FACTOR;
+    t.it_value.tv_sec = (time_t)(rest / 1000000000u);
+    t.it_value.tv_nsec = (long)(rest % 1000000000u);
+    c->resting = timerfd_settime(c->rest_fd, 0, &t, NULL) == 0;
+    stat_inc(control_rests);
+}
+
+static void serve_all(struct control *c) {
     c->inside++;
     for (struct control_client *cl = c->clients; cl; cl = cl->next)
         if (cl->fd >= 0)
@@ -325,9 +360,28 @@ static void serve_backlog(void *opaque) {
     reap(c);
 }
 
+static void serve_backlog(void *opaque) {
+    struct control *c = opaque;
+
+    c->backlog = false;
+    serve_all(c);
+}
+
+static void rest_over(void *opaque, int fd, uint32_t events) {
+    struct control *c = opaque;
+    uint64_t count;
+
+    if (read(fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    c->resting = false;
+    c->spent = 0;
+    serve_all(c);
+}
+
 /* Messages that are there already, as long as their answers are taken. */
 static void serve(struct control_client *cl) {
     struct control *c = cl->control;
+    uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     struct error err = {0};
     size_t len;
 
@@ -351,6 +405,7 @@ static void serve(struct control_client *cl) {
     if (cl->fd >= 0)
         tell_lost(cl);
     flush(cl);
+    charge(c, clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin);
     settle(cl);
     if (cl->more && takes_more(cl) && !c->backlog) {
         c->backlog = true;
@@ -379,7 +434,7 @@ static void client_ready(void *opaque, int fd, uint32_t events) {
     struct control *c = cl->control;
 
     c->inside++;
-    if (events & EPOLLIN)
+    if ((events & EPOLLIN) && !c->resting)
         receive(cl);
     else if (events & (EPOLLHUP | EPOLLERR))
         close_client(cl);
@@ -489,6 +544,8 @@ void control_resume(struct control *c) {
 
 static void job_changed(void *opaque, json_t *view) { control_event(opaque, "job", view); }
 
+bool control_rests(const struct control *c) { return c->resting; }
+
 struct jobs *control_jobs(struct control *c) {
     return c->jobs;
 }
@@ -500,10 +557,13 @@ struct control *control_new(const struct control_vm *vm, struct error *err) {
         c->vm = vm;
         c->listener = -1;
         c->jobs = jobs_new(job_changed, c);
+        c->rest_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (c->rest_fd >= 0)
+            c->rest_watch = loop_add(vm->loop, c->rest_fd, EPOLLIN, rest_over, c);
     }
-    if (c && c->jobs)
+    if (c && c->jobs && c->rest_watch)
         return c;
-    free(c);
+    control_free(c);
     error_set(err, -ENOMEM, "the control of the machine: out of memory");
     return NULL;
 }
@@ -530,6 +590,9 @@ void control_free(struct control *c) {
     c->inside--;
     reap(c);
     loop_remove(c->watch);
+    loop_remove(c->rest_watch);
+    if (c->rest_fd >= 0)
+        close(c->rest_fd);
     if (c->listener >= 0) {
         close(c->listener);
         if (c->path)

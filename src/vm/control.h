@@ -46,6 +46,7 @@ void control_resume(struct control *c);
 void control_event(struct control *c, const char *name, json_t *data);
 unsigned control_count(const struct control *c, const char *event); /* how often it happened */
 json_t *control_state(const struct control *c); /* an object with state, and reason of a pause */
+bool control_rests(const struct control *c); /* clients wait, as they asked too much; for tests */
 struct jobs *control_jobs(struct control *c);
 
 /* ---- for those who write commands: a row in proto/control.c, a function, a line in a table ----

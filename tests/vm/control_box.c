@@ -57,8 +57,9 @@ void control_box_free(struct control_box *b) {
     pthread_mutex_destroy(&b->lock);
 }
 
+/* Longer than a rest of the control after much work, and at most once. */
 void control_box_run(struct control_box *b) {
-    while (loop_step(b->loop, 0))
+    while (loop_step(b->loop, control_rests(b->control) ? 100 : 0))
         ;
 }
 
