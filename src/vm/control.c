@@ -17,6 +17,7 @@
 #include "vm/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -59,6 +60,7 @@ struct control_client {
     uint64_t lost, last_used;
     bool more;        /* lines may wait in `in` */
     bool half_closed; /* it will send no more */
+    bool hung_up;     /* it is gone; its last commands may not have been executed yet */
     bool leaving;     /* closed as soon as everything is sent */
 };
 
@@ -123,7 +125,9 @@ static size_t unsent(const struct control_client *cl) { return cl->out.len - cl-
 static void watch(struct control_client *cl) {
     uint32_t wanted = EPOLLHUP; /* who hangs up is always noticed */
 
-    if (unsent(cl))
+    if (cl->hung_up && cl->control->resting)
+        wanted = 0; /* it has been noticed, and would be again and again */
+    else if (unsent(cl))
         wanted |= EPOLLOUT;
     if (!cl->half_closed && !cl->leaving && !cl->control->resting && unsent(cl) <= QUEUE_COMMANDS)
         wanted |= EPOLLIN;
@@ -351,11 +355,24 @@ static void charge(struct control *c, uint64_t ns) {
     stat_inc(control_rests);
 }
 
+/* In turn: who is not reached before the next rest is the first one after it. */
 static void serve_all(struct control *c) {
+    unsigned n = 0;
+
     c->inside++;
     for (struct control_client *cl = c->clients; cl; cl = cl->next)
+        n++;
+    for (; n && !c->resting; n--) {
+        struct control_client *cl = c->clients, **link = &c->clients;
+
+        *link = cl->next;
+        while (*link)
+            link = &(*link)->next;
+        *link = cl;
+        cl->next = NULL;
         if (cl->fd >= 0)
             serve(cl);
+    }
     c->inside--;
     reap(c);
 }
@@ -434,9 +451,10 @@ static void client_ready(void *opaque, int fd, uint32_t events) {
     struct control *c = cl->control;
 
     c->inside++;
+    cl->hung_up |= (events & EPOLLHUP) != 0;
     if ((events & EPOLLIN) && !c->resting)
         receive(cl);
-    else if (events & (EPOLLHUP | EPOLLERR))
+    else if (!(events & EPOLLIN) && (events & (EPOLLHUP | EPOLLERR)))
         close_client(cl);
     if (cl->fd >= 0)
         serve(cl);
@@ -454,14 +472,28 @@ static void greet(struct control_client *cl) {
     settle(cl);
 }
 
-/* Somebody keeps more connections than anybody needs: the one that was silent longest goes. */
+static bool has_hung_up(const struct control_client *cl) {
+    struct pollfd p = {.fd = cl->fd};
+
+    return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
+/* Somebody keeps more connections than anybody needs: one that nobody holds any more goes, else
+ * the one that was silent longest. */
 static void make_room(struct control *c) {
-    struct control_client *oldest = NULL;
+    struct control_client *oldest = NULL, *gone = NULL;
     struct error err = {0};
 
-    for (struct control_client *cl = c->clients; cl; cl = cl->next)
+    for (struct control_client *cl = c->clients; cl && !gone; cl = cl->next) {
+        if (cl->fd >= 0 && has_hung_up(cl))
+            gone = cl;
         if (cl->fd >= 0 && (!oldest || cl->last_used < oldest->last_used))
             oldest = cl;
+    }
+    if (gone) {
+        close_client(gone);
+        return;
+    }
     error_set(&err, -EBUSY, "%d clients are connected: the one that was silent longest has to go",
               MAX_CLIENTS);
     answer(oldest, NULL, NULL, &err);

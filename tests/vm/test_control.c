@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/unix_socket.h"
 #include "proto/control.h"
 #include "support/test.h"
 #include "vm/control_box.h"
@@ -385,6 +386,37 @@ static void a_crowd_of_silent_clients_keeps_nobody_out(void **state) {
     answers(&one, "{\"command\": \"status\"}", "result/name", "box");
 }
 
+/* Far more work than the control's share, always new connections; the patient one has its turn. */
+static void who_floods_and_leaves_keeps_nobody_from_an_answer(void **state) {
+    unsigned rests = 0;
+
+    for (unsigned n = 0; n < 20; n++) {
+        struct raw_client rude[70];
+        json_t *m = NULL;
+
+        raw_send(&one, "{\"command\":\"status\"}\n", 21);
+        for (unsigned i = 0; i < 70; i++) {
+            struct error err = {0};
+
+            rude[i] = (struct raw_client){.box = &b, .fd = unix_socket_connect(b.path, 0, &err)};
+            if (rude[i].fd >= 0) {
+                raw_send(&rude[i], "{\"command\":\"stats\"}\n{\"command\":\"stats\"}\n", 42);
+                raw_send(&rude[i], "{\"command\":\"stats\"}\n{\"command\":\"stats\"}\n", 42);
+            }
+            loop_step(b.loop, 0);
+            rests += control_rests(b.control);
+            if (rude[i].fd >= 0 && i % 2)
+                close(rude[i].fd);
+        }
+        m = hear(&one);
+        assert_string_equal(at(m, "result/name"), "box");
+        json_decref(m);
+        for (unsigned i = 0; i < 70; i += 2)
+            close(rude[i].fd);
+    }
+    assert_true(rests > 0);
+}
+
 /* Clients that send and read what they like and leave when they like; one that is well-behaved. */
 static void random_rude_clients_harm_nobody(void **state) {
     static const char *const words[] = {
@@ -499,6 +531,7 @@ int main(void) {
         T(who_sends_no_more_still_gets_its_answers),
         T(who_only_listens_may_send_no_more),
         T(a_crowd_of_silent_clients_keeps_nobody_out),
+        T(who_floods_and_leaves_keeps_nobody_from_an_answer),
         T(random_rude_clients_harm_nobody),
         T(the_socket_is_the_owners_alone_and_goes_with_the_machine),
         T(a_socket_left_over_is_replaced),
