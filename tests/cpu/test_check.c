@@ -118,7 +118,7 @@ static void a_wrong_register_is_found_and_marked(void **state) {
           "* rbx     0000000000000000  0000000011223349  0000000012223349");
 }
 
-GUEST(store, ".code64", "mov $0x77, %eax\n mov %rax, 0x1230(%rdi)\n hlt");
+GUEST(store, ".code64", "mov $0x77, %eax\n xor %ebx, %ebx\n mov %rax, 0x1230(%rdi,%rbx)\n hlt");
 
 static void a_store_to_a_wrong_address_is_found(void **state) {
     NEEDS_TRANSLATOR();

@@ -28,7 +28,7 @@ static void put_lea(struct trans *t, struct place m, unsigned w, bool direct) {
 }
 
 static bool may_have_site(const struct trans *t) {
-    return t->tier >= 2 && !(t->b->plain_sites >> t->current & 1);
+    return t->tier >= 3 && !(t->b->plain_sites >> t->current & 1);
 }
 
 void access_base(struct trans *t, unsigned base, int32_t disp) {
@@ -97,6 +97,26 @@ static unsigned slow_info(unsigned size, bool write, bool align) {
     return size | (write ? JIT_SLOW_WRITE : 0) | (align ? JIT_SLOW_ALIGN : 0);
 }
 
+size_t access_tlb(const struct trans *t, size_t member) {
+    return offsetof(struct ref, jit.tlb) + t->bank * sizeof(t->c->jit.tlb[0]) + member;
+}
+
+/* B = offset of its entry, A = offset in its page if that is the one; `size` bytes are in the page
+ * if EFLAGS say "not above". */
+static void compare_tag(struct trans *t, unsigned size, bool write) {
+    struct emit *e = &t->e;
+
+    e_bytes(e, "\xc4\x43\xfb\xf0\xf7", 5); /* rorx r14, r15, 12 - JIT_TLB_SHIFT */
+    e8(e, 12 - JIT_TLB_SHIFT);
+    e_bytes(e, "\x41\x81\xe6", 3); /* and r14d, offset of the last entry */
+    e32(e, (JIT_TLB_SIZE - 1) << JIT_TLB_SHIFT);
+    e_gs_base(e, 0x2b, H_A, H_B, /* sub r15, gs:[r14 + tag] */
+              access_tlb(t, write ? offsetof(struct jit_tlb_entry, tag_w)
+                                  : offsetof(struct jit_tlb_entry, tag_r)));
+    e_bytes(e, "\x49\x81\xff", 3); /* cmp r15, 4096 - size */
+    e32(e, 4096 - size);
+}
+
 /* By the page that this access found last. */
 static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool write, bool align) {
     struct emit *e = &t->e;
@@ -108,7 +128,7 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
 
     if (!may_have_site(t))
         return false;
-    info.slow |= t->direct ? JIT_SLOW_DIRECT : JIT_SLOW_SITE;
+    info.slow |= JIT_SLOW_SITE | (t->direct ? JIT_SLOW_DIRECT : 0);
     info.back = (uint32_t)e->n;
     site = sites_add(t->c, &info);
     if (site < 0)
@@ -131,40 +151,65 @@ static bool check_by_site(struct trans *t, uint32_t off, unsigned size, bool wri
     return true;
 }
 
+static unsigned group_info(const struct group *g) {
+    return (unsigned)(g->max - g->min) | JIT_SLOW_GROUP | (g->write ? JIT_SLOW_WRITE : 0) |
+           (g->write && !g->head_write ? JIT_SLOW_LATER : 0);
+}
+
+/* Checks the range of a group, which begins at A. B = what leads to the host. */
+static void check_range(struct trans *t, struct group *g, uint32_t off) {
+    struct emit *e = &t->e;
+    size_t retry = e->n;
+    struct stub *s;
+
+    compare_tag(t, (unsigned)(g->max - g->min), g->write);
+    s = stub_add(t, STUB_SLOW, e_jcc(e, 7), off);
+    s->retry = retry;
+    s->info = group_info(g);
+    s->lines = g->lines;
+    e_gs_base(e, 0x8b, H_B, H_B, access_tlb(t, offsetof(struct jit_tlb_entry, addend)));
+    g->slot = OFF(jit.group) + 8 * (size_t)(g - t->group);
+    e_store(e, H_B, g->slot);
+    t->accesses[0]++;
+}
+
+static bool check_range_by_site(struct trans *t, struct group *g, uint32_t off) {
+    struct emit *e = &t->e;
+    struct jit_site_info info = {.block = t->b,
+                                 .line = (uint8_t)t->current,
+                                 .off = (uint16_t)off,
+                                 .back = (uint32_t)e->n,
+                                 .slow =
+                                     (uint16_t)(group_info(g) | JIT_SLOW_SITE | JIT_SLOW_DIRECT)};
+    int site = may_have_site(t) ? sites_add(t->c, &info) : -1;
+
+    if (site < 0)
+        return false;
+    e_gs(e, 1, 0x2b, H_A, sites_tag(site));
+    e_bytes(e, "\x49\x81\xff", 3); /* cmp r15, 4096 - span */
+    e32(e, 4096 - (uint32_t)(g->max - g->min));
+    stub_add(t, STUB_SITE_DIRECT, e_jcc(e, 7), off)->info = (uint32_t)site;
+    g->slot = sites_addend(site);
+    e_load(e, H_B, g->slot);
+    t->accesses[1]++;
+    return true;
+}
+
 /* The first of a group checks for all of them; they differ in what they add to the register. */
 static bool check_by_group(struct trans *t, uint32_t off, unsigned size, bool align) {
     struct group *g = groups_of(t);
     struct emit *e = &t->e;
-    struct jit_site_info info = {
-        .block = t->b, .line = (uint8_t)t->current, .off = (uint16_t)off, .back = (uint32_t)e->n};
-    unsigned span;
 
     if (!g)
         return false;
-    span = (unsigned)(g->max - g->min);
-    if (g->head == t->current) {
-        info.slow =
-            (uint16_t)(span | JIT_SLOW_GROUP | JIT_SLOW_DIRECT | (g->write ? JIT_SLOW_WRITE : 0) |
-                       (g->write && !g->head_write ? JIT_SLOW_LATER : 0));
-        g->site = sites_add(t->c, &info);
-        if (g->site < 0) { /* none left: this one for itself, from its own address */
-            t->group_of[t->current] = -1;
-            put_lea(t, t->place, 8, true); /* groups are of 64-bit addresses */
-            return false;
-        }
-        e_gs(e, 1, 0x2b, H_A, sites_tag(g->site));
-        e_bytes(e, "\x49\x81\xff", 3); /* cmp r15, 4096 - span */
-        e32(e, 4096 - span);
-        stub_add(t, STUB_SITE_DIRECT, e_jcc(e, 7), off)->info = (uint32_t)g->site;
-        t->accesses[1]++;
-    }
-    if (g->site < 0)
-        return false;
+    if (g->head != t->current)
+        e_load(e, H_B, g->slot);
+    else if (!check_range_by_site(t, g, off))
+        check_range(t, g, off);
     if (align) {
         e_op(e, 1, 0x8d, H_A, t->place);
         check_alignment(t, off, size);
     }
-    e_load(e, H_B, sites_addend(g->site));
     t->place.index = H_B;
     t->place.scale = 0;
     return true;
@@ -172,7 +217,8 @@ static bool check_by_group(struct trans *t, uint32_t off, unsigned size, bool al
 
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align) {
     struct emit *e = &t->e;
-    size_t tag = write ? offsetof(struct ref, jit.tag_w) : offsetof(struct ref, jit.tag_r), retry;
+    bool direct = t->direct && wide(t); /* addresses of 32 bits are sums that may wrap */
+    size_t retry;
     struct stub *s;
 
     if (check_by_group(t, off, size, align))
@@ -185,21 +231,20 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
     if (!wide(t) && t->direct)
         e_mov_w(e, 0, H_A, H_A); /* it was the whole sum, for a site */
     retry = e->n;
-    tag += t->bank * sizeof(t->c->jit.tag_r[0]);
-    e_bytes(e, "\x65\xc4\x62\x82\xf5\x34\x25", 7); /* pext r14, r15, gs:[index_mask] */
-    e32(e, (uint32_t)OFF(jit.index_mask));
-    e_gs_index(e, 0x2b, H_A, H_B, tag); /* sub r15, gs:[r14*8 + tag] */
-    e_bytes(e, "\x49\x81\xff", 3);      /* cmp r15, 4096 - size */
-    e32(e, 4096 - size);
+    compare_tag(t, size, write);
     s = stub_add(t, STUB_SLOW, e_jcc(e, 7), off);
     s->retry = retry;
-    s->info = slow_info(size, write, align);
+    s->info = slow_info(size, write, align) | (direct ? JIT_SLOW_DIRECT : 0);
     if (align)
         check_alignment(t, off, size);
-    e_gs_index(e, 0x8b, H_B, H_B,
-               offsetof(struct ref, jit.host) + t->bank * sizeof(t->c->jit.host[0]));
+    e_gs_base(e, 0x8b, H_B, H_B,
+              access_tlb(t, direct ? offsetof(struct jit_tlb_entry, addend)
+                                   : offsetof(struct jit_tlb_entry, host)));
     assert(align || e->n - retry == JIT_CHECK_TLB);
-    t->place = (struct place){.base = H_A, .index = H_B};
+    if (!direct)
+        t->place = (struct place){.base = H_A};
+    t->place.index = H_B;
+    t->place.scale = 0;
 }
 
 void access_op(struct trans *t, unsigned op, unsigned reg) {

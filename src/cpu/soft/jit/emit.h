@@ -51,6 +51,16 @@ static inline void e_store(struct emit *e, unsigned reg, size_t disp) {
     e_gs(e, 1, 0x89, reg, disp);
 }
 
+/* op reg, gs:[base + disp], 64-bit; no RSP, no R12. */
+static inline void e_gs_base(struct emit *e, unsigned op, unsigned reg, unsigned base,
+                             size_t disp) {
+    e8(e, 0x65);
+    e8(e, 0x48 | (reg >> 3) << 2 | base >> 3);
+    e8(e, op);
+    e8(e, 2 << 6 | (reg & 7) << 3 | (base & 7));
+    e32(e, (uint32_t)disp);
+}
+
 /* op reg, gs:[index*8 + disp], 64-bit. */
 static inline void e_gs_index(struct emit *e, unsigned op, unsigned reg, unsigned index,
                               size_t disp) {

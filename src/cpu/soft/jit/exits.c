@@ -82,7 +82,7 @@ static struct stub *put_return(struct trans *t) {
     struct emit *e = &t->e;
     size_t miss;
 
-    if (t->tier == 2) {
+    if (t->tier >= 2) {
         e_store(e, H_A, OFF(rip));
         e_mov(e, H_B, H_RSP);
         e_load(e, H_RSP, OFF(jit.returns));
@@ -172,7 +172,7 @@ static void put_push_return(struct trans *t, const struct line *l) {
     put_add(t, H_B, H_B, (int32_t)(l->off + l->in.len));
     access_op(t, 0x89, H_B);
     put_add(t, H_RSP, H_RSP, -(int32_t)t->code);
-    if (t->tier == 2)
+    if (t->tier >= 2)
         put_call(t, l);
 }
 

@@ -3,14 +3,14 @@
  * Accesses of one block off the same value of a register share one check, over all of their bytes.
  *
  * The first of a group checks that the whole range lies in one page that allows what all of them
- * do; the others find the host's address by its site without a check. Where the range does not
- * (it crosses a page, or is not writable) the first is left to the interpreter, and a group to
- * which that happens often is given up like a site that misses. Nothing that runs between the
- * members takes translations away: instructions that might end a group.
+ * do, and leaves in jit.group what leads from there to the host's addresses; the others need no
+ * check. Where the range does not (it crosses a page, or is not writable) the first is left to the
+ * interpreter, and a group to which that happens often is given up (jit.c). Nothing that runs
+ * between the members takes translations away: instructions that might end a group.
  */
 #include "cpu/soft/jit/translate.h"
 
-enum { GROUP_SPAN = 240 }; /* bytes: a site's size has 8 bits */
+enum { GROUP_SPAN = 240 }; /* bytes: the size of an access has 8 bits */
 
 struct reg_state {
     int32_t delta; /* what was added to the register since its value became unknown */
@@ -110,8 +110,9 @@ static void apply(struct reg_state *regs, const struct insn *in) {
 
 static void join(struct trans *t, unsigned line, const struct access *a, struct reg_state *r) {
     int32_t from = a->disp + r->delta, to = from + (int32_t)a->size;
+    bool plain = t->b->plain_groups >> line & 1;
 
-    if (r->group >= 0) {
+    if (r->group >= 0 && !plain) {
         struct group *g = &t->group[r->group];
         int32_t min = from < g->min ? from : g->min, max = to > g->max ? to : g->max;
         if (max - min <= GROUP_SPAN) {
@@ -119,21 +120,24 @@ static void join(struct trans *t, unsigned line, const struct access *a, struct 
             g->max = max;
             g->write |= a->write;
             g->members++;
+            g->lines |= 1ull << line;
             t->group_of[line] = r->group;
             return;
         }
     }
+    if (plain)
+        return;
     r->group = -1;
-    if (t->groups == GROUPS || (t->b->plain_sites >> line & 1))
+    if (t->groups == JIT_GROUPS)
         return;
     t->group[t->groups] = (struct group){.head = (uint8_t)line,
                                          .members = 1,
+                                         .lines = 1ull << line,
                                          .min = from,
                                          .max = to,
                                          .own = from,
                                          .write = a->write,
-                                         .head_write = a->write,
-                                         .site = -1};
+                                         .head_write = a->write};
     t->group_of[line] = r->group = (int8_t)t->groups++;
 }
 
@@ -142,7 +146,7 @@ void groups_find(struct trans *t) {
 
     t->groups = 0;
     memset(t->group_of, -1, sizeof(t->group_of));
-    if (!wide(t) || (t->c->jit.off & (JIT_NO_COALESCE | JIT_NO_SITES)))
+    if (!wide(t) || (t->c->jit.off & JIT_NO_COALESCE))
         return;
     for (unsigned r = 0; r < 16; r++)
         regs[r] = (struct reg_state){.group = -1};
@@ -165,11 +169,11 @@ void groups_find(struct trans *t) {
 struct group *groups_of(struct trans *t) {
     int g = t->group_of[t->current];
 
-    return t->tier == 2 && g >= 0 ? &t->group[g] : NULL;
+    return t->tier >= 2 && g >= 0 ? &t->group[g] : NULL;
 }
 
 bool groups_follows(struct trans *t) {
     struct group *g = groups_of(t);
 
-    return g && g->site >= 0 && g->head != t->current;
+    return g && g->slot && g->head != t->current;
 }

@@ -117,7 +117,6 @@ int jit_new(struct ref *c, struct error *err) {
     r = map_cache(j->cache, c->cpu.config.debug.perf_map, err);
     if (r < 0)
         return r;
-    j->index_mask = (JIT_TLB_SIZE - 1) << 12;
     j->enabled = true;
     j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
     if (getrandom(&j->cache->secret, sizeof(j->cache->secret), 0) != sizeof(j->cache->secret))
@@ -180,8 +179,7 @@ void jit_flush(struct ref *c) {
 bool jit_full(const struct ref *c) {
     const struct jit_cache *k = c->jit.cache;
 
-    return k->used + JIT_BLOCK_MAX > k->cold_start || k->cold + JIT_BLOCK_MAX > k->size ||
-           k->sites == JIT_SITES;
+    return k->used + JIT_BLOCK_MAX > k->cold_start || k->cold + JIT_BLOCK_MAX > k->size;
 }
 
 /* ---- running ---- */
@@ -224,16 +222,32 @@ void jit_link(struct ref *c, struct ref_block *b) {
     stat_inc(jit_links);
 }
 
+/* What runs all the time, as loops do, is worth sites; where a block runs now and then, its pages
+ * change too often meanwhile. Found by the time in which a block that is hot runs a few times more:
+ * short, so that a busy host seldom takes the processor away meanwhile. 0: not known yet. */
+static unsigned next_tier(struct ref_block *b) {
+    uint16_t now = (uint16_t)(__builtin_ia32_rdtsc() >> 10) | 1;
+
+    if (b->tier >= 2)
+        return b->tier;
+    if (b->hot)
+        return (uint16_t)(now - b->hot) <= JIT_TIGHT ? 3 : 2;
+    b->hot = now;
+    return 0;
+}
+
 void jit_promote(struct ref *c, struct ref_block *b) {
     struct jit_cache *k = c->jit.cache;
     size_t old = (size_t)((const uint8_t *)b->code - k->rx);
     const uint8_t *code;
+    unsigned tier;
     uint64_t jump;
 
-    *(int32_t *)((uint8_t *)c + jit_heat_slot(old)) = JIT_HOT;
-    if ((c->jit.off & JIT_NO_TIER2) || jit_full(c))
+    tier = next_tier(b);
+    *(int32_t *)((uint8_t *)c + jit_heat_slot(old)) = tier ? JIT_HOT : JIT_MEASURED;
+    if (!tier || (c->jit.off & JIT_NO_TIER2) || jit_full(c))
         return;
-    code = jit_translate(c, b, 2);
+    code = jit_translate(c, b, tier);
     if (!code)
         return;
     /* Blocks begin at multiples of 16, so that one store makes the old one a jump. */
@@ -246,7 +260,7 @@ void jit_promote(struct ref *c, struct ref_block *b) {
         offset = l->next;
     }
     b->code = code;
-    b->tier = 2;
+    b->tier = (uint8_t)tier;
     stat_inc(jit_promotions);
 }
 
@@ -278,18 +292,16 @@ static bool read_crossing(struct ref *c) {
             return false;
         memcpy(j->bounce + done, p, n);
     }
-    check = j->slow_info & JIT_SLOW_DIRECT ? JIT_CHECK_DIRECT
-            : j->slow_info & JIT_SLOW_SITE ? JIT_CHECK_SITE
-                                           : JIT_CHECK_TLB;
+    check = !(j->slow_info & JIT_SLOW_SITE)  ? JIT_CHECK_TLB
+            : j->slow_info & JIT_SLOW_DIRECT ? JIT_CHECK_DIRECT
+                                             : JIT_CHECK_SITE;
     j->slow_a = 0;
     j->slow_b = (uintptr_t)j->bounce - (j->slow_info & JIT_SLOW_DIRECT ? lin : 0);
     j->slow_return += check;
     return true;
 }
 
-static void read_record(struct jit *j) {
-    const struct jit_slow_record *r = j->slow_record;
-
+static void read_record(struct jit *j, const struct jit_slow_record *r) {
     if (!r) /* a site's miss, which has told all */
         return;
     j->slow_record = NULL;
@@ -298,8 +310,7 @@ static void read_record(struct jit *j) {
     j->slow_return = (uintptr_t)(j->cache->rx + r->retry);
 }
 
-/* Called from generated code after a miss: true if the access may be tried again. */
-static bool slow_fill(struct ref *c) {
+static bool fill_for_access(struct ref *c) {
     struct jit *j = &c->jit;
     uint64_t lin = j->slow_lin, page = lin & ~4095ull;
     unsigned size, bank = c->cpl == 3;
@@ -307,11 +318,9 @@ static bool slow_fill(struct ref *c) {
     uint32_t error;
     bool write;
 
-    stat_inc(jit_slow);
-    read_record(j);
     size = j->slow_info & 0xff;
     write = j->slow_info & JIT_SLOW_WRITE;
-    if (!(j->slow_info & (JIT_SLOW_SITE | JIT_SLOW_DIRECT)))
+    if (!(j->slow_info & JIT_SLOW_SITE))
         j->misses[0]++;
     j->slow_a = lin;
     if ((c->mode & REF_MODE_FLAT) && lin >> 32) /* a site's sum that wraps */
@@ -323,7 +332,21 @@ static bool slow_fill(struct ref *c) {
     if (ref_mmu_translate(c, lin, write && !(j->slow_info & JIT_SLOW_LATER) ? REF_WRITE : REF_READ,
                           bank, &x, &error) < 0)
         return false;
-    return ref_tlb_fill(c, lin, bank, &x) && (!write || j->tag_w[bank][ref_tlb_index(lin)] == page);
+    return ref_tlb_fill(c, lin, bank, &x) &&
+           (!write || j->tlb[bank][ref_tlb_index(lin)].tag_w == page);
+}
+
+/* Called from generated code after a miss: true if the access may be tried again. */
+static bool slow_fill(struct ref *c) {
+    const struct jit_slow_record *r = c->jit.slow_record;
+
+    stat_inc(jit_slow);
+    read_record(&c->jit, r);
+    if (fill_for_access(c))
+        return true;
+    if (r && (c->jit.slow_info & JIT_SLOW_GROUP))
+        sites_group_failed(c, (const struct jit_group_record *)(const void *)r);
+    return false;
 }
 
 /* ---- jump cache ---- */

@@ -6,13 +6,13 @@
  * Theory of operation: guest RAX..R13 and RSP live in the same host registers, R14 and R15 in
  * struct ref and serve as scratch; GS points at struct ref. Arithmetic flags are the host's inside
  * a block and lie in c->af between blocks if anybody may read them. XMM/YMM registers are the
- * host's while jit.vec_live is set. A memory operand goes through jit.tag_r/tag_w/host, one compare
- * for tag and page crossing; whatever that misses is filled by C and retried, or, if it can never
- * be fast (MMIO, page crossing, pages with code, faults), the instruction is left to the
- * interpreter: all guest state is exact at that point, because an instruction changes nothing
- * before its last lookup. Instructions without a translation call the interpreter's handler.
- * 64-bit code and flat 32-bit code (REF_MODE_FLAT) are translated; of the latter addresses, stack
- * slots and the instruction pointer have 32 bits, and registers from R8 on are just kept.
+ * host's while jit.vec_live is set. A memory operand goes through jit.tlb, one compare for tag and
+ * page crossing; whatever that misses is filled by C and retried, or, if it can never be fast
+ * (MMIO, page crossing, pages with code, faults), the instruction is left to the interpreter: all
+ * guest state is exact at that point, because an instruction changes nothing before its last
+ * lookup. Instructions without a translation call the interpreter's handler. 64-bit code and flat
+ * 32-bit code (REF_MODE_FLAT) are translated; of the latter addresses, stack slots and the
+ * instruction pointer have 32 bits, and registers from R8 on are just kept.
  *
  * Contract: vCPU thread only, but for jit_kick. The code cache is mapped twice (RW and RX), never
  * both.
@@ -35,7 +35,9 @@ struct jit_profile;
 
 enum {
     JIT_TLB_SIZE = 4096,
+    JIT_TLB_SHIFT = 5, /* entries have 32 bytes */
     JIT_JC_SIZE = 16384,
+    JIT_GROUPS = 24, /* of a block */
     JIT_SITES = 65536,
     JIT_SITES_FILLED = 2048,
     JIT_HEAT_SIZE = 8192
@@ -46,13 +48,19 @@ struct jit_jc_entry { /* jump cache: guest address (xor key) -> host code */
     const void *code;
 };
 
+/* Half a cache line, so that an access touches one. A tag is a page, or an address of another index
+ * when invalid. */
+struct jit_tlb_entry {
+    uint64_t tag_r, tag_w;
+    uint64_t host, addend; /* where the page lies; that minus its linear address */
+};
+
 struct jit_site {         /* one access of hot code: the page that it found last */
     uint64_t tag, addend; /* linear address of the page; host address minus linear address */
 };
 
 struct jit {       /* member of struct ref, reached through GS by generated code */
     uint64_t page; /* guest address of the page that runs: rip minus offset in its physical page */
-    uint64_t index_mask; /* for PEXT: bits 23..12 */
     uint64_t
         jc_key; /* xored into addresses looked up; another thread may poison it to break chains */
     uint32_t poll;     /* non-zero: leave at the next backward branch; atomic */
@@ -82,14 +90,13 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint64_t return_key;           /* xored into addresses on that stack: one for each jc_key */
     uint64_t returns, returns_top; /* stack of return addresses (exits.c): its pointer, its end */
     uint64_t promote;              /* guest address + 1 of a block that has run often; 0: none */
+    uint64_t group[JIT_GROUPS];    /* addends of the running block (groups.c) */
     struct jit_site site[JIT_SITES];
     int32_t heat[JIT_HEAT_SIZE];     /* of blocks, by where their code lies */
     uint8_t global[2][JIT_TLB_SIZE]; /* the entry survives CR3 writes */
     struct jit_jc_entry jc[JIT_JC_SIZE];
-    /* The TLB, which the interpreter uses too (tlb.c): supervisor, user, always empty. A tag is a
-     * page, or an address of another index when invalid; host is where the page lies. */
-    uint64_t tag_r[3][JIT_TLB_SIZE], tag_w[3][JIT_TLB_SIZE];
-    uint64_t host[3][JIT_TLB_SIZE];
+    /* The TLB, which the interpreter uses too (tlb.c): supervisor, user, always empty. */
+    struct jit_tlb_entry tlb[3][JIT_TLB_SIZE] __attribute__((aligned(64)));
 };
 
 const char *jit_missing(void); /* what this host lacks, NULL if nothing */
@@ -98,7 +105,8 @@ void jit_free(struct ref *c);
 void jit_thread_init(struct ref *c); /* on the vCPU thread before it runs code: GS base */
 
 /* Translates; NULL if nothing of the block can be. The code stays until jit_flush. Tier 1 counts
- * how often it runs, tier 2 is for hot blocks: quicker accesses, for more memory. */
+ * how often it runs, tier 2 is for hot blocks: quicker accesses, for more memory; tier 3 for those
+ * that run all the time: each access remembers its page. */
 const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier);
 /* Translates a block that has code once more, and leads those who enter the old code to the new. */
 void jit_promote(struct ref *c, struct ref_block *b);

@@ -11,14 +11,16 @@ enum {
     JIT_BLOCK_MAX = 65536,
     JIT_KEYS = 64,
     JIT_RETURNS_SIZE = 65536,
-    JIT_HOT = 1500 /* times a block runs before its second translation */
+    JIT_HOT = 1500,     /* times a block runs before its second translation */
+    JIT_MEASURED = 256, /* ... and how often it runs while its speed is looked at */
+    JIT_TIGHT = 100     /* units of time (1024 cycles) in which it does so if it is a loop's */
 };
 
 enum { /* jit.slow_info */
        JIT_SLOW_WRITE = 0x100,
        JIT_SLOW_ALIGN = 0x200,  /* must not cross a page */
-       JIT_SLOW_SITE = 0x400,   /* the check of a site, whose operand is [A + B] */
-       JIT_SLOW_DIRECT = 0x800, /* ... or the guest's own operand + B */
+       JIT_SLOW_SITE = 0x400,   /* the check of a site */
+       JIT_SLOW_DIRECT = 0x800, /* the operand is the guest's own + B, not [A + B] */
        JIT_SLOW_GROUP = 0x1000, /* several accesses: what is not in one page is the interpreter's */
        JIT_SLOW_LATER = 0x2000, /* the write is not the first of them */
 };
@@ -45,6 +47,14 @@ enum { SITE_WINDOW = 1024, SITE_STALES = 64 };
 struct jit_slow_record { /* lies in the code cache, behind the stub of an access */
     uint32_t retry;      /* offset of its check */
     uint32_t info;       /* offset of the instruction in its page << 16 | size | JIT_SLOW_* */
+};
+
+struct jit_group_record { /* the same of a group */
+    struct jit_slow_record slow;
+    struct ref_block *block;
+    uint64_t lines; /* its members, as a set */
+    uint64_t fails; /* not forgotten yet, the last of them at this time stamp */
+    uint64_t when;
 };
 
 struct jit_site_info {
@@ -107,6 +117,8 @@ void sites_flush_local(struct ref *c);
 void sites_flush_page(struct ref *c, uint64_t lin);
 void sites_forbid_write(struct ref *c, const uint8_t *host_page);
 void sites_emit_common(struct ref *c, struct emit *e); /* after `slow` */
+/* The range of a group, whose record this is, is not in one page that allows all it does. */
+void sites_group_failed(struct ref *c, const struct jit_group_record *r);
 void sites_renew(
     struct ref *c); /* translates again what had bad sites; while no generated code runs */
 

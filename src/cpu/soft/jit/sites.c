@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sites: an access of hot code that remembers the page it found last.
+ * Sites: an access of a loop, or the first of a group, that remembers the page it found last.
  *
  * The check of a site compares with a tag at a fixed place instead of looking the address up, which
  * keeps two loads out of the way between an address and its data. A miss comes here. Accesses that
@@ -20,8 +20,10 @@
 #include "cpu/soft/jit/jit_internal.h"
 
 enum {
-    SITE_QUICK = 700, /* ns from miss to miss: more than that costs nothing much */
-    SITE_BAIL = 16    /* misses that one access by the interpreter counts for */
+    SITE_QUICK = 4000, /* ns from miss to miss: more than that costs nothing much */
+    SITE_BAIL = 16,    /* misses that one access by the interpreter counts for */
+    GROUP_FAILS = 32,
+    GROUP_FORGETS = 1 << 17 /* one failure in so many cycles of the time stamp costs nothing much */
 };
 
 /* No vector registers: the guest's are in them. */
@@ -241,9 +243,10 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     struct jit_cache *k = j->cache;
     struct jit_site_info *info = &k->site_info[site];
     unsigned i = lin >> 12 & (JIT_TLB_SIZE - 1), bank = c->cpl == 3;
+    const struct jit_tlb_entry *t = &j->tlb[bank][i];
     bool write = info->slow & JIT_SLOW_WRITE;
     bool wraps = (c->mode & REF_MODE_FLAT) && lin >> 32; /* not an address of 32-bit code */
-    uint64_t page = lin & ~4095ull, tag = write ? j->tag_w[bank][i] : j->tag_r[bank][i];
+    uint64_t page = lin & ~4095ull, tag = write ? t->tag_w : t->tag_r;
 
     j->slow_lin = lin;
     j->slow_return = (uintptr_t)(k->rx + info->back);
@@ -252,7 +255,8 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     j->misses[1]++;
 
     if (tag != page || wraps || (lin & 4095) + (info->slow & 0xff) > 4096) {
-        if ((info->slow & JIT_SLOW_GROUP) || wraps) /* the interpreter is dear */
+        if ((info->slow & JIT_SLOW_GROUP && t->tag_r == page) ||
+            wraps) /* the interpreter is dear */
             for (unsigned n = 0; n < SITE_BAIL; n++)
                 count_miss(c, site);
         return NULL;
@@ -262,7 +266,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
         check_grant_again(c, &j->site[site].tag, page, k->site_none);
     unchain(c, site);
     j->site[site].tag = page;
-    j->site[site].addend = j->host[bank][i] - page;
+    j->site[site].addend = t->addend;
     enchain(c, site);
     if (!j->global[bank][i]) {
         if (k->site_fills < JIT_SITES_FILLED)
@@ -296,6 +300,21 @@ void sites_emit_common(struct ref *c, struct emit *e) {
     slow = e_jcc(e, 4);
     e_bytes(e, "\x41\xff\xe6", 3); /* jmp r14 */
     e_patch_to(e, slow, k->slow);
+}
+
+void sites_group_failed(struct ref *c, const struct jit_group_record *r) {
+    struct jit_cache *k = c->jit.cache;
+    struct jit_group_record *g = (void *)(k->rw + ((const uint8_t *)r - k->rx));
+    uint64_t now = __builtin_ia32_rdtsc(), forgotten = (now - g->when) / GROUP_FORGETS;
+
+    g->fails = (g->fails > forgotten ? g->fails - forgotten : 0) + 1;
+    g->when = now;
+    if (g->fails < GROUP_FAILS || k->stales == SITE_STALES || !(g->lines & ~g->block->plain_groups))
+        return;
+    g->fails = 0;
+    g->block->plain_groups |= g->lines;
+    k->stale[k->stales++] = g->block;
+    jit_kick(c);
 }
 
 void sites_renew(struct ref *c) {

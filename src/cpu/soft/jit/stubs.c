@@ -30,15 +30,21 @@ void stub_put_all(struct trans *t) {
         e_patch(e, s->from);
         switch (s->kind) {
         case STUB_SLOW: /* lin = A + tag; info; return */
-            e_gs_index(e, 0x03, H_A, H_B,
-                       (s->info & JIT_SLOW_WRITE ? offsetof(struct ref, jit.tag_w)
-                                                 : offsetof(struct ref, jit.tag_r)) +
-                           t->bank * sizeof(t->c->jit.tag_r[0]));
+            e_gs_base(e, 0x03, H_A, H_B,
+                      access_tlb(t, s->info & JIT_SLOW_WRITE
+                                        ? offsetof(struct jit_tlb_entry, tag_w)
+                                        : offsetof(struct jit_tlb_entry, tag_r)));
             e_bytes(e, "\x4c\x8d\x35", 3); /* lea r14, [rip + 5]: behind the jump */
             e32(e, 5);
             jump_common(e, t->k->slow_record);
             e32(e, (uint32_t)s->retry); /* struct jit_slow_record */
             e32(e, s->off << 16 | s->info);
+            if (s->info & JIT_SLOW_GROUP) { /* struct jit_group_record */
+                e64(e, (uintptr_t)t->b);
+                e64(e, s->lines);
+                e64(e, 0);
+                e64(e, 0);
+            }
             break;
         case STUB_SITE_DIRECT: /* A is what is left of the address */
             e_gs(e, 1, 0x03, H_A, sites_tag((int)s->info));

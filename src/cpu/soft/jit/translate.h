@@ -38,7 +38,8 @@ struct stub {
     uint32_t info, off; /* STUB_SITE: info is the site */
     int64_t target;     /* STUB_EXIT: offset in the page of the successor */
     bool linkable;
-    bool undo; /* STUB_LEAVE: with info = bytes popped */
+    uint64_t lines; /* STUB_SLOW of a group: its members */
+    bool undo;      /* STUB_LEAVE: with info = bytes popped */
 };
 
 /* Where a superblock goes on behind a branch; the other side is a way out. */
@@ -64,13 +65,12 @@ struct side { /* a way out of the middle of a superblock */
     enum flags_place flags;
 };
 
-enum { GROUPS = 24 };
-
 struct group { /* groups.c; offsets are from the register's value at some point in the block */
     uint8_t head, members;
+    uint64_t lines; /* the members, as a set */
     bool write, head_write;
     int32_t min, max, own; /* own: of the head */
-    int site;              /* -1 until the head is translated */
+    size_t slot; /* offset in struct ref of what leads to the host, once the head is translated */
 };
 
 struct trans {
@@ -83,7 +83,7 @@ struct trans {
     unsigned lines, current;
     struct side side[SIDES];
     unsigned sides;
-    unsigned tier;      /* 1: counts how often it runs; 2: sites */
+    unsigned tier;      /* 1: counts how often it runs; 2: groups; 3: sites, too */
     unsigned code;      /* size of the block's code: 8, or 4 if it is flat 32-bit code */
     struct place place; /* host address of the operand, after its check */
     bool direct;        /* A is the address of `place`, which has no index */
@@ -93,7 +93,7 @@ struct trans {
     uint16_t live_next, live_taken; /* behind the conditional jump that ends the block */
     unsigned bank;
     unsigned accesses[2]; /* checks made so far: through the TLB, by sites */
-    struct group group[GROUPS];
+    struct group group[JIT_GROUPS];
     unsigned groups;
     int8_t group_of[REF_BLOCK_OPS];
     uint64_t native; /* instructions without a handler's call, once that is known */
@@ -143,6 +143,7 @@ void access_base(struct trans *t, unsigned base, int32_t disp); /* A = base + di
 /* Checks the linear address in A; afterwards t->place is the operand, made of A, B and registers of
  * the guest. */
 void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool align);
+size_t access_tlb(const struct trans *t, size_t member);    /* offset of that of the first entry */
 void access_op(struct trans *t, unsigned op, unsigned reg); /* op reg, operand; wide as the code */
 void access_collapse(struct trans *t);                      /* B becomes free */
 

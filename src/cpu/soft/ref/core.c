@@ -364,7 +364,7 @@ enum { JIT_HEAT = 8, JIT_NEVER = 255 };
 
 static bool translated(struct ref *c, struct ref_block *b) {
     /* Tests that want translations at once want both kinds. */
-    unsigned tier = c->cpu.config.eager ? 1 + (b->addr >> 4 & 1) : 1;
+    unsigned tier = c->cpu.config.eager ? 1 + (unsigned)((b->addr >> 4) % 3) : 1;
 
     if (b->code)
         return true;

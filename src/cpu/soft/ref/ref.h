@@ -60,11 +60,13 @@ struct ref_block {
     gpa page2; /* physical page of the tail if it crosses a page, else ~0 */
     uint32_t mode;
     uint16_t n, bytes;
-    uint8_t dead, heat;   /* heat: times run by the interpreter, 255 = cannot be translated */
-    const void *code;     /* translation, NULL if none */
-    uint64_t plain_sites; /* instructions whose accesses do better without a page of their own */
-    uint32_t links;       /* exits that lead to the translation: jit.c */
-    uint8_t tier;         /* of the translation */
+    uint8_t dead, heat;    /* heat: times run by the interpreter, 255 = cannot be translated */
+    const void *code;      /* translation, NULL if none */
+    uint64_t plain_sites;  /* instructions whose accesses do better without a page of their own */
+    uint64_t plain_groups; /* ... and without a check for several */
+    uint32_t links;        /* exits that lead to the translation: jit.c */
+    uint8_t tier;          /* of the translation */
+    uint16_t hot;          /* since when it has run often; 0: it has not (jit.c) */
     struct ref_op op[];
 };
 
@@ -223,6 +225,7 @@ bool ref_tlb_fill(struct ref *c, uint64_t lin, unsigned bank, const struct ref_x
 void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct mem_range *r);
 void ref_tlb_note_fill(struct ref *c, unsigned bank, unsigned i); /* it is not global */
 void ref_tlb_invalidate(struct ref *c, unsigned bank, unsigned i);
+void ref_tlb_set(struct ref *c, unsigned bank, unsigned i, uint64_t page, uint64_t host);
 uint32_t ref_new_generation(struct ref *c);
 uint64_t ref_load_slow(struct ref *c, const struct ref_op *o, uint64_t lin,
                        unsigned size); /* 1..8 bytes */

@@ -29,19 +29,19 @@ static inline unsigned ref_tlb_index(uint64_t lin) { return lin >> 12 & (JIT_TLB
 /* True with the host's address of [lin, lin + size) if the TLB has it, for reading or writing. */
 static inline bool ref_tlb_read(const struct ref *c, unsigned bank, uint64_t lin, unsigned size,
                                 void **ret_p) {
-    unsigned i = ref_tlb_index(lin);
-    uint64_t offset = lin - c->jit.tag_r[bank][i];
+    const struct jit_tlb_entry *t = &c->jit.tlb[bank][ref_tlb_index(lin)];
+    uint64_t offset = lin - t->tag_r;
 
-    *ret_p = (void *)(c->jit.host[bank][i] + offset);
+    *ret_p = (void *)(t->addend + lin);
     return REF_LIKELY(offset <= 4096 - size);
 }
 
 static inline bool ref_tlb_write(const struct ref *c, unsigned bank, uint64_t lin, unsigned size,
                                  void **ret_p) {
-    unsigned i = ref_tlb_index(lin);
-    uint64_t offset = lin - c->jit.tag_w[bank][i];
+    const struct jit_tlb_entry *t = &c->jit.tlb[bank][ref_tlb_index(lin)];
+    uint64_t offset = lin - t->tag_w;
 
-    *ret_p = (void *)(c->jit.host[bank][i] + offset);
+    *ret_p = (void *)(t->addend + lin);
     return REF_LIKELY(offset <= 4096 - size);
 }
 

@@ -63,7 +63,8 @@ void ref_space_drop_code(struct ref *c) {
 
 /* The entry leaves the TLB for its space, if there is room. */
 static void put_away(struct ref *c, struct ref_space *s, unsigned bank, unsigned i) {
-    uint64_t page = c->jit.tag_r[bank][i], host = c->jit.host[bank][i];
+    const struct jit_tlb_entry *t = &c->jit.tlb[bank][i];
+    uint64_t page = t->tag_r, host = t->host;
     const struct mem *m = c->cpu.config.bus.mem;
     const struct mem_range *r = &m->range[m->big[0]];
 
@@ -71,7 +72,7 @@ static void put_away(struct ref *c, struct ref_space *s, unsigned bank, unsigned
         return; /* listed twice, or another's now */
     if (s->count < SPACE_ENTRIES && host - (uintptr_t)r->host < r->size) {
         s->entry[s->count].page =
-            page | (bank ? SAVED_USER : 0) | (c->jit.tag_w[bank][i] == page ? SAVED_WRITE : 0);
+            page | (bank ? SAVED_USER : 0) | (t->tag_w == page ? SAVED_WRITE : 0);
         s->entry[s->count].range = r;
         s->entry[s->count++].host = host;
     }
@@ -105,9 +106,7 @@ static void restore(struct ref *c, struct ref_space *s) {
         uint64_t page = s->entry[n].page;
         unsigned bank = page & SAVED_USER ? 1 : 0, i = ref_tlb_index(page);
 
-        ref_tlb_invalidate(c, bank, i); /* a global entry, with another page to write to */
-        c->jit.tag_r[bank][i] = page & ~4095ull;
-        c->jit.host[bank][i] = s->entry[n].host;
+        ref_tlb_set(c, bank, i, page & ~4095ull, s->entry[n].host);
         c->jit.global[bank][i] = false;
         ref_tlb_note_fill(c, bank, i);
         if (page & SAVED_WRITE)

@@ -13,7 +13,13 @@
 static uint64_t invalid_tag(unsigned i) { return (uint64_t)(i ^ 1) << 12; }
 
 void ref_tlb_invalidate(struct ref *c, unsigned bank, unsigned i) {
-    c->jit.tag_r[bank][i] = c->jit.tag_w[bank][i] = invalid_tag(i);
+    c->jit.tlb[bank][i].tag_r = c->jit.tlb[bank][i].tag_w = invalid_tag(i);
+}
+
+/* For reading; ref_tlb_allow_write does the rest. */
+void ref_tlb_set(struct ref *c, unsigned bank, unsigned i, uint64_t page, uint64_t host) {
+    c->jit.tlb[bank][i] = (struct jit_tlb_entry){
+        .tag_r = page, .tag_w = invalid_tag(i), .host = host, .addend = host - page};
 }
 
 /* ---- generations of cached code addresses ---- */
@@ -120,8 +126,8 @@ void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page) {
         return;
     for (unsigned bank = 0; bank < 2; bank++)
         for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
-            if (c->jit.host[bank][i] == (uintptr_t)host_page)
-                c->jit.tag_w[bank][i] = invalid_tag(i);
+            if (c->jit.tlb[bank][i].host == (uintptr_t)host_page)
+                c->jit.tlb[bank][i].tag_w = invalid_tag(i);
     if (c->jit.enabled)
         sites_forbid_write(c, host_page);
 }
@@ -166,16 +172,16 @@ void ref_tlb_note_fill(struct ref *c, unsigned bank, unsigned i) {
 }
 
 void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct mem_range *r) {
-    uint64_t host = c->jit.host[bank][i], offset = host - (uintptr_t)r->host,
-             page = c->jit.tag_r[bank][i];
-    unsigned h = hash_page(host >> 12);
+    struct jit_tlb_entry *t = &c->jit.tlb[bank][i];
+    uint64_t offset = t->host - (uintptr_t)r->host;
+    unsigned h = hash_page(t->host >> 12);
 
     if (r->readonly ||
         (__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
         return;
     if (c->jit.check)
-        check_grant(c, (const void *)host, &c->jit.tag_w[bank][i], page);
-    c->jit.tag_w[bank][i] = page;
+        check_grant(c, (const void *)t->host, &t->tag_w, t->tag_r);
+    t->tag_w = t->tag_r;
     c->write_seen[h / 8] |= (uint8_t)(1u << h % 8);
 }
 
@@ -186,12 +192,10 @@ bool ref_tlb_fill(struct ref *c, uint64_t lin, unsigned bank, const struct ref_x
 
     if (!r || watching(c))
         return false;
-    if (!x->global && (c->jit.tag_r[bank][i] != page || c->jit.global[bank][i]))
+    if (!x->global && (c->jit.tlb[bank][i].tag_r != page || c->jit.global[bank][i]))
         ref_tlb_note_fill(c, bank, i);
     c->jit.global[bank][i] = x->global;
-    c->jit.tag_r[bank][i] = page;
-    c->jit.tag_w[bank][i] = invalid_tag(i);
-    c->jit.host[bank][i] = (uintptr_t)r->host + ((x->pa & ~(gpa)4095) - r->base);
+    ref_tlb_set(c, bank, i, page, (uintptr_t)r->host + ((x->pa & ~(gpa)4095) - r->base));
     if (x->writable)
         ref_tlb_allow_write(c, bank, i, r);
     return true;
