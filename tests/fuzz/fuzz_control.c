@@ -24,6 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct raw_client rude, good;
     json_t *m;
 
+    if (memmem(data, size, "snapshot", 8))
+        return -1; /* it writes where it is told to */
     if (!box.loop)
         control_box_make(&box, false);
     raw_open(&rude, &box);

@@ -400,8 +400,8 @@ static void who_floods_and_leaves_keeps_nobody_from_an_answer(void **state) {
 
             rude[i] = (struct raw_client){.box = &b, .fd = unix_socket_connect(b.path, 0, &err)};
             if (rude[i].fd >= 0) {
-                raw_send(&rude[i], "{\"command\":\"stats\"}\n{\"command\":\"stats\"}\n", 42);
-                raw_send(&rude[i], "{\"command\":\"stats\"}\n{\"command\":\"stats\"}\n", 42);
+                raw_send(&rude[i], "{\"command\":\"stats\"}\n{\"command\":\"stats\"}\n", 40);
+                raw_send(&rude[i], "{\"command\":\"stats\"}\n{\"command\":\"stats\"}\n", 40);
             }
             loop_step(b.loop, 0);
             rests += control_rests(b.control);
