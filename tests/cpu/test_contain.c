@@ -127,7 +127,8 @@ static void put_functions(struct twin *t, bool x87) {
 
 static void code_that_exceeds_a_cache_runs_right_all_the_same(void **state) {
     static struct twin t;
-    uint64_t flushes = stat_counts[STAT_ref_cache_flushes], blocks = stat_counts[STAT_jit_blocks];
+    uint64_t flushes = stat_counts[STAT_ref_cache_flushes], blocks = stat_counts[STAT_jit_blocks],
+             again = stat_counts[STAT_ref_blocks_again];
 
     twin_new_with(&t, &(struct cpu_config){.cache_size = SMALL_CACHE});
     for (unsigned x87 = 0; x87 < 2; x87++) {
@@ -141,6 +142,7 @@ static void code_that_exceeds_a_cache_runs_right_all_the_same(void **state) {
     }
     assert_true(stat_counts[STAT_ref_cache_flushes] > flushes + 5);
     assert_true(stat_counts[STAT_jit_blocks] > blocks + FUNCTIONS);
+    assert_true(stat_counts[STAT_ref_blocks_again] > again + FUNCTIONS);
     twin_done(&t);
 }
 

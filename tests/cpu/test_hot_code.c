@@ -223,6 +223,36 @@ static void a_link_between_blocks_holds_for_physical_pages(void **state) {
     }
 }
 
+/* The function's jump leads to RET when it is translated, and to an instruction that goes on in the
+ * next page when it is executed first; then another page is mapped behind it, and the old one is
+ * written to. */
+GUEST(jumps_to_the_end, ".code64", "cmp $0, %r10\n .byte 0x0f, 0x85\n .long 0x7fe - 10\n ret");
+GUEST(remap_the_rest, ".code64",
+      "mov $0x100800, %ebx\n xor %r10d, %r10d\n call *%rbx\n movw $0x11b8, 0x100ffe\n"
+      "mov $1, %r10d\n mov $20, %r13d\n 1: call *%rbx\n dec %r13\n jnz 1b\n mov %rax, %r14\n"
+      "movq $0x110007, 0x4808\n invlpg 0x101000\n call *%rbx\n mov %rax, %r15\n"
+      "movq $0x101007, 0x4808\n invlpg 0x101000\n call *%rbx\n mov %rax, %r12\n"
+      "movb $5, 0x101000\n call *%rbx\n hlt");
+
+static void an_instruction_across_pages_is_of_what_is_mapped_now(void **state) {
+    struct twin *t = *state;
+
+    twin_put(t, 0x100800, jumps_to_the_end, (size_t)(jumps_to_the_end_end - jumps_to_the_end));
+    twin_put(t, 0x100ffe, (const uint8_t[]){0xc3, 0xc3, 0, 0, 0, 0xc3}, 6);
+    twin_put(t, 0x110000, (const uint8_t[]){1, 0, 0, 0xc3}, 4);
+    twin_put(t, BOX_CODE, remap_the_rest, (size_t)(remap_the_rest_end - remap_the_rest));
+    for (unsigned i = 0; i < 2; i++) {
+        struct box *b = &t->box[i];
+        b->s = t->s;
+        b->s.rip = BOX_CODE;
+        assert_int_equal(box_run(b), CPU_EXIT_HALT);
+        assert_int_equal(b->s.gpr[14], 0x11);
+        assert_int_equal(b->s.gpr[15], 0x111);
+        assert_int_equal(b->s.gpr[12], 0x11);
+        assert_int_equal(b->s.gpr[X86_RAX], 0x511);
+    }
+}
+
 /* ---- devices and other threads ---- */
 
 /* RBX: a function that another thread writes again and again, with the version that it returns in
@@ -291,6 +321,8 @@ int main(void) {
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_link_between_blocks_holds_for_physical_pages, setup_eager,
                                         teardown),
+        cmocka_unit_test_setup_teardown(an_instruction_across_pages_is_of_what_is_mapped_now,
+                                        setup_eager, teardown),
         cmocka_unit_test_setup_teardown(another_thread_may_write_code_at_any_time, setup_eager,
                                         teardown),
         cmocka_unit_test_setup_teardown(bytes_behind_an_undefined_opcode_belong_to_it, setup,

@@ -9,6 +9,7 @@
 
 #include "base/trace.h"
 #include "cpu/soft/jit/check_internal.h"
+#include "cpu/soft/jit/translate.h"
 #include "state/state.h"
 
 enum {
@@ -349,33 +350,42 @@ static void step(struct ref *c, const struct ref_block *unused) {
     b->op[0].fn(c, b->op);
 }
 
+struct code { /* of a block, which may go */
+    uint8_t p[REF_BLOCK_OPS * INSN_MAX_LEN];
+    unsigned bytes, size;
+};
+
+static void code_of(const struct ref *c, const struct ref_block *b, struct code *ret) {
+    ret->bytes = ref_block_bytes(c, b, ret->p) ? b->bytes : 0;
+    ret->size = ref_code_size(b->mode);
+}
+
 /* Flags that the block reads surely, and those that it writes; both in the layout of ref.af. */
 static void flags_of(struct ref *c, const struct ref_block *b, uint32_t *ret_read,
                      uint32_t *ret_written) {
-    const uint8_t *p = mem_ptr(c->cpu.config.bus.mem, b->addr, b->bytes, false);
     uint16_t read = 0, written = 0;
+    struct code code;
     struct insn in;
 
-    for (unsigned off = 0; p && off < b->bytes; off += in.len) {
-        if (insn_decode(&in, p + off, b->bytes - off, ref_code_size(b->mode)) <= 0)
+    code_of(c, b, &code);
+    for (unsigned off = 0; off < code.bytes; off += in.len) {
+        if (insn_decode(&in, code.p + off, code.bytes - off, code.size) <= 0)
             break;
         /* What is in both may just survive. */
-        read |= in.row->flags_read & (uint16_t)~in.row->flags_written & (uint16_t)~written;
-        written |= in.row->flags_written & (uint16_t)~in.row->flags_read;
+        read |= flags_read_by(&in) & (uint16_t)~in.row->flags_written & (uint16_t)~written;
+        written |= in.row->flags_written & (uint16_t)~flags_read_by(&in);
     }
     *ret_read = (uint32_t)(read & 0xd5) << 8 | (read >> 11 & 1);
     *ret_written = (uint32_t)(written & 0xd5) << 8 | (written >> 11 & 1);
 }
 
 /* Flags that the block leaves undefined when it has come to `rip`, in the layout of ref.af. */
-static uint32_t undefined_flags(struct ref *c, const struct ref_block *b, uint64_t start,
-                                uint64_t rip) {
-    const uint8_t *p = mem_ptr(c->cpu.config.bus.mem, b->addr, b->bytes, false);
+static uint32_t undefined_flags(const struct code *code, uint64_t start, uint64_t rip) {
     uint16_t undefined = 0;
     struct insn in;
 
-    for (unsigned off = 0; p && off < b->bytes && start + off != rip; off += in.len) {
-        if (insn_decode(&in, p + off, b->bytes - off, ref_code_size(b->mode)) <= 0)
+    for (unsigned off = 0; off < code->bytes && start + off != rip; off += in.len) {
+        if (insn_decode(&in, code->p + off, code->bytes - off, code->size) <= 0)
             break;
         undefined &= (uint16_t) ~(in.row->flags_written & ~in.row->flags_read);
         undefined |= in.row->flags_undefined;
@@ -504,12 +514,12 @@ static void begin(struct ref *c) {
     k->armed = true;
 }
 
-static void end(struct ref *c, const struct ref_block *b, uint64_t rip) {
+static void end(struct ref *c, const struct code *code, uint64_t rip) {
     struct jit_check *k = c->jit.check;
     uint32_t stale = (k->soft.af ^ k->ref.af) & CHECK_AF;
 
     if (stale) /* where an instruction leaves it open, the interpreter's are as good */
-        stale &= ~undefined_flags(c, b, rip, c->rip);
+        stale &= ~undefined_flags(code, rip, c->rip);
     if (stale & ~k->stale)
         k->stale_rip = rip;
     k->stale = stale;
@@ -520,12 +530,12 @@ static void end(struct ref *c, const struct ref_block *b, uint64_t rip) {
 
 static void trial(struct ref *c, const struct ref_block *b) {
     struct jit_check *k = c->jit.check;
-    const struct ref_block block = {
-        .addr = b->addr, .bytes = b->bytes, .mode = b->mode}; /* it may go */
     struct check_finding f = {.rip = c->rip, .addr = b->addr, .code = b->code, .steps = b->n};
     enum check_outcome outcome;
+    struct code code;
     bool bailed;
 
+    code_of(c, b, &code);
     begin(c);
     outcome = try_run(c, jit_enter, b);
     if (outcome == CHECK_ESCAPED) {
@@ -541,7 +551,7 @@ static void trial(struct ref *c, const struct ref_block *b) {
         follow_again(c, &f);
         disagree(c, &f);
     }
-    end(c, &block, f.rip);
+    end(c, &code, f.rip);
     c->jit.bail = bailed;
     if (outcome != CHECK_RAN)
         longjmp(*c->jb, (int)outcome);

@@ -71,7 +71,10 @@ static void put_call(struct trans *t, const struct line *l) {
     e_bytes(e, "\x49\x81\xe7\x00\xf0\xff\xff", 7); /* and r15, ~4095 */
     e_store(e, H_A, OFF(jit.page));
     /* The call may be the last of its page: then the page is already the next one. */
-    exit_direct(t, (l->off + l->in.len) & 4095, false);
+    if (in_page(l->off + l->in.len))
+        exit_direct(t, l->off + l->in.len, false);
+    else
+        exit_far(t, (l->off + l->in.len) & 4095);
     e_patch(e, over);
     e_store(e, H_RSP, OFF(jit.returns));
     e_mov(e, H_RSP, H_A);
@@ -97,6 +100,21 @@ static struct stub *put_return(struct trans *t) {
     return put_jump_cache(t);
 }
 
+/* In this page, and not an instruction that goes on in another one: that may be entered only where
+ * both are mapped. */
+static bool is_here(const struct trans *t, int64_t target) {
+    unsigned left = (unsigned)(4096 - target);
+    uint8_t bytes[INSN_MAX_LEN];
+    struct insn in;
+
+    if (!in_page(target))
+        return false;
+    return left >= INSN_MAX_LEN ||
+           mem_read(t->c->cpu.config.bus.mem, (t->b->addr & ~(gpa)4095) + (gpa)target, bytes,
+                    left) < 0 ||
+           insn_decode(&in, bytes, left, t->code) != -1;
+}
+
 /* A jump (cc 16: JMP) to the instruction at offset `target` of this page, which is led there once
  * that is translated: its displacement is patched with one aligned store. */
 static void put_link(struct trans *t, unsigned cc, int64_t target) {
@@ -113,7 +131,7 @@ static void put_link(struct trans *t, unsigned cc, int64_t target) {
 void exit_direct(struct trans *t, int64_t target, bool backward) {
     struct emit *e = &t->e;
 
-    if (!in_page(target)) {
+    if (!is_here(t, target)) {
         exit_far(t, target);
         return;
     }
@@ -135,7 +153,7 @@ static void put_edge(struct trans *t, int64_t target, bool backward, uint16_t li
 
 /* Nothing but a jump that can be conditional. */
 static bool is_plain(const struct trans *t, int64_t target, bool backward, uint16_t live) {
-    return in_page(target) && !backward && !(live && t->flags == FLAGS_HOST);
+    return !backward && is_here(t, target) && !(live && t->flags == FLAGS_HOST);
 }
 
 static void put_jcc(struct trans *t, const struct line *l) {

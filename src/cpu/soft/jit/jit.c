@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/huge.h"
 #include "base/trace.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/dump.h"
@@ -35,6 +36,12 @@ static void map_anonymous(struct jit_cache *k) {
     }
 }
 
+static void *map_aligned(size_t size, int protection, int fd) {
+    void *p = huge_reserve(size);
+
+    return p ? mmap(p, size, protection, MAP_SHARED | MAP_FIXED, fd, 0) : MAP_FAILED;
+}
+
 static int map_memfd(struct jit_cache *k, struct error *err) {
     int fd = memfd_create("vivarium-code", MFD_CLOEXEC);
 
@@ -45,8 +52,9 @@ static int map_memfd(struct jit_cache *k, struct error *err) {
         return error_set(err, code, "the translator's code cache cannot be made: %s",
                          strerror(-code));
     }
-    k->rw = mmap(NULL, k->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    k->rx = mmap(NULL, k->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    k->rw = map_aligned(k->size, PROT_READ | PROT_WRITE, fd);
+    k->rx = map_aligned(k->size, PROT_READ | PROT_EXEC, fd);
+    k->huge = true;
     close(fd);
     return 0;
 }
@@ -65,6 +73,20 @@ static int map_cache(struct jit_cache *k, bool for_perf, struct error *err) {
             err, -ENOMEM,
             "the translator's code cache cannot be mapped executable: allow it, or use --cpu ref");
     return 0;
+}
+
+/* What is about to be written lies on huge pages from the start. */
+static void prepare(struct jit_cache *k, size_t *ready, size_t used) {
+    for (; k->huge && *ready < used + JIT_BLOCK_MAX && *ready + HUGE_SIZE <= k->size;
+         *ready += HUGE_SIZE)
+        huge_collapse(k->rw + *ready, k->rx + *ready);
+}
+
+void jit_prepare(struct ref *c) {
+    struct jit_cache *k = c->jit.cache;
+
+    prepare(k, &k->ready, k->used);
+    prepare(k, &k->cold_ready, k->cold);
 }
 
 const char *jit_missing(void) {
@@ -132,6 +154,7 @@ int jit_new(struct ref *c, struct error *err) {
     jit_emit_common(c);
     j->cache->used = j->cache->start;
     j->cache->cold = j->cache->cold_start = j->cache->size / 2;
+    j->cache->cold_ready = j->cache->cold_start & ~(HUGE_SIZE - 1);
     jit_set_key(c);
     return new_debug(c, &c->cpu.config.debug, err);
 }
@@ -149,6 +172,7 @@ void jit_free(struct ref *c) {
     if (k->rx && k->rx != MAP_FAILED)
         munmap(k->rx, k->size);
     sites_free(c);
+    free(k->trans);
     free(k->returns);
     free(k);
     c->jit.cache = NULL;
@@ -212,6 +236,8 @@ void jit_link(struct ref *c, struct ref_block *b) {
     if (!l || (c->jit.off & JIT_NO_CHAIN))
         return;
     if (l->page != (uint32_t)(b->addr >> 12)) /* the address was mapped elsewhere since the exit */
+        return;
+    if (b->crosses) /* where it goes on may be mapped elsewhere at any time */
         return;
     if (k->rx + l->at + 4 + *(const int32_t *)(const void *)(k->rx + l->at) == b->code)
         return; /* it is in the list already */

@@ -76,6 +76,8 @@ struct jit_cache {
     uint8_t *rw, *rx;
     /* Shared code, then blocks from `start` to `used`; their stubs from `cold_start` to `cold`. */
     size_t size, start, used, cold_start, cold;
+    bool huge;                /* the mappings are aligned to huge pages */
+    size_t ready, cold_ready; /* up to here they are on such pages, as far as the host has them */
     void (*enter)(struct ref *c, const void *code);
     size_t leave, bail, slow, slow_record, site, helper, vec_load; /* offsets of the shared code */
     uint32_t key_for[JIT_KEYS];                                    /* ref_jc_key; 0: none */
@@ -95,6 +97,7 @@ struct jit_cache {
     uint16_t site_window[SITE_WINDOW]; /* the last misses, since a time stamp */
     unsigned site_window_used;
     uint64_t site_window_began;
+    struct trans *trans; /* at work on a block: translate.c */
     struct ref_block *stale[SITE_STALES]; /* to be translated again: their sites were no good */
     unsigned stales;
 };
@@ -123,6 +126,7 @@ void sites_renew(
     struct ref *c); /* translates again what had bad sites; while no generated code runs */
 
 void jit_emit_common(struct ref *c);
+void jit_prepare(struct ref *c);     /* before a translation */
 void jit_set_key(struct ref *c);     /* after c->mode or a generation changed */
 void jit_forget_keys(struct ref *c); /* generations begin anew */
 

@@ -18,13 +18,13 @@ enum {
 
 /* One look at the guest's bytes: devices may write to them at any time, and what is copied to the
  * host's processor must be what was decoded. */
-static bool decode_block(struct trans *t, const struct ref_block *b) {
+static bool decode_block(struct trans *t, struct ref_block *b) {
     uint32_t page_off = b->addr & 4095, off = 0;
     uint8_t *bytes = t->bytes + t->used;
     unsigned first = t->lines;
 
-    if (t->lines + b->n > REF_BLOCK_OPS || t->used + b->bytes > sizeof(t->bytes) ||
-        mem_read(t->c->cpu.config.bus.mem, b->addr, bytes, b->bytes) < 0)
+    if (!ref_block_ready(t->c, b) || t->lines + b->n > REF_BLOCK_OPS ||
+        t->used + b->bytes > sizeof(t->bytes) || !ref_block_bytes(t->c, b, bytes))
         return false;
     for (unsigned i = 0; i < b->n; i++) {
         const struct ref_op *o = &b->op[i];
@@ -41,7 +41,7 @@ static bool decode_block(struct trans *t, const struct ref_block *b) {
             t->faults = true; /* the interpreter raises it, with all flags in the frame */
             break;
         }
-        l->op = o;
+        l->op = *o; /* they may have to make room */
         l->bytes = bytes + off;
         l->off = page_off + off;
         l->start = page_off;
@@ -78,7 +78,7 @@ static struct ref_block *candidate(const struct trans *t, uint32_t from, int64_t
         if (t->line[i].off == target)
             return NULL;
     b = ref_cache_at(t->c, (t->b->addr & ~(gpa)4095) + (gpa)target, t->b->mode);
-    if (!b || b->page2 != ~(gpa)0 || b->dead || (b->tier == 2 && b->n > SHORT))
+    if (!b || b->crosses || b->dead || (b->tier == 2 && b->n > SHORT))
         return NULL;
     *ret_runs = runs(t, b);
     return *ret_runs >= OFTEN ? b : NULL;

@@ -21,7 +21,7 @@ static void put_helper(struct trans *t, const struct line *l) {
     struct emit *e = &t->e;
     size_t lea;
 
-    pair[0] = *l->op;
+    pair[0] = l->op;
     pair[1] = (struct ref_op){.fn = handler_completed};
     /* Handlers read and write c->af: all that is live, or that they might leave alone. */
     if ((l->live | flags_read_by(&l->in)) & ALL_FLAGS)
@@ -70,6 +70,17 @@ static bool put_interrupt_flag(struct trans *t, const struct line *l, bool on) {
     return true;
 }
 
+/* SWAPGS: every way into the kernel and out of it. */
+static bool put_swapgs(struct trans *t) {
+    struct emit *e = &t->e;
+
+    e_load(e, H_A, OFF(s.seg[SEG_GS].base));
+    e_load(e, H_B, OFF(s.kernel_gs_base));
+    e_store(e, H_A, OFF(s.kernel_gs_base));
+    e_store(e, H_B, OFF(s.seg[SEG_GS].base));
+    return true;
+}
+
 /* Instructions after which MXCSR may unmask exceptions, which translated code must not meet: leave
  * and look. */
 static bool sets_mxcsr(unsigned id) {
@@ -102,6 +113,8 @@ static bool put_if_native(struct trans *t, const struct line *l) {
         return put_interrupt_flag(t, l, false);
     case INSN_STI:
         return put_interrupt_flag(t, l, true);
+    case INSN_SWAPGS: /* with privilege: else its block ends before it */
+        return put_swapgs(t);
     case INSN_STMXCSR:
     case INSN_VSTMXCSR:
         return copy_mxcsr(t, l, false);
@@ -198,6 +211,7 @@ static bool emit_block(struct trans *t) {
             any = true;
         } else if (may_call(l)) {
             put_helper(t, l);
+            any = true;
             if (sets_mxcsr(l->in.row->id)) {
                 stub_add(t, STUB_EXIT, e_jmp(&t->e), 0)->target = l->off + l->in.len;
                 return finish(t);
@@ -242,15 +256,14 @@ static bool put_block(struct trans *t) {
 
 const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     struct jit_cache *k = c->jit.cache;
-    struct trans *t;
+    struct trans *t = k->trans ? k->trans : (k->trans = malloc(sizeof(*t)));
     const void *code = NULL;
     unsigned sites = k->sites;
 
-    if (b->page2 != ~(gpa)0 || !code_size(b->mode) || (b->mode & (REF_MODE_STEP | REF_MODE_AC)))
+    if (!t || !code_size(b->mode) || (b->mode & (REF_MODE_STEP | REF_MODE_AC)) || ref_cache_full(c))
         return NULL;
-    t = calloc(1, sizeof(*t));
-    if (!t)
-        return NULL;
+    jit_prepare(c);
+    memset(t, 0, offsetof(struct trans, bytes));
     t->c = c;
     t->b = b;
     t->k = k;
@@ -276,6 +289,5 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
             k->sites = sites;
         }
     }
-    free(t);
     return code;
 }

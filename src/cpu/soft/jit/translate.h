@@ -47,7 +47,7 @@ enum line_follow { FOLLOW_NOT, FOLLOW_NEXT, FOLLOW_TAKEN };
 
 struct line { /* one decoded instruction */
     struct insn in;
-    const struct ref_op *op; /* the interpreter's */
+    struct ref_op op; /* the interpreter's */
     const uint8_t *bytes;
     uint8_t follow;   /* enum line_follow */
     uint16_t live;    /* flags live after it */
@@ -76,30 +76,29 @@ struct group { /* groups.c; offsets are from the register's value at some point 
 struct trans {
     struct ref *c;
     struct ref_block *b;
-    struct emit e, cold;                         /* the block; its stubs */
-    uint8_t bytes[REF_BLOCK_OPS * INSN_MAX_LEN]; /* of the instructions: a copy */
-    unsigned used;                               /* of them */
-    struct line line[REF_BLOCK_OPS];
+    struct jit_cache *k;
+    struct emit e, cold; /* the block; its stubs */
     unsigned lines, current;
-    struct side side[SIDES];
-    unsigned sides;
+    unsigned used; /* of `bytes` */
+    unsigned sides, stubs, groups;
     unsigned tier;      /* 1: counts how often it runs; 2: groups; 3: sites, too */
     unsigned code;      /* size of the block's code: 8, or 4 if it is flat 32-bit code */
     struct place place; /* host address of the operand, after its check */
     bool direct;        /* A is the address of `place`, which has no index */
-    struct stub stub[STUBS];
-    unsigned stubs;
     enum flags_place flags;
     uint16_t live_next, live_taken; /* behind the conditional jump that ends the block */
     unsigned bank;
     unsigned accesses[2]; /* checks made so far: through the TLB, by sites */
-    struct group group[JIT_GROUPS];
-    unsigned groups;
-    int8_t group_of[REF_BLOCK_OPS];
-    uint64_t native; /* instructions without a handler's call, once that is known */
+    uint64_t native;      /* instructions without a handler's call, once that is known */
     bool vec_checked;
     bool faults; /* the block ends in front of an instruction that raises an exception for sure */
-    struct jit_cache *k;
+    /* From here on rubbish until filled: clearing it would cost more than a small block. */
+    uint8_t bytes[REF_BLOCK_OPS * INSN_MAX_LEN]; /* of the instructions: a copy */
+    struct line line[REF_BLOCK_OPS];
+    struct side side[SIDES];
+    struct stub stub[STUBS];
+    struct group group[JIT_GROUPS];
+    int8_t group_of[REF_BLOCK_OPS];
 };
 
 static inline bool is_evicted(unsigned reg) { return reg == 14 || reg == 15; }

@@ -4,78 +4,146 @@
  *
  * Theory of operation: a block covers straight-line code of one physical page and is keyed by
  * physical address and mode, so that all address spaces share it. An instruction that crosses into
- * another page makes a block of its own, which is checked against the second page's translation at
- * every use and never linked. Memory comes from one arena; when it is full everything is forgotten.
+ * another page makes a block of its own, which is checked against the second page's translation
+ * when it is looked up and never linked: jump caches may lead to it, for their entries die with
+ * either page's translation. Blocks come from one arena; when it is full everything is forgotten.
+ * Their operations lie in a ring, whose oldest make room for new ones and are decoded again when
+ * they are wanted: what has a translation seldom is.
  * Pages that hold blocks never get a TLB write tag: stores take the slow path, which compares
  * against a bitmap of the 64-byte chunks that were decoded. A block that drops itself goes on to
  * the end of its current instruction: its operations are overwritten by ref_op_end.
  */
 #include <errno.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 
+#include "base/huge.h"
 #include "base/trace.h"
 #include "cpu/soft/ref/ref.h"
 
-enum { HASH_SIZE = 1 << 17, PAGE_HASH_SIZE = 1 << 13 };
-#define ARENA_SIZE ((size_t)52 << 20)
-/* Largest block: operations plus one copy of struct insn each. */
-#define BLOCK_ROOM (sizeof(struct ref_block) + (REF_BLOCK_OPS + 2) * sizeof(struct ref_op))
+enum { HASH_SIZE = 1 << 18, PAGE_HASH_SIZE = 1 << 13 };
+#define ARENA_SIZE ((size_t)20 << 20)
+/* Of operations: the interpreter executes them, the translator only needs them for a while. */
+#define RING_SIZE      ((size_t)32 << 20)
+#define SOFT_RING_SIZE ((size_t)8 << 20)
 /* What is allocated between two looks at ref_cache_full: some blocks and pages, the operations that
  * one block's translations call. */
-#define SPARE (8 * BLOCK_ROOM + REF_BLOCK_OPS * (sizeof(struct insn) + 4 * sizeof(struct ref_op)))
+#define SPARE                                                                                      \
+    (8 * (2 * sizeof(struct ref_block) + 64) +                                                     \
+     REF_BLOCK_OPS * (sizeof(struct insn) + 4 * sizeof(struct ref_op)))
 
 struct ref_page {
     struct ref_page *hash_next;
     gpa page;
-    uint64_t chunks; /* decoded 64-byte chunks */
-    struct ref_block *blocks, *cross;
+    uint64_t chunks;        /* decoded 64-byte chunks */
+    uint32_t blocks, cross; /* first of those in it, and of those that end in it */
+};
+
+struct ops { /* in the ring: of one block */
+    struct ref_block *owner;
+    size_t size; /* of all of it */
+    struct ref_op op[];
 };
 
 struct ref_cache {
-    struct ref_block *hash[HASH_SIZE];
+    uint32_t hash[HASH_SIZE];
     struct ref_page *pages[PAGE_HASH_SIZE];
+    /* Blocks from the start up, what has no number from the end down: lives until a flush. */
     uint8_t *arena;
-    size_t used, size;
-    uint8_t scratch[BLOCK_ROOM] __attribute__((aligned(16)));
+    size_t low, high, size;
+    /* Operations: written up to `at`; what was written before that lies from `oldest` to `end`. */
+    uint8_t *ring;
+    size_t at, oldest, end;
+    struct ref_op op[REF_BLOCK_OPS + 2]; /* of the block that is being decoded */
 };
 
-static void *allocate(struct ref *c, size_t n) {
-    void *p = c->cache->arena + c->cache->used;
+static struct ref_block *allocate_block(struct ref *c, bool crosses) {
+    struct ref_cache *k = c->cache;
+    uint8_t *p = k->arena + k->low;
 
-    c->cache->used += (n + 15) & ~(size_t)15;
-    return p;
+    _Static_assert(sizeof(struct ref_crossing) <= 2 * sizeof(struct ref_block), "two numbers");
+    k->low += (crosses ? 2 : 1) * sizeof(struct ref_block);
+    return (struct ref_block *)(void *)p;
 }
 
-bool ref_cache_full(const struct ref *c) { return c->cache->used + SPARE > c->cache->size; }
+void *ref_arena_alloc(struct ref *c, size_t n) {
+    c->cache->high -= (n + 15) & ~(size_t)15;
+    return c->cache->arena + c->cache->high;
+}
 
-void *ref_arena_alloc(struct ref *c, size_t n) { return allocate(c, n); }
+bool ref_cache_full(const struct ref *c) { return c->cache->low + SPARE > c->cache->high; }
+
+static void forget_all(struct ref_cache *k) {
+    memset(k->hash, 0, sizeof(k->hash));
+    memset(k->pages, 0, sizeof(k->pages));
+    k->low = sizeof(struct ref_block); /* number 0 is none */
+    k->high = k->size;
+    k->at = k->oldest = k->end = 0;
+}
 
 int ref_cache_new(struct ref *c, struct error *err) {
-    struct ref_cache *k = calloc(1, sizeof(*k));
+    struct ref_cache *k = huge_alloc(sizeof(*k));
 
     if (!k)
         return error_set(err, -ENOMEM, "the interpreter's block cache: out of memory");
-    k->size = c->cpu.config.cache_size ? c->cpu.config.cache_size : ARENA_SIZE;
-    k->arena = mmap(NULL, k->size, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (k->arena == MAP_FAILED) {
+    k->size = c->cpu.config.cache_size ? c->cpu.config.cache_size & ~(size_t)63 : ARENA_SIZE;
+    k->arena = huge_alloc(k->size + RING_SIZE);
+    if (!k->arena) {
         error_set(err, -ENOMEM, "the interpreter's block cache: cannot reserve %zu MiB",
-                  k->size >> 20);
-        free(k);
+                  (k->size + RING_SIZE) >> 20);
+        huge_free(k, sizeof(*k));
         return -ENOMEM;
     }
+    k->ring = k->arena + k->size;
     c->cache = k;
+    c->blocks = (struct ref_block *)(void *)k->arena;
+    forget_all(k);
     return 0;
 }
 
 void ref_cache_free(struct ref *c) {
     if (!c->cache)
         return;
-    munmap(c->cache->arena, c->cache->size);
-    free(c->cache);
+    huge_free(c->cache->arena, c->cache->size + RING_SIZE);
+    huge_free(c->cache, sizeof(*c->cache));
     c->cache = NULL;
 }
+
+/* ---- the ring of operations ---- */
+
+static size_t ring_size(const struct ref *c) {
+    if (c->cpu.config.cache_size) /* of a test: so little that blocks lose theirs all the time */
+        return 64 << 10;
+    return c->jit.enabled ? SOFT_RING_SIZE : RING_SIZE;
+}
+
+/* The oldest operations make room up to `to`. */
+static void make_room(struct ref_cache *k, size_t to) {
+    while (k->oldest < to && k->oldest < k->end) {
+        const struct ops *o = (const void *)(k->ring + k->oldest);
+        o->owner->op = NULL;
+        k->oldest += o->size;
+    }
+}
+
+static void keep_ops(struct ref *c, struct ref_block *b) {
+    struct ref_cache *k = c->cache;
+    size_t n = (b->n + 2u) * sizeof(b->op[0]), size = (sizeof(struct ops) + n + 15) & ~(size_t)15;
+    struct ops *o;
+
+    if (k->at + size > ring_size(c)) {
+        make_room(k, k->end);
+        k->end = k->at;
+        k->at = k->oldest = 0;
+    }
+    make_room(k, k->at + size);
+    o = (struct ops *)(void *)(k->ring + k->at);
+    k->at += size;
+    o->owner = b;
+    o->size = size;
+    memcpy(o->op, k->op, n);
+    b->op = o->op;
+}
+
+/* ---- pages ---- */
 
 static uint8_t *page_flags(struct ref *c, gpa page) {
     const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
@@ -97,7 +165,7 @@ static struct ref_page *page_get(struct ref *c, gpa page) {
 
     if (p)
         return p;
-    p = allocate(c, sizeof(*p));
+    p = ref_arena_alloc(c, sizeof(*p));
     *p = (struct ref_page){.page = page};
     *slot = p;
     flags = page_flags(c, page);
@@ -117,9 +185,7 @@ void ref_cache_flush(struct ref *c) {
             if (flags)
                 __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
         }
-    memset(k->hash, 0, sizeof(k->hash));
-    memset(k->pages, 0, sizeof(k->pages));
-    k->used = 0;
+    forget_all(k);
     c->block = c->next = NULL;
     c->link = NULL;
     ref_jc_flush(c);
@@ -133,11 +199,11 @@ static unsigned hash_of(gpa addr, uint32_t mode) {
     return (unsigned)((addr * 0x9e3779b97f4a7c15ull >> 40 ^ mode * 0x9e37u) % HASH_SIZE);
 }
 
-static void unhash(struct ref *c, struct ref_block *b) {
-    struct ref_block **p = &c->cache->hash[hash_of(b->addr, b->mode)];
+static void unhash(struct ref *c, const struct ref_block *b) {
+    uint32_t *p = &c->cache->hash[hash_of(b->addr, b->mode)];
 
-    while (*p && *p != b)
-        p = &(*p)->hash_next;
+    while (*p && c->blocks + *p != b)
+        p = &c->blocks[*p].hash_next;
     if (*p)
         *p = b->hash_next;
 }
@@ -145,10 +211,10 @@ static void unhash(struct ref *c, struct ref_block *b) {
 static void kill_block(struct ref *c, struct ref_block *b) {
     if (b->dead)
         return;
-    b->dead = 1;
-    b->link[0] = b->link[1] = NULL;
+    b->dead = true;
+    b->link[0] = b->link[1] = 0;
     unhash(c, b);
-    if (b == c->block) /* the running one leaves after its current instruction */
+    if (b == c->block && b->op) /* the running one leaves after its current instruction */
         for (unsigned i = 0; i < b->n; i++)
             b->op[i].fn = ref_op_end;
 }
@@ -159,10 +225,10 @@ void ref_cache_drop_page(struct ref *c, gpa page) {
 
     if (!p)
         return;
-    for (struct ref_block *b = p->blocks; b; b = b->page_next)
-        kill_block(c, b);
-    for (struct ref_block *b = p->cross; b; b = b->cross_next)
-        kill_block(c, b);
+    for (uint32_t i = p->blocks; i; i = c->blocks[i].page_next)
+        kill_block(c, c->blocks + i);
+    for (uint32_t i = p->cross; i; i = ((struct ref_crossing *)(c->blocks + i))->next)
+        kill_block(c, c->blocks + i);
     *slot = p->hash_next;
     if (flags)
         __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
@@ -292,95 +358,140 @@ static unsigned fill_block(struct ref *c, struct ref_block *b, const struct code
         b->op[n] = (struct ref_op){.fn = ref_op_end, .off = (uint16_t)off};
         b->op[n + 1] = b->op[n];
     }
-    b->n = (uint16_t)n;
+    b->n = (uint8_t)n;
     b->bytes = (uint16_t)off;
     return n ? off : 0;
 }
 
 /* The instruction crosses into the next page: a block of one, from a copy of both pages' bytes. */
-static void fill_crossing(struct ref *c, struct ref_block *b, uint64_t lin,
+static void fill_crossing(struct ref *c, struct ref_block *b, gpa page2,
                           const struct code_bytes *head) {
     struct code_bytes tail, whole;
-    uint64_t next = (lin | 4095) + 1;
 
-    if ((c->mode & REF_MODE_CODE) != 2)
-        next = (uint32_t)next;
-    b->page2 = fetch_translate(c, next);
-    code_open(c, b->page2, &tail);
+    code_open(c, page2, &tail);
     memcpy(whole.p, head->p, head->len);
     memcpy(whole.p + head->len, tail.p, INSN_MAX_LEN);
     whole.len = head->len + INSN_MAX_LEN;
     fill_block(c, b, &whole, 1);
 }
 
-/* Decodes into the scratch block, then keeps a copy of the right size. */
+static gpa next_page(struct ref *c, uint64_t lin) {
+    uint64_t next = (lin | 4095) + 1;
+
+    return fetch_translate(c, (c->mode & REF_MODE_CODE) == 2 ? next : (uint32_t)next);
+}
+
 static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max,
                                bool *ret_cacheable) {
-    struct ref_block *scratch, *b;
+    struct ref_block b = {.addr = pa, .mode = (uint16_t)c->mode, .op = c->cache->op}, *made;
     struct code_bytes bytes;
-    size_t size;
+    gpa page2 = 0;
 
     if (ref_cache_full(c) || ref_host_full(c))
         ref_cache_flush(c);
     code_open(c, pa, &bytes);
-    scratch = (struct ref_block *)c->cache->scratch;
-    *scratch = (struct ref_block){.addr = pa, .page2 = ~(gpa)0, .mode = c->mode};
-    if (!fill_block(c, scratch, &bytes, bytes.cacheable ? max : 1))
-        fill_crossing(c, scratch, lin, &bytes);
-    size = sizeof(*b) + (scratch->n + 2u) * sizeof(struct ref_op);
-    b = allocate(c, size);
-    memcpy(b, scratch, size);
+    if (!fill_block(c, &b, &bytes, bytes.cacheable ? max : 1)) {
+        b.crosses = true;
+        page2 = next_page(c, lin);
+        fill_crossing(c, &b, page2, &bytes);
+    }
+    made = allocate_block(c, b.crosses);
+    *made = b;
+    if (b.crosses)
+        ((struct ref_crossing *)made)->page2 = page2;
+    keep_ops(c, made);
     *ret_cacheable = bytes.cacheable;
     stat_inc(ref_blocks_built);
-    return b;
+    return made;
 }
 
-static void enter(struct ref *c, struct ref_block *b) {
-    struct ref_page *p = page_get(c, b->addr & ~(gpa)4095);
+/* The pages that it lies in ask when these bytes are written. */
+static void mark_block(struct ref *c, const struct ref_block *b) {
     unsigned off = b->addr & 4095, head = b->bytes;
-    unsigned h = hash_of(b->addr, b->mode);
 
-    if (b->page2 != ~(gpa)0) {
-        struct ref_page *q = page_get(c, b->page2);
+    if (b->crosses) {
         head = 4096 - off;
-        mark_chunks(q, 0, b->bytes > head ? b->bytes - head : 1);
-        b->cross_next = q->cross;
-        q->cross = b;
+        mark_chunks(page_get(c, ref_block_page2(b)), 0, b->bytes > head ? b->bytes - head : 1);
     }
     /* What is no instruction depends on all bytes that one may have. */
     if (b->op[b->n - 1].fn == ref_op_ud || b->op[b->n - 1].fn == ref_op_gp0)
         head += INSN_MAX_LEN;
-    mark_chunks(p, off, head);
+    mark_chunks(page_get(c, b->addr & ~(gpa)4095), off, head);
+}
+
+static void enter(struct ref *c, struct ref_block *b) {
+    struct ref_page *p = page_get(c, b->addr & ~(gpa)4095);
+    uint32_t number = (uint32_t)(b - c->blocks), *hash = &c->cache->hash[hash_of(b->addr, b->mode)];
+
+    mark_block(c, b);
+    if (b->crosses) {
+        struct ref_page *q = page_get(c, ref_block_page2(b));
+        ((struct ref_crossing *)b)->next = q->cross;
+        q->cross = number;
+    }
     b->page_next = p->blocks;
-    p->blocks = b;
-    b->hash_next = c->cache->hash[h];
-    c->cache->hash[h] = b;
+    p->blocks = number;
+    b->hash_next = *hash;
+    *hash = number;
+}
+
+bool ref_block_ready(struct ref *c, struct ref_block *b) {
+    struct ref_block again = *b;
+    uint32_t mode = c->mode;
+    struct code_bytes bytes;
+
+    if (b->op)
+        return true;
+    if (ref_cache_full(c) || ref_host_full(c))
+        return false;
+    again.op = c->cache->op;
+    c->mode = b->mode;
+    code_open(c, b->addr, &bytes);
+    if (b->crosses)
+        fill_crossing(c, &again, ref_block_page2(b), &bytes);
+    else
+        fill_block(c, &again, &bytes,
+                   bytes.cacheable && !(b->mode & REF_MODE_STEP) ? REF_BLOCK_OPS : 1);
+    c->mode = mode;
+    if (!again.n) /* a device has written to it, and it crosses now */
+        return false;
+    b->n = again.n;
+    b->bytes = again.bytes;
+    keep_ops(c, b);
+    if (bytes.cacheable)
+        mark_block(c, b);
+    stat_inc(ref_blocks_again);
+    return true;
 }
 
 static bool crossing_valid(struct ref *c, const struct ref_block *b, uint64_t lin) {
-    uint64_t next = (lin | 4095) + 1;
-
-    if (b->page2 == ~(gpa)0)
-        return true;
-    if ((c->mode & REF_MODE_CODE) != 2)
-        next = (uint32_t)next;
-    return fetch_translate(c, next) == b->page2;
+    return !b->crosses || next_page(c, lin) == ref_block_page2(b);
 }
 
 static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa) {
-    struct ref_block *b = c->cache->hash[hash_of(pa, c->mode)];
+    struct ref_block *b = ref_block_at(c, c->cache->hash[hash_of(pa, c->mode)]);
 
     while (b && (b->addr != pa || b->mode != c->mode || !crossing_valid(c, b, lin)))
-        b = b->hash_next;
+        b = ref_block_at(c, b->hash_next);
     return b;
 }
 
 struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode) {
-    struct ref_block *b = c->cache->hash[hash_of(pa, mode)];
+    struct ref_block *b = ref_block_at(c, c->cache->hash[hash_of(pa, mode)]);
 
     while (b && (b->addr != pa || b->mode != mode))
-        b = b->hash_next;
+        b = ref_block_at(c, b->hash_next);
     return b;
+}
+
+bool ref_block_bytes(const struct ref *c, const struct ref_block *b, uint8_t *to) {
+    const struct mem *m = c->cpu.config.bus.mem;
+    unsigned head = 4096 - (b->addr & 4095);
+
+    if (b->bytes <= head)
+        return mem_read(m, b->addr, to, b->bytes) == 0;
+    return mem_read(m, b->addr, to, head) == 0 &&
+           mem_read(m, ref_block_page2(b), to + head, b->bytes - head) == 0;
 }
 
 static void check_cs_limit(struct ref *c, unsigned bytes) {
@@ -411,6 +522,10 @@ struct ref_block *ref_cache_one(struct ref *c) {
     check_cs_limit(c, 1);
     c->mode |= REF_MODE_STEP;
     b = find_or_build(c, code_lin(c), 1);
+    if (!ref_block_ready(c, b)) {
+        ref_cache_flush(c);
+        b = find_or_build(c, code_lin(c), 1);
+    }
     c->mode = mode;
     check_cs_limit(c, b->bytes);
     return b;
@@ -432,9 +547,7 @@ struct ref_block *ref_cache_lookup(struct ref *c) {
             return ref_cache_one(c);
         return b;
     }
-    if (b->page2 == ~(gpa)0) {
-        e = &c->jc[(c->rip ^ c->rip >> 12) % REF_JC_SIZE];
-        *e = (struct ref_jc_entry){.rip = c->rip, .mode = ref_jc_key(c, c->mode), .block = b};
-    }
+    e = &c->jc[(c->rip ^ c->rip >> 12) % REF_JC_SIZE];
+    *e = (struct ref_jc_entry){.rip = c->rip, .mode = ref_jc_key(c, c->mode), .block = b};
     return b;
 }

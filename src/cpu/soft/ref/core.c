@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "base/huge.h"
 #include "base/trace.h"
 #include "cpu/cpuid.h"
 #include "cpu/soft/jit/check.h"
@@ -69,8 +70,7 @@ void ref_op_end(struct ref *c, const struct ref_op *o) {
     c->rip = ref_op_rip(c, o);
     if ((c->mode & REF_MODE_CODE) != 2)
         c->rip = (c->mode & REF_MODE_CODE) ? (uint32_t)c->rip : (uint16_t)c->rip;
-    c->link = &c->block->link[0];
-    c->next = c->block->link[0];
+    ref_follow_link(c, 0);
 }
 
 /* ---- flags and modes ---- */
@@ -354,8 +354,8 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
  * same page, and not only at an address of it, for the mapping may have changed in between. */
 static void link_blocks(struct ref *c, uint64_t from, struct ref_block *to) {
     if (c->link && !c->bounded_cs && (from ^ c->rip) >> 12 == 0 &&
-        (c->block->addr ^ to->addr) >> 12 == 0 && to->page2 == ~(gpa)0 && !to->dead)
-        *c->link = to;
+        (c->block->addr ^ to->addr) >> 12 == 0 && !to->crosses && !to->dead)
+        *c->link = (uint32_t)(to - c->blocks);
 }
 
 /* ---- hot blocks, translated ---- */
@@ -384,18 +384,16 @@ static void interpret(struct ref *c, struct ref_block *b) {
 }
 
 /* Runs a block by the translator if it is hot; leaves to the interpreter what the translation
- * cannot do. */
-static void run_soft(struct ref *c, struct ref_block *b) {
-    if (jit_full(c) || ref_cache_full(c)) {
-        ref_cache_flush(c);
-        return;
-    }
+ * cannot do. False if that needs a flush first. */
+static bool run_soft(struct ref *c, struct ref_block *b) {
+    if (jit_full(c) || ref_cache_full(c) || (!b->code && !ref_block_ready(c, b)))
+        return false;
     if (!translated(c, b)) {
         c->jit.link = NULL;
         if (c->jit.profile)
             profile_interpret(c, b);
         interpret(c, b);
-        return;
+        return true;
     }
     if (c->jit.promote) {
         if (c->jit.promote == c->rip + 1)
@@ -417,6 +415,15 @@ static void run_soft(struct ref *c, struct ref_block *b) {
     }
     c->next = NULL;
     c->link = NULL;
+    return true;
+}
+
+/* The same by the interpreter alone. */
+static bool run_ref(struct ref *c, struct ref_block *b) {
+    if (REF_UNLIKELY(!b->op) && !ref_block_ready(c, b))
+        return false;
+    run_block(c, b);
+    return true;
 }
 
 /* Somebody wants the loop's attention: chains may be followed again once it has looked. */
@@ -457,10 +464,10 @@ static enum cpu_exit loop(struct ref *c) {
             b = ref_cache_lookup(c);
             link_blocks(c, from, b);
         }
-        if (c->jit.enabled)
-            run_soft(c, b);
-        else
-            run_block(c, b);
+        if (REF_UNLIKELY(!(c->jit.enabled ? run_soft(c, b) : run_ref(c, b)))) {
+            ref_cache_flush(c);
+            goto run; /* an STI's shadow lasts */
+        }
     }
 }
 
@@ -592,15 +599,14 @@ static void ref_destroy(struct cpu *cpu) {
     ref_cache_free(c);
     free(c->space);
     pthread_mutex_destroy(&c->written_lock);
-    free(c);
+    huge_free(c, sizeof(*c));
 }
 
 static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err) {
-    struct ref *c = aligned_alloc(64, (sizeof(*c) + 63) & ~(size_t)63);
+    struct ref *c = huge_alloc(sizeof(*c));
 
     if (!c)
         return error_set(err, -ENOMEM, "processor %u: out of memory", config->index);
-    memset(c, 0, sizeof(*c));
     c->cpu.ops = &cpu_ref_ops;
     c->cpu.config = *config;
     pthread_mutex_init(&c->written_lock, NULL);

@@ -9,8 +9,7 @@
 
 static inline void go(struct ref *c, uint64_t rip, unsigned taken) {
     c->rip = rip;
-    c->link = &c->block->link[taken];
-    c->next = c->block->link[taken];
+    ref_follow_link(c, taken);
 }
 
 /* 16- and 32-bit code: the instruction pointer wraps at the operand size, and must stay in the

@@ -53,21 +53,29 @@ struct ref_op {
     uint8_t aux;                /* handler's own */
 };
 
+/* Small, and what a search looks at comes first: a large guest has more blocks than the host's
+ * caches hold. Blocks are named by pointers and by numbers, of which 0 is none (ref_block_at). */
 struct ref_block {
-    struct ref_block *hash_next, *page_next, *cross_next;
-    struct ref_block *link[2]; /* successors in the same page: fall-through, taken */
     gpa addr;
-    gpa page2; /* physical page of the tail if it crosses a page, else ~0 */
-    uint32_t mode;
-    uint16_t n, bytes;
-    uint8_t dead, heat;    /* heat: times run by the interpreter, 255 = cannot be translated */
-    const void *code;      /* translation, NULL if none */
+    uint32_t hash_next;
+    uint16_t mode, bytes;
+    const void *code; /* translation, NULL if none */
+    uint8_t n, heat;  /* heat: times run by the interpreter, 255 = cannot be translated */
+    uint8_t tier;     /* of the translation */
+    bool dead, crosses;
+    uint16_t hot;      /* since when it has run often; 0: it has not (jit.c) */
+    struct ref_op *op; /* NULL when their memory was needed: ref_block_ready */
+    uint32_t link[2];  /* successors in the same page: fall-through, taken */
+    uint32_t page_next;
+    uint32_t links;        /* exits that lead to the translation: jit.c */
     uint64_t plain_sites;  /* instructions whose accesses do better without a page of their own */
     uint64_t plain_groups; /* ... and without a check for several */
-    uint32_t links;        /* exits that lead to the translation: jit.c */
-    uint8_t tier;          /* of the translation */
-    uint16_t hot;          /* since when it has run often; 0: it has not (jit.c) */
-    struct ref_op op[];
+};
+
+struct ref_crossing { /* a block that crosses; it takes two numbers */
+    struct ref_block b;
+    gpa page2;     /* physical page of the tail */
+    uint32_t next; /* that crosses into it */
 };
 
 struct ref_jc_entry {
@@ -120,10 +128,11 @@ struct ref {
     uint32_t mode;
     uint32_t att_mask;
     _Atomic uint32_t attention;
-    unsigned tlb;            /* bank in force */
-    struct ref_block *block; /* running */
-    struct ref_block *next;  /* set by a branch handler when the successor is known, else NULL */
-    struct ref_block **link; /* where the loop may note the successor */
+    unsigned tlb;             /* bank in force */
+    struct ref_block *block;  /* running */
+    struct ref_block *next;   /* set by a branch handler when the successor is known, else NULL */
+    uint32_t *link;           /* where the loop may note the successor */
+    struct ref_block *blocks; /* all of them, by number */
     uint8_t cpl;
     uint8_t
         open_segs; /* in 32-bit code, bit set: segments whose accesses need no check, any base */
@@ -176,6 +185,19 @@ struct ref {
     uint64_t large_seen[8];  /* 1 GiB regions (modulo 512) with large pages since the last flush:
                                 INVLPG asks */
 };
+
+static inline struct ref_block *ref_block_at(const struct ref *c, uint32_t number) {
+    return number ? c->blocks + number : NULL;
+}
+/* ~0 unless the block crosses. */
+static inline gpa ref_block_page2(const struct ref_block *b) {
+    return b->crosses ? ((const struct ref_crossing *)b)->page2 : ~(gpa)0;
+}
+/* The running block goes on straight, or at its branch's target. */
+static inline void ref_follow_link(struct ref *c, unsigned taken) {
+    c->link = &c->block->link[taken];
+    c->next = ref_block_at(c, *c->link);
+}
 
 static inline bool ref_has(const struct ref *c, unsigned feature) {
     return c->features[feature / 64] >> (feature % 64) & 1;
@@ -268,7 +290,11 @@ void ref_cache_flush(struct ref *c); /* every block; only while none runs */
 bool ref_cache_full(const struct ref *c);
 /* The block at c->rip in c->mode, decoding it if need be. May fault. */
 struct ref_block *ref_cache_lookup(struct ref *c);
-/* One instruction at c->rip (single step, interrupt shadow, end of the code segment). May fault. */
+/* Before b->op is used: decodes the block once more if its operations are gone. False if nothing
+ * but ref_cache_flush helps. */
+bool ref_block_ready(struct ref *c, struct ref_block *b);
+/* One instruction at c->rip (single step, interrupt shadow, end of the code segment), with its
+ * operation. May fault. */
 struct ref_block *ref_cache_one(struct ref *c);
 /* Bytes [pa, pa+size) are about to be, or were, written: drops the blocks that overlap them. */
 void ref_cache_written(struct ref *c, gpa pa, unsigned size);
@@ -276,6 +302,8 @@ void ref_cache_drop_page(struct ref *c, gpa page);
 struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode); /* NULL: none is known */
 /* A translation of this page, which has blocks, depends on these bytes too. */
 void ref_cache_depend(struct ref *c, gpa addr, unsigned size);
+/* Copies the guest's bytes of the block as they are now; false if they are not in RAM. */
+bool ref_block_bytes(const struct ref *c, const struct ref_block *b, uint8_t *to);
 void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page);
 void *ref_arena_alloc(struct ref *c, size_t n); /* lives until ref_cache_flush */
 

@@ -38,8 +38,7 @@ static inline void ref_end(struct ref *c, const struct ref_op *o) {
  * remembered. */
 static inline void ref_end_linked(struct ref *c, const struct ref_op *o) {
     ref_end(c, o);
-    c->link = &c->block->link[0];
-    c->next = c->block->link[0];
+    ref_follow_link(c, 0);
 }
 
 /* ref_load_sys and ref_store_sys with the hit in line: descriptors, frames and gates are 8 bytes as

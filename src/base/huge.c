@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Memory on huge pages: madvise(2), MADV_HUGEPAGE and MADV_COLLAPSE. */
+#include "base/huge.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; the C library's headers may be older */
+#endif
+
+void *huge_reserve(size_t size) {
+    uint8_t *all, *p;
+
+    size = (size + 4095) & ~(size_t)4095;
+    all =
+        mmap(NULL, size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED)
+        return NULL;
+    p = (uint8_t *)(((uintptr_t)all + HUGE_SIZE - 1) & ~(uintptr_t)(HUGE_SIZE - 1));
+    if (p > all)
+        munmap(all, (size_t)(p - all));
+    if (p < all + HUGE_SIZE)
+        munmap(p + size, (size_t)(all + HUGE_SIZE - p));
+    return p;
+}
+
+void *huge_alloc(size_t size) {
+    void *p = huge_reserve(size);
+
+    if (!p)
+        return NULL;
+    if (mprotect(p, size, PROT_READ | PROT_WRITE) < 0) {
+        huge_free(p, size);
+        return NULL;
+    }
+    madvise(p, size, MADV_HUGEPAGE);
+    return p;
+}
+
+void huge_free(void *p, size_t size) {
+    if (p)
+        munmap(p, size);
+}
+
+void huge_collapse(void *rw, void *also) {
+    volatile uint8_t *first = rw;
+
+    *first = *first; /* a hole is not collapsed; one page of it in place is enough */
+    if (madvise(rw, HUGE_SIZE, MADV_COLLAPSE) == 0)
+        madvise(also, HUGE_SIZE, MADV_COLLAPSE);
+}
