@@ -6,6 +6,7 @@ import pathlib
 import re
 import resource
 import shlex
+import shutil
 import socket
 import statistics
 import struct
@@ -22,6 +23,8 @@ VIV = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
 QEMU = os.environ.get("QEMU", "qemu-system-x86_64")
 GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
 PROGRAMS = pathlib.Path(os.environ.get("VIV_PROGRAMS", ROOT / "build/guest-bench"))
+CACHE = os.environ.get("CACHE", "writeback")
+QEMU_DISK = os.environ.get("QEMU_DISK", "")
 TIMEOUT = 300  # seconds for any one step; a machine that needs longer has failed
 SETTLE = 0.02  # until a machine that waits for input has gone to sleep
 
@@ -113,6 +116,12 @@ class Machine:
 
     # ---- the tiny guest with the kernels of guest/ in it ----
 
+    def scratch_file(self):
+        """A disk of its own to write to, all of it allocated."""
+        path = f"{self.file('scratch')}.raw"
+        shutil.copyfile(self.out / "disk.raw", path)
+        return path
+
     def boot_tiny(self):
         """Seconds of CPU time from exec to the mark that init prints; the guest waits there."""
         serve = ("read x; for m in virtio_pci virtio_blk virtio_net; do modprobe $m; done; "
@@ -120,7 +129,7 @@ class Machine:
                  "ip route add default via 10.0.2.2; exec bench serve")
         word = base64.b64encode(serve.encode()).decode()
         self.start(256, self.out / "bench.cpio.gz", f"console=ttyS0 quiet viv.run64={word}",
-                   [(self.out / "disk.raw", True)])
+                   [(self.out / "disk.raw", True), (self.scratch_file(), False)])
         self.guest.expect(r"BOOTED\n")
         return self.cpu()
 
@@ -130,7 +139,7 @@ class Machine:
 
     def kernel(self, row, server):
         """(CPU seconds, checksum, seconds on the wall) of one kernel."""
-        arg = row.arg.format(disk=self.disk, server=f"{self.host}:{server}")
+        arg = row.arg.format(disk=self.disk, scratch=self.scratch, server=f"{self.host}:{server}")
         self.guest.send_line(f"run {row.key} {row.n} {arg}")
         match = self.guest.expect(r"START \S+\n", r"FAIL \S+ (.*)\n")
         if match[0].startswith("FAIL"):
@@ -146,7 +155,7 @@ class Machine:
     def kernel_seconds(self, outside, inside_ns):
         return outside
 
-    disk = "/dev/vda"
+    disk, scratch = "/dev/vda", "/dev/vdb"
     host = "10.0.2.2"
 
     # ---- Debian ----
@@ -196,7 +205,7 @@ class Viv(Machine):
     def argv(self, ram, kernel, initrd, append, disks):
         argv = [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append]
         for disk, readonly in disks:
-            argv += ["--disk", f"{disk},readonly" if readonly else disk]
+            argv += ["--disk", f"{disk},cache={CACHE}{',readonly' if readonly else ''}"]
         return [*argv, "--nic", "user", "--serial", "stdio", *self.options]
 
     @staticmethod
@@ -219,7 +228,8 @@ class Qemu(Machine):
                 "-m", ram, "-smp", 1, "-nodefaults", "-display", "none", "-monitor", "none",
                 "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append", append]
         for number, (disk, readonly) in enumerate(disks):
-            argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk},readonly={'on' if readonly else 'off'}",
+            argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk},readonly={'on' if readonly else 'off'},"
+                     f"cache={CACHE}{QEMU_DISK}",
                      "-device", f"virtio-blk-pci,drive=disk{number}"]
         return [*argv, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
                 "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
@@ -235,7 +245,7 @@ class Native(Machine):
         self.holder = None
 
     def serve(self):
-        self.disk = self.out / "disk.raw"
+        self.disk, self.scratch = self.out / "disk.raw", self.scratch_file()
         self.guest = Guest([str(self.out / "bench"), "serve"])
         self.guest.expect(r"BENCH READY\n")
 

@@ -81,7 +81,12 @@ ROWS = [
     Row("switch", "system", "context switch through a futex", "kernel", 10_000),
     Row("signal", "system", "signal to itself", "kernel", 30_000),
 
-    Row("disk-read", "input and output", "4 KiB random disk reads, O_DIRECT", "kernel", 2000, "{disk}", rate="reads/s"),
+    Row("disk-read", "disk", "4 KiB random reads, one at a time", "kernel", 2000, "{disk}", rate="IO/s"),
+    Row("disk-read-32", "disk", "4 KiB random reads, 32 at a time", "kernel", 8000, "{disk}", rate="IO/s"),
+    Row("disk-read-seq", "disk", "1 MiB sequential reads", "kernel", 400, "{disk}", rate="MiB/s"),
+    Row("disk-write", "disk", "4 KiB random writes, one at a time", "kernel", 2000, "{scratch}", rate="IO/s"),
+    Row("disk-write-32", "disk", "4 KiB random writes, 32 at a time", "kernel", 8000, "{scratch}", rate="IO/s"),
+    Row("disk-write-seq", "disk", "1 MiB sequential writes", "kernel", 200, "{scratch}", rate="MiB/s"),
     Row("tcp-out", "input and output", "TCP guest to host, 32 MiB", "kernel", 32 * 1024, "{server}",
         rate="MiB/s", per_unit=1 / 1024),
     Row("tcp-in", "input and output", "TCP host to guest, 32 MiB", "kernel", 32 * 1024, "{server}",

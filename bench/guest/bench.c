@@ -32,7 +32,7 @@ static int null_kernel(uint64_t n, const char *arg, uint64_t *sum) {
 static const struct kernel null_kernels[] = {{"null", null_kernel}, {NULL, NULL}};
 
 static const struct kernel *const all_kernels[] = {
-    null_kernels, integer_kernels, vector_kernels, system_kernels, io_kernels,
+    null_kernels, integer_kernels, vector_kernels, system_kernels, disk_kernels, io_kernels,
 };
 
 static const struct kernel *find_kernel(const char *name) {

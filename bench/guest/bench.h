@@ -22,9 +22,10 @@ struct kernel {
 extern const struct kernel integer_kernels[];
 extern const struct kernel vector_kernels[];
 extern const struct kernel system_kernels[];
+extern const struct kernel disk_kernels[];
 extern const struct kernel io_kernels[];
 
-/* Fills a file of that many MiB with blocks that io_kernels can recognise. 0 or negative errno. */
+/* Fills a file of that many MiB with random blocks. 0 or negative errno. */
 int io_make_disk(const char *path, uint64_t mib);
 
 /* The argument with which system_kernels start this program again as the child of fork+exec. */

@@ -1,73 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Kernels that read a disk and move data over TCP. */
+/* Kernels that move data over TCP. */
 #include "bench.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, CHUNK = 65536 };
-
-/* ---- disk ---- */
-
-static void fill_block(uint64_t *block, uint64_t number) {
-    uint64_t state = mix(number, 0x766976) | 1;
-
-    for (size_t i = 0; i < BLOCK / sizeof(*block); i++)
-        block[i] = next_random(&state);
-}
-
-int io_make_disk(const char *path, uint64_t mib) {
-    uint64_t block[BLOCK / 8];
-    FILE *f = fopen(path, "wb");
-
-    if (!f)
-        return -errno;
-    for (uint64_t i = 0; i < mib * 1024 * 1024 / BLOCK; i++) {
-        fill_block(block, i);
-        if (fwrite(block, BLOCK, 1, f) != 1) {
-            int r = -errno;
-
-            fclose(f);
-            return r;
-        }
-    }
-    return fclose(f) ? -errno : 0;
-}
-
-/* n reads of 4 KiB at random places, one at a time, past the page cache. */
-static int random_reads(uint64_t n, const char *path, uint64_t *sum) {
-    uint64_t state = 99, s = 0, *block;
-    off_t blocks;
-    int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC), r = 0;
-
-    if (fd < 0 && errno == EINVAL) /* the host's file system may know no O_DIRECT */
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    blocks = lseek(fd, 0, SEEK_END) / BLOCK;
-    block = aligned_alloc(BLOCK, BLOCK);
-    if (!block || blocks <= 0)
-        r = -ENOMEM;
-    for (uint64_t i = 0; i < n && r == 0; i++) {
-        uint64_t number = next_random(&state) % (uint64_t)blocks;
-        ssize_t got = pread(fd, block, BLOCK, (off_t)(number * BLOCK));
-
-        if (got != BLOCK)
-            r = got < 0 ? -errno : -EIO;
-        for (size_t k = 0; k < BLOCK / 8; k += 37)
-            s = mix(s, block[k]);
-    }
-    free(block);
-    close(fd);
-    *sum = s;
-    return r;
-}
+enum { CHUNK = 65536 };
 
 /* ---- TCP: one line of request, then n KiB in one direction ---- */
 
@@ -143,5 +86,4 @@ static int tcp_in(uint64_t n, const char *address, uint64_t *sum) {
     return r;
 }
 
-const struct kernel io_kernels[] = {
-    {"disk-read", random_reads}, {"tcp-out", tcp_out}, {"tcp-in", tcp_in}, {NULL, NULL}};
+const struct kernel io_kernels[] = {{"tcp-out", tcp_out}, {"tcp-in", tcp_in}, {NULL, NULL}};

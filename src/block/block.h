@@ -102,8 +102,8 @@ void block_plug(struct block *b);
 void block_unplug(struct block *b);
 
 /*
- * Does the request at once if that needs no waiting (a small read from the host's page cache: no
- * thread hop, no system call besides the read). True: *ret_result is 0 or a negative errno and
+ * Does the request at once if that needs no waiting (a read from the host's page cache or a write
+ * into it: no thread hop, no system call besides). True: *ret_result is 0 or a negative errno and
  * `done` is not called. False: nothing has happened to the image; submit it.
  */
 bool block_try(struct block *b, struct block_request *req, int *ret_result);

@@ -13,6 +13,12 @@
  * it covers blocks in part, those are read first, and one such write excludes the others, because
  * two of them may share a block.
  *
+ * ext4 knows no RWF_NOWAIT for writes, though one into the page cache takes microseconds as long as
+ * the host is not short of clean pages, and a software processor that goes idle and is interrupted
+ * costs ten times that. So such writes are done at once on the caller's thread (eager) while
+ * nothing else is in flight, in whole pages, so that nothing has to be read; the first that takes
+ * long turns this off for a time.
+ *
  * After a failed fdatasync every later flush fails too: the kernel has marked the lost pages as
  * clean, and a second fdatasync would report a success that is none.
  */
@@ -24,11 +30,15 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/trace.h"
@@ -37,12 +47,18 @@
 
 enum {
     THREADS = 8,
-    TRY_MAX = 128 * 1024, /* a longer copy under the machine lock would delay the other CPUs */
-    WINDOW = 64,          /* buffers a system call after a short one */
+    TRY_MAX = 1024 * 1024, /* a longer copy under the machine lock would delay the other CPUs */
+    WINDOW = 64,           /* buffers a system call after a short one */
     ZEROES = 64 * 1024,
     COPY_MAX = 1024 * 1024, /* bytes of a copy for alignment */
     ALIGN_MAX = 64 * 1024,
+    PAGE = 4096,
 };
+
+#define MS                 1000000ull
+#define EAGER_SLOW_NS      (2 * MS)
+#define EAGER_PAUSE_MIN_NS (1000 * MS)
+#define EAGER_PAUSE_MAX_NS (64000 * MS)
 
 struct file {
     struct file *next; /* of the same image */
@@ -56,6 +72,9 @@ struct file {
     pthread_mutex_t partial;                           /* one write of parts of blocks at a time */
     struct pool *pool;
     struct uring *uring; /* NULL: threads do all of it */
+    bool eager;          /* machine lock, and so on: the filesystem is one of those */
+    uint64_t eager_from; /* ns: not before */
+    uint64_t eager_pause;
 };
 
 static const uint8_t zeroes[ZEROES] __attribute__((aligned(4096)));
@@ -368,14 +387,63 @@ void file_submit(struct file *f, struct block_request *req, uint64_t offset) {
         uring_kick(f->uring);
 }
 
+static uint64_t now_ns(void) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 * MS + (uint64_t)t.tv_nsec;
+}
+
+/* How often this thread has slept: on a busy host a write also takes long without that. */
+static long sleeps(void) {
+    struct rusage r;
+
+    return getrusage(RUSAGE_THREAD, &r) == 0 ? r.ru_nvcsw : 0;
+}
+
+/* After a write that took `took`. */
+static void judge_eager(struct file *f, uint64_t now, uint64_t took, long slept) {
+    if (took < EAGER_SLOW_NS || sleeps() == slept) {
+        if (now - f->eager_from > 2 * f->eager_pause) /* it has gone well for a while */
+            f->eager_pause = 0;
+        return;
+    }
+    stat_inc(block_eager_slow);
+    f->eager_pause = f->eager_pause ? 2 * f->eager_pause : EAGER_PAUSE_MIN_NS;
+    if (f->eager_pause > EAGER_PAUSE_MAX_NS)
+        f->eager_pause = EAGER_PAUSE_MAX_NS;
+    f->eager_from = now + f->eager_pause;
+}
+
+static bool write_eagerly(struct file *f, const struct block_request *req, uint64_t offset) {
+    uint64_t begin, end;
+    long slept;
+    ssize_t n;
+
+    if (!f->eager || f->block->inflight || (offset | req->length) % PAGE)
+        return false;
+    begin = now_ns();
+    if (begin < f->eager_from)
+        return false;
+    slept = sleeps();
+    n = pwritev(f->fd, req->iov, (int)req->iov_count, (off_t)offset);
+    end = now_ns();
+    judge_eager(f, end, end - begin, slept);
+    return n == (ssize_t)req->length;
+}
+
 bool file_try(struct file *f, struct block_request *req, uint64_t offset, int *ret_result) {
     bool reading = req->op == BLOCK_READ;
     bool *no_try = reading ? &f->no_try_read : &f->no_try_write;
     ssize_t n;
 
     if ((!reading && req->op != BLOCK_WRITE) || f->cache == BLOCK_CACHE_NONE ||
-        req->length > TRY_MAX || req->iov_count > IOV_MAX || get_flag(no_try))
+        req->length > TRY_MAX || req->iov_count > IOV_MAX)
         return false;
+    if (get_flag(no_try)) {
+        *ret_result = 0;
+        return !reading && write_eagerly(f, req, offset);
+    }
     n = reading ? preadv2(f->fd, req->iov, (int)req->iov_count, (off_t)offset, RWF_NOWAIT)
                 : pwritev2(f->fd, req->iov, (int)req->iov_count, (off_t)offset, RWF_NOWAIT);
     if (n == (ssize_t)req->length) {
@@ -478,6 +546,14 @@ static void find_alignment(struct file *f) {
     }
 }
 
+/* Local filesystems that take writes into memory but cannot promise it. */
+static bool may_be_eager(const struct file *f) {
+    struct statfs fs;
+
+    return f->cache != BLOCK_CACHE_NONE && fstatfs(f->fd, &fs) == 0 &&
+           (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC);
+}
+
 static int check_alignment(const struct file *f, const char *path, struct error *err) {
     if (f->align <= ALIGN_MAX && f->mem_align && f->mem_align <= ALIGN_MAX &&
         !(f->align & (f->align - 1)) && !(f->mem_align & (f->mem_align - 1)))
@@ -544,6 +620,7 @@ struct file *file_open(struct block *b, const struct block_options *o, const cha
     r = open_fd(f, o, path, readonly, err);
     if (r == 0) {
         find_alignment(f);
+        f->eager = may_be_eager(f);
         r = check_alignment(f, path, err);
     }
     if (r == 0)

@@ -126,16 +126,23 @@ static void count_entry(struct checker *c, uint64_t entry, bool active) {
 static int count_l1(struct checker *c, const uint64_t *l1, uint32_t size, bool active) {
     struct qcow2 *q = c->q;
     uint8_t *table = malloc(q->cluster_size);
+    uint64_t tables = 0;
     int r = table ? 0 : -ENOMEM;
 
     for (uint32_t i = 0; r == 0 && i < size; i++) {
         uint64_t offset = l1[i] & ENTRY_OFFSET;
 
+        if (offset && ++tables > c->clusters) {
+            say(c, "ERROR: an L1 table names more L2 tables than the file has clusters");
+            c->found->corruptions++;
+            break;
+        }
         if (!offset || !aligned(c, offset, "an L2 table") ||
             !count_range(c, offset, q->cluster_size, "an L2 table"))
             continue;
         if (active)
             check_copied(c, l1[i], "an L2 table");
+        c->next_data = 0; /* as QEMU counts: what lies in different tables is not fragmented */
         if (bytefile_read(q->file, table, q->cluster_size, offset) < 0) {
             c->found->errors++;
             continue;
@@ -297,7 +304,6 @@ static int start_counting(struct checker *c) {
     free(c->counts);
     c->clusters = cluster_of(c->q, c->q->file_end);
     c->counts = c->clusters < MAX_CLUSTERS ? calloc(c->clusters + 1, sizeof(*c->counts)) : NULL;
-    c->next_data = 0;
     c->flags_wrong = c->counts_low = false;
     return c->counts ? 0 : -ENOMEM;
 }

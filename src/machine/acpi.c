@@ -161,8 +161,27 @@ static void dsdt_motherboard(struct buf *b) {
     aml_close(b, d);
 }
 
+/* Tells the guest that it goes on from a snapshot, so that it makes new random numbers (Microsoft,
+ * "Virtual Machine Generation ID", 2012-08). */
+static void dsdt_generation(struct buf *b) {
+    size_t d = aml_device(b, "VGEN"), p;
+
+    aml_name(b, "_HID");
+    aml_string(b, "VIVA0001");
+    aml_name(b, "_CID");
+    aml_string(b, "VM_Gen_Counter");
+    aml_name(b, "_DDN");
+    aml_string(b, "VM_Gen_Counter");
+    aml_name(b, "ADDR");
+    p = aml_package(b, 2);
+    aml_integer(b, MAP_GENERATION);
+    aml_integer(b, 0);
+    aml_close(b, p);
+    aml_close(b, d);
+}
+
 static void dsdt(struct buf *b, const struct acpi_config *config) {
-    size_t sb, pci, m;
+    size_t sb, pci, m, gpe;
 
     aml_name(b, "PICF");
     aml_integer(b, 0);
@@ -171,6 +190,7 @@ static void dsdt(struct buf *b, const struct acpi_config *config) {
     aml_close(b, m);
     sb = aml_scope(b, "\\_SB");
     dsdt_motherboard(b);
+    dsdt_generation(b);
     pci = aml_device(b, "PCI0");
     aml_name(b, "_HID");
     aml_eisa_id(b, "PNP0A08");
@@ -186,6 +206,11 @@ static void dsdt(struct buf *b, const struct acpi_config *config) {
     dsdt_isa(b, config);
     aml_close(b, pci);
     aml_close(b, sb);
+    gpe = aml_scope(b, "\\_GPE");
+    m = aml_method(b, "_E05", 0); /* MAP_GPE_GENERATION */
+    aml_notify(b, "_SB", "VGEN", 0x80);
+    aml_close(b, m);
+    aml_close(b, gpe);
     aml_name(b, "\\_S5");
     m = aml_package(b, 4);
     for (unsigned i = 0; i < 4; i++)
@@ -312,10 +337,10 @@ int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *
         buf_put_le64(&b, entry[i]);
     table_end(&b, at);
     rsdp(b.data, base + at);
-    if (base + b.len > MAP_MP_TABLES || mem_load(mem, base, b.data, b.len) < 0)
+    if (base + b.len > MAP_GENERATION || mem_load(mem, base, b.data, b.len) < 0)
         r = error_set(
             err, -ENOSPC,
-            "the ACPI tables (%zu bytes) do not fit into their 64 KiB: fewer processors make "
+            "the ACPI tables (%zu bytes) do not fit into their 60 KiB: fewer processors make "
             "them smaller",
             b.len);
     buf_done(&b);

@@ -16,8 +16,10 @@ enum {
     AML_BUFFER = 0x11,
     AML_PACKAGE = 0x12,
     AML_METHOD = 0x14,
+    AML_DUAL_NAME = 0x2e,
     AML_ARG0 = 0x68,
     AML_STORE = 0x70,
+    AML_NOTIFY = 0x86,
     AML_IF = 0xa0,
     AML_RETURN = 0xa4,
     AML_EXT = 0x5b,
@@ -171,6 +173,15 @@ void aml_store_arg(struct buf *b, unsigned n, const char *name) {
     put8(b, AML_STORE);
     put8(b, AML_ARG0 + n);
     put_path(b, name);
+}
+
+void aml_notify(struct buf *b, const char *parent, const char *name, unsigned value) {
+    put8(b, AML_NOTIFY);
+    put8(b, '\\');
+    put8(b, AML_DUAL_NAME);
+    put_path(b, parent);
+    put_path(b, name);
+    aml_integer(b, value);
 }
 
 size_t aml_if(struct buf *b, const char *name) {

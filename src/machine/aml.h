@@ -25,6 +25,8 @@ void aml_eisa_id(struct buf *b, const char *id); /* "PNP0A08" */
 void aml_return_arg(struct buf *b, unsigned n);
 void aml_return_name(struct buf *b, const char *name);
 void aml_store_arg(struct buf *b, unsigned n, const char *name);
+/* Notify (\PARENT.NAME, value) */
+void aml_notify(struct buf *b, const char *parent, const char *name, unsigned value);
 size_t aml_if(struct buf *b, const char *name); /* if it is not 0; close with aml_close */
 
 /* Resource descriptors inside aml_resources. */

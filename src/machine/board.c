@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/trace.h"
 #include "devices/acpi_pm.h"
@@ -337,6 +338,14 @@ static void route_pci_to_isa(struct board *b) {
     }
 }
 
+int board_new_generation(struct board *b, struct error *err) {
+    uint8_t id[16];
+
+    if (getrandom(id, sizeof(id), 0) != sizeof(id))
+        return error_set(err, -EIO, "the machine's generation: no random numbers from the host");
+    return mem_load(&b->mem, MAP_GENERATION, id, sizeof(id));
+}
+
 int board_reset(struct board *b, struct error *err) {
     struct acpi_config acpi = {.cpus = b->cpus, .serial = true};
     int r;
@@ -349,6 +358,8 @@ int board_reset(struct board *b, struct error *err) {
         return r;
     route_pci_to_isa(b);
     r = acpi_write(&b->mem, &acpi, err);
+    if (r == 0)
+        r = board_new_generation(b, err);
     return r < 0 ? r : mptable_write(&b->mem, b->cpus, DEVFN_LPC, err);
 }
 

@@ -37,6 +37,8 @@ void board_done(struct board *b);
 /* All devices to power-on, then APIC, PCI addresses and ACPI tables as firmware would leave them.
  */
 int board_reset(struct board *b, struct error *err);
+/* A new identity of the guest's run, where the ACPI tables say. */
+int board_new_generation(struct board *b, struct error *err);
 
 /* A processor's access; machine lock held. */
 uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size);

@@ -10,7 +10,8 @@
 #define MAP_HIGH         0x100000000ull /* the rest of RAM */
 #define MAP_VGA_HOLE     0xa0000ull     /* no RAM from here ... */
 #define MAP_SHADOW       0xc0000ull /* ... to here; RAM for option ROMs and tables up to 1 MiB */
-#define MAP_ACPI_TABLES  0xe0000ull /* RSDP first; up to the next */
+#define MAP_ACPI_TABLES  0xe0000ull /* RSDP first; up to the next but one */
+#define MAP_GENERATION   0xef000ull /* 16 bytes alone in their page */
 #define MAP_MP_TABLES    0xf0000ull /* MP and $PIR tables, where they are looked for */
 #define MAP_1M           0x100000ull
 #define MAP_ECAM         0xb0000000ull
@@ -34,6 +35,7 @@
 
 enum { MAP_PM1_EVENT = 0x600, MAP_PM1_CONTROL = 0x604, MAP_PM_TIMER = 0x608, MAP_GPE0 = 0x620 };
 enum { MAP_PVPANIC = 0x505 };
+enum { MAP_GPE_GENERATION = 5 }; /* the DSDT's method has this number in its name */
 enum { MAP_SCI_IRQ = 9, MAP_GSI_PCI = 16 };
 
 /* The interrupts of the 8259s to which the PCI wires A to D go, by pairs. */

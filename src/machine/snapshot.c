@@ -25,8 +25,10 @@
 #include <time.h>
 
 #include "cpu/cpuid.h"
+#include "devices/acpi_pm.h"
 #include "devices/pci.h"
 #include "machine/machine_internal.h"
+#include "machine/map.h"
 #include "machine/snapshot_internal.h"
 #include "net/net.h"
 
@@ -413,6 +415,10 @@ int machine_load(struct machine *m, const struct snapshot *s, struct error *err)
     }
     if (code == 0)
         code = load_cpus(m, s, err);
+    if (code == 0)
+        code = board_new_generation(b, err);
+    if (code == 0)
+        acpi_pm_gpe(b->pm, MAP_GPE_GENERATION); /* or a copy draws the same random numbers */
     if (code == 0 && own.reset_wanted)
         machine_reset(m);
     return code;

@@ -16,11 +16,14 @@
 struct machine;
 struct machine_saving;
 struct snapshot;
+struct snapshot_sections;
 
 struct machine_save {
     const char *dir;
     const char *parent; /* folder of the snapshot to build on, NULL: none */
     const char *json;   /* of machine.json */
+    /* Adds sections of kind SNAPSHOT_RAW that are not the machine's. NULL allowed. */
+    void (*add)(void *opaque, struct snapshot_sections *out);
     /* On the loop's thread. Progress in bytes of memory looked at; NULL allowed. */
     void (*progress)(void *opaque, uint64_t done, uint64_t total);
     void (*done)(void *opaque, const struct error *err); /* NULL: all is on the disk */

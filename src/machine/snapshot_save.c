@@ -214,6 +214,8 @@ static struct machine_saving *start(struct machine *m, const struct machine_save
         return NULL;
     }
     machine_sections(m, &sections);
+    if (how->add)
+        how->add(how->opaque, &sections);
     s->how = *how;
     s->pipe = fds[0];
     s->pages = machine_board(m)->mem.file_size / SNAPSHOT_PAGE;

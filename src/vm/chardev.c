@@ -227,6 +227,20 @@ static void offer(struct chardev *c) {
     c->input_start = c->input_len ? c->input_start + took : 0;
 }
 
+const uint8_t *chardev_kept_input(const struct chardev *c, size_t *ret_n) {
+    *ret_n = c->input_len;
+    return c->input + c->input_start;
+}
+
+void chardev_put_input(struct chardev *c, const uint8_t *p, size_t n) {
+    size_t room = INPUT - c->input_start - c->input_len;
+
+    n = n < room ? n : room;
+    memcpy(c->input + c->input_start + c->input_len, p, n);
+    c->input_len += n;
+    watch_input(c);
+}
+
 void chardev_resume_input(struct chardev *c) {
     offer(c);
     watch_input(c);

@@ -37,6 +37,10 @@ void chardev_set_user(struct chardev *c, const struct chardev_user *user);
 size_t chardev_write(struct chardev *c, const uint8_t *p, size_t n);
 bool chardev_can_write(const struct chardev *c);
 void chardev_resume_input(struct chardev *c);
+/* What came from the host and the guest has not taken: for a snapshot, and out of one. What does
+ * not fit is dropped. */
+const uint8_t *chardev_kept_input(const struct chardev *c, size_t *ret_n);
+void chardev_put_input(struct chardev *c, const uint8_t *p, size_t n);
 void chardev_flush(struct chardev *c); /* now, what the host takes without waiting */
 /* Writes what is still kept if the host takes it within a second, restores the terminal. Accepts
  * NULL. */

@@ -20,6 +20,7 @@ struct control;
 struct loop;
 struct machine;
 struct options;
+struct snapshot_sections;
 
 struct control_vm { /* the machine and what belongs to it; outlives the control */
     struct loop *loop;
@@ -27,6 +28,8 @@ struct control_vm { /* the machine and what belongs to it; outlives the control 
     const struct options *options;
     struct block *const *disk; /* as many as options->disks */
     void (*quit)(void *opaque);
+    /* What belongs into a snapshot and is not the machine's. */
+    void (*save)(void *opaque, struct snapshot_sections *out);
     void *opaque;
 };
 

@@ -25,6 +25,12 @@ static void progress(void *opaque, uint64_t done, uint64_t total) {
     job_progress(s->job, done, total);
 }
 
+static void add(void *opaque, struct snapshot_sections *out) {
+    struct saving_job *s = opaque;
+
+    s->vm->save(s->vm->opaque, out);
+}
+
 static void done(void *opaque, const struct error *err) {
     struct saving_job *s = opaque;
 
@@ -53,7 +59,7 @@ static const struct job_ops job_ops = {.kind = "snapshot", .cancel = cancel, .ca
 static int start(struct saving_job *s, const char *dir, const char *parent, struct error *err) {
     bool paused = machine_is_paused(s->vm->machine);
     struct machine_save how = {
-        .dir = dir, .parent = parent, .progress = progress, .done = done, .opaque = s};
+        .dir = dir, .parent = parent, .add = add, .progress = progress, .done = done, .opaque = s};
     char *json;
 
     machine_pause(s->vm->machine);

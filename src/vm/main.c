@@ -156,6 +156,33 @@ static void quit(void *opaque) {
     loop_stop(vm->loop);
 }
 
+/* ---- snapshots ---- */
+
+static void save_line(const struct chardev *c, const char *name, struct snapshot_sections *out) {
+    const uint8_t *p;
+    size_t n;
+
+    if (!c)
+        return;
+    p = chardev_kept_input(c, &n);
+    if (n)
+        snapshot_add(out, name, SNAPSHOT_RAW, p, n);
+}
+
+static void save_lines(void *opaque, struct snapshot_sections *out) {
+    struct vm *vm = opaque;
+
+    save_line(vm->serial, "serial.input", out);
+    save_line(vm->console, "console.input", out);
+}
+
+static void load_line(struct chardev *c, const char *name, const struct snapshot *s) {
+    const struct snapshot_section *section = s ? snapshot_find(s, name) : NULL;
+
+    if (c && section && section->kind == SNAPSHOT_RAW)
+        chardev_put_input(c, section->data, section->size);
+}
+
 static void panicked(void *opaque) { tell_crash(opaque, true); }
 
 /* ---- endings ---- */
@@ -325,6 +352,7 @@ static int open_control(struct vm *vm, struct error *err) {
                                          .options = &vm->options,
                                          .disk = vm->disk,
                                          .quit = quit,
+                                         .save = save_lines,
                                          .opaque = vm};
     vm->control = control_new(&vm->controlled, err);
     if (!vm->control)
@@ -368,29 +396,34 @@ static int build_machine(struct vm *vm, struct error *err) {
 
 /* Builds the machine that the snapshot tells of and loads it; nothing of the guest's is touched if
  * that is refused. */
-static int restore_machine(struct vm *vm, struct error *err) {
-    struct snapshot *s = snapshot_open(vm->options.restore, err);
-    int r = s ? restore_options(&vm->options, s, err) : -EINVAL;
+static int restore_machine(struct vm *vm, const struct snapshot *s, struct error *err) {
+    int r = restore_options(&vm->options, s, err);
 
     if (r == 0)
         r = build_machine(vm, err);
     if (r == 0)
         r = restore_check_disks(&vm->options, vm->disk, s, err);
-    if (r == 0) {
-        pthread_mutex_lock(&vm->lock);
-        r = machine_load(vm->machine, s, err);
-        pthread_mutex_unlock(&vm->lock);
-    }
-    snapshot_close(s);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&vm->lock);
+    r = machine_load(vm->machine, s, err);
+    pthread_mutex_unlock(&vm->lock);
     return r;
 }
 
 static int make_machine(struct vm *vm, struct error *err) {
-    int r = vm->options.restore ? restore_machine(vm, err) : build_machine(vm, err);
+    const char *from = vm->options.restore;
+    struct snapshot *s = from ? snapshot_open(from, err) : NULL;
+    int r = !from ? build_machine(vm, err) : s ? restore_machine(vm, s, err) : -EINVAL;
 
-    if (r < 0 || open_lines(vm, err) < 0)
-        return -EINVAL;
-    return open_control(vm, err);
+    if (r == 0)
+        r = open_lines(vm, err);
+    if (r == 0 && s) {
+        load_line(vm->serial, "serial.input", s);
+        load_line(vm->console, "console.input", s);
+    }
+    snapshot_close(s);
+    return r < 0 ? r : open_control(vm, err);
 }
 
 static void close_all(struct vm *vm) {

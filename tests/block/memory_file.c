@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { SECTOR = 512 };
-#define MOST (256ull << 20)
+#define MOST (64ull << 20)
 
 static struct memory_file *memory(struct bytefile *f) { return (struct memory_file *)f; }
 

@@ -941,6 +941,37 @@ static void what_is_done_at_once_is_right(void **state) {
     block_close(b);
 }
 
+static void whole_pages_are_written_at_once_if_nothing_else_is_in_flight(void **state) {
+    struct block *b = image_open(loop, fresh("eager.raw", MIB), false);
+    static uint8_t data[8192], in[8192];
+    struct iovec iov = {data, sizeof(data)};
+    struct block_request req = {
+        .op = BLOCK_WRITE, .offset = 4096, .length = sizeof(data), .iov = &iov, .iov_count = 1};
+    unsigned left = 1;
+    struct random_io io = {.left = &left};
+    struct block_request flush = {.op = BLOCK_FLUSH, .done = random_done, .opaque = &io};
+    int result = 1;
+
+    memset(data, 0x6b, sizeof(data));
+    block_try(b, &req, &result); /* finds out whether the filesystem says by itself what waits */
+    memset(data, 0x6c, sizeof(data));
+    if (!block_try(b, &req, &result)) {
+        block_close(b);
+        print_message("# this filesystem is not one of those that take writes at once\n");
+        skip();
+    }
+    assert_int_equal(result, 0);
+    assert_int_equal(do_request(loop, b, BLOCK_READ, 4096, in, sizeof(in)), 0);
+    assert_memory_equal(in, data, sizeof(in));
+    block_submit(b, &flush);
+    result = 1;
+    if (block_try(b, &req, &result)) /* only where the filesystem promises not to wait */
+        assert_int_equal(result, 0);
+    block_drain(b);
+    assert_int_equal(left, 0);
+    block_close(b);
+}
+
 /* ------------------------------------------------------------------ modes */
 
 static const struct mode {
@@ -1000,6 +1031,7 @@ int main(void) {
         cmocka_unit_test(a_failure_reaches_the_request_each_time_and_the_user_once),
         cmocka_unit_test(after_a_failed_flush_no_flush_claims_success),
         cmocka_unit_test(what_is_done_at_once_is_right),
+        cmocka_unit_test(whole_pages_are_written_at_once_if_nothing_else_is_in_flight),
         cmocka_unit_test(what_is_discarded_stays_allocated_if_asked_for),
         cmocka_unit_test(a_flush_of_an_unsafe_disk_does_nothing),
     };

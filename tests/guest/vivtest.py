@@ -2,6 +2,7 @@
 """What the guest tests share: the program under test, the demo guest, throw-away disks.
 
 VIV_VM names another program to test, VIV_GUEST another folder with a guest, VIV_TEST_CPU a processor backend.
+VIV_SNAP=random saves, ends and restores every machine at random moments (tests/support/snapping_vm.py).
 """
 import base64
 import os
@@ -19,6 +20,10 @@ from guest_driver import Guest, GuestError  # noqa: E402,F401
 
 CPU = os.environ.get("VIV_TEST_CPU", "auto")
 VM = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
+PROGRAM = VM
+if os.environ.get("VIV_SNAP") == "random":
+    os.environ["VIV_SNAP_VM"] = VM
+    VM = str(ROOT / "tests/support/snapping_vm.py")
 GUEST = pathlib.Path(os.environ.get("VIV_GUEST", ROOT / "build/guest"))
 
 

@@ -295,7 +295,7 @@ static void take_operand(const uint8_t **p) {
         take_path(p, path, sizeof(path));
 }
 
-/* The statements that the board's methods are made of: Return, Store, If. */
+/* The statements that the board's methods are made of: Return, Store, Notify, If. */
 static void check_statements(const uint8_t *p, const uint8_t *end) {
     while (p < end) {
         const uint8_t *inner_end;
@@ -308,6 +308,13 @@ static void check_statements(const uint8_t *p, const uint8_t *end) {
             break;
         case 0xa4:
             take_operand(&p);
+            break;
+        case 0x86:
+            assert_memory_equal(p, "\\.", 2); /* a path of two segments */
+            p += 2;
+            take_operand(&p);
+            take_operand(&p);
+            take_value(&p);
             break;
         case 0xa0:
             n = take_length(&p);
