@@ -85,6 +85,10 @@ def per_work(row, seconds, output):
     return seconds * row.n / statistics.geometric_mean(counts), f"{len(counts)} counts\n{rest}"
 
 
+def image_format(path):
+    return "qcow2" if str(path).endswith(".qcow2") else "raw"
+
+
 class Machine:
     """What QEMU and viv-vm have in common. Both get the same kernel, initrd, disk and RAM."""
     name = None
@@ -97,7 +101,7 @@ class Machine:
         return self.out / f"{what}-{self.name.replace(' ', '-')}"
 
     def start(self, ram, initrd, append, disks):
-        """disks: (path, whether it is only read) of each."""
+        """disks: (path, whether it is only read) of each; the format is in the name."""
         argv = self.argv(ram, GUEST / "vmlinuz", initrd, append, disks)
         self.ram = ram << 20
         self.guest = Guest([str(a) for a in argv], timeout=TIMEOUT, log=f"{self.file('console')}.log")
@@ -116,10 +120,13 @@ class Machine:
 
     # ---- the tiny guest with the kernels of guest/ in it ----
 
-    def scratch_file(self):
+    def scratch_file(self, form="raw"):
         """A disk of its own to write to, all of it allocated."""
-        path = f"{self.file('scratch')}.raw"
-        shutil.copyfile(self.out / "disk.raw", path)
+        path = f"{self.file('scratch')}.{form}"
+        if form == "raw":
+            shutil.copyfile(self.out / "disk.raw", path)
+        else:
+            subprocess.run(["qemu-img", "convert", "-O", form, self.out / "disk.raw", path], check=True)
         return path
 
     def boot_tiny(self):
@@ -129,7 +136,7 @@ class Machine:
                  "ip route add default via 10.0.2.2; exec bench serve")
         word = base64.b64encode(serve.encode()).decode()
         self.start(256, self.out / "bench.cpio.gz", f"console=ttyS0 quiet viv.run64={word}",
-                   [(self.out / "disk.raw", True), (self.scratch_file(), False)])
+                   [(self.out / "disk.raw", True), (self.scratch_file(), False), (self.scratch_file("qcow2"), False)])
         self.guest.expect(r"BOOTED\n")
         return self.cpu()
 
@@ -139,7 +146,7 @@ class Machine:
 
     def kernel(self, row, server):
         """(CPU seconds, checksum, seconds on the wall) of one kernel."""
-        arg = row.arg.format(disk=self.disk, scratch=self.scratch, server=f"{self.host}:{server}")
+        arg = row.arg.format(disk=self.disk, scratch=self.scratch, qcow2=self.qcow2, server=f"{self.host}:{server}")
         self.guest.send_line(f"run {row.key} {row.n} {arg}")
         match = self.guest.expect(r"START \S+\n", r"FAIL \S+ (.*)\n")
         if match[0].startswith("FAIL"):
@@ -155,7 +162,7 @@ class Machine:
     def kernel_seconds(self, outside, inside_ns):
         return outside
 
-    disk, scratch = "/dev/vda", "/dev/vdb"
+    disk, scratch, qcow2 = "/dev/vda", "/dev/vdb", "/dev/vdc"
     host = "10.0.2.2"
 
     # ---- Debian ----
@@ -205,7 +212,7 @@ class Viv(Machine):
     def argv(self, ram, kernel, initrd, append, disks):
         argv = [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append]
         for disk, readonly in disks:
-            argv += ["--disk", f"{disk},cache={CACHE}{',readonly' if readonly else ''}"]
+            argv += ["--disk", f"{disk},format={image_format(disk)},cache={CACHE}{',readonly' if readonly else ''}"]
         return [*argv, "--nic", "user", "--serial", "stdio", *self.options]
 
     @staticmethod
@@ -228,7 +235,7 @@ class Qemu(Machine):
                 "-m", ram, "-smp", 1, "-nodefaults", "-display", "none", "-monitor", "none",
                 "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append", append]
         for number, (disk, readonly) in enumerate(disks):
-            argv += ["-drive", f"if=none,id=disk{number},format=raw,file={disk},readonly={'on' if readonly else 'off'},"
+            argv += ["-drive", f"if=none,id=disk{number},format={image_format(disk)},file={disk},readonly={'on' if readonly else 'off'},"
                      f"cache={CACHE}{QEMU_DISK}",
                      "-device", f"virtio-blk-pci,drive=disk{number}"]
         return [*argv, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
@@ -246,6 +253,7 @@ class Native(Machine):
 
     def serve(self):
         self.disk, self.scratch = self.out / "disk.raw", self.scratch_file()
+        self.qcow2 = shutil.copyfile(self.scratch, self.out / "scratch-native-2.raw")  # no kernel reads qcow2
         self.guest = Guest([str(self.out / "bench"), "serve"])
         self.guest.expect(r"BENCH READY\n")
 

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -508,6 +512,75 @@ static void our_lock_lies_where_others_look(void **state) {
     }
     close(fd);
     block_close(b);
+}
+
+/* As qemu-img would be run by hand: 0 or its exit code, 77 without it. */
+static int qemu_img(bool writes, const char *path) {
+    char line[1400];
+    int status;
+
+    snprintf(line, sizeof(line),
+             "command -v qemu-img >/dev/null || exit 77; qemu-img %s '%s' %s%s >/dev/null 2>&1",
+             writes ? "resize -f raw" : "convert -f raw -O raw", path, writes ? "" : path,
+             writes ? "2M" : ".copy");
+    status = system(line);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void qemu_img_respects_our_lock(void **state) {
+    const char *path = fresh("judge.raw", MIB);
+    struct block *b;
+
+    if (qemu_img(false, path) == 77) {
+        print_message("# qemu-img (package qemu-utils) is missing\n");
+        skip();
+    }
+    b = image_open(loop, path, false);
+    assert_int_not_equal(qemu_img(false, path), 0);
+    assert_int_not_equal(qemu_img(true, path), 0);
+    block_close(b);
+    b = image_open(loop, path, true);
+    assert_int_equal(qemu_img(false, path), 0);
+    assert_int_not_equal(qemu_img(true, path), 0);
+    block_close(b);
+    assert_int_equal(qemu_img(true, path), 0);
+}
+
+/* ------------------------------------------------------------------ a host without io_uring */
+
+/* As a container's filter does it. */
+static bool refuse_io_uring(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static bool works_without_io_uring(const char *path) {
+    struct block_options o = {.path = path, .engine = BLOCK_ENGINE_URING};
+    struct error err = {0};
+    uint8_t out[1024], in[1024];
+    struct block *b;
+
+    if (!refuse_io_uring() || block_open(loop, &o, &err) || err.code != -EPERM ||
+        !strstr(err.text, "aio=auto"))
+        return false;
+    o.engine = BLOCK_ENGINE_AUTO;
+    b = block_open(loop, &o, NULL);
+    memset(out, 0x2d, sizeof(out));
+    return b && do_request(loop, b, BLOCK_WRITE, 512, out, sizeof(out)) == 0 &&
+           do_request(loop, b, BLOCK_READ, 512, in, sizeof(in)) == 0 &&
+           !memcmp(in, out, sizeof(in));
+}
+
+static void threads_do_the_work_where_io_uring_is_refused(void **state) {
+    assert_int_equal(in_child(works_without_io_uring, fresh("refused.raw", MIB)), 0);
 }
 
 /* ------------------------------------------------------------------ failures */
@@ -1028,6 +1101,8 @@ int main(void) {
         cmocka_unit_test(readers_share_an_image_but_not_with_a_writer),
         cmocka_unit_test(the_same_image_twice_in_one_machine_is_refused),
         cmocka_unit_test(our_lock_lies_where_others_look),
+        cmocka_unit_test(qemu_img_respects_our_lock),
+        cmocka_unit_test(threads_do_the_work_where_io_uring_is_refused),
         cmocka_unit_test(a_failure_reaches_the_request_each_time_and_the_user_once),
         cmocka_unit_test(after_a_failed_flush_no_flush_claims_success),
         cmocka_unit_test(what_is_done_at_once_is_right),
