@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "cpu/soft/jit/jit_internal.h"
 #include "cpu/twin.h"
 
 static int setup(void **state) {
@@ -66,9 +67,172 @@ static void flags_go_along_the_edge_that_wants_them(void **state) {
         }
 }
 
+/* ---- links into other pages ---- */
+
+/* A loop over the two pages at 0x100000: R12 rounds. What the second page does with the flags of
+ * the comparison is the test's. */
+enum { FIRST = 0x100000, SECOND = 0x101000, OTHER = 0x111000, ROUNDS = 4000 };
+
+#define OVER_TWO_PAGES(compare, second)                                                            \
+    "1: " compare "\n jb 2f\n .fill 4096 - (. - 1b), 1, 0x90\n 2: " second                         \
+    "\n dec %r12\n jnz 1b\n hlt"
+GUEST(far_reads, ".code64", OVER_TWO_PAGES("cmp %rsi, %r12", "adc %r9, %r10"));
+GUEST(far_does_not, ".code64", OVER_TWO_PAGES("cmp %rsi, %r12", "add %r9, %r10"));
+GUEST(far_of_memory, ".code64", OVER_TWO_PAGES("cmp 0x72000, %r12", "adc %r9, %r10"));
+GUEST(far_of_sum, ".code64", OVER_TWO_PAGES("add %rsi, %r11", "adc %r9, %r10"));
+GUEST(far_calls, ".code64",
+      "1: call 2f\n add %rax, %r10\n dec %r12\n jnz 1b\n hlt\n .fill 4096 - (. - 1b), 1, 0x90\n"
+      "2: mov $1, %eax\n ret");
+
+static void run_from(struct twin *t, uint64_t at, uint64_t rounds) {
+    t->s.rip = at;
+    t->s.gpr[12] = rounds;
+    t->s.gpr[10] = 0;
+    twin_once(t);
+    assert_true(box_halted_quietly(&t->box[1]));
+}
+
+static void flags_reach_another_page(void **state) {
+    static const struct {
+        const uint8_t *start, *end;
+    } code[] = {{far_reads, far_reads_end},
+                {far_does_not, far_does_not_end},
+                {far_of_memory, far_of_memory_end},
+                {far_of_sum, far_of_sum_end},
+                {far_calls, far_calls_end}};
+    struct twin *t = *state;
+
+    for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++) {
+        uint64_t at = FIRST + i * 0x4000;
+        twin_put(t, at, code[i].start, (size_t)(code[i].end - code[i].start));
+        t->s.gpr[9] = 0x8000000000000003;
+        t->s.gpr[X86_RSI] = 0xfffffffffffff830;
+        twin_set(t, 0x72000, 8, ROUNDS / 2);
+        run_from(t, at, ROUNDS);
+        t->s.gpr[X86_RSI] = ROUNDS / 2;
+        run_from(t, at, ROUNDS);
+    }
+}
+
+/* The second page without the flags of the first, and another one that wants them: what was linked
+ * without saving them goes there as well. */
+GUEST(first_compares, ".code64", "1: cmp %rsi, %r12\n jb 1b + 4096\n jmp 1b + 4096");
+GUEST(then_adds, ".code64", "add %r9, %r10\n dec %r12\n 1: jnz then_adds - 4096\n hlt");
+GUEST(then_adds_with_carry, ".code64",
+      "adc %r9, %r10\n dec %r12\n 1: jnz then_adds_with_carry - 4096\n hlt");
+GUEST(then_subtracts, ".code64", "sbb %r9, %r10\n dec %r12\n 1: jnz then_subtracts - 4096\n hlt");
+
+static void put_second(struct twin *t, gpa at, const uint8_t *start, const uint8_t *end) {
+    twin_put(t, at, start, (size_t)(end - start));
+}
+
+static void links_follow_the_mapping(void **state) {
+    struct twin *t = *state;
+
+    twin_put(t, FIRST, first_compares, (size_t)(first_compares_end - first_compares));
+    put_second(t, SECOND, then_adds, then_adds_end);
+    put_second(t, OTHER, then_adds_with_carry, then_adds_with_carry_end);
+    put_second(t, OTHER + 0x1000, then_subtracts, then_subtracts_end);
+    t->s.gpr[9] = 3;
+    t->s.gpr[X86_RSI] = ROUNDS / 2;
+    run_from(t, FIRST, ROUNDS);
+    for (unsigned i = 0; i < 12; i++) { /* twin_once flushes all */
+        static const gpa page[] = {SECOND, OTHER, OTHER + 0x1000};
+        twin_pte(t, SECOND, page[i % 3] | 7);
+        run_from(t, FIRST, i < 6 ? 40 : ROUNDS);
+    }
+}
+
+static void links_follow_what_is_written(void **state) {
+    struct twin *t = *state;
+
+    twin_put(t, FIRST, first_compares, (size_t)(first_compares_end - first_compares));
+    put_second(t, SECOND, then_adds, then_adds_end);
+    t->s.gpr[9] = 3;
+    t->s.gpr[X86_RSI] = ROUNDS / 2;
+    for (unsigned i = 0; i < 12; i++) {
+        run_from(t, FIRST, ROUNDS);
+        if (i % 2)
+            put_second(t, SECOND, then_adds, then_adds_end);
+        else
+            put_second(t, SECOND, then_adds_with_carry, then_adds_with_carry_end);
+        for (unsigned k = 0; k < 2; k++)
+            t->box[k].cpu->ops->code_written(t->box[k].cpu, SECOND);
+    }
+}
+
+/* Two spaces by turns, in which the page behind the loop's is another one; none of the loads of CR3
+ * touches what is known of the other (PCID), and then each makes a generation of its own, until all
+ * keys have been used and come back. */
+GUEST(in_two_spaces, ".code64",
+      "1: mov $6, %r12d\n mov %rbx, %cr3\n call *%rdi\n mov $6, %r12d\n mov %rcx, %cr3\n"
+      "call *%rdi\n dec %r13\n jnz 1b\n hlt");
+GUEST(first_goes_on, ".code64", "1: cmp %rsi, %r12\n jb 1b + 4096\n jmp 1b + 4096");
+GUEST(adds_one, ".code64", "adc $1, %r10\n dec %r12\n jnz adds_one - 4096\n ret");
+GUEST(adds_many, ".code64", "adc $1000, %r10\n dec %r12\n jnz adds_many - 4096\n ret");
+
+enum { TABLES_A = 0x140000, TABLES_B = 0x150000, WINDOW = 1 << 30, KEYS_MORE_THAN_ONCE = 5000 };
+
+static void make_space(struct twin *t, gpa tables, gpa second) {
+    uint64_t low = box_get(&t->box[0], box_get(&t->box[0], BOX_PML4, 8) & ~0xfffull, 8);
+
+    twin_set(t, tables, 8, (tables + 0x1000) | 7);
+    twin_set(t, tables + 0x1000, 8, low);
+    twin_set(t, tables + 0x1008, 8, (tables + 0x2000) | 7);
+    twin_set(t, tables + 0x2000, 8, (tables + 0x3000) | 7);
+    twin_set(t, tables + 0x3000, 8, FIRST | 7);
+    twin_set(t, tables + 0x3008, 8, second | 7);
+}
+
+/* A link that was made with a key, other mappings meanwhile, and so many keys that the same one
+ * comes again: R13 of them. */
+GUEST(until_the_key_comes_back, ".code64",
+      "movq $0x101007, 0x143008\n mov %rbx, %cr3\n mov $6, %r12d\n call *%rdi\n"
+      "movq $0x111007, 0x143008\n 1: mov %rbx, %cr3\n dec %r13\n jnz 1b\n mov $6, %r12d\n"
+      "call *%rdi\n hlt");
+
+static void come_back_to_the_key(struct twin *t) {
+    twin_put(t, BOX_CODE, until_the_key_comes_back,
+             (size_t)(until_the_key_comes_back_end - until_the_key_comes_back));
+    t->s.cr4 &= ~X86_CR4_PCIDE;
+    t->s.gpr[X86_RBX] = TABLES_A;
+    for (unsigned n = JIT_KEY_VALUES - 12; n < JIT_KEY_VALUES + 4; n++) {
+        t->s.gpr[13] = n;
+        run_from(t, BOX_CODE, 0);
+        assert_int_equal(t->box[1].s.gpr[10], 6 * 1001 + 4);
+    }
+}
+
+static void links_belong_to_an_address_space(void **state) {
+    struct twin *t = *state;
+
+    twin_put(t, BOX_CODE, in_two_spaces, (size_t)(in_two_spaces_end - in_two_spaces));
+    twin_put(t, FIRST, first_goes_on, (size_t)(first_goes_on_end - first_goes_on));
+    put_second(t, SECOND, adds_one, adds_one_end);
+    put_second(t, OTHER, adds_many, adds_many_end);
+    make_space(t, TABLES_A, SECOND);
+    make_space(t, TABLES_B, OTHER);
+    t->s.cr3 = TABLES_A;
+    t->s.cr4 |= X86_CR4_PCIDE;
+    t->s.gpr[X86_RDI] = WINDOW;
+    t->s.gpr[X86_RSI] = 3;
+    for (unsigned keep = 0; keep < 2; keep++) {
+        t->s.gpr[X86_RBX] = TABLES_A | 1 | (uint64_t)keep << 63;
+        t->s.gpr[X86_RCX] = TABLES_B | 2 | (uint64_t)keep << 63;
+        t->s.gpr[13] = KEYS_MORE_THAN_ONCE;
+        run_from(t, BOX_CODE, 0);
+        assert_int_equal(t->box[1].s.gpr[10], KEYS_MORE_THAN_ONCE * (6 * 1001 + 4));
+    }
+    come_back_to_the_key(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(flags_go_along_the_edge_that_wants_them, setup, teardown),
+        cmocka_unit_test_setup_teardown(flags_reach_another_page, setup, teardown),
+        cmocka_unit_test_setup_teardown(links_follow_the_mapping, setup, teardown),
+        cmocka_unit_test_setup_teardown(links_follow_what_is_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(links_belong_to_an_address_space, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

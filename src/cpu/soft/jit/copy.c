@@ -159,8 +159,17 @@ static bool copy_with_memory(struct trans *t, const struct line *l, const struct
     return true;
 }
 
-static const uint8_t *bytes_of(struct trans *t, const struct line *l) {
-    return l->bytes;
+static const uint8_t *bytes_of(struct trans *t, const struct line *l) { return l->bytes; }
+
+bool copy_can_repeat(const struct line *l) {
+    const struct insn *in = &l->in;
+
+    return (in->row->id == INSN_CMP || in->row->id == INSN_TEST) && !in->mem &&
+           !is_evicted(in->reg) && !is_evicted(in->rm);
+}
+
+void copy_repeat(struct trans *t, struct emit *e, const struct line *l) {
+    e_bytes(e, bytes_of(t, l), l->in.len);
 }
 
 static bool copy_registers(struct trans *t, const struct line *l, const struct uses *u) {

@@ -13,7 +13,7 @@ enum { HASH_SIZE = 1 << 14 };
 
 struct dump_line {
     ptrdiff_t bytes; /* in dump_block.guest */
-    uint16_t off; /* in the page */
+    uint16_t off;    /* in the page */
     uint8_t len;
     uint32_t at; /* of its code */
 };

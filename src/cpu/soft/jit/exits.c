@@ -34,7 +34,33 @@ static void undo_unless_canonical(struct trans *t, struct stub *s, const struct 
     s->off = l->off;
 }
 
+/* Flags are saved, or free, or can be made again. */
+static struct stub *put_far(struct trans *t, unsigned far, int64_t target,
+                            const struct line *again) {
+    struct emit *e = &t->e;
+    struct stub *s;
+    size_t jump;
+
+    e_load(e, H_A, OFF(jit.page));
+    put_add(t, H_A, H_A, (int32_t)(target & ~(int64_t)4095));
+    e_store(e, H_A, OFF(jit.page));
+    e_gs(e, 1, 0x33, H_A, OFF(jit.jc_key));
+    e_gs(e, 1, 0x3b, H_A, OFF(jit.far) + far * sizeof(struct jit_far));
+    e_nop(e, -(e->n + 2) & 3);
+    jump = e_jcc(e, 4);
+    s = stub_add(t, STUB_FAR, e_jmp(e), 0);
+    s->target = target;
+    s->far = far;
+    s->again = again;
+    t->k->far_info[far].jump = (uint32_t)jump;
+    return s;
+}
+
 static struct stub *exit_far(struct trans *t, int64_t target) {
+    unsigned far = t->tier == 2 ? far_add(t->c) : 0;
+
+    if (far)
+        return put_far(t, far, target, NULL);
     e_load(&t->e, H_A, OFF(jit.page));
     put_add(t, H_A, H_A, (int32_t)target);
     return put_jump_cache(t);
@@ -144,8 +170,18 @@ void exit_direct(struct trans *t, int64_t target, bool backward) {
     }
 }
 
-/* The same with EFLAGS saved, if these are live there. */
-static void put_edge(struct trans *t, int64_t target, bool backward, uint16_t live) {
+/* The same from l, with EFLAGS if these are live there. */
+static void put_edge(struct trans *t, const struct line *l, int64_t target, bool backward,
+                     uint16_t live) {
+    unsigned far = 0;
+
+    if (!in_page(target) && live && t->flags == FLAGS_HOST && t->tier == 2 && l != t->line &&
+        copy_can_repeat(l - 1))
+        far = far_add(t->c);
+    if (far) {
+        put_far(t, far, target, l - 1);
+        return;
+    }
     if (live)
         flags_save(t);
     exit_direct(t, target, backward);
@@ -167,16 +203,16 @@ static void put_jcc(struct trans *t, const struct line *l) {
     flags = t->flags;
     if (is_plain(t, to, backward, t->live_taken)) {
         put_link(t, cc, to);
-        put_edge(t, next, false, t->live_next);
+        put_edge(t, l, next, false, t->live_next);
     } else if (is_plain(t, next, false, t->live_next)) {
         put_link(t, cc ^ 1, next);
-        put_edge(t, to, backward, t->live_taken);
+        put_edge(t, l, to, backward, t->live_taken);
     } else {
         taken = e_jcc(&t->e, cc);
-        put_edge(t, next, false, t->live_next);
+        put_edge(t, l, next, false, t->live_next);
         e_patch(&t->e, taken);
         t->flags = flags;
-        put_edge(t, to, backward, t->live_taken);
+        put_edge(t, l, to, backward, t->live_taken);
     }
 }
 
@@ -208,7 +244,7 @@ bool exit_branch(struct trans *t, const struct line *l) {
         return true;
     case INSN_JMP:
         if (direct) {
-            put_edge(t, branch_target(l), branch_target(l) <= l->off, l->live);
+            put_edge(t, l, branch_target(l), branch_target(l) <= l->off, l->live);
             return true;
         }
         break;
@@ -265,28 +301,31 @@ bool exit_branch(struct trans *t, const struct line *l) {
     return true;
 }
 
+static int64_t way_out(const struct line *l) {
+    return l->follow == FOLLOW_NEXT ? branch_target(l) : (int64_t)l->off + l->in.len;
+}
+
+static bool goes_back(const struct line *l) {
+    return l->follow == FOLLOW_NEXT && branch_target(l) <= l->off;
+}
+
 void exit_side(struct trans *t, const struct line *l) {
-    struct side *s = &t->side[t->sides];
+    unsigned cc = (l->in.opcode & 15) ^ (l->follow == FOLLOW_TAKEN);
 
     if (l->in.row->id == INSN_JMP)
         return;
     flags_restore(t);
-    s->from = e_jcc(&t->e, (l->in.opcode & 15) ^ (l->follow == FOLLOW_TAKEN));
-    s->line = l;
-    s->flags = t->flags;
-    t->sides++;
+    if (is_plain(t, way_out(l), goes_back(l), l->leaving))
+        put_link(t, cc, way_out(l));
+    else
+        t->side[t->sides++] = (struct side){.from = e_jcc(&t->e, cc), .line = l, .flags = t->flags};
 }
 
 void exit_put_sides(struct trans *t) {
     for (unsigned i = 0; i < t->sides; i++) {
         const struct side *s = &t->side[i];
-        const struct line *l = s->line;
-        bool taken = l->follow == FOLLOW_NEXT;
-        int64_t target = taken ? branch_target(l) : (int64_t)l->off + l->in.len;
         e_patch(&t->e, s->from);
         t->flags = s->flags;
-        if (l->leaving)
-            flags_save(t);
-        exit_direct(t, target, taken && target <= l->off);
+        put_edge(t, s->line, way_out(s->line), goes_back(s->line), s->line->leaving);
     }
 }

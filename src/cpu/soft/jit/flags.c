@@ -9,17 +9,19 @@
 #include "cpu/soft/jit/translate.h"
 
 /* mov r14, rax; lahf; seto al; mov gs:[af], ax; mov rax, r14 */
-void flags_save(struct trans *t) {
-    struct emit *e = &t->e;
-
-    if (t->flags != FLAGS_HOST)
-        return;
+void flags_put_save(struct emit *e) {
     e_mov(e, H_B, H_RAX);
     e_bytes(e, "\x9f\x0f\x90\xc0", 4);
     e8(e, 0x65);
     e_bytes(e, "\x66\x89\x04\x25", 4);
     e32(e, (uint32_t)OFF(af));
     e_mov(e, H_RAX, H_B);
+}
+
+void flags_save(struct trans *t) {
+    if (t->flags != FLAGS_HOST)
+        return;
+    flags_put_save(&t->e);
     t->flags = FLAGS_BOTH;
 }
 
@@ -146,13 +148,15 @@ void flags_find_live(struct trans *t) {
     for (unsigned i = t->lines; i-- > 0;) {
         struct line *l = &t->line[i];
         if (l->follow != FOLLOW_NOT && l->in.row->id == INSN_JCC) {
-            int64_t out = l->follow == FOLLOW_TAKEN ? (int64_t)l->off + l->in.len : branch_target(l);
+            int64_t out =
+                l->follow == FOLLOW_TAKEN ? (int64_t)l->off + l->in.len : branch_target(l);
             l->leaving = flags_wanted(t, out, 2);
             live |= l->leaving;
         }
         l->live = live & ALL_FLAGS;
         live = flags_in(l);
     }
+    t->b->reads_flags = live != 0;
 }
 
 void flags_keep_for_access(struct trans *t, const struct line *l) {

@@ -144,6 +144,8 @@ int jit_new(struct ref *c, struct error *err) {
     if (getrandom(&j->cache->secret, sizeof(j->cache->secret), 0) != sizeof(j->cache->secret))
         return error_set(err, -EIO, "the translator: the host gives no random numbers");
     r = sites_new(c, err);
+    if (r == 0)
+        r = far_new(c, err);
     if (r < 0)
         return r;
     reset_heat(j);
@@ -173,6 +175,7 @@ void jit_free(struct ref *c) {
         munmap(k->rx, k->size);
     sites_free(c);
     free(k->trans);
+    far_free(c);
     free(k->returns);
     free(k);
     c->jit.cache = NULL;
@@ -195,6 +198,7 @@ void jit_flush(struct ref *c) {
     c->jit.promote = 0;
     reset_heat(&c->jit);
     sites_forget(c);
+    far_forget(c);
     if (c->jit.check)
         check_forget(c);
     stat_inc(jit_flushes);
@@ -235,6 +239,10 @@ void jit_link(struct ref *c, struct ref_block *b) {
 
     if (!l || (c->jit.off & JIT_NO_CHAIN))
         return;
+    if ((uintptr_t)l < 2 * JIT_FARS) {
+        far_link(c, (unsigned)((uintptr_t)l / 2), b);
+        return;
+    }
     if (l->page != (uint32_t)(b->addr >> 12)) /* the address was mapped elsewhere since the exit */
         return;
     if (b->crosses) /* where it goes on may be mapped elsewhere at any time */
@@ -285,6 +293,7 @@ void jit_promote(struct ref *c, struct ref_block *b) {
         lead_to(k, l, code);
         offset = l->next;
     }
+    far_promoted(c, b, code);
     b->code = code;
     b->tier = (uint8_t)tier;
     stat_inc(jit_promotions);
@@ -400,10 +409,13 @@ static void jc_empty(struct jit *j) {
     }
 }
 
-static uint16_t new_key(struct jit *j) {
+static uint16_t new_key(struct ref *c) {
+    struct jit *j = &c->jit;
+
     if (j->cache->next_key == JIT_KEY_VALUES) { /* used up: no old entry may be left */
         jc_empty(j);
         forget_returns(j);
+        far_forget_guards(c);
         memset(j->cache->key_for, 0, sizeof(j->cache->key_for));
         j->cache->next_key = 1;
     }
@@ -432,7 +444,7 @@ void jit_set_key(struct ref *c) {
     if (!j->enabled)
         return;
     if (k->key_for[i] != want) {
-        k->key_value[i] = new_key(j);
+        k->key_value[i] = new_key(c);
         k->key_for[i] = want; /* a key that was lost simply never comes back */
     }
     j->true_key = (uint64_t)k->key_value[i] << 48;
@@ -682,6 +694,7 @@ void jit_emit_common(struct ref *c) {
     emit_bail(k, &e);
     emit_slow(c, k, &e);
     sites_emit_common(c, &e);
+    far_emit_common(c, &e);
     emit_helper(c, k, &e);
     emit_vec_load(k, &e);
     k->start = (e.n + 63) & ~(size_t)63;

@@ -39,6 +39,7 @@ enum {
     JIT_JC_SIZE = 16384,
     JIT_GROUPS = 24, /* of a block */
     JIT_SITES = 65536,
+    JIT_FARS = 32768,
     JIT_SITES_FILLED = 2048,
     JIT_HEAT_SIZE = 8192
 };
@@ -59,6 +60,11 @@ struct jit_site {         /* one access of hot code: the page that it found last
     uint64_t tag, addend; /* linear address of the page; host address minus linear address */
 };
 
+struct jit_far {    /* a direct branch into another page: far.c */
+    uint64_t guard; /* target's page xor key where it leads to `code` */
+    const void *code;
+};
+
 struct jit {       /* member of struct ref, reached through GS by generated code */
     uint64_t page; /* guest address of the page that runs: rip minus offset in its physical page */
     uint64_t
@@ -77,7 +83,7 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint32_t slow_info;                        /* size | JIT_SLOW_* */
     uint32_t slow_off;                         /* offset in jit.page of the instruction */
     const void *helper_op;
-    void *link; /* record of the exit taken, to be patched; NULL if none */
+    void *link; /* record of the exit taken, to be patched, or twice a number in `far`; or NULL */
     uint32_t host_mxcsr;
     uint64_t true_key; /* what jc_key is when nobody poisoned it */
     uint32_t off;      /* parts to do without: JIT_NO_* of cpu/debug.h */
@@ -91,6 +97,8 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint64_t returns, returns_top; /* stack of return addresses (exits.c): its pointer, its end */
     uint64_t promote;              /* guest address + 1 of a block that has run often; 0: none */
     uint64_t group[JIT_GROUPS];    /* addends of the running block (groups.c) */
+    uint32_t far_patience;
+    struct jit_far far[JIT_FARS]; /* the first is none */
     struct jit_site site[JIT_SITES];
     int32_t heat[JIT_HEAT_SIZE];     /* of blocks, by where their code lies */
     uint8_t global[2][JIT_TLB_SIZE]; /* the entry survives CR3 writes */

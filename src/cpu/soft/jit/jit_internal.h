@@ -72,6 +72,14 @@ struct jit_site_link {
     bool linked;
 };
 
+struct jit_far_info {
+    struct ref_block *to;               /* that it leads to; NULL: nowhere yet */
+    uint32_t next;                      /* of those that lead there */
+    uint32_t jump, detour, detour_jump; /* offsets in the code cache; of displacements: jumps */
+    uint32_t last;                      /* the jump of the two that leads to the successor */
+    bool bare;                          /* flags are not saved, but by the detour */
+};
+
 struct jit_cache {
     uint8_t *rw, *rx;
     /* Shared code, then blocks from `start` to `used`; their stubs from `cold_start` to `cold`. */
@@ -79,14 +87,17 @@ struct jit_cache {
     bool huge;                /* the mappings are aligned to huge pages */
     size_t ready, cold_ready; /* up to here they are on such pages, as far as the host has them */
     void (*enter)(struct ref *c, const void *code);
-    size_t leave, bail, slow, slow_record, site, helper, vec_load; /* offsets of the shared code */
-    uint32_t key_for[JIT_KEYS];                                    /* ref_jc_key; 0: none */
+    size_t leave, bail, slow, slow_record, site, helper, vec_load,
+        far;                    /* offsets of the shared code */
+    uint32_t key_for[JIT_KEYS]; /* ref_jc_key; 0: none */
     uint16_t key_value[JIT_KEYS];
     unsigned next_key;
     uint8_t *returns; /* JIT_RETURNS_SIZE bytes, aligned to that */
     unsigned sites;   /* in use; sites.c */
     struct jit_site_info *site_info;
     uint8_t *site_page; /* where accesses by empty sites would go */
+    unsigned fars;      /* in use; far.c */
+    struct jit_far_info *far_info;
     uint64_t secret;    /* no guest knows it */
     uint64_t site_none; /* tag of an empty site */
     uint16_t site_filled[JIT_SITES_FILLED];
@@ -97,7 +108,7 @@ struct jit_cache {
     uint16_t site_window[SITE_WINDOW]; /* the last misses, since a time stamp */
     unsigned site_window_used;
     uint64_t site_window_began;
-    struct trans *trans; /* at work on a block: translate.c */
+    struct trans *trans;                  /* at work on a block: translate.c */
     struct ref_block *stale[SITE_STALES]; /* to be translated again: their sites were no good */
     unsigned stales;
 };
@@ -124,6 +135,17 @@ void sites_emit_common(struct ref *c, struct emit *e); /* after `slow` */
 void sites_group_failed(struct ref *c, const struct jit_group_record *r);
 void sites_renew(
     struct ref *c); /* translates again what had bad sites; while no generated code runs */
+
+/* ---- far.c ---- */
+int far_new(struct ref *c, struct error *err);
+void far_free(struct ref *c);
+void far_forget(struct ref *c);        /* all: their code is gone */
+void far_forget_guards(struct ref *c); /* keys are used again */
+unsigned far_add(struct ref *c);       /* its number; 0: no more */
+/* The exit that was taken leads to b, at c->rip. */
+void far_link(struct ref *c, unsigned i, struct ref_block *b);
+void far_promoted(struct ref *c, const struct ref_block *b, const uint8_t *code);
+void far_emit_common(struct ref *c, struct emit *e); /* after `leave` */
 
 void jit_emit_common(struct ref *c);
 void jit_prepare(struct ref *c);     /* before a translation */

@@ -21,12 +21,61 @@ static void put_return(struct emit *e, size_t target) {
     e_store(e, H_A, OFF(jit.slow_return));
 }
 
+/* A = where a branch leads that undoes itself if that is not canonical. */
+static void put_undo(struct trans *t, struct emit *e, const struct stub *s) {
+    size_t canonical;
+
+    e_mov(e, H_B, H_A);
+    e_bytes(e, "\x49\xc1\xfe\x2f\x49\xff\xc6\x49\x83\xfe\x01", 11);
+    canonical = e_jcc(e, 6);
+    if (s->info)
+        e_lea(e, H_RSP, H_RSP, -(int32_t)s->info);
+    if (s->kind == STUB_FAR) {
+        e_lea(e, H_A, H_A, -(int32_t)(s->target & ~4095));
+        e_store(e, H_A, OFF(jit.page));
+    }
+    e_gs_set32(e, OFF(jit.slow_off), s->off);
+    jump_common(e, t->k->bail);
+    e_patch(e, canonical);
+}
+
+static void put_again(struct trans *t, struct emit *e, const struct stub *s) {
+    if (s->again) {
+        copy_repeat(t, e, s->again);
+        flags_put_save(e);
+    }
+}
+
+/* The guard of a link into another page did not match, or was not made yet. */
+static void put_far(struct trans *t, struct emit *e, const struct stub *s) {
+    struct jit_far_info *f = &t->k->far_info[s->far];
+
+    e_patch(e, f->jump);
+    put_again(t, e, s);
+    if (s->undo) {
+        e_load(e, H_A, OFF(jit.page));
+        put_undo(t, e, s);
+    }
+    e_bytes(e, "\x41\xbe", 2); /* mov r14d, */
+    e32(e, 2 * s->far);
+    e_bytes(e, "\x41\xbf", 2); /* mov r15d, */
+    e32(e, s->target & 4095);
+    jump_common(e, t->k->far);
+    if (s->again) {
+        f->bare = true;
+        f->detour = (uint32_t)e->n;
+        put_again(t, e, s);
+        e_nop(e, -(e->n + 1) & 3);
+        f->detour_jump = (uint32_t)e_jmp(e);
+        e_patch_to(e, f->detour_jump, f->detour); /* nothing leads here yet */
+    }
+}
+
 void stub_put_all(struct trans *t) {
     struct emit *e = &t->cold;
 
     for (unsigned i = 0; i < t->stubs; i++) {
         struct stub *s = &t->stub[i];
-        size_t lea;
         e_patch(e, s->from);
         switch (s->kind) {
         case STUB_SLOW: /* lin = A + tag; info; return */
@@ -54,6 +103,9 @@ void stub_put_all(struct trans *t) {
             e32(e, s->info);
             jump_common(e, t->k->site);
             break;
+        case STUB_FAR:
+            put_far(t, e, s);
+            break;
         case STUB_PROMOTE:
             e_load(e, H_A, OFF(jit.page));
             e_lea(e, H_A, H_A, (int32_t)s->off);
@@ -78,14 +130,7 @@ void stub_put_all(struct trans *t) {
         case STUB_LEAVE:
             if (s->undo) {
                 e_load(e, H_A, OFF(rip));
-                e_mov(e, H_B, H_A);
-                e_bytes(e, "\x49\xc1\xfe\x2f\x49\xff\xc6\x49\x83\xfe\x01", 11);
-                lea = e_jcc(e, 6); /* canonical: leave */
-                if (s->info)
-                    e_lea(e, H_RSP, H_RSP, -(int32_t)s->info);
-                e_gs_set32(e, OFF(jit.slow_off), s->off);
-                jump_common(e, t->k->bail);
-                e_patch(e, lea);
+                put_undo(t, e, s);
             }
             jump_common(e, t->k->leave);
             break;

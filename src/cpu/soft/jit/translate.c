@@ -241,7 +241,7 @@ static unsigned code_size(uint32_t mode) {
 }
 
 static bool put_block(struct trans *t) {
-    unsigned sites = t->k->sites;
+    unsigned sites = t->k->sites, fars = t->k->fars;
 
     memset(t->group_of, -1, sizeof(t->group_of));
     if (!emit_block(t))
@@ -250,6 +250,7 @@ static bool put_block(struct trans *t) {
         return true;
     /* Groups end at instructions that call a handler; the first run has told which these are. */
     t->k->sites = sites;
+    t->k->fars = fars;
     groups_find(t);
     return emit_block(t);
 }
@@ -258,7 +259,7 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     struct jit_cache *k = c->jit.cache;
     struct trans *t = k->trans ? k->trans : (k->trans = malloc(sizeof(*t)));
     const void *code = NULL;
-    unsigned sites = k->sites;
+    unsigned sites = k->sites, fars = k->fars;
 
     if (!t || !code_size(b->mode) || (b->mode & (REF_MODE_STEP | REF_MODE_AC)) || ref_cache_full(c))
         return NULL;
@@ -287,6 +288,7 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
             k->cold = t->cold.n;
         } else {
             k->sites = sites;
+            k->fars = fars;
         }
     }
     return code;

@@ -28,6 +28,7 @@ enum stub_kind {
     STUB_LEAVE,
     STUB_VEC,
     STUB_PROMOTE,
+    STUB_FAR,
     STUB_RETURNS
 };
 
@@ -38,8 +39,10 @@ struct stub {
     uint32_t info, off; /* STUB_SITE: info is the site */
     int64_t target;     /* STUB_EXIT: offset in the page of the successor */
     bool linkable;
-    uint64_t lines; /* STUB_SLOW of a group: its members */
-    bool undo;      /* STUB_LEAVE: with info = bytes popped */
+    uint64_t lines;           /* STUB_SLOW of a group: its members */
+    bool undo;                /* STUB_LEAVE, STUB_FAR: with info = bytes popped */
+    unsigned far;             /* STUB_FAR: its number */
+    const struct line *again; /* what makes the flags once more; NULL: they are saved */
 };
 
 /* Where a superblock goes on behind a branch; the other side is a way out. */
@@ -126,6 +129,7 @@ void stub_put_all(struct trans *t);
 /* ---- flags.c ---- */
 uint16_t flags_read_by(const struct insn *in);
 void flags_find_live(struct trans *t);
+void flags_put_save(struct emit *e);
 void flags_save(struct trans *t);    /* EFLAGS -> c->af unless it has them; uses B */
 void flags_restore(struct trans *t); /* the reverse; uses B */
 /* EFLAGS are about to be lost: keeps what is live into this instruction. Uses B. */
@@ -154,6 +158,9 @@ bool groups_follows(struct trans *t);
 
 /* ---- copy.c ---- */
 bool copy_insn(struct trans *t, const struct line *l);
+/* It makes EFLAGS and nothing else, and can do so again where all registers are as they were. */
+bool copy_can_repeat(const struct line *l);
+void copy_repeat(struct trans *t, struct emit *e, const struct line *l);
 bool copy_lea(struct trans *t, const struct line *l);
 /* STMXCSR and LDMXCSR: math libraries execute them in pairs around every call. */
 bool copy_mxcsr(struct trans *t, const struct line *l, bool load);

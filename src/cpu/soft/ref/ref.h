@@ -63,6 +63,7 @@ struct ref_block {
     uint8_t n, heat;  /* heat: times run by the interpreter, 255 = cannot be translated */
     uint8_t tier;     /* of the translation */
     bool dead, crosses;
+    bool reads_flags;  /* its translation, or what follows, may read flags from before it */
     uint16_t hot;      /* since when it has run often; 0: it has not (jit.c) */
     struct ref_op *op; /* NULL when their memory was needed: ref_block_ready */
     uint32_t link[2];  /* successors in the same page: fall-through, taken */
@@ -70,6 +71,7 @@ struct ref_block {
     uint32_t links;        /* exits that lead to the translation: jit.c */
     uint64_t plain_sites;  /* instructions whose accesses do better without a page of their own */
     uint64_t plain_groups; /* ... and without a check for several */
+    uint32_t fars;         /* exits of other pages that lead to the translation: far.c */
 };
 
 struct ref_crossing { /* a block that crosses; it takes two numbers */
