@@ -153,9 +153,9 @@ class Saved(unittest.TestCase):
         guest.check("kill $(cat /tmp/busy); wait; sync; echo 3 >/proc/sys/vm/drop_caches; "
                     "dd if=/dev/urandom of=/root/x bs=64k count=40 conv=fsync; md5sum /root/x >/root/sum; "
                     "echo 3 >/proc/sys/vm/drop_caches; md5sum -c /root/sum")
-        said = guest.check("dmesg")
-        self.assertNotIn("lockup", said)
-        self.assertIn("reseeded due to virtual machine fork", said)
+        self.assertNotIn("lockup", guest.check("dmesg"))
+        # The new generation was announced. (Debian's cloud kernel has no driver that would then reseed.)
+        self.assertRegex(guest.check("cat /sys/firmware/acpi/interrupts/gpe05"), r"^ +1 ")
         with socket.create_connection(("127.0.0.1", port), timeout=120) as s:
             s.settimeout(120)
             self.assertTrue(s.recv(20).startswith(b"SSH-2.0"))
