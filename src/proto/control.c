@@ -43,7 +43,9 @@ const struct command control_commands[] = {
      .needs = COMMAND_OPERATE,
      .help = "Save the whole machine to a folder, from which viv-vm --restore goes on. The machine "
              "stands still only while its state is taken; its memory is written meanwhile",
-     .answer = "job: the number of the job that writes it; the snapshot is there when that is done",
+     .answer =
+         "job: the number of the job that writes it; the snapshot is there when that is done, "
+         "its result has pause_ms, how long the machine stood still",
      .example = "snapshot /srv/web.monday --then quit",
      .job = true,
      .args = {{"folder", COMMAND_PATH, true, 1, 4000, NULL, "folder to be made"},

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "machine/machine.h"
 #include "machine/snapshot.h"
@@ -17,6 +18,7 @@ struct saving_job {
     struct job *job;
     struct machine_saving *saving;
     enum after after;
+    double pause_ms;
 };
 
 static void progress(void *opaque, uint64_t done, uint64_t total) {
@@ -37,7 +39,7 @@ static void done(void *opaque, const struct error *err) {
     if (err)
         job_failed(s->job, err);
     else
-        job_done(s->job, NULL);
+        job_done(s->job, json_pack("{s:f}", "pause_ms", s->pause_ms));
     if (s->after == QUIT && !err)
         s->vm->quit(s->vm->opaque);
     else if (s->after == QUIT)
@@ -55,11 +57,19 @@ static void cancel(void *opaque) {
 
 static const struct job_ops job_ops = {.kind = "snapshot", .cancel = cancel, .cancel_ends = true};
 
+static double now_ms(void) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
 /* The machine stands still for this call only, unless it is to stay so. */
 static int start(struct saving_job *s, const char *dir, const char *parent, struct error *err) {
     bool paused = machine_is_paused(s->vm->machine);
     struct machine_save how = {
         .dir = dir, .parent = parent, .add = add, .progress = progress, .done = done, .opaque = s};
+    double begin = now_ms();
     char *json;
 
     machine_pause(s->vm->machine);
@@ -70,6 +80,7 @@ static int start(struct saving_job *s, const char *dir, const char *parent, stru
     free(json);
     if (!paused)
         machine_resume(s->vm->machine);
+    s->pause_ms = now_ms() - begin;
     if (s->saving && s->after != GO_ON)
         control_pause(s->control, "snapshot");
     return s->saving ? 0 : err->code;
