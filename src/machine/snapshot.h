@@ -30,8 +30,10 @@ struct machine_save {
     void *opaque;
 };
 
-/* Takes the state; `done` comes later. The strings need not outlive the call. NULL with a sentence
- * on failure; then `done` does not come. */
+/* Everything that the guest wrote is on its disks; on failure a sentence names the disk. */
+int machine_flush_disks(struct machine *m, struct error *err);
+/* Flushes, and takes the state; `done` comes later. The strings need not outlive the call. NULL
+ * with a sentence on failure; then `done` does not come. */
 struct machine_saving *machine_save_start(struct machine *m, const struct machine_save *how,
                                           struct error *err);
 /* Gives up and removes what is written; `done` does not come. Accepts NULL; not after `done`. */

@@ -174,7 +174,7 @@ static void pipe_ready(void *opaque, int fd, uint32_t events) {
 static void flushed(struct block_request *req, int result) { *(int *)req->opaque = result; }
 
 /* What the guest believes to be written must not be lost while the snapshot that saw it is not. */
-static int flush_disks(struct machine *m, struct error *err) {
+int machine_flush_disks(struct machine *m, struct error *err) {
     const struct machine_config *config = machine_config(m);
 
     for (unsigned i = 0; i < config->disks; i++) {
@@ -204,7 +204,7 @@ static struct machine_saving *start(struct machine *m, const struct machine_save
         error_set(err, -EBUSY, "the machine runs: pause it before it is saved");
         return NULL;
     }
-    if (flush_disks(m, err) < 0)
+    if (machine_flush_disks(m, err) < 0)
         return NULL;
     s = calloc(1, sizeof(*s));
     if (!s || pipe2(fds, O_CLOEXEC) < 0) {

@@ -231,6 +231,9 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part};
+    o->disk_text[o->disks] = options_keep(o, v);
+    if (!o->disk_text[o->disks])
+        return error_set(err, -ENOMEM, "out of memory");
     while ((part = next_part(&rest)))
         if (set_disk_part(d, part, err) < 0)
             return -EINVAL;
@@ -244,6 +247,19 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
                          d->path, d->format);
     o->disks++;
     return 0;
+}
+
+int options_add_disk(struct options *o, const char *text, struct error *err) {
+    return set_disk(o, text, err);
+}
+
+const char *options_disk_properties(const char *text) {
+    for (; *text; text++) {
+        if (*text == ',' && text[1] != ',')
+            return text + 1;
+        text += *text == ',';
+    }
+    return text;
 }
 
 static int parse_mac(const char *s, uint8_t mac[6], struct error *err) {

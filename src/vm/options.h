@@ -33,6 +33,7 @@ struct options {
     unsigned cpus;
     uint64_t memory;
     struct block_options disk[MACHINE_MAX_DISKS];
+    const char *disk_text[MACHINE_MAX_DISKS]; /* as it was given */
     unsigned disks;
     struct options_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
@@ -46,6 +47,9 @@ struct options {
 
 /* 0, or -EINVAL with the sentence. Checks everything that needs no file. */
 int options_parse(struct options *o, int argc, char **argv, struct error *err);
+int options_add_disk(struct options *o, const char *text, struct error *err); /* as --disk */
+/* What follows the path in it, "" if nothing does. */
+const char *options_disk_properties(const char *text);
 bool options_given(const struct options *o, const char *name); /* on the command line */
 /* A copy of the string that lives as long as the options; NULL: out of memory. */
 char *options_keep(struct options *o, const char *s);

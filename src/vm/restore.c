@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/bytes.h"
 #include "base/version.h"
 #include "block/block.h"
 #include "state/snapshot.h"
@@ -47,11 +48,12 @@ static json_t *disks(const struct options *o, struct block *const *disk) {
     json_t *list = json_array();
 
     for (unsigned i = 0; i < o->disks; i++)
-        json_array_append_new(
-            list, json_pack("{s:o, s:s, s:b, s:I, s:o}", "path", absolute(o->disk[i].path),
-                            "format", block_info(disk[i])->format, "readonly",
-                            (int)o->disk[i].readonly, "size", (json_int_t)block_info(disk[i])->size,
-                            "modified", modified(o->disk[i].path)));
+        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:I, s:o}", "path",
+                                              absolute(o->disk[i].path), "format",
+                                              block_info(disk[i])->format, "properties",
+                                              options_disk_properties(o->disk_text[i]), "size",
+                                              (json_int_t)block_info(disk[i])->size, "modified",
+                                              modified(o->disk[i].path)));
     return list;
 }
 
@@ -151,6 +153,37 @@ static int take_number(const json_t *v, const char *key, int64_t min, int64_t ma
     return 0;
 }
 
+/* The same text as the user gave, with the path and format that it came to. */
+static int take_disk(struct options *o, const json_t *v, struct error *err) {
+    const char *path = json_string_value(json_object_get(v, "path")),
+               *format = json_string_value(json_object_get(v, "format")),
+               *properties = json_string_value(json_object_get(v, "properties"));
+    struct buf text = {0};
+    int r;
+
+    if (!path || !format || !properties)
+        return missing("path, format or properties of a disk", err);
+    for (; *path; path++) {
+        buf_put(&text, path, 1);
+        if (*path == ',')
+            buf_put(&text, ",", 1);
+    }
+    buf_printf(&text, "%s%s,format=%s", *properties ? "," : "", properties, format);
+    buf_put(&text, "", 1);
+    r = options_add_disk(o, (const char *)text.data, err);
+    buf_done(&text);
+    return r;
+}
+
+static bool same_time(const char *path, const json_t *then) {
+    json_t *now = modified(path);
+    bool same = json_equal(now, then);
+
+    json_decref(now);
+    return same;
+}
+
+/* Looked at before they are opened, which may write to them. */
 static int take_disks(struct options *o, const json_t *list, struct error *err) {
     const json_t *v;
     size_t i;
@@ -158,24 +191,17 @@ static int take_disks(struct options *o, const json_t *list, struct error *err) 
                 ? 0
                 : missing("disks", err);
 
-    if (r < 0)
-        return r;
     json_array_foreach(list, i, v) {
-        struct block_options *d = &o->disk[i];
-
-        *d = (struct block_options){
-            .readonly = json_is_true(json_object_get(v, "readonly")),
-        };
-        r = take_text(o, v, "path", &d->path, err);
         if (r == 0)
-            r = take_text(o, v, "format", &d->format, err);
-        if (r == 0 && (!d->path || !d->format))
-            r = missing("path", err);
-        if (r < 0)
-            return r;
-        o->disks++;
+            r = take_disk(o, v, err);
+        if (r == 0 && !same_time(o->disk[i].path, json_object_get(v, "modified")))
+            r = error_set(
+                err, -ESTALE,
+                "disk '%s' was written after the snapshot was made, the guest's memory no "
+                "longer fits it: give a copy from that time with --disk",
+                o->disk[i].path);
     }
-    return 0;
+    return r;
 }
 
 static int take_mac(const json_t *v, uint8_t mac[6], struct error *err) {
@@ -298,9 +324,7 @@ int restore_options(struct options *o, const struct snapshot *s, struct error *e
 
 static int check_disk(const struct options *o, unsigned i, const struct block_info *info,
                       const json_t *v, struct error *err) {
-    json_t *now, *then = json_object_get(v, "modified");
     int64_t size = 0;
-    bool same;
     int r = take_number(v, "size", 0, INT64_MAX, &size, err);
 
     if (r < 0)
@@ -310,17 +334,7 @@ static int check_disk(const struct options *o, unsigned i, const struct block_in
                          "disk '%s' has %" PRIu64 " bytes, the guest's has %" PRId64
                          ": give the image that the snapshot was made with",
                          o->disk[i].path, info->size, size);
-    if (options_given(o, "disk"))
-        return 0; /* a copy, of which the user knows where it comes from */
-    now = modified(o->disk[i].path);
-    same = json_equal(now, then);
-    json_decref(now);
-    if (same)
-        return 0;
-    return error_set(err, -ESTALE,
-                     "disk '%s' was written after the snapshot was made, the guest's memory no "
-                     "longer fits it: give a copy from that time with --disk",
-                     o->disk[i].path);
+    return 0;
 }
 
 int restore_check_disks(const struct options *o, struct block *const *disk,

@@ -17,9 +17,10 @@ struct snapshot;
 /* The text, to be freed; NULL with a sentence. Disks at rest. */
 char *restore_describe(const struct options *o, struct block *const *disk, struct error *err);
 
-/* Fills in what was not given on the command line. */
+/* Fills in what was not given on the command line. Disks out of the snapshot must be as they were
+ * left: -ESTALE. */
 int restore_options(struct options *o, const struct snapshot *s, struct error *err);
-/* The disks that were opened are those that the guest knows, and hold what they did. */
+/* The disks that were opened have the sizes that the guest knows. */
 int restore_check_disks(const struct options *o, struct block *const *disk,
                         const struct snapshot *s, struct error *err);
 

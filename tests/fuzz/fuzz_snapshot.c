@@ -50,6 +50,7 @@ static void look(const struct snapshot *s) {
     snapshot_check_memory(s, &err);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t head[STATE_HEAD] = SNAPSHOT_STATE_MAGIC, index[INDEX_HEAD] = SNAPSHOT_INDEX_MAGIC;
     struct buf state = {0}, all = {0};
