@@ -231,8 +231,8 @@ static int move_l1_locked(struct qcow2 *q, uint32_t count, uint64_t size) {
     }
     if (r == 0) { /* size, encryption, L1 size and place lie side by side */
         store_be64(field, size);
-        store_be32(field + H_L1_SIZE - H_SIZE, count);
-        store_be64(field + H_L1_OFFSET - H_SIZE, first << q->cluster_bits);
+        store_be32(field + (H_L1_SIZE - H_SIZE), count);
+        store_be64(field + (H_L1_OFFSET - H_SIZE), first << q->cluster_bits);
         r = header_write_fields(q, H_SIZE, field, sizeof(field));
     }
     if (r < 0) {

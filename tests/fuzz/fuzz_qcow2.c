@@ -90,6 +90,7 @@ static void write_some(struct qcow2 *q) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static struct memory_file *made[256]; /* one a kind */
     struct memory_file *m;
     struct qcow2_check c, again;
     struct qcow2 *q;
@@ -98,7 +99,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!size || size > 4096)
         return 0;
     m = memory_file_new();
-    make_image(m, data[0]);
+    if (!made[data[0]]) {
+        made[data[0]] = memory_file_new();
+        make_image(made[data[0]], data[0]);
+    }
+    memory_file_copy(m, made[data[0]]);
     damage(m, data + 1, size - 1);
     if ((q = open_image(m, true, false))) {
         read_all(q);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* viv-img create, resize. */
+#include "tools/img/create.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "tools/img/create.h"
 
 static int bad_setting(const char *name, const char *value, struct error *err) {
     return error_set(err, -EINVAL, "-o %s=%s: the value is not possible; see viv-img create --help",
