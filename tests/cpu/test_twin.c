@@ -236,8 +236,10 @@ static void item_unary(struct program *p) {
 static void item_shift(struct program *p) {
     static const uint8_t digits[] = {0, 1, 2, 3, 4, 5, 7};
     unsigned opsize = choose_opsize(p), digit = digits[below(p, 7)], form = below(p, 3);
+    bool defined = form == 2; /* OF, by one bit alone */
 
     if (form == 1 && chance(p, 3)) { /* mov $0 or 64, %cl: nothing is shifted, no flag changes */
+        defined = true;
         put1(p, 0xb1);
         put1(p, below(p, 2) * 64);
     }
@@ -247,6 +249,8 @@ static void item_shift(struct program *p) {
                         : 0xd0) +
                (opsize != 1),
            opsize, false, true, (int)digit, form == 0 ? 1 : 0, false, 0);
+    if (!defined)
+        put(p, 0xc011, 2); /* adc %eax, %eax: takes CF and defines the rest */
 }
 
 static void item_two_byte(struct program *p) {

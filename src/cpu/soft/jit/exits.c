@@ -57,7 +57,7 @@ static struct stub *put_far(struct trans *t, unsigned far, int64_t target,
 }
 
 static struct stub *exit_far(struct trans *t, int64_t target) {
-    unsigned far = t->tier == 2 ? far_add(t->c) : 0;
+    unsigned far = t->tier >= 2 ? far_add(t->c) : 0;
 
     if (far)
         return put_far(t, far, target, NULL);
@@ -175,7 +175,7 @@ static void put_edge(struct trans *t, const struct line *l, int64_t target, bool
                      uint16_t live) {
     unsigned far = 0;
 
-    if (!in_page(target) && live && t->flags == FLAGS_HOST && t->tier == 2 && l != t->line &&
+    if (!in_page(target) && live && t->flags == FLAGS_HOST && t->tier >= 2 && l != t->line &&
         copy_can_repeat(l - 1))
         far = far_add(t->c);
     if (far) {

@@ -59,7 +59,7 @@ static int runs(const struct trans *t, const struct ref_block *b) {
 
     if (!b->code)
         return b->heat;
-    if (b->tier == 2)
+    if (b->tier >= 2)
         return JIT_HOT;
     return JIT_HOT -
            *(const int32_t *)((const uint8_t *)t->c +
@@ -78,7 +78,7 @@ static struct ref_block *candidate(const struct trans *t, uint32_t from, int64_t
         if (t->line[i].off == target)
             return NULL;
     b = ref_cache_at(t->c, (t->b->addr & ~(gpa)4095) + (gpa)target, t->b->mode);
-    if (!b || b->crosses || b->dead || (b->tier == 2 && b->n > SHORT))
+    if (!b || b->crosses || b->dead || (b->tier >= 2 && b->n > SHORT))
         return NULL;
     *ret_runs = runs(t, b);
     return *ret_runs >= OFTEN ? b : NULL;
@@ -110,7 +110,7 @@ static bool extend(struct trans *t) {
 bool lines_find(struct trans *t) {
     if (!decode_block(t, t->b))
         return false;
-    if (t->tier == 2 && wide(t) && !t->c->jit.check && !(t->c->jit.off & JIT_NO_SUPER))
+    if (t->tier >= 2 && wide(t) && !t->c->jit.check && !(t->c->jit.off & JIT_NO_SUPER))
         while (extend(t))
             ;
     return true;
