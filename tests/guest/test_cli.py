@@ -179,8 +179,8 @@ class Options(Case):
                 ("at most 8 network", *["--nic", "user"] * 9),
                 ("path of an image file first", "--disk", ""),
                 ("path of an image file first", "--disk", ",readonly"),
-                ("'cache=none' is no property", "--disk", "x,cache=none"),
-                ("'qcow2' is not supported", "--disk", "x,format=qcow2"),
+                ("'cache=sometimes' is no property", "--disk", "x,cache=sometimes"),
+                ("'vmdk' is not supported", "--disk", "x,format=vmdk"),
                 ("at most 16 disks", *["--disk", "x"] * 17)]:
             with self.subTest(options=options):
                 self.refused(pattern, *options, kernel=kernel)
