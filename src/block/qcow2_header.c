@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,7 +80,7 @@ static int refuse_features(struct qcow2 *q, const uint8_t *names, uint32_t lengt
     if (names)
         name_feature(names, length, bit, name);
     if (!*name && bit < sizeof(feature_names) / sizeof(feature_names[0]))
-        strcpy(name, feature_names[bit]);
+        snprintf(name, sizeof(name), "%s", feature_names[bit]);
     if (bit == 2)
         return error_set(err, -ENOTSUP,
                          "disk image '%s' keeps its data in an external data file, which is not "

@@ -7,6 +7,7 @@
  * place), and only then enters them into the L2 table in memory. Zeroes that are written where
  * zeroes are read take no cluster at all.
  */
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -112,6 +113,7 @@ static int read_old(struct qcow2 *q, uint8_t *data, uint64_t offset, uint64_t le
     struct iovec v = {data, have};
     struct span s = {&v, 1, 0};
 
+    assert(data);
     memset(data + have, 0, length - have);
     return read_held(q, &s, offset, have);
 }

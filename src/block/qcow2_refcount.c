@@ -9,6 +9,7 @@
  * read for the first time, the tables that are known must be counted in it: otherwise the image is
  * damaged, and writing would overwrite them.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,15 @@ static uint64_t per_block(const struct qcow2 *q) {
     return q->cluster_size * 8 >> q->refcount_order;
 }
 
+/* Where a cluster begins, for a sentence. */
+static unsigned long long named(const struct qcow2 *q, uint64_t cluster) {
+    uint64_t at = cluster << q->cluster_bits;
+
+    return at;
+}
+
 uint64_t refcount_load(const uint8_t *block, unsigned order, uint64_t i) {
+    assert(block);
     switch (order) {
     case 0:
     case 1:
@@ -118,7 +127,7 @@ int metadata_collect(struct qcow2 *q, struct error *err) {
             return error_set(err, -EUCLEAN,
                              "disk image '%s' is damaged: two of its tables overlap at 0x%llx; see "
                              "what viv-img check says",
-                             q->path, (unsigned long long)(q->metadata[i] << q->cluster_bits));
+                             q->path, named(q, q->metadata[i]));
     return 0;
 }
 
@@ -158,8 +167,7 @@ static int check_block(struct qcow2 *q, uint64_t index, const struct table *t) {
         return 0;
     for (; i < q->metadata_count && q->metadata[i] < first + per_block(q); i++)
         if (!refcount_load(t->data, q->refcount_order, q->metadata[i] - first))
-            return corrupt(q, "the table at 0x%llx has refcount 0",
-                           (unsigned long long)(q->metadata[i] << q->cluster_bits));
+            return corrupt(q, "the table at 0x%llx has refcount 0", named(q, q->metadata[i]));
     q->checked[index / 8] |= (uint8_t)(1u << (index % 8));
     return 0;
 }
@@ -208,16 +216,15 @@ int refcount_add_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, int d
         int r = block_locked(q, c / per_block(q), &t);
 
         if (r == 0 && !t)
-            r = corrupt(q, "the cluster at 0x%llx is used but not counted",
-                        (unsigned long long)(c << q->cluster_bits));
+            r = corrupt(q, "the cluster at 0x%llx is used but not counted", named(q, c));
         if (r < 0) {
             result = r;
             continue;
         }
         old = refcount_load(t->data, q->refcount_order, i);
         if (delta < 0 && old < (uint64_t)-delta)
-            result = corrupt(q, "the cluster at 0x%llx is used more often than counted",
-                             (unsigned long long)(c << q->cluster_bits));
+            result =
+                corrupt(q, "the cluster at 0x%llx is used more often than counted", named(q, c));
         else if (!refcount_store(t->data, q->refcount_order, i, old + (uint64_t)(int64_t)delta))
             result = -EOVERFLOW;
         else
@@ -247,6 +254,7 @@ int free_later_locked(struct qcow2 *q, uint64_t first, uint64_t count) {
         q->frees = grown;
         q->free_cap = cap;
     }
+    assert(q->frees);
     q->frees[q->free_count++] = (struct run){first, count};
     return 0;
 }
@@ -399,8 +407,7 @@ static int block_to_write(struct qcow2 *q, uint64_t index, struct table **ret) {
         return r;
     i = metadata_from(q, first);
     if (i < q->metadata_count && q->metadata[i] < first + per_block(q))
-        return corrupt(q, "the table at 0x%llx has no refcount",
-                       (unsigned long long)(q->metadata[i] << q->cluster_bits));
+        return corrupt(q, "the table at 0x%llx has no refcount", named(q, q->metadata[i]));
     r = new_block_at(q, index, first);
     if (r == 0)
         r = refcount_add_locked(q, first, 1, 1);
