@@ -171,6 +171,7 @@ static void a_disk_is_a_path_and_properties(void **state) {
     assert_int_equal(o.disk[2].cache, BLOCK_CACHE_WRITEBACK);
     assert_int_equal(o.disk[2].engine, BLOCK_ENGINE_AUTO);
     assert_false(o.disk[2].keep_discarded);
+    options_done(&o);
     good("--disk|a,on-error=pause,iops=500,iops-read=7,bps-write=2M,burst=60|--disk|b,on-error="
          "report"
          "|--disk|c,bps=1G,bps-read=1,iops-write=3,on-error=enospc");
@@ -183,6 +184,7 @@ static void a_disk_is_a_path_and_properties(void **state) {
     assert_int_equal(o.disk[2].limits.bps[0], 1 << 30);
     assert_int_equal(o.disk[2].limits.bps[1], 1);
     assert_int_equal(o.disk[2].limits.iops[2], 3);
+    options_done(&o);
     bad("--disk|a,iops=fast", "iops=fast: 'fast' is no size");
     bad("--disk|a,burst=3601", "not a number from 0 to 3600");
     bad("--disk|a,on-error=ignore", "is no property");
