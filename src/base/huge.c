@@ -9,6 +9,20 @@
 #define MADV_COLLAPSE 25 /* Linux 6.1; the C library's headers may be older */
 #endif
 
+#ifndef __has_feature /* clang's way to say it */
+#define __has_feature(x) 0
+#endif
+/* The leak detector looks for pointers only in what the allocator knows, unless it is told. */
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+void __lsan_register_root_region(const void *p, size_t size);
+void __lsan_unregister_root_region(const void *p, size_t size);
+static void watch(const void *p, size_t size) { __lsan_register_root_region(p, size); }
+static void unwatch(const void *p, size_t size) { __lsan_unregister_root_region(p, size); }
+#else
+static void watch(const void *p, size_t size) {}
+static void unwatch(const void *p, size_t size) {}
+#endif
+
 void *huge_reserve(size_t size) {
     uint8_t *all, *p;
 
@@ -31,16 +45,19 @@ void *huge_alloc(size_t size) {
     if (!p)
         return NULL;
     if (mprotect(p, size, PROT_READ | PROT_WRITE) < 0) {
-        huge_free(p, size);
+        munmap(p, size);
         return NULL;
     }
+    watch(p, size);
     madvise(p, size, MADV_HUGEPAGE);
     return p;
 }
 
 void huge_free(void *p, size_t size) {
-    if (p)
-        munmap(p, size);
+    if (!p)
+        return;
+    unwatch(p, size);
+    munmap(p, size);
 }
 
 void huge_collapse(void *rw, void *also) {

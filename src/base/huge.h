@@ -13,11 +13,11 @@
 #define HUGE_SIZE ((size_t)2 << 20)
 
 /* Address space that begins at a multiple of HUGE_SIZE and cannot be accessed, to be mapped over;
- * NULL if there is none. huge_free gives it back, mapped or not. */
+ * NULL if there is none. munmap gives it back. */
 void *huge_reserve(size_t size);
 /* Zeroed memory, or NULL. */
 void *huge_alloc(size_t size);
-void huge_free(void *p, size_t size);
+void huge_free(void *p, size_t size); /* of huge_alloc; accepts NULL */
 /* Puts HUGE_SIZE bytes of a shared file, which is mapped for writing at `rw` and once more at
  * `also`, on a huge page in both mappings. Best before they are filled: then 512 faults are saved.
  */
