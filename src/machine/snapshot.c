@@ -144,6 +144,7 @@ void machine_sections(struct machine *m, struct snapshot_sections *out) {
 
 /* ------------------------------------------------------------------ loading: looking */
 
+/* *ret stays as it is unless the section is there and valid. */
 static int find_typed(const struct snapshot *s, const char *name, const struct state_desc *d,
                       const void *obj, const struct snapshot_section **ret, struct error *err) {
     const struct snapshot_section *section = snapshot_find(s, name);
@@ -163,14 +164,14 @@ static int find_typed(const struct snapshot *s, const char *name, const struct s
 
 static int check_own(struct machine *m, const struct snapshot *s, struct machine_state *ret,
                      struct error *err) {
-    const struct snapshot_section *section;
+    const struct snapshot_section *section = NULL;
     struct machine_state ours;
     int code;
 
     describe(m, &ours);
     *ret = ours;
     code = find_typed(s, "machine", &machine_state_desc, ret, &section, err);
-    if (code == 0)
+    if (section)
         code = state_load(&machine_state_desc, ret, section->data, section->size, err);
     if (code < 0)
         return code;
@@ -195,11 +196,11 @@ static int check_own(struct machine *m, const struct snapshot *s, struct machine
 }
 
 static int check_cpuid(struct machine *m, const struct snapshot *s, struct error *err) {
-    const struct snapshot_section *section;
+    const struct snapshot_section *section = NULL;
     struct machine_cpuid ours, theirs = {0};
     int code = find_typed(s, "cpuid", &machine_cpuid_desc, &theirs, &section, err);
 
-    if (code == 0)
+    if (section)
         code = state_load(&machine_cpuid_desc, &theirs, section->data, section->size, err);
     cpuid_words(m, &ours);
     for (unsigned i = 0; code == 0 && i < sizeof(ours.word) / sizeof(ours.word[0]); i++)
@@ -341,14 +342,14 @@ static int load_cpus(struct machine *m, const struct snapshot *s, struct error *
 
     for (unsigned i = 0; i < b->cpus && code == 0; i++) {
         struct cpu *cpu = machine_cpu(m, i);
-        const struct snapshot_section *section;
+        const struct snapshot_section *section = NULL;
         struct x86_state state;
         char name[SNAPSHOT_NAME];
 
         snprintf(name, sizeof(name), "cpu%u", i);
         cpu->ops->get_state(cpu, &state);
         code = find_typed(s, name, &x86_state_desc, &state, &section, err);
-        if (code == 0)
+        if (section)
             code = state_load(&x86_state_desc, &state, section->data, section->size, err);
         if (code == 0)
             code = cpu->ops->set_state(cpu, &state, err);
@@ -361,7 +362,7 @@ static int load_cpus(struct machine *m, const struct snapshot *s, struct error *
 
 static int check_parts(struct machine *m, const struct snapshot *s, struct error *err) {
     const struct board *b = machine_board(m);
-    const struct snapshot_section *section;
+    const struct snapshot_section *section = NULL;
     struct x86_state cpu;
     char name[SNAPSHOT_NAME];
     int code = check_cpuid(m, s, err);
@@ -382,7 +383,7 @@ static int load_ports(struct machine *m, const struct snapshot *s, struct error 
     int code = 0;
 
     for (unsigned i = 0; i < config->nics && code == 0; i++) {
-        const struct snapshot_section *section;
+        const struct snapshot_section *section = NULL;
         char name[SNAPSHOT_NAME];
 
         snprintf(name, sizeof(name), "nic%u.port", i);

@@ -381,12 +381,11 @@ static bool is_zero(const uint8_t *p, size_t n) { return !*p && !memcmp(p, p + 1
 
 /* Restoring maps whole runs of the file, holes included: they must be zero, too. */
 static int check_chunk(const struct snapshot *s, uint64_t chunk, uint8_t *buf, struct error *err) {
-    uint64_t first = chunk * SNAPSHOT_CHUNK;
+    uint64_t first = chunk * SNAPSHOT_CHUNK, at = first * SNAPSHOT_PAGE;
     uint64_t left = s->pages - first;
     unsigned count = left < SNAPSHOT_CHUNK ? (unsigned)left : SNAPSHOT_CHUNK;
     uint32_t sum = 0;
-    int code =
-        read_exactly(s->memory_fd, buf, (size_t)count * SNAPSHOT_PAGE, first * SNAPSHOT_PAGE);
+    int code = read_exactly(s->memory_fd, buf, (size_t)count * SNAPSHOT_PAGE, at);
 
     if (code < 0)
         return error_set(err, code, "snapshot '%s': 'memory' cannot be read: %s; check the storage",
@@ -403,7 +402,7 @@ static int check_chunk(const struct snapshot *s, uint64_t chunk, uint8_t *buf, s
         return 0;
     return error_set(err, -EINVAL,
                      "snapshot '%s': 'memory' is damaged at 0x%llx (checksum of its megabyte); %s",
-                     s->dir, (unsigned long long)(first * SNAPSHOT_PAGE), remedy);
+                     s->dir, (unsigned long long)at, remedy);
 }
 
 /* True if the file has no data in the chunk and the index knows that. */

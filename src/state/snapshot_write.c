@@ -185,7 +185,7 @@ static void folder_of(const char *dir, char ret[static PATH_MAX]) {
     if (slash)
         snprintf(ret, PATH_MAX, "%.*s", slash == dir ? 1 : (int)(slash - dir), dir);
     else
-        strcpy(ret, ".");
+        snprintf(ret, PATH_MAX, ".");
 }
 
 /* Snapshots in one folder may move together: then only the parent's name is kept. */

@@ -94,12 +94,15 @@ class Bookkeeping(unittest.TestCase):
         self.assertEqual(results.group_line("group")[4:], ["2.00x more", "", "-"])
         self.assertEqual([round(v, 3) for _, v, _ in results.goals([Goal("soft", "geomean", "group", 3, 1, "")])], [2])
 
+    DISK = ["read", "read-32", "read-seq", "write", "write-32", "write-seq"]
+
     def test_the_groups_are_the_rows_that_the_goals_are_about(self):
         groups = {g: [r.key for r in ROWS if r.group == g] for g in {g.key for g in GOALS} if any(r.group == g for r in ROWS)}
         self.assertEqual(groups, {
             "integer": ["sort", "hash", "crc", "sha256", "interp", "calls", "strings", "lz"],
             "FP and SIMD": ["matmul", "mandelbrot", "math", "sse2-int", "sse-float", "avx2"],
             "system": ["syscall", "fault", "forkexec", "pipe", "switch", "signal"],
+            "disk": ["disk-" + name for name in self.DISK], "disk, qcow2": ["qcow2-" + name for name in self.DISK],
             "programs": ["python3", "sqlite3", "gzip", "xz", "zstd", "openssl", "gcc", "perl"]})
 
     def test_a_program_that_counts_is_told_as_the_time_for_a_fixed_number(self):

@@ -94,7 +94,7 @@ class Tools(unittest.TestCase):
                 group, name, reason = line.split(None, 2)
                 self.assertIn(group, ("build", "guest", "test", "check", "bench"))
                 self.assertTrue(reason)
-                names.append(name)
+                names.append((group, name))
         self.assertEqual(len(names), len(set(names)))
         self.assertGreater(len(names), 10)
 
