@@ -494,6 +494,8 @@ static void make_room(struct control *c) {
         close_client(gone);
         return;
     }
+    if (!oldest) /* all are on their way out */
+        return;
     error_set(&err, -EBUSY, "%d clients are connected: the one that was silent longest has to go",
               MAX_CLIENTS);
     answer(oldest, NULL, NULL, &err);

@@ -242,7 +242,7 @@ static int take_forwards(struct options_nic *n, const json_t *list, struct error
         *f = (struct net_forward){.udp = !strcmp(protocol, "udp"),
                                   .host_port = (uint16_t)port,
                                   .guest_port = (uint16_t)guest_port};
-        strcpy(f->host, address);
+        snprintf(f->host, sizeof(f->host), "%s", address);
         n->forwards++;
     }
     return 0;
