@@ -454,15 +454,17 @@ static int repair(struct checker *c, enum qcow2_repair how) {
     FILE *out = c->out;
     int r = 0;
 
-    if (how == QCOW2_REPAIR_ALL && (low || flags)) {
-        if (low)
-            r = rebuild(c);
-        if (r == 0)
-            r = fix_flags(c);
-    }
+    if (how == QCOW2_REPAIR_ALL && low)
+        r = rebuild(c);
     c->out = NULL;
     if (r == 0)
         r = check_once(c, true);
+    /* Flags last: a refcount that was lowered to 1 makes another one right. */
+    if (r == 0 && (how == QCOW2_REPAIR_ALL ? low || flags || leaks : !low && !flags)) {
+        r = fix_flags(c);
+        if (r == 0)
+            r = check_once(c, false);
+    }
     if (r == 0)
         r = flush_all_locked(c->q);
     c->out = out;

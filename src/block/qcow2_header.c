@@ -240,21 +240,29 @@ static int read_backing(struct qcow2 *q, const uint8_t *head, uint64_t size, str
     return 0;
 }
 
+static int unreadable(const struct qcow2 *q, int r, struct error *err) {
+    return error_set(err, r, "disk image '%s' cannot be read: %s; check the storage", q->path,
+                     strerror(-r));
+}
+
 int header_read(struct qcow2 *q, bool check, struct error *err) {
-    uint8_t *head = calloc(1, 1 << QCOW2_MAX_BITS);
-    int r = head ? bytefile_read(q->file, head, 512, 0) : -ENOMEM;
+    uint8_t first[512], *head;
+    int r = bytefile_read(q->file, first, sizeof(first), 0);
 
     if (r < 0)
-        error_set(err, r, "disk image '%s' cannot be read: %s; check the storage", q->path,
-                  strerror(-r));
+        return unreadable(q, r, err);
+    r = read_fixed(q, first, err);
+    if (r == 0)
+        r = check_crypt(q, first, err);
+    if (r < 0)
+        return r;
+    head = malloc(q->cluster_size);
+    if (!head)
+        return unreadable(q, -ENOMEM, err);
+    r = bytefile_read(q->file, head, q->cluster_size, 0);
+    if (r < 0)
+        unreadable(q, r, err);
     else
-        r = read_fixed(q, head, err);
-    if (r == 0)
-        r = check_crypt(q, head, err);
-    if (r == 0 && (r = bytefile_read(q->file, head, q->cluster_size, 0)) < 0)
-        error_set(err, r, "disk image '%s' cannot be read: %s; check the storage", q->path,
-                  strerror(-r));
-    if (r == 0)
         r = read_extensions(q, head, q->cluster_size, load_be64(head + H_BACKING_OFFSET), err);
     if (r == 0)
         r = read_backing(q, head, q->cluster_size, err);

@@ -8,17 +8,19 @@
 #include <string.h>
 
 enum { SECTOR = 512 };
-#define MOST (64ull << 20)
 
 static struct memory_file *memory(struct bytefile *f) { return (struct memory_file *)f; }
 
 static void make_space(struct memory_file *m, uint64_t size) {
     if (size > m->cap) {
         uint64_t cap = size * 2;
+        uint8_t *data = calloc(1, cap); /* of large ones the host gives zeros page by page, as touched */
 
-        m->data = realloc(m->data, cap);
-        assert_non_null(m->data);
-        memset(m->data + m->cap, 0, cap - m->cap);
+        assert_non_null(data);
+        if (m->size)
+            memcpy(data, m->data, m->size);
+        free(m->data);
+        m->data = data;
         m->cap = cap;
     }
     if (size > m->size)
@@ -71,7 +73,7 @@ static int memory_writev(struct bytefile *f, const struct iovec *iov, unsigned c
         length += iov[i].iov_len;
     if (fails(m))
         return m->fail_code;
-    if (offset > MOST || length > MOST)
+    if (offset > m->most || length > m->most)
         return -EFBIG;
     make_space(m, offset + length);
     for (unsigned i = 0; i < count; at += iov[i++].iov_len)
@@ -110,6 +112,8 @@ static int memory_punch(struct bytefile *f, uint64_t offset, uint64_t length) {
 static int memory_truncate(struct bytefile *f, uint64_t size) {
     struct memory_file *m = memory(f);
 
+    if (size > m->most)
+        return -EFBIG;
     make_space(m, size);
     memset(m->data + size, 0, m->size - size);
     m->size = size;
@@ -139,6 +143,7 @@ struct memory_file *memory_file_new(void) {
     assert_non_null(m);
     m->base.ops = &ops;
     m->base.grows = true;
+    m->most = 64ull << 20;
     return m;
 }
 

@@ -18,6 +18,7 @@ struct memory_file {
     struct bytefile base;
     uint8_t *data;
     uint64_t size, cap;
+    uint64_t most; /* what would make it larger fails with EFBIG */
     bool record;
     struct memory_event *events;
     unsigned count, event_cap;

@@ -8,7 +8,7 @@
 #include "block/memory_file.h"
 #include "block/qcow2.h"
 
-enum { SIZE = 512 * 1024, PART = 48 * 1024 };
+enum { SIZE = 512 * 1024, PART = 48 * 1024, MOST = 8 * 1024 * 1024 };
 
 static uint8_t buffer[PART];
 
@@ -99,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!size || size > 4096)
         return 0;
     m = memory_file_new();
+    m->most = MOST;
     if (!made[data[0]]) {
         made[data[0]] = memory_file_new();
         make_image(made[data[0]], data[0]);
