@@ -97,13 +97,8 @@ static int prepare_writing(struct qcow2 *q, const struct qcow2_open *o, struct e
 
     if (q->readonly)
         return 0;
-    if (o->no_repair) {
-        metadata_collect(q, NULL); /* what is wrong there, check will say */
-        if (!q->metadata || !q->checked)
-            return -ENOMEM;
-        memset(q->checked, 0xff, q->reftable_size / 8 + 1);
-        return 0;
-    }
+    if (o->no_repair)
+        return metadata_collect_damaged(q);
     r = may_write(q, err);
     if (r == 0)
         r = metadata_collect(q, err);

@@ -259,45 +259,72 @@ static int count_all(struct checker *c, bool refcounts_too) {
     return r < 0 ? r : count_bitmaps(c);
 }
 
-static void compare_one(struct checker *c, uint64_t cluster, bool fix) {
-    uint64_t want = cluster < c->clusters ? c->counts[cluster] : 0, have;
+/* True if it was changed. */
+static bool compare_one(struct checker *c, uint64_t cluster, uint64_t have, bool fix) {
+    uint64_t want = cluster < c->clusters ? c->counts[cluster] : 0;
 
-    if (refcount_get_locked(c->q, cluster, &have) < 0) {
-        c->found->errors++;
-        c->counts_low = true;
-        return;
-    }
     if (have == want || (want == COUNT_MAX && have > want))
-        return;
+        return false;
     if (have < want) {
         say(c, "ERROR: cluster %llu has refcount %llu, but %llu references",
             (unsigned long long)cluster, (unsigned long long)have, (unsigned long long)want);
         c->found->corruptions++;
         c->counts_low = true;
-        return;
+        return false;
     }
     say(c, "Leaked cluster %llu has refcount %llu, but %llu references",
         (unsigned long long)cluster, (unsigned long long)have, (unsigned long long)want);
     if (fix && have - want <= INT32_MAX &&
-        refcount_add_locked(c->q, cluster, 1, -(int)(have - want)) == 0)
+        refcount_add_locked(c->q, cluster, 1, -(int)(have - want)) == 0) {
         c->found->fixed_leaks++;
-    else
-        c->found->leaks++;
+        return true;
+    }
+    c->found->leaks++;
+    return false;
+}
+
+/* A block that is something else, too, counts nothing: it would be compared for every entry of the
+ * table that leads to it. count_refblocks has told of those outside of the file. */
+static bool can_compare(struct checker *c, uint64_t offset) {
+    if (offset & (c->q->cluster_size - 1) || offset >= c->q->file_end)
+        return false;
+    if (c->counts[cluster_of(c->q, offset)] <= 1)
+        return true;
+    say(c, "ERROR: the refcount block at 0x%llx is used more than once",
+        (unsigned long long)offset);
+    c->found->corruptions++;
+    c->counts_low = true;
+    return false;
+}
+
+static void compare_block(struct checker *c, uint64_t index, uint64_t per, bool fix) {
+    struct table *t = NULL;
+
+    if (!can_compare(c, c->q->reftable[index] & ENTRY_OFFSET))
+        return;
+    for (uint64_t i = 0; i < per; i++) {
+        if (!t && refcount_block_locked(c->q, index, &t) < 0) {
+            c->found->errors++;
+            c->counts_low = true;
+            return;
+        }
+        if (compare_one(c, index * per + i, refcount_load(t->data, c->q->refcount_order, i), fix))
+            t = NULL; /* the change may have moved it */
+    }
 }
 
 static void compare_all(struct checker *c, bool fix) {
-    uint64_t per = c->q->cluster_size * 8 >> c->q->refcount_order;
+    uint64_t per = c->q->cluster_size * 8 >> c->q->refcount_order, i = 0;
 
-    for (uint32_t b = 0; b < c->q->reftable_size; b++) {
-        if (!(c->q->reftable[b] & ENTRY_OFFSET) && b * per >= c->clusters)
-            continue;
-        for (uint64_t i = b * per; i < (b + 1) * per; i++)
-            if (i < c->clusters || c->q->reftable[b] & ENTRY_OFFSET)
-                compare_one(c, i, fix);
+    for (uint32_t b = 0; b < c->q->reftable_size; b++)
+        if (c->q->reftable[b] & ENTRY_OFFSET)
+            compare_block(c, b, per, fix);
+    for (; i < c->clusters; i++) {
+        if (i / per < c->q->reftable_size && c->q->reftable[i / per] & ENTRY_OFFSET)
+            i += per - 1 - i % per; /* done above */
+        else if (c->counts[i])
+            compare_one(c, i, 0, false);
     }
-    for (uint64_t i = c->q->reftable_size * per; i < c->clusters; i++)
-        if (c->counts[i])
-            compare_one(c, i, false);
 }
 
 static int start_counting(struct checker *c) {
@@ -396,9 +423,7 @@ static int rebuild(struct checker *c) {
     q->reftable_size = (uint32_t)entries;
     q->file_end = (start + blocks + clusters_of(q, entries * 8)) << q->cluster_bits;
     r = load_entries(q, q->reftable_offset, q->reftable_size, &q->reftable);
-    if (r == 0)
-        metadata_collect(q, NULL);
-    return r;
+    return r == 0 ? metadata_collect_damaged(q) : r;
 }
 
 static uint64_t right_flag(struct checker *c, uint64_t entry) {

@@ -169,6 +169,8 @@ int make_room_locked(struct qcow2 *q);
 int write_refblocks_locked(struct qcow2 *q);
 
 /* qcow2_refcount.c */
+/* NULL if the block does not exist: all of its clusters are free. */
+int refcount_block_locked(struct qcow2 *q, uint64_t index, struct table **ret);
 int refcount_get_locked(struct qcow2 *q, uint64_t cluster, uint64_t *ret);
 int refcount_add_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, int delta);
 uint64_t refcount_load(const uint8_t *block, unsigned order, uint64_t index);
@@ -181,6 +183,9 @@ int alloc_area_locked(struct qcow2 *q, uint64_t count, uint64_t *ret_first);
 /* The clusters are free as soon as what no longer refers to them is safe. */
 int free_later_locked(struct qcow2 *q, uint64_t first, uint64_t count);
 int metadata_collect(struct qcow2 *q, struct error *err);
+/* The same of an image that is to be repaired: what is wrong is not told, and blocks are believed.
+ */
+int metadata_collect_damaged(struct qcow2 *q);
 bool metadata_hit(const struct qcow2 *q, uint64_t cluster);
 void metadata_forget(struct qcow2 *q, uint64_t first, uint64_t count);
 

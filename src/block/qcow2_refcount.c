@@ -80,21 +80,23 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+/* The first entry that names no place in the file makes an error; all others are added. */
 static int add_tables(struct qcow2 *q, const uint64_t *entries, uint32_t count, const char *what,
                       struct error *err) {
+    int r = 0;
+
     for (uint32_t i = 0; i < count; i++) {
         uint64_t offset = entries[i] & ENTRY_OFFSET;
 
-        if (!offset)
-            continue;
-        if (offset & (q->cluster_size - 1) || offset >= q->file_end)
-            return error_set(err, -EUCLEAN,
-                             "disk image '%s' is damaged: %s %u lies at 0x%llx, which is not "
-                             "aligned or past the end of the file; see what viv-img check says",
-                             q->path, what, i, (unsigned long long)offset);
-        q->metadata[q->metadata_count++] = cluster_of(q, offset);
+        if (offset && !(offset & (q->cluster_size - 1)) && offset < q->file_end)
+            q->metadata[q->metadata_count++] = cluster_of(q, offset);
+        else if (offset && r == 0)
+            r = error_set(err, -EUCLEAN,
+                          "disk image '%s' is damaged: %s %u lies at 0x%llx, which is not "
+                          "aligned or past the end of the file; see what viv-img check says",
+                          q->path, what, i, (unsigned long long)offset);
     }
-    return 0;
+    return r;
 }
 
 static void add_clusters(struct qcow2 *q, uint64_t offset, uint64_t bytes) {
@@ -105,7 +107,7 @@ static void add_clusters(struct qcow2 *q, uint64_t offset, uint64_t bytes) {
 int metadata_collect(struct qcow2 *q, struct error *err) {
     uint64_t most = 2 + (uint64_t)q->l1_size + q->reftable_size + clusters_of(q, q->l1_size * 8) +
                     clusters_of(q, q->reftable_size * 8ull);
-    int r;
+    int r, r2;
 
     q->metadata = calloc(most, sizeof(*q->metadata));
     q->checked = calloc(1, q->reftable_size / 8 + 1);
@@ -117,17 +119,24 @@ int metadata_collect(struct qcow2 *q, struct error *err) {
     if (q->snapshots)
         add_clusters(q, q->snapshots_offset, 1);
     r = add_tables(q, q->l1, q->l1_size, "L2 table", err);
-    if (r == 0)
-        r = add_tables(q, q->reftable, q->reftable_size, "refcount block", err);
-    if (r < 0)
-        return r;
+    r2 = add_tables(q, q->reftable, q->reftable_size, "refcount block", r < 0 ? NULL : err);
     qsort(q->metadata, q->metadata_count, sizeof(*q->metadata), compare);
+    if (r < 0 || r2 < 0)
+        return r < 0 ? r : r2;
     for (uint64_t i = 1; i < q->metadata_count; i++)
         if (q->metadata[i] == q->metadata[i - 1])
             return error_set(err, -EUCLEAN,
                              "disk image '%s' is damaged: two of its tables overlap at 0x%llx; see "
                              "what viv-img check says",
                              q->path, named(q, q->metadata[i]));
+    return 0;
+}
+
+int metadata_collect_damaged(struct qcow2 *q) {
+    metadata_collect(q, NULL);
+    if (!q->metadata || !q->checked)
+        return -ENOMEM;
+    memset(q->checked, 0xff, q->reftable_size / 8 + 1);
     return 0;
 }
 
@@ -174,8 +183,7 @@ static int check_block(struct qcow2 *q, uint64_t index, const struct table *t) {
 
 /* ------------------------------------------------------------------ counting */
 
-/* NULL if the block does not exist: all of its clusters are free. */
-static int block_locked(struct qcow2 *q, uint64_t index, struct table **ret) {
+int refcount_block_locked(struct qcow2 *q, uint64_t index, struct table **ret) {
     uint64_t offset = index < q->reftable_size ? q->reftable[index] & ENTRY_OFFSET : 0;
     int r;
 
@@ -191,7 +199,7 @@ static int block_locked(struct qcow2 *q, uint64_t index, struct table **ret) {
 
 int refcount_get_locked(struct qcow2 *q, uint64_t cluster, uint64_t *ret) {
     struct table *t;
-    int r = block_locked(q, cluster / per_block(q), &t);
+    int r = refcount_block_locked(q, cluster / per_block(q), &t);
 
     if (r == 0)
         *ret = t ? refcount_load(t->data, q->refcount_order, cluster % per_block(q)) : 0;
@@ -213,7 +221,7 @@ int refcount_add_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, int d
     for (uint64_t c = cluster; c < cluster + count; c++) {
         uint64_t i = c % per_block(q), old;
         struct table *t;
-        int r = block_locked(q, c / per_block(q), &t);
+        int r = refcount_block_locked(q, c / per_block(q), &t);
 
         if (r == 0 && !t)
             r = corrupt(q, "the cluster at 0x%llx is used but not counted", named(q, c));
@@ -402,7 +410,7 @@ static int block_to_write(struct qcow2 *q, uint64_t index, struct table **ret) {
     if (index >= q->reftable_size)
         r = grow_reftable_locked(q, index + 1);
     if (r == 0)
-        r = block_locked(q, index, ret);
+        r = refcount_block_locked(q, index, ret);
     if (r < 0 || *ret)
         return r;
     i = metadata_from(q, first);
@@ -411,7 +419,7 @@ static int block_to_write(struct qcow2 *q, uint64_t index, struct table **ret) {
     r = new_block_at(q, index, first);
     if (r == 0)
         r = refcount_add_locked(q, first, 1, 1);
-    return r == 0 ? block_locked(q, index, ret) : r;
+    return r == 0 ? refcount_block_locked(q, index, ret) : r;
 }
 
 /* The first run of free clusters in a block from `i` on, at most `want`; 0: none. */

@@ -14,7 +14,8 @@ static struct memory_file *memory(struct bytefile *f) { return (struct memory_fi
 static void make_space(struct memory_file *m, uint64_t size) {
     if (size > m->cap) {
         uint64_t cap = size * 2;
-        uint8_t *data = calloc(1, cap); /* of large ones the host gives zeros page by page, as touched */
+        uint8_t *data =
+            calloc(1, cap); /* of large ones the host gives zeros page by page, as touched */
 
         assert_non_null(data);
         if (m->size)
