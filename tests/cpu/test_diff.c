@@ -5,7 +5,7 @@
  * usage: test_cpu_diff [CASES [SEED [MNEMONIC]]]    (or VIV_DIFF_CASES, VIV_DIFF_SEED in the
  * environment) The same seed gives the same cases. Cases are one instruction, or up to eight in a
  * row; a quarter are in compatibility mode, an eighth are 16-bit code. A host that cannot (no
- * FSGSBASE or AVX2) skips the test and says so.
+ * FSGSBASE or AVX2) skips the test and says so; one that runs 64-bit programs only compares those.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +22,7 @@ struct run {
     struct diff_result *guest; /* as many as a batch has cases */
     uint64_t cases, differ, faults, lost;
     uint32_t *by_row;
+    bool again; /* this batch has run natively for the second time */
 };
 
 static uint64_t setting(int argc, char **argv, int arg, const char *name, uint64_t otherwise) {
@@ -45,9 +46,24 @@ static void fill_batch(struct run *run, uint64_t left) {
     guest_load(b);
 }
 
+/* A host that loses the segments' bases of a case now and then did not mean it if the second time
+ * the results agree. */
+static bool differs_only_once(struct run *run, uint32_t i) {
+    struct diff_batch *b = run->batch;
+
+    if (native_keeps_bases())
+        return false;
+    if (!run->again) {
+        native_start(b);
+        run->again = native_wait() == 0;
+    }
+    return run->again && diff_compare(b, &b->cases[i], &b->native[i], &run->guest[i], false);
+}
+
 static void compare_batch(struct run *run) {
     const struct diff_batch *b = run->batch;
 
+    run->again = false;
     for (uint32_t i = 0; i < b->count; i++) {
         const struct diff_case *k = &b->cases[i];
         uint64_t serial = run->cases + i;
@@ -60,8 +76,9 @@ static void compare_batch(struct run *run) {
         }
         if (b->native[i].vector < 32)
             run->faults++;
-        if (diff_compare(b, k, &b->native[i], &run->guest[i], run->differ < MAX_REPORTS))
+        if (diff_compare(b, k, &b->native[i], &run->guest[i], false) || differs_only_once(run, i))
             continue;
+        diff_compare(b, k, &b->native[i], &run->guest[i], run->differ < MAX_REPORTS);
         run->differ++;
         run->by_row[k->row[k->insns - 1]]++;
     }
@@ -88,6 +105,14 @@ static int run_cases(struct run *run, uint64_t cases) {
     return 0;
 }
 
+static void drop_modes_of_others(struct run *run) {
+    for (unsigned mode = 8; mode >= 2; mode /= 2)
+        if (!native_has_mode(mode)) {
+            printf("# %u-bit code is left out: this host's kernel runs none\n", mode * 8);
+            diff_gen_without(run->gen, mode);
+        }
+}
+
 static void print_failing_rows(const struct run *run) {
     for (unsigned i = 0; i < insn_row_count; i++)
         if (run->by_row[i])
@@ -111,6 +136,7 @@ int main(int argc, char **argv) {
     run.gen = diff_gen_new(seed);
     run.guest = calloc(DIFF_BATCH, sizeof(*run.guest));
     run.by_row = calloc(insn_row_count, sizeof(*run.by_row));
+    drop_modes_of_others(&run);
     if (argc > 3)
         diff_gen_only(run.gen, argv[3]);
     printf("seed %llu, %llu cases\n", (unsigned long long)seed, (unsigned long long)cases);

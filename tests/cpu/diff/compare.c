@@ -14,6 +14,11 @@
 /* Processors keep as much of x87's pointers as they have linear addresses. */
 #define POINTER_BITS ((1ull << 48) - 1)
 
+enum {
+    X87_SUMMARY = 0x80, /* of the status word: an unmasked exception is pending */
+    X87_MASKS = 0x3f    /* of the control word */
+};
+
 static const char gpr_name[16][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 static const char seg_name[6][3] = {"es", "cs", "ss", "ds", "fs", "gs"};
@@ -56,14 +61,26 @@ static void bytes(struct report *r, const char *what, unsigned index, const uint
     printf("\n");
 }
 
+static bool keeps_pointers(void) {
+    static int kept = -1;
+
+    if (kept < 0)
+        kept = native_keeps_pointers();
+    return kept;
+}
+
 static void compare_fpu(struct report *r, const struct diff_xsave *in, const struct diff_xsave *n,
                         const struct diff_xsave *g) {
     number(r, "fcw", 16, n->fcw, g->fcw);
     number(r, "fsw", 16, n->fsw, g->fsw);
     number(r, "ftw", 16, n->ftw & 0xff, g->ftw & 0xff);
-    number(r, "fop", 16, n->fop, g->fop);
-    number(r, "fip", 16, n->fip & POINTER_BITS, g->fip & POINTER_BITS);
-    number(r, "fdp", 16, n->fdp & POINTER_BITS, g->fdp & POINTER_BITS);
+    /* Pending exceptions are what they are for: with one, every processor tells the instruction. */
+    if (keeps_pointers() || (n->fsw & X87_SUMMARY)) {
+        number(r, "fop", 16, n->fop, g->fop);
+        number(r, "fip", 16, n->fip & POINTER_BITS, g->fip & POINTER_BITS);
+    }
+    if (keeps_pointers())
+        number(r, "fdp", 16, n->fdp & POINTER_BITS, g->fdp & POINTER_BITS);
     number(r, "mxcsr", 16, n->mxcsr, g->mxcsr);
     for (unsigned i = 0; i < 8; i++)
         bytes(r, "st", i, in->st[i], n->st[i], g->st[i], 10);
@@ -244,6 +261,92 @@ static bool is_locked_at(const struct diff_case *k, uint64_t rip) {
     return false;
 }
 
+static bool stores_fpu(const struct insn *in) {
+    switch (in->row->id) {
+    case INSN_FNSTENV:
+    case INSN_FNSAVE:
+    case INSN_FXSAVE:
+    case INSN_XSAVE:
+    case INSN_XSAVEC:
+    case INSN_XSAVEOPT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_far_load(const struct insn *in) {
+    switch (in->row->id) {
+    case INSN_CALLF:
+    case INSN_JMPF:
+    case INSN_LSS:
+    case INSN_LFS:
+    case INSN_LGS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_sha(const struct insn *in) {
+    return (in->map == 2 && in->opcode >= 0xc8 && in->opcode <= 0xcd) ||
+           (in->map == 3 && in->opcode == 0xcc);
+}
+
+/* What AMD's processors make of an encoding otherwise than Intel's and ours: with operand size 16
+ * near branches truncate RIP, REP changes LOOPcc, REX.B makes XCHG of PAUSE, far pointers have no
+ * 64-bit offset, POP to FS and GS reads all of the stack's slot, string instructions that do
+ * nothing leave the upper halves of their 32-bit addresses alone, and prefetches of registers are
+ * undefined. */
+static bool has_other_meaning(const struct diff_case *k, const struct insn *in) {
+    if (k->mode == 8 && (in->row->attr & INSN_BRANCH) && (in->prefixes & PFX_OPSIZE))
+        return true;
+    if (in->map == 0 && (in->opcode & 0xfe) == 0xe0 && (in->prefixes & (PFX_REP | PFX_REPNE)))
+        return true;
+    if (in->map == 0 && in->opcode == 0x90 && (in->rex & 1))
+        return true;
+    if (in->map == 1 && (in->opcode == 0xa1 || in->opcode == 0xa9))
+        return true;
+    if ((in->row->attr & INSN_STRING) && (in->prefixes & PFX_ADSIZE))
+        return true;
+    if (in->row->id == INSN_MOVSXD && in->opsize == 2)
+        return true; /* of 32 bits */
+    if (in->map == 1 && in->opcode == 0 && (in->prefixes & PFX_LOCK))
+        return true; /* not refused */
+    if (in->row->id == INSN_INT && !native_has_mode(4))
+        return true; /* a kernel without 32-bit code is a paravirtual one: INT calls its hypervisor
+                      */
+    return ((in->rex & 8) && is_far_load(in)) || (in->map == 1 && in->opcode == 0x0d && !in->mem);
+}
+
+/* ... alignment checks see the operands of SSE and AVX, and SHA needs no alignment; a store of x87
+ * faults before it notices an unmasked exception; and all images of the FPU tell less of x87's last
+ * instruction, but one more bit of MXCSR's mask. */
+static bool has_other_faults(const struct insn *in, bool aligned, bool unmasked) {
+    const uint32_t vector = INSN_SSE | INSN_AVX | INSN_FPU;
+
+    if (!in->mem)
+        return false;
+    if ((aligned && (in->row->attr & vector)) || (unmasked && (in->row->attr & INSN_FPU)))
+        return true;
+    return is_sha(in) || stores_fpu(in);
+}
+
+static bool vendors_differ(const struct diff_case *k, const struct diff_result *n) {
+    struct insn in;
+    bool aligned = (k->in.rflags | n->out.rflags) & X86_FLAG_AC,
+         unmasked = (k->in.x.fcw & n->out.x.fcw & X87_MASKS) != X87_MASKS;
+
+    if (order_is_known())
+        return false;
+    for (unsigned i = 0; i < k->insns; i++)
+        if (insn_decode(&in, k->code + k->offset[i], (unsigned)k->insns_len - k->offset[i],
+                        k->mode) > 0 &&
+            (has_other_meaning(k, &in) || has_other_faults(&in, aligned, unmasked)))
+            return true;
+    return false;
+}
+
 /* Where a case was when the timer ended it says nothing if both run in a circle. Hosts that detect
  * split locks may hold one up for longer than the timer waits. */
 static bool timeout_is_fine(const struct diff_case *k, const struct diff_result *native,
@@ -256,7 +359,7 @@ bool diff_compare(const struct diff_batch *b, const struct diff_case *k,
                   const struct diff_result *native, const struct diff_result *guest, bool report) {
     struct report r = {.on = false};
 
-    if (diff_in_machinery(guest) || timeout_is_fine(k, native, guest))
+    if (diff_in_machinery(guest) || timeout_is_fine(k, native, guest) || vendors_differ(k, native))
         return true;
     compare_all(&r, b, k, native, guest);
     if (r.differs && report) {

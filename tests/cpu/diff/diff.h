@@ -143,6 +143,7 @@ void diff_generate(struct diff_gen *g, struct diff_case *k, unsigned mode, unsig
 const char *diff_row_excluded(const struct insn_row *row);
 /* Row names to restrict to (a mnemonic), or NULL. */
 void diff_gen_only(struct diff_gen *g, const char *mnemonic);
+void diff_gen_without(struct diff_gen *g, unsigned mode); /* this host runs no code of this mode */
 bool diff_gen_has_rows(const struct diff_gen *g, unsigned mode);
 /* Lists the rows that were not drawn, with the reason. */
 void diff_gen_report(const struct diff_gen *g, unsigned *ret_covered, unsigned *ret_left_out);
@@ -156,7 +157,12 @@ uint32_t value_mxcsr(struct rng *r);
 
 /* ---- native.c ---- */
 int native_open(struct diff_batch **ret_batch); /* 0, or a negative errno if this host cannot */
-void native_start(struct diff_batch *b);        /* lets the child run the batch */
+bool native_has_mode(unsigned mode);            /* 8, 4, 2; kernels need not let programs run 32-bit
+                                                   code, nor load an LDT */
+bool native_keeps_bases(void); /* false: FS and GS bases of a case may be lost at any moment */
+bool native_keeps_pointers(
+    void); /* does the host's XSAVE tell x87's last instruction at all times? */
+void native_start(struct diff_batch *b); /* lets the child run the batch */
 /* Waits for the end of the batch. A child that dies or hangs is replaced, and the case in which it
  * did has the result DIFF_DIED. 0, or a negative errno if there can be no new child. */
 int native_wait(void);

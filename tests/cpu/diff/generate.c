@@ -22,6 +22,7 @@ struct diff_gen {
     uint32_t *covered[DIFF_MODES]; /* cases by mode and row */
     uint16_t *list[DIFF_MODES];    /* rows that may be chosen */
     unsigned list_count[DIFF_MODES];
+    bool no_mode[DIFF_MODES];
 };
 
 /* A case under construction. */
@@ -44,9 +45,18 @@ static bool feature_missing(const struct diff_gen *g, const struct insn_row *row
     return !(g->features[row->feature / 64] >> (row->feature % 64) & 1);
 }
 
+/* Is there code of a mode that the host runs in which the row exists? */
+static bool is_in_mode(const struct diff_gen *g, unsigned row) {
+    bool found = false;
+
+    for (unsigned m = 0; m < DIFF_MODES; m++)
+        found |= !g->no_mode[m] && row_exists(g->book, row, 8u >> m);
+    return found;
+}
+
 static void list_rows(struct diff_gen *g, unsigned m) {
     g->list_count[m] = 0;
-    for (unsigned i = 0; i < insn_row_count; i++)
+    for (unsigned i = 0; i < insn_row_count && !g->no_mode[m]; i++)
         if (row_exists(g->book, i, 8u >> m) && !diff_row_excluded(&insn_rows[i]) &&
             !feature_missing(g, &insn_rows[i]) &&
             (!g->only || !strcmp(g->only, insn_rows[i].mnemonic)))
@@ -83,6 +93,11 @@ void diff_gen_only(struct diff_gen *g, const char *mnemonic) {
         list_rows(g, m);
 }
 
+void diff_gen_without(struct diff_gen *g, unsigned mode) {
+    g->no_mode[diff_mode_index(mode)] = true;
+    list_rows(g, diff_mode_index(mode));
+}
+
 bool diff_gen_has_rows(const struct diff_gen *g, unsigned mode) {
     return g->list_count[diff_mode_index(mode)] > 0;
 }
@@ -98,6 +113,8 @@ void diff_gen_report(const struct diff_gen *g, unsigned *ret_covered, unsigned *
         }
         if (!why && feature_missing(g, row))
             why = "is not in this host's CPU model";
+        if (!why && !is_in_mode(g, i))
+            why = "needs code of a kind that this host does not run";
         ++*ret_left_out;
         printf("# row %u, %s (%s): %s\n", i, row->mnemonic, insn_feature_name(row->feature),
                why ? why : "was not drawn in this run");

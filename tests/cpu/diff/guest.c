@@ -118,10 +118,13 @@ static struct x86_segment segment_of(uint16_t sel) {
     }
 }
 
+/* What the host's kernel does not give a program, the guest does not find either. */
+static bool has_ldt(void) { return native_has_mode(2); }
+
 static void build_ldt(void) {
     uint64_t *ldt = (uint64_t *)(void *)(ram + PHYS_LDT);
 
-    for (unsigned i = 0; i < LDT_ENTRIES; i++) {
+    for (unsigned i = 0; i < LDT_ENTRIES && has_ldt(); i++) {
         struct x86_segment s = segment_of((uint16_t)(i << 3 | 7));
         ldt[i] = (s.limit & 0xffff) | (s.base & 0xffffff) << 16 | (uint64_t)s.attr << 40 |
                  (s.base >> 24) << 56;
@@ -138,6 +141,8 @@ static void build_tables(void) {
     uint64_t *g = (uint64_t *)(void *)(ram + PHYS_GDT);
 
     memcpy(g, gdt, sizeof(gdt));
+    if (!native_has_mode(4))
+        g[SEL_CODE32 >> 3] = 0;
     g[8] = 103 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56;
     g[9] = tss >> 32;
     memcpy(ram + PHYS_TSS + 4, &rsp0, 8);

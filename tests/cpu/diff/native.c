@@ -10,6 +10,7 @@
  */
 #include "cpu/diff/native.h"
 
+#include <asm/hwcap2.h>
 #include <asm/ldt.h>
 #include <errno.h>
 #include <poll.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -84,24 +86,14 @@ static void map_everything(void) {
     mprotect((void *)DIFF_STUB, DIFF_PAGE, PROT_READ | PROT_EXEC);
 }
 
-static void add_segment(unsigned entry, unsigned contents, uint64_t base, unsigned limit) {
+static bool add_segment(unsigned entry, unsigned contents, uint64_t base, unsigned limit) {
     struct user_desc d = {.entry_number = entry,
                           .base_addr = (unsigned)base,
                           .limit = limit,
                           .contents = contents,
                           .useable = 1};
 
-    if (syscall(SYS_modify_ldt, 1, &d, sizeof(d)) < 0) {
-        fprintf(stderr, "test_diff: modify_ldt: %s\n", strerror(errno));
-        _exit(1);
-    }
-}
-
-static void build_ldt(void) {
-    add_segment(SEL_CODE16 >> 3, MODIFY_LDT_CONTENTS_CODE, DIFF_CODE, 0xffff);
-    add_segment(SEL_DATA16 >> 3, MODIFY_LDT_CONTENTS_DATA, DIFF_DATA, LIMIT_DATA16);
-    add_segment(SEL_STACK16 >> 3, MODIFY_LDT_CONTENTS_DATA, DIFF_DATA, LIMIT_STACK16);
-    add_segment(SEL_DOWN16 >> 3, MODIFY_LDT_CONTENTS_STACK, DIFF_DATA, LIMIT_DOWN16);
+    return syscall(SYS_modify_ldt, 1, &d, sizeof(d)) == 0;
 }
 
 static void store_frame_fpu(const struct diff_xsave *frame) {
@@ -160,7 +152,7 @@ static void on_signal(int sig, void *info, void *opaque) {
     store_selectors(result->out.sel);
     __asm__ volatile("rdgsbase %0" : "=r"(base));
     result->out.gs_base = base;
-    result->out.fs_base = STATE->out_fs_base;
+    result->out.fs_base = STATE->signal_fs;
     store_frame_fpu((const struct diff_xsave *)(const void *)uc->uc_mcontext.fpregs);
     result->vector = sig == SIGVTALRM ? DIFF_TIMEOUT : (uint8_t)g[REG_TRAPNO];
     result->error = (uint64_t)g[REG_ERR];
@@ -274,7 +266,6 @@ static _Noreturn void child_main(int in, int out) {
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     map_everything();
-    build_ldt();
     __asm__ volatile("rdfsbase %0" : "=r"(base));
     STATE->host_fs = base;
     current = ~0u;
@@ -297,6 +288,43 @@ static bool host_suffices(void) {
 
     __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     return (b & 1) && (b >> 5 & 1); /* FSGSBASE, AVX2 (and so XSAVE) */
+}
+
+/* The child inherits it. */
+static void build_ldt(void) {
+    (void)(add_segment(SEL_CODE16 >> 3, MODIFY_LDT_CONTENTS_CODE, DIFF_CODE, 0xffff) &&
+           add_segment(SEL_DATA16 >> 3, MODIFY_LDT_CONTENTS_DATA, DIFF_DATA, LIMIT_DATA16) &&
+           add_segment(SEL_STACK16 >> 3, MODIFY_LDT_CONTENTS_DATA, DIFF_DATA, LIMIT_STACK16) &&
+           add_segment(SEL_DOWN16 >> 3, MODIFY_LDT_CONTENTS_STACK, DIFF_DATA, LIMIT_DOWN16));
+}
+
+/* What the processor finds, not what the kernel answered: a paravirtual kernel takes the LDT and
+ * never loads it. */
+static bool has_selector(uint32_t sel) {
+    uint32_t rights;
+    bool found;
+
+    __asm__("lar %2, %0" : "=r"(rights), "=@ccz"(found) : "r"(sel));
+    return found;
+}
+
+bool native_has_mode(unsigned mode) {
+    if (mode == 2)
+        return has_selector(SEL_CODE16) && has_selector(SEL_DOWN16);
+    return has_selector(diff_code_selector(mode));
+}
+
+/* Without it the kernel switches bases of its own idea when it switches threads. */
+bool native_keeps_bases(void) { return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE; }
+
+/* AMD's processors store zeros unless an exception is pending. */
+bool native_keeps_pointers(void) {
+    struct diff_xsave x = {.fip = 0};
+
+    __asm__ volatile("fninit\n\tfldz\n\tfstp %%st(0)\n\txsave64 %0\n\tfninit"
+                     : "+m"(x)
+                     : "a"(1), "d"(0));
+    return x.fip != 0;
 }
 
 static int start_child(void) {
@@ -327,6 +355,7 @@ int native_open(struct diff_batch **ret_batch) {
     if (batch == MAP_FAILED)
         return -errno;
     *ret_batch = batch;
+    build_ldt();
     return start_child();
 }
 

@@ -30,6 +30,8 @@ struct native_state { /* at DIFF_STUB + one page; the offsets stand in native_as
     uint16_t far_sel;
     uint8_t pad1[10];
     uint16_t sel[4], ss, out_ss;
+    uint32_t pad2;
+    uint64_t signal_fs; /* FS base of what a signal interrupted */
     uint8_t stack[0x1000] __attribute__((aligned(64)));
 };
 

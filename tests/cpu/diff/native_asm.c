@@ -85,13 +85,13 @@ __asm__(
     "    pushq $0x202\n" /* Linux leaves AC alone */
     "    popfq\n"
     "    rdfsbase %rax\n"
-    "    mov %rax, " STATE "0x928(%rip)\n"
+    "    mov %rax, " STATE "0x980(%rip)\n"
     "    mov " STATE "0x948(%rip), %rax\n"
     "    wrfsbase %rax\n"
     "    sub $8, %rsp\n"
     "    call *" STATE "0x950(%rip)\n"
     "    add $8, %rsp\n" /* a tick while no case ran: on with what it interrupted */
-    "    mov " STATE "0x928(%rip), %rax\n"
+    "    mov " STATE "0x980(%rip), %rax\n"
     "    wrfsbase %rax\n"
     "    ret\n"
     ".macro load_case\n"
@@ -158,5 +158,6 @@ _Static_assert(offsetof(struct native_state, out_x) == 0x400 &&
                    offsetof(struct native_state, on_signal) == 0x950 &&
                    offsetof(struct native_state, far_ip) == 0x960 &&
                    offsetof(struct native_state, sel) == 0x970 &&
-                   offsetof(struct native_state, ss) == 0x978,
+                   offsetof(struct native_state, ss) == 0x978 &&
+                   offsetof(struct native_state, signal_fs) == 0x980,
                "the offsets in the machine code above");
