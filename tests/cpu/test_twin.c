@@ -220,6 +220,9 @@ static void item_mov(struct program *p) {
     put_rm(p, 0, 0x88 + form, opsize, form >= 2, form < 2, -1, 0, false, 0);
 }
 
+/* ADC %eax, %eax: takes CF and defines the rest, of which processors make what they like. */
+static void define_flags(struct program *p) { put(p, 0xc011, 2); }
+
 static void item_unary(struct program *p) {
     static const uint8_t digits[] = {2, 3, 4, 5};
     unsigned opsize = choose_opsize(p), kind = below(p, 3);
@@ -230,6 +233,8 @@ static void item_unary(struct program *p) {
         unsigned digit = digits[below(p, 4)];
         put_rm(p, 0, opsize == 1 ? 0xf6 : 0xf7, opsize, false, digit < 4, (int)digit, 0, digit < 4,
                0);
+        if (digit >= 4)
+            define_flags(p);
     }
 }
 
@@ -250,7 +255,7 @@ static void item_shift(struct program *p) {
                (opsize != 1),
            opsize, false, true, (int)digit, form == 0 ? 1 : 0, false, 0);
     if (!defined)
-        put(p, 0xc011, 2); /* adc %eax, %eax: takes CF and defines the rest */
+        define_flags(p);
 }
 
 static void item_two_byte(struct program *p) {
@@ -270,6 +275,7 @@ static void item_two_byte(struct program *p) {
     }
     case 3:
         put_rm(p, 1, 0xaf, opsize, true, false, -1, 0, false, 0); /* IMUL */
+        define_flags(p);
         break;
     case 4:
         put_rm(p, 1, 0xba, opsize, false, true, 4 + (int)below(p, 4), 1, false, 0); /* BT.. */
@@ -286,10 +292,12 @@ static void item_two_byte(struct program *p) {
         break;
     case 8: /* SHLD, SHRD */
         put_rm(p, 1, chance(p, 2) ? 0xa4 : 0xac, opsize, false, true, -1, 1, false, 0);
+        define_flags(p);
         break;
     case 9: /* POPCNT, TZCNT, LZCNT */
         put_rm(p, 1, chance(p, 2) ? 0xb8 : 0xbc + below(p, 2), opsize, true, false, -1, 0, false,
                0xf3);
+        define_flags(p);
         break;
     case 10: { /* BSWAP */
         unsigned reg = free_reg(p);
