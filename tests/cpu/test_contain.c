@@ -100,6 +100,30 @@ static void a_wild_jump_finds_no_code_of_an_earlier_generation(void **state) {
     assert_int_equal(box_get(b, FAULTS, 8), 3 * generations);
 }
 
+/* ---- a wild stack pointer ---- */
+
+/* The host's kernel interrupts the loop many times, with the guest's RSP in its own. */
+GUEST(wild_stack, ".code64",
+      "mov %rsp, %rbp\n movabs $0x1234567812345678, %rsp\n mov %rsp, %r9\n"
+      "1: add %rsp, %r8\n imul $3, %r8, %r8\n dec %r13\n jnz 1b\n"
+      "mov %rsp, %r10\n mov %rbp, %rsp\n hlt");
+
+static void a_stack_pointer_that_is_no_address_stops_nobody(void **state) {
+    struct box *b = *state;
+    uint64_t sum = 0, rounds = stride() > 1 ? 10000000 : 100000000;
+
+    for (uint64_t i = 0; i < rounds; i++)
+        sum = 3 * (sum + 0x1234567812345678);
+    b->s.gpr[8] = 0;
+    b->s.gpr[13] = rounds;
+    assert_int_equal(BOX_EXEC(b, wild_stack), CPU_EXIT_HALT);
+    assert_true(box_halted_quietly(b));
+    assert_int_equal(b->s.gpr[8], sum);
+    assert_int_equal(b->s.gpr[9], 0x1234567812345678);
+    assert_int_equal(b->s.gpr[10], 0x1234567812345678);
+    assert_int_equal(b->s.gpr[X86_RSP], BOX_STACK0);
+}
+
 /* ---- caches of code ---- */
 
 enum { FUNCTIONS = 300, SPACING = 192, SMALL_CACHE = 512 << 10 };
@@ -230,6 +254,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_wild_jump_finds_no_code_of_an_earlier_generation, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_jump_with_wild_upper_bits_faults_whatever_they_are, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_stack_pointer_that_is_no_address_stops_nobody, setup,
                                         teardown),
         cmocka_unit_test(code_that_exceeds_a_cache_runs_right_all_the_same),
         cmocka_unit_test(translations_stay_in_the_cache_of_their_operations),

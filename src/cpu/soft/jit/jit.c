@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/huge.h"
@@ -181,10 +182,13 @@ void jit_free(struct ref *c) {
     c->jit.cache = NULL;
 }
 
+static _Thread_local struct ref *running; /* the processor of this thread */
+
 void jit_thread_init(struct ref *c) {
     static _Thread_local uint8_t stack[65536];
     stack_t alt = {.ss_sp = stack, .ss_size = sizeof(stack)}, now;
 
+    running = c;
     syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)c);
     /* RSP is the guest's in generated code, so handlers need a stack of their own. */
     if (sigaltstack(NULL, &now) == 0 && (now.ss_flags & SS_DISABLE))
@@ -299,9 +303,39 @@ void jit_promote(struct ref *c, struct ref_block *b) {
     stat_inc(jit_promotions);
 }
 
-/* ---- TLB ---- */
+/* ---- RSP that the host's kernel cannot return to ---- */
+
+enum { LOST_MAX = 1000, JIT_RESUME_SIZE = 17 };
 
 static bool canonical(uint64_t lin) { return (int64_t)(lin << 16) >> 16 == (int64_t)lin; }
+
+/* RSP is whatever the guest made of it. Kernels of paravirtual machines return from interrupts by a
+ * service of their hypervisor, and some of these refuse an RSP that is not canonical, as no
+ * processor does: then every interrupt, signal and page fault ends with #GP or #UD at the next
+ * instruction. Return to code that needs no stack instead, and let it load RSP. */
+bool jit_resume(void *ucontext) {
+    greg_t *r = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
+    struct ref *c = running;
+    const struct jit_cache *k = c ? c->jit.cache : NULL;
+    uint64_t rip = (uint64_t)r[REG_RIP], offset;
+
+    if (!k || canonical((uint64_t)r[REG_RSP]))
+        return false;
+    offset = rip - (uintptr_t)k->rx;
+    if (offset >= k->size)
+        return false;
+    c->jit.lost_times = rip == c->jit.lost_rip ? c->jit.lost_times + 1 : 0;
+    if (c->jit.lost_times > LOST_MAX) /* it does not go on */
+        return false;
+    if (offset < k->resume || offset >= k->resume + JIT_RESUME_SIZE) /* else on its way there */
+        c->jit.lost_rip = rip;
+    c->jit.lost_rsp = (uint64_t)r[REG_RSP];
+    r[REG_RSP] = (greg_t)c->jit.host_rsp;
+    r[REG_RIP] = (greg_t)(uintptr_t)(k->rx + k->resume);
+    return true;
+}
+
+/* ---- TLB ---- */
 
 /* A read that crosses into another page is made from a copy of both halves: the code goes on behind
  * its check, with an operand that is in the copy. */
@@ -684,6 +718,13 @@ static void emit_vec_load(struct jit_cache *k, struct emit *e) {
     e_gs(e, 0, 0xff, 4, OFF(jit.slow_return));
 }
 
+static void emit_resume(struct jit_cache *k, struct emit *e) {
+    k->resume = e->n;
+    e_load(e, H_RSP, OFF(jit.lost_rsp));
+    e_gs(e, 0, 0xff, 4, OFF(jit.lost_rip)); /* jmp */
+    assert(e->n == k->resume + JIT_RESUME_SIZE);
+}
+
 void jit_emit_common(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
     struct emit e = {.p = k->rw, .cap = k->size};
@@ -697,5 +738,6 @@ void jit_emit_common(struct ref *c) {
     far_emit_common(c, &e);
     emit_helper(c, k, &e);
     emit_vec_load(k, &e);
+    emit_resume(k, &e);
     k->start = (e.n + 63) & ~(size_t)63;
 }

@@ -76,6 +76,8 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint8_t sti;       /* STI was executed: the loop runs one more block before interrupts */
     uint8_t bail;      /* the interpreter must execute the instruction at c->rip */
     uint64_t host_rsp;
+    uint64_t lost_rsp, lost_rip; /* of generated code that the host's kernel could not return to */
+    uint32_t lost_times;         /* ... at this lost_rip, one after the other */
     uint64_t slow_lin, slow_return, target;
     uint64_t slow_a, slow_b;                   /* what the scratch registers hold at slow_return */
     uint8_t bounce[64];                        /* operand of a read that crosses pages */
@@ -111,6 +113,9 @@ const char *jit_missing(void); /* what this host lacks, NULL if nothing */
 int jit_new(struct ref *c, struct error *err);
 void jit_free(struct ref *c);
 void jit_thread_init(struct ref *c); /* on the vCPU thread before it runs code: GS base */
+/* In a signal handler: true if the fault of this ucontext_t is none of the code's own, and it goes
+ * on when the handler returns. */
+bool jit_resume(void *ucontext);
 
 /* Translates; NULL if nothing of the block can be. The code stays until jit_flush. Tier 1 counts
  * how often it runs, tier 2 is for hot blocks: quicker accesses, for more memory; tier 3 for those

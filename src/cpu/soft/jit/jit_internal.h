@@ -87,8 +87,8 @@ struct jit_cache {
     bool huge;                /* the mappings are aligned to huge pages */
     size_t ready, cold_ready; /* up to here they are on such pages, as far as the host has them */
     void (*enter)(struct ref *c, const void *code);
-    size_t leave, bail, slow, slow_record, site, helper, vec_load,
-        far;                    /* offsets of the shared code */
+    size_t leave, bail, slow, slow_record, site, helper, vec_load, far,
+        resume;                 /* offsets of the shared code */
     uint32_t key_for[JIT_KEYS]; /* ref_jc_key; 0: none */
     uint16_t key_value[JIT_KEYS];
     unsigned next_key;

@@ -130,6 +130,8 @@ static void on_fault(int sig, siginfo_t *info, void *opaque) {
         leave_thunk(uc, t, vector);
         return;
     }
+    if (info->si_code > 0 && jit_resume(opaque))
+        return;
     for (unsigned i = 0; i < sizeof(fault_signals) / sizeof(fault_signals[0]); i++)
         if (fault_signals[i] == sig)
             chain(i, sig, info, opaque);
