@@ -37,8 +37,8 @@ def cpu_seconds(pid):
 def beyond_ram(pid, ram):
     """(resident, private) MiB of a process without the guest's RAM: without the mappings that are RAM.
 
-    Those are the ones on viv-vm's memory file, or what can be nothing else: as large as the RAM,
-    readable and writable, without a file.
+    Those are what can be nothing else: nearly as large as the RAM, readable and writable, without a
+    file. The host may show the first MiB apart, which has holes.
     """
     size = {"Size": 0, "Rss": 0, "Private_Clean": 0, "Private_Dirty": 0}
     total, found, skip = dict(size), 0, False
@@ -47,8 +47,7 @@ def beyond_ram(pid, ram):
             head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)", line)
             if head:
                 length = int(head[2], 16) - int(head[1], 16)
-                skip = head[4].startswith("/memfd:guest-memory") or (
-                    length == ram and head[3].startswith("rw-") and not head[4])
+                skip = ram * 0.9 < length <= ram and head[3].startswith("rw-") and not head[4]
                 found += length if skip else 0
                 continue
             name, value = line.split()[:2]

@@ -468,25 +468,37 @@ static uint64_t mix(uint64_t v) {
     return v ^ v >> 32;
 }
 
+/* The slot of a mode and generation: one of two, so that user and supervisor, which take turns, do
+ * not displace each other. */
+static unsigned key_slot(struct ref *c, uint32_t want) {
+    struct jit_cache *k = c->jit.cache;
+    unsigned i = want * 0x9e3779b1u >> 26;
+
+    if (k->key_for[i] != want)
+        i ^= 1;
+    if (k->key_for[i] == want)
+        return i;
+    if ((uint64_t)k->key_value[i] << 48 == c->jit.true_key) /* not the one that runs until now */
+        i ^= 1;
+    k->key_value[i] = new_key(c);
+    k->key_for[i] = want; /* a key that was lost simply never comes back */
+    return i;
+}
+
 /* A key a mode and generation: entries of another privilege or from before a flush never match. */
 void jit_set_key(struct ref *c) {
     struct jit *j = &c->jit;
     struct jit_cache *k = j->cache;
-    uint32_t want = ref_jc_key(c, c->mode);
-    unsigned i = want * 0x9e3779b1u >> 26;
+    unsigned i;
 
     if (!j->enabled)
         return;
-    if (k->key_for[i] != want) {
-        k->key_value[i] = new_key(c);
-        k->key_for[i] = want; /* a key that was lost simply never comes back */
-    }
+    i = key_slot(c, ref_jc_key(c, c->mode));
     j->true_key = (uint64_t)k->key_value[i] << 48;
     j->return_key = mix(k->secret ^ k->key_value[i]);
     /* A kick sets poll and poisons the key: the poison must outlive any change of mode until
-     * the loop looks. */
-    if (!__atomic_load_n(&j->poll, __ATOMIC_SEQ_CST))
-        __atomic_store_n(&j->jc_key, j->true_key, __ATOMIC_SEQ_CST);
+     * the loop looks. Generated code runs on this thread, and so sees no key in between. */
+    __atomic_store_n(&j->jc_key, j->true_key, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&j->poll, __ATOMIC_SEQ_CST))
         __atomic_store_n(&j->jc_key, JIT_POISON, __ATOMIC_SEQ_CST);
 }
