@@ -23,6 +23,8 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "block/block_internal.h"
+#include "block/blockjob.h"
+#include "block/disk.h"
 #include "block/file.h"
 
 static const struct block_ops *const formats[] = {&block_raw_ops, &block_qcow2_ops};
@@ -159,6 +161,8 @@ static bool run_finished(struct block *b) {
         if (!b->ready)
             b->ready_end = &b->ready;
         b->inflight--;
+        if (req->direct)
+            disk_gate_leave(b->state);
         look_at_failure(b, req, result);
         req->done(req, result); /* may free req */
         ran = true;
@@ -242,6 +246,7 @@ void block_submit(struct block *b, struct block_request *req) {
     int r = check(b, req);
 
     req->block = b;
+    req->direct = false;
     b->inflight++;
     count_request(req);
     if (r < 0 || (!req->length && req->op != BLOCK_FLUSH))
@@ -303,6 +308,11 @@ int block_set_limits(struct block *b, const struct block_limits *limits, struct 
     return 0;
 }
 
+void block_set_resize_fn(struct block *b, void (*fn)(void *opaque), void *opaque) {
+    b->resize_fn = fn;
+    b->resize_opaque = opaque;
+}
+
 static const struct block_ops *find_format(const char *name, struct error *err) {
     for (unsigned i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
         if (!name || !strcmp(formats[i]->name, name))
@@ -338,6 +348,8 @@ struct block *block_open(struct loop *loop, const struct block_options *o, struc
     b->loop = loop;
     b->event_fd = -1;
     b->ready_end = &b->ready;
+    pthread_mutex_init(&b->files_lock, NULL);
+    b->info.path = b->path;
     b->info.readonly = o->readonly;
     strncpy(b->info.format, ops->name, sizeof(b->info.format) - 1);
     b->on_error = o->on_error;
@@ -353,6 +365,7 @@ struct block *block_open(struct loop *loop, const struct block_options *o, struc
 void block_close(struct block *b) {
     if (!b)
         return;
+    blockjob_stop(b);
     if (b->event_fd >= 0)
         block_drain(b);
     b->ops->close(b);
@@ -360,6 +373,7 @@ void block_close(struct block *b) {
     loop_remove(b->watch);
     if (b->event_fd >= 0)
         close(b->event_fd);
+    pthread_mutex_destroy(&b->files_lock);
     free(b->path);
     free(b);
 }

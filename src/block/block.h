@@ -33,6 +33,7 @@ struct block_request {
     bool keep;
     void (*done)(struct block_request *req, int result); /* 0 or negative errno */
     void *opaque;
+    bool direct;                /* the engine's: not on a thread of the disk's pool */
     struct block_request *next; /* the engine's */
     struct block *block;        /* the engine's */
     struct file *file;          /* the engine's */
@@ -44,6 +45,7 @@ struct block_info {
     uint64_t size; /* bytes, multiple of 512 */
     bool readonly;
     char format[16];
+    const char *path; /* of the file that is written; a job may change it */
 };
 
 enum block_cache {
@@ -126,6 +128,9 @@ void block_set_pause_fn(struct block *b, void (*fn)(void *opaque, const struct e
 void block_set_resume_fn(struct block *b, void (*fn)(void *opaque), void *opaque);
 bool block_wants_pause(const struct block *b); /* from pause_fn to block_resume */
 void block_resume(struct block *b);
+
+/* fn is called when the size has changed. */
+void block_set_resize_fn(struct block *b, void (*fn)(void *opaque), void *opaque);
 
 /* fn gets a sentence for the user at the first failure of each kind (operation and errno) that is
  * reported to the guest. */

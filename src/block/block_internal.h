@@ -4,6 +4,8 @@
 #ifndef BLOCK_BLOCK_INTERNAL_H
 #define BLOCK_BLOCK_INTERNAL_H
 
+#include <pthread.h>
+
 #include "block/block.h"
 
 enum { BLOCK_SECTOR = 512, BLOCK_ERROR_KINDS = 8 };
@@ -26,7 +28,10 @@ struct block {
     void *pause_opaque;
     void (*resume_fn)(void *opaque);
     void *resume_opaque;
-    struct file *files; /* machine lock: those that the format has open */
+    void (*resize_fn)(void *opaque);
+    void *resize_opaque;
+    struct file *files;         /* files_lock: those that the format has open */
+    pthread_mutex_t files_lock; /* innermost: a job opens files on its own thread */
     /* machine lock: finished, `done` not yet called, in order */
     struct block_request *ready, **ready_end;
     struct block_request *finished; /* atomic stack that any thread pushes to */
@@ -75,5 +80,8 @@ void limit_release(struct limit *l);
  * readers share with readers.
  */
 int lock_image(int fd, const char *path, bool readonly, struct error *err);
+/* From now on others may read the image, or write it, too. */
+int unlock_image(int fd);
+void unlock_image_writer(int fd);
 
 #endif

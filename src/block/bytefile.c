@@ -121,8 +121,12 @@ int bytefile_write(struct bytefile *f, const void *data, uint64_t length, uint64
     return f->ops->writev(f, &v, 1, offset);
 }
 
-int bytefile_zero(struct bytefile *f, uint64_t offset, uint64_t length) {
-    int r = f->ops->punch(f, offset, length);
+int bytefile_zero(struct bytefile *f, uint64_t offset, uint64_t length, bool unmap) {
+    int r;
+
+    if (f->ops->zero)
+        return f->ops->zero(f, offset, length, unmap);
+    r = f->ops->punch(f, offset, length);
 
     if (r != -EOPNOTSUPP)
         return r;
@@ -282,6 +286,11 @@ static const struct bytefile_ops host_ops = {
 };
 
 static int explain(const struct bytefile_options *o, int code, struct error *err) {
+    if (code == -EEXIST)
+        return error_set(err, code,
+                         "disk image '%s' is there already and would be overwritten; name a new "
+                         "file, or delete that one",
+                         o->path);
     if (code == -ENOENT && !o->create)
         return error_set(err, code, "disk image '%s' does not exist; check the path", o->path);
     return error_set(err, code, "disk image '%s' cannot be %s: %s; check the path and its rights",
@@ -319,7 +328,7 @@ struct bytefile *bytefile_open(struct bytefile_options *o, struct error *err) {
     }
     h->base.ops = &host_ops;
     h->no_sync = o->no_sync;
-    h->fd = open(o->path, flags | (o->create ? O_CREAT : 0), 0644);
+    h->fd = open(o->path, flags | (o->create ? O_CREAT : 0) | (o->exclusive ? O_EXCL : 0), 0644);
     r = h->fd < 0 ? explain(o, -errno, err) : check_kind(h, o, err);
     if (r == 0 && o->lock == BYTEFILE_LOCK_IMAGE)
         r = lock_image(h->fd, o->path, o->readonly, err);

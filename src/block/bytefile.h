@@ -33,6 +33,11 @@ struct bytefile_ops {
     /* Where data begin at or behind offset, and where they end. */
     int (*extent)(struct bytefile *f, uint64_t offset, uint64_t *ret_data,
                   uint64_t *ret_hole); /* optional */
+    /* As punch, but by whatever way there is; optional. */
+    int (*zero)(struct bytefile *f, uint64_t offset, uint64_t length, bool unmap);
+    /* The file was opened for reading and is to be written, or the other way round. */
+    int (*set_writable)(struct bytefile *f, const char *path, bool writable,
+                        struct error *err); /* optional: needs nothing */
     void (*close)(struct bytefile *f);
 };
 
@@ -46,6 +51,7 @@ enum bytefile_lock { BYTEFILE_LOCK_NONE, BYTEFILE_LOCK_IMAGE };
 struct bytefile_options {
     const char *path;
     bool readonly, create; /* create: makes the file, or empties the one that is there */
+    bool exclusive;        /* create: one that is there is refused */
     enum bytefile_lock lock;
     bool no_sync; /* flushes do nothing: cache=unsafe */
     dev_t dev;    /* set by bytefile_open: what the file is */
@@ -58,8 +64,8 @@ void bytefile_close(struct bytefile *f); /* accepts NULL */
 
 int bytefile_read(struct bytefile *f, void *data, uint64_t length, uint64_t offset);
 int bytefile_write(struct bytefile *f, const void *data, uint64_t length, uint64_t offset);
-/* By a hole where that works, else by writing. */
-int bytefile_zero(struct bytefile *f, uint64_t offset, uint64_t length);
+/* By a hole where that works and is wanted, else by writing. */
+int bytefile_zero(struct bytefile *f, uint64_t offset, uint64_t length, bool unmap);
 
 /* A buffer in pieces, from its byte `skip` on. */
 struct span {

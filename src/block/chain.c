@@ -45,7 +45,23 @@ static int engine_punch(struct bytefile *f, uint64_t offset, uint64_t length) {
     return file_discard(engine(f), offset, length); /* advice is enough for a format */
 }
 
-static int engine_truncate(struct bytefile *f, uint64_t size) { return -EOPNOTSUPP; }
+static int engine_truncate(struct bytefile *f, uint64_t size) {
+    return file_truncate(engine(f), size);
+}
+
+static int engine_zero(struct bytefile *f, uint64_t offset, uint64_t length, bool unmap) {
+    return file_zero(engine(f), offset, length, unmap);
+}
+
+static int engine_extent(struct bytefile *f, uint64_t offset, uint64_t *ret_data,
+                         uint64_t *ret_hole) {
+    return file_extent(engine(f), offset, ret_data, ret_hole);
+}
+
+static int engine_set_writable(struct bytefile *f, const char *path, bool writable,
+                               struct error *err) {
+    return file_set_writable(engine(f), path, writable, err);
+}
 
 static int engine_size(struct bytefile *f, uint64_t *ret_size) {
     *ret_size = file_size(engine(f));
@@ -77,8 +93,15 @@ static const struct bytefile_ops engine_ops = {
     .truncate = engine_truncate,
     .size = engine_size,
     .try_rw = engine_try,
+    .extent = engine_extent,
+    .zero = engine_zero,
+    .set_writable = engine_set_writable,
     .close = engine_close,
 };
+
+struct file *chain_engine_file(const struct chain *i) {
+    return i->file && i->file->ops == &engine_ops ? engine(i->file) : NULL;
+}
 
 static struct bytefile *open_engine_file(const struct chain_options *o, struct error *err) {
     struct engine_file *f = calloc(1, sizeof(*f));
@@ -105,7 +128,9 @@ static struct bytefile *open_file(const struct chain_options *o, struct chain *i
                                  .readonly = o->readonly,
                                  .no_sync = o->no_sync,
                                  .lock = o->no_lock ? BYTEFILE_LOCK_NONE : BYTEFILE_LOCK_IMAGE};
-    struct bytefile *f = o->block ? open_engine_file(o, err) : bytefile_open(&b, err);
+    struct bytefile *f = o->file    ? o->file
+                         : o->block ? open_engine_file(o, err)
+                                    : bytefile_open(&b, err);
     struct stat st;
 
     if (f && stat(o->path, &st) == 0) {
@@ -225,6 +250,7 @@ static int open_next(struct chain *top, struct chain *i, const struct chain_opti
     if (!path)
         return error_set(err, -ENOMEM, "disk image '%s': out of memory", i->path);
     next.path = path;
+    next.file = NULL;
     next.readonly = true;
     next.format = *info.backing_format ? info.backing_format : NULL;
     below = open_layer(&next, err);
@@ -288,6 +314,100 @@ int chain_close(struct chain *i) {
     return r;
 }
 
+/* ------------------------------------------------------------------ making and rearranging */
+
+/* The name of a new file must survive a loss of power, too. */
+static int sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder = slash == path ? strdup("/")
+                   : slash       ? strndup(path, (size_t)(slash - path))
+                                 : strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int r = fd >= 0 && fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    free(folder);
+    return r;
+}
+
+int chain_create(const struct chain_create *c, struct error *err) {
+    struct bytefile_options o = {
+        .path = c->path, .create = true, .exclusive = true, .lock = BYTEFILE_LOCK_IMAGE};
+    struct qcow2_create q = {.size = c->size,
+                             .cluster_bits = c->cluster_bits,
+                             .backing = c->backing,
+                             .backing_format = c->backing_format};
+    struct bytefile *f = bytefile_open(&o, err);
+    int r;
+
+    if (!f)
+        return err && err->code ? err->code : -EINVAL;
+    if (!strcmp(c->format, "qcow2"))
+        r = qcow2_create(f, c->path, &q, err);
+    else if ((r = f->ops->truncate(f, c->size)) < 0 || (r = f->ops->sync(f)) < 0)
+        error_set(err, r, "disk image '%s' cannot be made as large: %s; make room", c->path,
+                  strerror(-r));
+    if (r == 0 && (r = sync_folder(c->path)) < 0)
+        error_set(err, r, "the folder of disk image '%s' cannot be flushed: %s", c->path,
+                  strerror(-r));
+    bytefile_close(f);
+    if (r < 0)
+        unlink(c->path);
+    return r;
+}
+
+int chain_resize(struct chain *i, uint64_t size, struct error *err) {
+    int r = i->qcow2 ? qcow2_resize(i->qcow2, size, err) : i->file->ops->truncate(i->file, size);
+
+    if (r == 0)
+        i->size = size;
+    return r < 0 && !i->qcow2
+               ? error_set(err, r, "disk image '%s' cannot be resized: %s", i->path, strerror(-r))
+               : r;
+}
+
+static int set_file_writable(struct chain *i, bool writable, struct error *err) {
+    struct bytefile *f = i->qcow2 ? qcow2_file(i->qcow2) : i->file;
+
+    return f->ops->set_writable ? f->ops->set_writable(f, i->path, writable, err) : 0;
+}
+
+int chain_set_writable(struct chain *i, bool writable, struct error *err) {
+    int r = writable ? set_file_writable(i, true, err) : 0;
+
+    if (r == 0 && i->qcow2 && (r = qcow2_set_writable(i->qcow2, writable, err)) < 0 && writable)
+        set_file_writable(i, false, NULL);
+    if (r == 0 && !writable && !i->qcow2 && (r = i->file->ops->sync(i->file)) < 0)
+        error_set(err, r, "disk image '%s' cannot be flushed: %s", i->path, strerror(-r));
+    if (r == 0 && !writable)
+        r = set_file_writable(i, false, err);
+    if (r == 0)
+        i->readonly = !writable;
+    return r;
+}
+
+void chain_attach(struct chain *i, struct chain *backing) {
+    i->backing = backing;
+    qcow2_set_below(i->qcow2, backing ? below_read : NULL, backing, backing ? backing->size : 0);
+}
+
+char *chain_absolute_path(const struct chain *i) {
+    char *path = realpath(i->path, NULL);
+
+    return path ? path : strdup(i->path);
+}
+
+struct chain *chain_find(struct chain *top, const char *path) {
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return NULL;
+    while (top && (top->dev != st.st_dev || top->ino != st.st_ino))
+        top = top->backing;
+    return top;
+}
+
 const char *chain_format(const struct chain *i) { return i->qcow2 ? "qcow2" : "raw"; }
 
 /* ------------------------------------------------------------------ data */
@@ -313,7 +433,7 @@ int chain_write(struct chain *i, const struct span *s, uint64_t offset, uint64_t
 int chain_zero(struct chain *i, uint64_t offset, uint64_t length, bool unmap) {
     if (i->qcow2)
         return qcow2_zero(i->qcow2, offset, length, unmap);
-    return in_disk(i, offset, length) < 0 ? -EINVAL : bytefile_zero(i->file, offset, length);
+    return in_disk(i, offset, length) < 0 ? -EINVAL : bytefile_zero(i->file, offset, length, unmap);
 }
 
 int chain_discard(struct chain *i, uint64_t offset, uint64_t length) {

@@ -31,6 +31,7 @@ struct chain_options {
     bool readonly, no_backing, no_lock, no_sync, no_repair;
     struct block *block; /* does its I/O as this image's engine, by `engine`; NULL: plain files */
     const struct block_options *engine;
+    struct bytefile *file; /* tests: the first layer's file, which is taken over */
 };
 
 struct chain *chain_open(const struct chain_options *o, struct error *err);
@@ -40,6 +41,30 @@ int chain_open_backing(struct chain *i, const struct chain_options *o, struct er
 /* The path of a backing file: relative names start at the folder of the image. For free. */
 char *chain_backing_path(const char *image, const char *name);
 const char *chain_format(const struct chain *i);
+struct file *chain_engine_file(const struct chain *i); /* of a raw image; NULL: another file */
+
+struct chain_create {
+    const char *path, *format; /* the file must not be there yet */
+    uint64_t size;
+    unsigned cluster_bits;                /* qcow2; 0: 16 */
+    const char *backing, *backing_format; /* qcow2; NULL: none */
+};
+
+/* An empty image; it and its name are safe when it returns. */
+int chain_create(const struct chain_create *c, struct error *err);
+int chain_resize(struct chain *i, uint64_t size, struct error *err);
+
+/* ---- rearranging of a chain: nobody uses the layers meanwhile ---- */
+
+/* A layer that was opened for reading is written from now on, or the other way round. */
+int chain_set_writable(struct chain *i, bool writable, struct error *err);
+/* What lies below a qcow2 layer from now on (NULL: nothing), in memory; the caller's are what lay
+ * there before and the name in the header. */
+void chain_attach(struct chain *i, struct chain *backing);
+/* The name of its backing file as a layer elsewhere may write it down: absolute. For free. */
+char *chain_absolute_path(const struct chain *i);
+/* The layer of that file in the chain, NULL: none. */
+struct chain *chain_find(struct chain *top, const char *path);
 
 int chain_read(struct chain *i, const struct span *s, uint64_t offset, uint64_t length);
 int chain_write(struct chain *i, const struct span *s, uint64_t offset, uint64_t length);

@@ -466,15 +466,19 @@ static void ring_done(struct block_request *req, int result) {
 }
 
 void file_kick_all(struct block *b) {
+    pthread_mutex_lock(&b->files_lock);
     for (struct file *f = b->files; f; f = f->next)
         if (f->uring)
             uring_kick(f->uring);
+    pthread_mutex_unlock(&b->files_lock);
 }
 
 void file_reap_all(struct block *b) {
+    pthread_mutex_lock(&b->files_lock);
     for (struct file *f = b->files; f; f = f->next)
         if (f->uring)
             uring_reap(f->uring, ring_done);
+    pthread_mutex_unlock(&b->files_lock);
     if (!b->plugged)
         file_kick_all(b); /* what the kernel had no room for before */
 }
@@ -602,6 +606,15 @@ static int open_fd(struct file *f, const struct block_options *o, const char *pa
     return r;
 }
 
+static void destroy(struct file *f) {
+    pool_free(f->pool);
+    uring_free(f->uring);
+    if (f->fd >= 0)
+        close(f->fd);
+    pthread_mutex_destroy(&f->partial);
+    free(f);
+}
+
 struct file *file_open(struct block *b, const struct block_options *o, const char *path,
                        bool readonly, struct error *err) {
     struct file *f = calloc(1, sizeof(*f));
@@ -615,8 +628,6 @@ struct file *file_open(struct block *b, const struct block_options *o, const cha
     f->cache = o->cache;
     f->keep_discarded = o->keep_discarded;
     pthread_mutex_init(&f->partial, NULL);
-    f->next = b->files;
-    b->files = f;
     r = open_fd(f, o, path, readonly, err);
     if (r == 0) {
         find_alignment(f);
@@ -625,10 +636,15 @@ struct file *file_open(struct block *b, const struct block_options *o, const cha
     }
     if (r == 0)
         r = open_engine(f, o, path, err);
-    if (r == 0)
-        return f;
-    file_close(f);
-    return NULL;
+    if (r < 0) {
+        destroy(f);
+        return NULL;
+    }
+    pthread_mutex_lock(&b->files_lock);
+    f->next = b->files;
+    b->files = f;
+    pthread_mutex_unlock(&b->files_lock);
+    return f;
 }
 
 void file_close(struct file *f) {
@@ -636,13 +652,64 @@ void file_close(struct file *f) {
 
     if (!f)
         return;
+    pthread_mutex_lock(&f->block->files_lock);
     for (link = &f->block->files; *link != f; link = &(*link)->next)
         ;
     *link = f->next;
-    pool_free(f->pool);
-    uring_free(f->uring);
-    if (f->fd >= 0)
-        close(f->fd);
-    pthread_mutex_destroy(&f->partial);
-    free(f);
+    pthread_mutex_unlock(&f->block->files_lock);
+    destroy(f);
+}
+
+int file_truncate(struct file *f, uint64_t size) {
+    return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+/* The same file under the same number, but open for writing: who reads it meanwhile does not
+ * notice. */
+static int reopen(struct file *f, const char *path, struct error *err) {
+    char self[64];
+    int fd, r;
+
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", f->fd);
+    fd = open(self, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return explain_open(f, path, false, -errno, err);
+    r = unlock_image(f->fd);
+    if (r == 0)
+        r = lock_image(fd, path, false, err);
+    if (r == 0 && f->cache == BLOCK_CACHE_NONE &&
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT) < 0)
+        r = explain_open(f, path, false, -errno, err);
+    if (r == 0 && dup3(fd, f->fd, O_CLOEXEC) < 0)
+        r = error_set(err, -errno, "disk image '%s' cannot be opened for writing: %s", path,
+                      strerror(errno));
+    close(fd);
+    if (r < 0)
+        lock_image(f->fd, path, true, NULL); /* as it was; nobody can have taken it to write */
+    return r;
+}
+
+int file_set_writable(struct file *f, const char *path, bool writable, struct error *err) {
+    if (!writable) {
+        unlock_image_writer(f->fd);
+        return 0;
+    }
+    if ((fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_RDWR)
+        return lock_image(f->fd, path, false, err);
+    return reopen(f, path, err);
+}
+
+int file_extent(struct file *f, uint64_t offset, uint64_t *ret_data, uint64_t *ret_hole) {
+    off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA), hole;
+
+    if (data < 0 && errno == ENXIO) { /* a hole up to the end */
+        *ret_data = *ret_hole = INT64_MAX;
+        return 0;
+    }
+    hole = data < 0 ? -1 : lseek(f->fd, data, SEEK_HOLE);
+    if (hole < 0)
+        return -errno;
+    *ret_data = (uint64_t)data;
+    *ret_hole = (uint64_t)hole;
+    return 0;
 }

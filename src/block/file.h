@@ -36,6 +36,13 @@ int file_flush(struct file *f); /* cache=unsafe: nothing. After one failed all l
 int file_discard(struct file *f, uint64_t offset, uint64_t length); /* advice: unsupported is 0 */
 int file_zero(struct file *f, uint64_t offset, uint64_t length, bool unmap);
 
+int file_truncate(struct file *f, uint64_t size);
+/* Where data begin at or behind offset, and where they end. */
+int file_extent(struct file *f, uint64_t offset, uint64_t *ret_data, uint64_t *ret_hole);
+/* A file that was opened to be read is written from now on, or the other way round; takes or gives
+ * up the lock against others. While it changes nothing may be in the file's ring. */
+int file_set_writable(struct file *f, const char *path, bool writable, struct error *err);
+
 /* Does req at `offset` of the file instead of req->offset, then calls block_complete: by io_uring
  * where the host has it, else on a thread. */
 void file_submit(struct file *f, struct block_request *req, uint64_t offset);

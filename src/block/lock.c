@@ -29,6 +29,16 @@ static int hold(int fd, off_t byte) {
     return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
 }
 
+static int release(int fd, off_t byte, off_t count) {
+    struct flock l = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = count};
+
+    return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
+}
+
+int unlock_image(int fd) { return release(fd, USED, REFUSED + PERM_WRITE + 1 - USED); }
+
+void unlock_image_writer(int fd) { release(fd, USED + PERM_WRITE, 1); }
+
 /* 1 if another open of the file holds the byte, 0 if none does, negative errno. */
 static int held_by_other(int fd, off_t byte) {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};

@@ -100,7 +100,7 @@ static int prepare_writing(struct qcow2 *q, const struct qcow2_open *o, struct e
     if (o->no_repair)
         return metadata_collect_damaged(q);
     r = may_write(q, err);
-    if (r == 0)
+    if (r == 0 && !q->metadata)
         r = metadata_collect(q, err);
     if (r == 0)
         r = repair_dirty(q, err);
@@ -158,12 +158,35 @@ int qcow2_close(struct qcow2 *q) {
     return r;
 }
 
+int qcow2_set_writable(struct qcow2 *q, bool writable, struct error *err) {
+    struct qcow2_open o = {.path = q->path};
+    int r;
+
+    if (writable) {
+        q->readonly = false;
+        r = prepare_writing(q, &o, err);
+        q->readonly = r < 0;
+        return r;
+    }
+    pthread_mutex_lock(&q->lock);
+    r = flush_all_locked(q);
+    if (r == 0)
+        q->readonly = true;
+    pthread_mutex_unlock(&q->lock);
+    return r < 0 ? error_set(err, r, "disk image '%s' cannot be flushed: %s", q->path, strerror(-r))
+                 : 0;
+}
+
 void qcow2_set_below(struct qcow2 *q, qcow2_below_fn *fn, void *opaque, uint64_t size) {
     pthread_mutex_lock(&q->lock);
     q->below = fn;
     q->below_opaque = opaque;
     q->below_size = size;
     pthread_mutex_unlock(&q->lock);
+}
+
+struct bytefile *qcow2_file(struct qcow2 *q) {
+    return q->file;
 }
 
 void qcow2_info(struct qcow2 *q, struct qcow2_info *ret_info) {

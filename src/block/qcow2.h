@@ -51,6 +51,7 @@ struct qcow2_open {
 struct qcow2 *qcow2_open(struct bytefile *f, const struct qcow2_open *o, struct error *err);
 /* Writes what is dirty; accepts NULL. The result tells whether everything is safe. */
 int qcow2_close(struct qcow2 *q);
+struct bytefile *qcow2_file(struct qcow2 *q); /* stays the image's */
 void qcow2_info(struct qcow2 *q, struct qcow2_info *ret_info);
 /* The layer below of that many bytes, behind which zeroes follow. NULL: none. Not while requests
  * are in flight. */
@@ -61,6 +62,9 @@ int qcow2_write(struct qcow2 *q, const struct span *s, uint64_t offset, uint64_t
 int qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t length, bool unmap);
 int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length);
 int qcow2_flush(struct qcow2 *q);
+/* Where the image holds nothing it gets what the layer below shows. Whole clusters, or up to the
+ * end of the disk. Writes that go on at the same time win. */
+int qcow2_pull(struct qcow2 *q, uint64_t offset, uint64_t length);
 /* What needs no waiting, for callers that must not wait: false when nothing has happened. */
 bool qcow2_try(struct qcow2 *q, bool write, const struct span *s, uint64_t offset, uint64_t length);
 /* A whole cluster (or the end of the disk), stored compressed if that saves space; for images that
@@ -82,6 +86,9 @@ int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_ru
 int qcow2_resize(struct qcow2 *q, uint64_t size, struct error *err);
 /* path NULL: none. The disk's contents are the caller's matter. */
 int qcow2_set_backing(struct qcow2 *q, const char *path, const char *format, struct error *err);
+/* An image opened for reading is written from now on, or the other way round. Nobody uses it while
+ * it changes; its file is the caller's matter. */
+int qcow2_set_writable(struct qcow2 *q, bool writable, struct error *err);
 /* The image loses everything that it holds itself. */
 int qcow2_make_empty(struct qcow2 *q);
 

@@ -16,6 +16,8 @@
 #include "base/trace.h"
 #include "block/qcow2_internal.h"
 
+enum { HEADER_SECTOR = 512 };
+
 static const char *const feature_names[] = {"dirty bit", "corrupt bit", "external data file",
                                             "compression type", "extended L2 entries"};
 
@@ -297,36 +299,49 @@ int header_set_flags(struct qcow2 *q, uint64_t incompatible, uint64_t autoclear)
     return r;
 }
 
-/* Puts extensions and the backing file's name behind the fixed part; returns the end or 0. */
-static uint64_t put_tail(uint8_t *head, uint64_t at, uint64_t size, const char *backing,
-                         const char *format) {
-    size_t n = backing ? strlen(backing) : 0;
+/* An extension behind `at`; the next place. What does not fit is told by the place. */
+static uint64_t put_extension(uint8_t *head, uint64_t at, uint64_t size, uint32_t type,
+                              const void *data, uint32_t length) {
+    uint64_t end = at + 8 + ((length + 7ull) & ~7ull);
 
-    store_be64(head + H_BACKING_OFFSET, 0);
-    store_be32(head + H_BACKING_SIZE, 0);
-    if (n && format && *format) {
-        size_t k = strlen(format);
-
-        if (at + 8 + k + 8 > size)
-            return 0;
-        store_be32(head + at, EXT_FORMAT);
-        store_be32(head + at + 4, (uint32_t)k);
-        memcpy(head + at + 8, format, k);
-        at += 8 + ((k + 7) & ~7ull);
-    }
-    at += 8; /* the end of extensions: zeroes */
-    if (at + n > size || n > 1023)
-        return 0;
-    if (n) {
-        memcpy(head + at, backing, n);
-        store_be64(head + H_BACKING_OFFSET, at);
-        store_be32(head + H_BACKING_SIZE, (uint32_t)n);
-    }
-    return at + n;
+    if (end > size)
+        return end;
+    store_be32(head + at, type);
+    store_be32(head + at + 4, length);
+    memcpy(head + at + 8, data, length);
+    return end;
 }
 
-/* Copies extensions other than the backing format and the list of names from one header to
- * another. */
+/* The extensions that this program keeps, and their end mark; returns where they end, or 0. */
+static uint64_t put_own_extensions(uint8_t *head, uint64_t at, uint64_t size,
+                                   const struct header_tail *t) {
+    uint8_t bitmaps[24] = {0};
+
+    if (t->backing && *t->backing && t->format && *t->format)
+        at = put_extension(head, at, size, EXT_FORMAT, t->format, (uint32_t)strlen(t->format));
+    if (t->bitmaps) {
+        store_be32(bitmaps, t->bitmaps);
+        store_be64(bitmaps + 8, t->bitmaps_size);
+        store_be64(bitmaps + 16, t->bitmaps_offset);
+        at = put_extension(head, at, size, EXT_BITMAPS, bitmaps, sizeof(bitmaps));
+    }
+    at += 8; /* the end of extensions: zeroes */
+    return at <= size ? at : 0;
+}
+
+static bool put_name(uint8_t *head, uint64_t at, uint64_t size, const char *name) {
+    size_t n = name ? strlen(name) : 0;
+
+    store_be64(head + H_BACKING_OFFSET, n ? at : 0);
+    store_be32(head + H_BACKING_SIZE, (uint32_t)n);
+    if (at + n > size || n > 1023)
+        return false;
+    if (n)
+        memcpy(head + at, name, n);
+    return true;
+}
+
+/* Copies extensions that others keep from one header to another; returns where they end. */
 static uint64_t keep_extensions(const struct qcow2 *q, const uint8_t *old, uint8_t *head) {
     uint64_t at = q->header_length, to = q->header_length;
 
@@ -336,7 +351,7 @@ static uint64_t keep_extensions(const struct qcow2 *q, const uint8_t *old, uint8
 
         if (n > q->cluster_size - at)
             break;
-        if (type != EXT_FORMAT && type != EXT_NAMES) {
+        if (type != EXT_FORMAT && type != EXT_NAMES && type != EXT_BITMAPS) {
             memmove(head + to, old + at, n);
             to += n;
         }
@@ -345,30 +360,75 @@ static uint64_t keep_extensions(const struct qcow2 *q, const uint8_t *old, uint8
     return to;
 }
 
-int qcow2_set_backing(struct qcow2 *q, const char *path, const char *format, struct error *err) {
-    uint8_t *old = malloc(q->cluster_size), *head = calloc(1, q->cluster_size);
-    uint64_t at;
+/* Where the name can be written while the old header still counts. */
+static uint64_t place_name(const struct qcow2 *q, const uint8_t *old, uint64_t end, size_t length) {
+    uint64_t at = load_be64(old + H_BACKING_OFFSET), size = load_be32(old + H_BACKING_SIZE);
+
+    if (end + length <= HEADER_SECTOR)
+        return end;
+    if (end < HEADER_SECTOR)
+        end = HEADER_SECTOR;
+    if (at && size && end < at + size && at < end + length && at + size + length <= q->cluster_size)
+        return at + size;
+    return end;
+}
+
+/*
+ * The name first, where neither the old header nor the old name lies; then the first sector, which
+ * holds everything else, as one write. Departure: in clusters of less than 2 KiB, with long names
+ * or with extensions of others that fill the sector, that is no longer one write.
+ */
+static int write_head(struct qcow2 *q, const uint8_t *head, uint64_t end) {
+    int r = 0;
+
+    if (end > HEADER_SECTOR) {
+        r = bytefile_write(q->file, head + HEADER_SECTOR, end - HEADER_SECTOR, HEADER_SECTOR);
+        if (r == 0)
+            r = q->file->ops->sync(q->file);
+    }
+    if (r == 0)
+        r = bytefile_write(q->file, head, HEADER_SECTOR, 0);
+    return r < 0 ? r : q->file->ops->sync(q->file);
+}
+
+int header_rewrite(struct qcow2 *q, const struct header_tail *t) {
+    uint8_t *old = malloc(q->cluster_size), *head = malloc(q->cluster_size);
+    size_t n = t->backing ? strlen(t->backing) : 0;
+    uint64_t end, at;
     int r = old && head ? bytefile_read(q->file, old, q->cluster_size, 0) : -ENOMEM;
 
     if (r == 0) {
-        memcpy(head, old, q->header_length);
-        at = keep_extensions(q, old, head);
-        if (!put_tail(head, at, q->cluster_size, path, format))
-            r = error_set(err, -ENAMETOOLONG,
-                          "disk image '%s': the name of the backing file does not fit into its "
-                          "header; use a shorter path",
-                          q->path);
+        memcpy(head, old, q->cluster_size);
+        memset(head + q->header_length, 0, HEADER_SECTOR - q->header_length);
+        end = keep_extensions(q, old, head);
+        memset(head + end, 0, end < HEADER_SECTOR ? HEADER_SECTOR - end : 0);
+        end = put_own_extensions(head, end, q->cluster_size, t);
+        at = end ? place_name(q, old, end, n) : 0;
+        if (!at || !put_name(head, at, q->cluster_size, t->backing))
+            r = -ENAMETOOLONG;
+        else
+            r = write_head(q, head, n ? at + n : end);
     }
-    if (r == 0 && (r = qcow2_flush(q)) == 0)
-        r = bytefile_write(q->file, head, q->cluster_size, 0);
+    free(old);
+    free(head);
+    return r;
+}
+
+int qcow2_set_backing(struct qcow2 *q, const char *path, const char *format, struct error *err) {
+    struct header_tail t = {path, format, q->bitmaps, q->bitmaps_size, q->bitmaps_offset};
+    int r = qcow2_flush(q);
+
     if (r == 0)
-        r = q->file->ops->sync(q->file);
+        r = header_rewrite(q, &t);
     if (r == 0) {
         snprintf(q->backing, sizeof(q->backing), "%s", path ? path : "");
         snprintf(q->backing_format, sizeof(q->backing_format), "%s", path && format ? format : "");
     }
-    free(old);
-    free(head);
+    if (r == -ENAMETOOLONG)
+        return error_set(err, r,
+                         "disk image '%s': the name of the backing file does not fit into its "
+                         "header; use a shorter path",
+                         q->path);
     return r < 0 ? error_set(err, r, "disk image '%s': its header cannot be changed: %s", q->path,
                              strerror(-r))
                  : 0;
@@ -403,6 +463,7 @@ static int write_header(struct bytefile *f, const struct qcow2_create *c, const 
     uint8_t *h = calloc(1, l->cluster);
     unsigned length = c->version == 2 ? QCOW2_HEADER_V2 : QCOW2_HEADER_V3 + 8;
     unsigned order = (unsigned)__builtin_ctz(c->refcount_bits);
+    uint64_t end;
     int r;
 
     if (!h)
@@ -422,7 +483,9 @@ static int write_header(struct bytefile *f, const struct qcow2_create *c, const 
         store_be32(h + H_LENGTH, length);
         h[H_COMPRESSION] = c->zstd;
     }
-    if (!put_tail(h, length, l->cluster, c->backing, c->backing_format))
+    end = put_own_extensions(h, length, l->cluster,
+                             &(struct header_tail){c->backing, c->backing_format, 0, 0, 0});
+    if (!end || !put_name(h, end, l->cluster, c->backing))
         r = error_set(err, -ENAMETOOLONG,
                       "disk image '%s': the name of the backing file does not fit into its header; "
                       "use a shorter path",

@@ -148,6 +148,14 @@ static inline uint64_t clusters_of(const struct qcow2 *q, uint64_t bytes) {
 int header_read(struct qcow2 *q, bool check, struct error *err);
 int header_write_fields(struct qcow2 *q, unsigned at, const void *data, unsigned length);
 int header_set_flags(struct qcow2 *q, uint64_t incompatible, uint64_t autoclear);
+/* What lies behind the fixed part of the header. */
+struct header_tail {
+    const char *backing, *format; /* NULL or empty: none */
+    uint32_t bitmaps;             /* 0: no extension */
+    uint64_t bitmaps_size, bitmaps_offset;
+};
+/* Changes over to it by one write; -ENAMETOOLONG: no room. */
+int header_rewrite(struct qcow2 *q, const struct header_tail *t);
 int corrupt(struct qcow2 *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int load_entries(struct qcow2 *q, uint64_t offset, uint32_t count, uint64_t **ret);
 

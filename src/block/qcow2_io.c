@@ -16,7 +16,7 @@
 #include "base/trace.h"
 #include "block/qcow2_internal.h"
 
-enum { TRY_MAX = 128 * 1024, TRY_PIECES = 64, ZEROES = 64 * 1024 };
+enum { TRY_MAX = 128 * 1024, TRY_PIECES = 64, ZEROES = 64 * 1024, PULL = 512 * 1024 };
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
@@ -412,6 +412,80 @@ int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length) {
         return q->readonly ? -EROFS : -EINVAL;
     whole_clusters(q, offset, length, &from, &to);
     return to > from ? drop_clusters(q, from, to - from, DROP_DISCARD) : 0;
+}
+
+/* ------------------------------------------------------------------ pull */
+
+/* The caller holds the clusters alone; all of them are the layer's below. */
+static int pull_data_locked(struct qcow2 *q, const uint8_t *data, uint64_t offset,
+                            uint64_t length) {
+    uint64_t done = 0;
+    int r = 0;
+
+    while (r == 0 && done < length) {
+        uint64_t n = 0, part = 0;
+        bool zero = bytes_are_zero(data + done, least(q->cluster_size, length - done));
+
+        do {
+            n += part;
+            part = least(q->cluster_size, length - done - n);
+        } while (part && bytes_are_zero(data + done + n, part) == zero);
+        if (zero && q->version >= 3) {
+            r = drop_in_table(q, cluster_of(q, offset + done), clusters_of(q, n), DROP_ZERO);
+        } else {
+            struct iovec v = {(void *)(uintptr_t)(data + done), n};
+            struct span s = {&v, 1, 0};
+            uint64_t written;
+
+            for (uint64_t at = 0; r == 0 && at < n; at += written, s.skip += written)
+                r = write_new_locked(q, &s, offset + done + at, n - at, &written);
+        }
+        done += n;
+    }
+    return r;
+}
+
+static int pull_held(struct qcow2 *q, uint8_t *buf, uint64_t offset, uint64_t length,
+                     uint64_t *ret_done) {
+    struct iovec v = {buf, length};
+    struct span s = {&v, 1, 0};
+    struct qcow2_run run;
+    int r = map_locked(q, offset, length, &run);
+
+    if (r < 0)
+        return r;
+    *ret_done = run.length;
+    if (run.type != QCOW2_UNALLOCATED || !q->below || offset >= q->below_size)
+        return 0;
+    pthread_mutex_unlock(&q->lock);
+    r = read_below(q, &s, offset, run.length);
+    pthread_mutex_lock(&q->lock);
+    return r < 0 ? r : pull_data_locked(q, buf, offset, run.length);
+}
+
+int qcow2_pull(struct qcow2 *q, uint64_t offset, uint64_t length) {
+    uint64_t piece = q->cluster_size > PULL ? q->cluster_size : PULL;
+    uint8_t *buf = malloc(piece);
+    struct range range;
+    int r = !buf ? -ENOMEM : q->readonly ? -EROFS : in_disk(q, offset, length) ? 0 : -EINVAL;
+
+    while (r == 0 && length) {
+        uint64_t n = least(length, piece), done = n;
+
+        pthread_mutex_lock(&q->lock);
+        r = make_room_locked(q);
+        if (r == 0) {
+            range_lock_locked(q, &range, cluster_of(q, offset), cluster_of(q, offset + n - 1),
+                              true);
+            r = pull_held(q, buf, offset, n, &done);
+            range_unlock_locked(q, &range);
+        }
+        pthread_mutex_unlock(&q->lock);
+        offset += done;
+        length -= done;
+    }
+    free(buf);
+    return r;
 }
 
 int qcow2_flush(struct qcow2 *q) {

@@ -424,10 +424,15 @@ static const struct virtio_type blk_type = {
     .config_write = blk_config_write,
 };
 
-static void set_callbacks(struct virtio_blk *d, void (*batch)(void *), void (*again)(void *)) {
+static void set_callbacks(struct virtio_blk *d, void (*batch)(void *), void (*again)(void *),
+                          void (*resize)(void *)) {
     block_set_batch_fn(d->block, batch, d);
     block_set_resume_fn(d->block, again, d);
+    block_set_resize_fn(d->block, resize, d);
 }
+
+/* 5.2.5.2: the driver reads the capacity again. */
+static void resized(void *opaque) { virtio_config_changed(&((struct virtio_blk *)opaque)->virtio); }
 
 static int blk_init(struct device *dev, struct error *err) {
     struct virtio_blk *d = (struct virtio_blk *)dev;
@@ -439,7 +444,7 @@ static int blk_init(struct device *dev, struct error *err) {
         memcpy(d->serial, config->serial, strnlen(config->serial, SERIAL));
     }
     if (d->block)
-        set_callbacks(d, interrupt, resume);
+        set_callbacks(d, interrupt, resume, resized);
     if (!writable(d))
         features = (features & ~(F_DISCARD | F_WRITE_ZEROES)) | F_RO;
     return virtio_init(&d->virtio, &blk_type, features, err);
@@ -460,7 +465,7 @@ static void blk_done(struct device *dev) {
     d->virtio.epoch++; /* what the drain brings goes nowhere */
     if (d->block) {
         block_drain(d->block);
-        set_callbacks(d, NULL, NULL);
+        set_callbacks(d, NULL, NULL, NULL);
     }
     virtio_done(&d->virtio);
     while ((j = d->spare)) {

@@ -164,16 +164,6 @@ int img_create(const struct img_args *a, struct error *err) {
 
 /* ------------------------------------------------------------------ resize */
 
-static int resize(struct chain *c, uint64_t size, struct error *err) {
-    int r;
-
-    if (c->qcow2)
-        return qcow2_resize(c->qcow2, size, err);
-    r = c->file->ops->truncate(c->file, size);
-    return r < 0 ? error_set(err, r, "disk image '%s' cannot be resized: %s", c->path, strerror(-r))
-                 : 0;
-}
-
 int img_resize(const struct img_args *a, struct error *err) {
     const char *s = a->word[1];
     struct chain *c = img_open(a, a->word[0], a->format, IMG_WRITE, err);
@@ -195,7 +185,7 @@ int img_resize(const struct img_args *a, struct error *err) {
                       "say --shrink if that is meant",
                       s);
     if (r == 0)
-        r = resize(c, wanted, err);
+        r = chain_resize(c, wanted, err);
     if (chain_close(c) < 0 && r == 0)
         r = error_set(err, -EIO, "disk image '%s' could not be closed", a->word[0]);
     if (r == 0 && !a->quiet)

@@ -52,20 +52,6 @@ static int commit_runs(const struct img_args *a, struct chain *view, struct chai
     return r < 0 ? r : chain_flush(base);
 }
 
-static int grow_base(struct chain *base, uint64_t size, struct error *err) {
-    int r;
-
-    if (base->size >= size)
-        return 0;
-    if (base->qcow2)
-        r = qcow2_resize(base->qcow2, size, err);
-    else
-        r = base->file->ops->truncate(base->file, size);
-    if (r == 0)
-        base->size = size;
-    return r;
-}
-
 static int commit(const struct img_args *a, struct chain *top, struct chain *view,
                   struct error *err) {
     unsigned depth = 0;
@@ -77,7 +63,7 @@ static int commit(const struct img_args *a, struct chain *top, struct chain *vie
     base = img_open(a, below->path, chain_format(below), IMG_WRITE, err);
     if (!base)
         return -EINVAL;
-    r = grow_base(base, view->size, err);
+    r = base->size < view->size ? chain_resize(base, view->size, err) : 0;
     if (r == 0)
         r = commit_runs(a, view, base, depth);
     closed = chain_close(base);

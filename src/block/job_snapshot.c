@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The external snapshot: an empty layer is put on top of a disk, and what was the disk is not
+ * written any more. And the resizing of a disk.
+ *
+ * A crash before the change leaves an overlay that nobody has written; after it, what the guest
+ * writes is in the overlay.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/blockjob_internal.h"
+
+/* With the gate closed. */
+static int put_on_top(struct disk *d, struct chain *overlay, struct error *err) {
+    int r = chain_set_writable(d->image, false, err);
+
+    if (r < 0)
+        return r;
+    chain_attach(overlay, d->image);
+    d->image = overlay;
+    return 0;
+}
+
+static struct chain *make_overlay(struct blockjob *j, struct error *err) {
+    struct disk *d = blockjob_disk(j);
+    char *below = chain_absolute_path(d->image);
+    struct chain_create c = {.path = blockjob_spec(j)->path,
+                             .format = "qcow2",
+                             .size = d->image->size,
+                             .backing = below,
+                             .backing_format = chain_format(d->image)};
+    struct chain *overlay;
+    struct qcow2_info info;
+
+    if (!below) {
+        error_set(err, -ENOMEM, "disk image '%s': out of memory", d->image->path);
+        return NULL;
+    }
+    if (d->image->qcow2) {
+        qcow2_info(d->image->qcow2, &info);
+        c.cluster_bits = (unsigned)__builtin_ctzll(info.cluster_size);
+    }
+    overlay = blockjob_new_image(j, &c, err);
+    free(below);
+    return overlay;
+}
+
+int blockjob_run_snapshot(struct blockjob *j, struct error *err) {
+    struct disk *d = blockjob_disk(j);
+    struct chain *overlay = make_overlay(j, err);
+    int r;
+
+    if (!overlay)
+        return err->code;
+    chain_flush(d->image); /* so that there is little left to do while the guest waits */
+    r = blockjob_check(j, err);
+    if (r == 0) {
+        disk_gate_close(d);
+        r = put_on_top(d, overlay, err);
+        disk_gate_open(d);
+    }
+    if (r < 0) {
+        unlink(overlay->path);
+        chain_close(overlay);
+    }
+    return r;
+}
+
+int blockjob_run_resize(struct blockjob *j, struct error *err) {
+    struct disk *d = blockjob_disk(j);
+    uint64_t size = (blockjob_spec(j)->size + 511) & ~511ull;
+    int r = 0;
+
+    if (size < d->image->size)
+        return error_set(err, -EINVAL,
+                         "disk image '%s' has %llu bytes and cannot become smaller while its guest "
+                         "runs; end the machine and use viv-img resize --shrink",
+                         d->image->path, (unsigned long long)d->image->size);
+    disk_gate_close(d);
+    r = chain_resize(d->image, size, err);
+    if (r == 0 && (r = chain_flush(d->image)) < 0)
+        error_set(err, r, "disk image '%s' cannot be flushed: %s", d->image->path, strerror(-r));
+    disk_gate_open(d);
+    return r;
+}
