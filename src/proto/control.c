@@ -5,6 +5,14 @@
 
 #include <stddef.h>
 
+#define JOB_ANSWER "job: the number of the job that does it"
+#define DISK                                                                                       \
+    { "disk", COMMAND_INT, true, 0, 255, NULL, "number of the disk, as in status" }
+#define SPEED                                                                                      \
+    { "speed", COMMAND_INT, false, 0, INT64_MAX, NULL, "bytes a second at most; default no limit" }
+#define COMPLETE                                                                                   \
+    { "complete", COMMAND_BOOL, false, 0, 0, NULL, "do not wait for job-complete when it is ready" }
+
 const struct command control_commands[] = {
     {.name = "status",
      .needs = COMMAND_READ,
@@ -98,6 +106,83 @@ const struct command control_commands[] = {
      .answer = "nothing; an event follows when it has ended",
      .example = "job-complete 3",
      .args = {{"id", COMMAND_INT, true, 1, INT32_MAX, NULL, "number of the job"}}},
+    {.name = "job-speed",
+     .needs = COMMAND_OPERATE,
+     .help = "Limit a job on a disk to so many bytes a second",
+     .answer = "nothing",
+     .example = "job-speed 3 50000000",
+     .args = {{"id", COMMAND_INT, true, 1, INT32_MAX, NULL, "number of the job"},
+              {"bytes", COMMAND_INT, true, 0, INT64_MAX, NULL, "a second; 0: no limit"}}},
+    {.name = "disk-snapshot",
+     .needs = COMMAND_OPERATE,
+     .help = "Put an empty qcow2 layer on top of a disk. What was the disk stays as it is from "
+             "now on, as the backing file of the new one",
+     .answer = JOB_ANSWER,
+     .example = "disk-snapshot 0 /srv/web.tuesday.qcow2",
+     .job = true,
+     .args = {DISK, {"file", COMMAND_PATH, true, 1, 1000, NULL, "the layer to be made"}}},
+    {.name = "disk-commit",
+     .needs = COMMAND_OPERATE,
+     .help = "Write what layers of a disk hold into the layer below them, and drop them. If the "
+             "first is among them the job becomes ready, and when it is completed the base is the "
+             "disk; the first layer is then empty",
+     .answer = JOB_ANSWER,
+     .example = "disk-commit 0 --top /srv/web.monday.qcow2",
+     .job = true,
+     .args = {DISK,
+              {"top", COMMAND_PATH, false, 1, 4000, NULL,
+               "the uppermost of these layers; default the first of the disk"},
+              {"base", COMMAND_PATH, false, 1, 4000, NULL,
+               "the layer that is written; default the one below top"},
+              COMPLETE,
+              SPEED}},
+    {.name = "disk-stream",
+     .needs = COMMAND_OPERATE,
+     .help = "Copy what the layers below show into the first layer of a disk, and drop them",
+     .answer = JOB_ANSWER,
+     .example = "disk-stream 0 --base /srv/debian.raw",
+     .job = true,
+     .args = {DISK,
+              {"base", COMMAND_PATH, false, 1, 4000, NULL,
+               "the layer that stays below; default none"},
+              SPEED}},
+    {.name = "disk-mirror",
+     .needs = COMMAND_OPERATE,
+     .help = "Copy a disk to a new image that follows it. The job becomes ready when both are "
+             "equal; completed, the copy is the disk; cancelled after that, the copy stays as it "
+             "is at that moment",
+     .answer = JOB_ANSWER,
+     .example = "disk-mirror 0 /mnt/new/web.qcow2",
+     .job = true,
+     .args = {DISK,
+              {"file", COMMAND_PATH, true, 1, 1000, NULL, "the image to be made"},
+              {"format", COMMAND_CHOICE, false, 0, 0, "qcow2|raw", "of the copy; default qcow2"},
+              {"sync", COMMAND_CHOICE, false, 0, 0, "full|top",
+               "everything (default), or the first layer only, with the same backing file"},
+              COMPLETE,
+              SPEED}},
+    {.name = "disk-backup",
+     .needs = COMMAND_OPERATE,
+     .help = "Copy a disk to a new image as it is at this moment, while the guest writes on; all "
+             "of it, or what was written since the last backup that used the same bitmap",
+     .answer = JOB_ANSWER,
+     .example = "disk-backup 0 /backup/web.2.qcow2 --bitmap nightly --parent /backup/web.1.qcow2",
+     .job = true,
+     .args = {DISK,
+              {"file", COMMAND_PATH, true, 1, 1000, NULL, "the image to be made"},
+              {"format", COMMAND_CHOICE, false, 0, 0, "qcow2|raw", "of the copy; default qcow2"},
+              {"bitmap", COMMAND_STRING, false, 1, 1023, NULL,
+               "only what this bitmap says was written; it begins anew"},
+              {"parent", COMMAND_PATH, false, 1, 1000, NULL,
+               "qcow2: the backup before, as backing file of the new one"},
+              SPEED}},
+    {.name = "disk-resize",
+     .needs = COMMAND_OPERATE,
+     .help = "Make a disk larger; the guest is told",
+     .answer = JOB_ANSWER,
+     .example = "disk-resize 0 21474836480",
+     .job = true,
+     .args = {DISK, {"size", COMMAND_INT, true, 512, INT64_MAX - 511, NULL, "in bytes"}}},
     {.name = NULL},
 };
 

@@ -83,8 +83,8 @@ struct control {
     bool backlog; /* a call of serve_backlog is posted */
 };
 
-static const struct control_handler *const handlers[] = {control_machine_handlers,
-                                                         control_snapshot_handlers};
+static const struct control_handler *const handlers[] = {
+    control_machine_handlers, control_snapshot_handlers, control_disk_handlers};
 
 static void serve(struct control_client *cl);
 

@@ -69,6 +69,7 @@ struct control_handler {
     int (*fn)(struct control_call *call, struct error *err);
 };
 
-extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[];
+extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[],
+    control_disk_handlers[];
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/trace.h"
 #include "base/version.h"
+#include "block/blockjob.h"
 #include "cpu/x86.h"
 #include "devices/device.h"
 #include "proto/lines.h"
@@ -35,10 +36,11 @@ static json_t *disks(const struct control_vm *vm) {
     for (unsigned i = 0; i < vm->options->disks; i++) {
         const struct block_info *info = block_info(vm->disk[i]);
 
-        json_array_append_new(list, json_pack("{s:i, s:o, s:s, s:I, s:b}", "index", (int)i, "path",
-                                              message_text(vm->options->disk[i].path), "format",
-                                              info->format, "size", (json_int_t)info->size,
-                                              "readonly", (int)info->readonly));
+        json_array_append_new(list,
+                              json_pack("{s:i, s:o, s:s, s:I, s:b, s:s?}", "index", (int)i, "path",
+                                        message_text(info->path), "format", info->format, "size",
+                                        (json_int_t)info->size, "readonly", (int)info->readonly,
+                                        "job", blockjob_running(vm->disk[i])));
     }
     return list;
 }
@@ -244,22 +246,22 @@ static int do_job_cancel(struct control_call *call, struct error *err) {
     return jobs_cancel(control_jobs(call->control), job_number(call), err);
 }
 
+static int do_job_speed(struct control_call *call, struct error *err) {
+    json_int_t speed = json_integer_value(json_object_get(call->args, "bytes"));
+
+    return jobs_set_speed(control_jobs(call->control), job_number(call), (uint64_t)speed, err);
+}
+
 static int do_job_complete(struct control_call *call, struct error *err) {
     return jobs_complete(control_jobs(call->control), job_number(call), err);
 }
 
 const struct control_handler control_machine_handlers[] = {
-    {"status", do_status},
-    {"pause", do_pause},
-    {"resume", do_resume},
-    {"powerdown", do_powerdown},
-    {"reset", do_reset},
-    {"quit", do_quit},
-    {"stats", do_stats},
-    {"devices", do_devices},
-    {"inspect", do_inspect},
-    {"jobs", do_jobs},
-    {"job-cancel", do_job_cancel},
-    {"job-complete", do_job_complete},
-    {NULL, NULL},
+    {"status", do_status},         {"pause", do_pause},
+    {"resume", do_resume},         {"powerdown", do_powerdown},
+    {"reset", do_reset},           {"quit", do_quit},
+    {"stats", do_stats},           {"devices", do_devices},
+    {"inspect", do_inspect},       {"jobs", do_jobs},
+    {"job-cancel", do_job_cancel}, {"job-complete", do_job_complete},
+    {"job-speed", do_job_speed},   {NULL, NULL},
 };

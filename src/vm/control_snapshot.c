@@ -5,9 +5,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "block/blockjob.h"
 #include "machine/machine.h"
 #include "machine/snapshot.h"
 #include "vm/control.h"
+#include "vm/options.h"
 #include "vm/restore.h"
 
 enum after { GO_ON, PAUSE, QUIT };
@@ -93,12 +95,26 @@ static enum after after_of(const char *word) {
     return word && !strcmp(word, "pause") ? PAUSE : word && !strcmp(word, "quit") ? QUIT : GO_ON;
 }
 
+/* The files of a disk that a job works on may not be its files any more when the job has ended. */
+static int refuse_disk_jobs(const struct control_vm *vm, struct error *err) {
+    for (unsigned i = 0; i < vm->options->disks; i++)
+        if (blockjob_running(vm->disk[i]))
+            return error_set(err, -EBUSY,
+                             "disk %u has a job (%s), which may change its files: wait for its end "
+                             "or cancel it, then make the snapshot",
+                             i, blockjob_running(vm->disk[i]));
+    return 0;
+}
+
 static int do_snapshot(struct control_call *call, struct error *err) {
     const char *dir = json_string_value(json_object_get(call->args, "folder"));
     const char *parent = json_string_value(json_object_get(call->args, "parent"));
-    struct saving_job *s = calloc(1, sizeof(*s));
-    int r;
+    struct saving_job *s;
+    int r = refuse_disk_jobs(call->vm, err);
 
+    if (r < 0)
+        return r;
+    s = calloc(1, sizeof(*s));
     if (!s)
         return error_set(err, -ENOMEM, "the snapshot: out of memory");
     *s = (struct saving_job){

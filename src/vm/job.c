@@ -211,3 +211,14 @@ int jobs_complete(struct jobs *jobs, unsigned id, struct error *err) {
     j->ops->complete(j->opaque);
     return 0;
 }
+
+int jobs_set_speed(struct jobs *jobs, unsigned id, uint64_t bytes_a_second, struct error *err) {
+    struct job *j = find_running(jobs, id, err);
+
+    if (!j)
+        return err->code;
+    if (!j->ops->set_speed)
+        return error_set(err, -EINVAL, "job %u, a %s, has no limit of speed", id, j->ops->kind);
+    j->ops->set_speed(j->opaque, bytes_a_second);
+    return 0;
+}

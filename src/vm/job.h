@@ -24,6 +24,7 @@ struct job_ops {
     /* Give up soon: job_failed follows with -ECANCELED. NULL: it cannot be cancelled. */
     void (*cancel)(void *opaque);
     bool cancel_ends; /* it has followed when cancel returns */
+    void (*set_speed)(void *opaque, uint64_t bytes_a_second); /* 0: no limit. NULL: it has none */
     /* After job_ready: come to the end. NULL: it does so by itself. */
     void (*complete)(void *opaque);
 };
@@ -46,5 +47,6 @@ unsigned jobs_running(const struct jobs *jobs);
 json_t *jobs_list(const struct jobs *jobs);
 int jobs_cancel(struct jobs *jobs, unsigned id, struct error *err);
 int jobs_complete(struct jobs *jobs, unsigned id, struct error *err);
+int jobs_set_speed(struct jobs *jobs, unsigned id, uint64_t bytes_a_second, struct error *err);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "base/version.h"
+#include "block/blockjob.h"
 #include "machine/snapshot.h"
 #include "proto/lines.h"
 #include "state/snapshot.h"
@@ -426,7 +427,17 @@ static int make_machine(struct vm *vm, struct error *err) {
     return r < 0 ? r : open_control(vm, err);
 }
 
+/* While there are clients who hear of it. */
+static void end_disk_jobs(struct vm *vm) {
+    pthread_mutex_lock(&vm->lock);
+    for (unsigned i = 0; i < vm->options.disks; i++)
+        if (vm->disk[i])
+            blockjob_stop(vm->disk[i]);
+    pthread_mutex_unlock(&vm->lock);
+}
+
 static void close_all(struct vm *vm) {
+    end_disk_jobs(vm);
     control_free(vm->control);
     vm->control = NULL;
     machine_free(vm->machine);

@@ -49,11 +49,11 @@ static json_t *disks(const struct options *o, struct block *const *disk) {
 
     for (unsigned i = 0; i < o->disks; i++)
         json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:I, s:o}", "path",
-                                              absolute(o->disk[i].path), "format",
+                                              absolute(block_info(disk[i])->path), "format",
                                               block_info(disk[i])->format, "properties",
                                               options_disk_properties(o->disk_text[i]), "size",
                                               (json_int_t)block_info(disk[i])->size, "modified",
-                                              modified(o->disk[i].path)));
+                                              modified(block_info(disk[i])->path)));
     return list;
 }
 

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Jobs on the disk of a guest that writes all the time: what it reads in the end is what its images hold."""
+import hashlib
+import json
+import pathlib
+import subprocess
+import tempfile
+import time
+import unittest
+
+import vivtest
+
+CTL = str(pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"))
+SIZE = 32 << 20
+WRITER = ("i=0; while [ ! -e /stop ]; do "
+          "dd if=/dev/urandom of=/dev/vda bs=64k count=3 seek=$((i * 37 % 500)) conv=notrunc 2>/dev/null; "
+          "i=$((i + 1)); [ $((i % 20)) -eq 0 ] && sync; done; sync; touch /stopped")
+
+
+def run(*words):
+    return subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=300, check=True).stdout
+
+
+class Jobs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="viv-jobs-")
+        self.addCleanup(folder.cleanup)
+        self.dir = pathlib.Path(folder.name)
+        self.socket = self.dir / "ctl"
+
+    def file(self, name):
+        return self.dir / name
+
+    def ctl(self, *words, code=0, options=()):
+        done = subprocess.run([CTL, "--json", *options, self.socket, *map(str, words)], capture_output=True, text=True,
+                              timeout=300, check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return json.loads(done.stdout.splitlines()[-1]) if code == 0 else done.stderr
+
+    def disk(self):
+        return self.ctl("status")["disks"][0]
+
+    def start(self):
+        run("qemu-img", "create", "-q", "-f", "raw", self.file("base.raw"), SIZE)
+        run("qemu-io", "-f", "raw", "-c", "write -P 7 1M 9M", self.file("base.raw"))
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.file("base.raw"), "-F", "raw", self.file("top.qcow2"))
+        guest = vivtest.tiny(self, None, "--disk", str(self.file("top.qcow2")), "--control", f"unix:{self.socket}",
+                             append="viv.modules=virtio_pci,virtio_blk")
+        guest.expect("BOOTED")
+        return guest
+
+    def write_always(self, guest):
+        guest.send_line(f"rm -f /stop /stopped; ({WRITER}) & echo STARTED $?")
+        guest.expect("STARTED 0")
+
+    def sum_of_the_guest(self, guest):
+        guest.send_line("touch /stop; while [ ! -e /stopped ]; do sleep 1; done; echo 3 >/proc/sys/vm/drop_caches; "
+                        "echo SUM=$(md5sum </dev/vda | cut -c 1-32)=")
+        return guest.expect(r"SUM=([0-9a-f]{32})=").group(1)
+
+    def end(self, guest):
+        guest.send_line("exit")
+        self.assertEqual(guest.wait(120), 0)
+
+    def sum_of(self, path, fmt):
+        run("qemu-img", "convert", "-f", fmt, "-O", "raw", path, self.file("flat"))
+        return hashlib.md5(self.file("flat").read_bytes()).hexdigest()
+
+    def check(self, *names):
+        for name in names:
+            run("qemu-img", "check", self.file(name))
+
+    def test_layers_come_and_go_under_a_guest_that_writes(self):
+        guest = self.start()
+        self.write_always(guest)
+        for name in ("s1.qcow2", "s2.qcow2", "s3.qcow2"):
+            done = self.ctl("disk-snapshot", 0, self.file(name))
+            self.assertEqual(done["result"]["path"], str(self.file(name)))
+            time.sleep(0.5)
+        self.ctl("disk-commit", 0, "--top", self.file("s1.qcow2"))
+        self.ctl("disk-stream", 0, "--base", self.file("top.qcow2"))
+        done = self.ctl("disk-commit", 0, "--complete")
+        self.assertEqual(done["result"]["path"], str(self.file("top.qcow2")))
+        self.ctl("disk-stream", 0)
+        total = self.sum_of_the_guest(guest)
+        self.end(guest)
+        self.check("top.qcow2", "s1.qcow2", "s2.qcow2", "s3.qcow2")
+        self.assertEqual(self.sum_of(self.file("top.qcow2"), "qcow2"), total)
+        self.assertNotIn("backing file", run("qemu-img", "info", self.file("top.qcow2")))
+
+    def test_a_mirror_follows_and_takes_the_place_of_the_disk(self):
+        guest = self.start()
+        self.write_always(guest)
+        number = self.ctl("disk-mirror", 0, self.file("copy.qcow2"), "--speed", 4 << 20, options=["--no-wait"])["job"]
+        self.assertIn("disk 0 has a job (disk-mirror)", self.ctl("snapshot", self.file("state"), code=3))
+        self.assertEqual(self.disk()["job"], "disk-mirror")
+        self.ctl("job-speed", number, 0)
+        while self.ctl("jobs")["jobs"][-1]["state"] != "ready":
+            time.sleep(0.1)
+        self.ctl("job-complete", number)
+        while self.disk()["job"]:
+            time.sleep(0.1)
+        self.assertEqual(self.disk()["path"], str(self.file("copy.qcow2")))
+        time.sleep(1)
+        self.ctl("disk-mirror", 0, self.file("copy.raw"), "--format", "raw", "--complete")
+        self.assertEqual(self.disk()["format"], "raw")
+        total = self.sum_of_the_guest(guest)
+        self.end(guest)
+        self.check("copy.qcow2", "top.qcow2")
+        self.assertEqual(hashlib.md5(self.file("copy.raw").read_bytes()).hexdigest(), total)
+
+    def test_a_disk_grows_and_the_guest_sees_it(self):
+        guest = self.start()
+        self.ctl("disk-resize", 0, SIZE * 2)
+        guest.send_line("sleep 1; echo SIZE=$(cat /sys/block/vda/size)=")
+        self.assertEqual(int(guest.expect(r"SIZE=(\d+)=").group(1)), SIZE * 2 // 512)
+        guest.send_line("dd if=/dev/urandom of=/dev/vda bs=1M seek=60 count=4 conv=notrunc,fsync; touch /stopped")
+        total = self.sum_of_the_guest(guest)
+        self.end(guest)
+        self.check("top.qcow2")
+        self.assertEqual(self.sum_of(self.file("top.qcow2"), "qcow2"), total)
+
+    def test_a_machine_killed_in_a_job_starts_again_with_what_was_synced(self):
+        for words in (("disk-stream", 0), ("disk-commit", 0, "--complete"), ("disk-mirror", 0, self.file("m"))):
+            for f in self.dir.glob("*"):
+                f.unlink()
+            guest = self.start()
+            guest.send_line("dd if=/dev/urandom of=/tmp-x bs=64k count=40 2>/dev/null; dd if=/tmp-x of=/dev/vda bs=64k "
+                            "seek=300 conv=notrunc,fsync 2>/dev/null; echo X=$(md5sum </tmp-x | cut -c 1-32)=")
+            total = guest.expect(r"X=([0-9a-f]{32})=").group(1)
+            guest.send_line("while :; do dd if=/dev/urandom of=/dev/vda bs=64k count=250 conv=notrunc; done 2>/dev/null &")
+            self.ctl(*words, "--speed", 10 << 20, options=["--no-wait"])
+            time.sleep(1.5)
+            guest.close()  # kill -9
+            check = subprocess.run(["qemu-img", "check", self.file("top.qcow2")], capture_output=True, check=False)
+            self.assertIn(check.returncode, (0, 3), check.stdout + check.stderr)
+            run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", self.file("top.qcow2"), self.file("flat"))
+            data = self.file("flat").read_bytes()[300 << 16:340 << 16]
+            self.assertEqual(hashlib.md5(data).hexdigest(), total, words)
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
