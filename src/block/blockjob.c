@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "block/block_internal.h"
 #include "block/blockjob_internal.h"
+#include "block/qcow2_bitmap.h"
 #include "block/throttle.h"
 
 enum { TELL_NS = 200 * 1000 * 1000, MS = 1000 * 1000 };
@@ -180,6 +181,10 @@ struct chain *blockjob_new_image(struct blockjob *j, const struct chain_create *
     return image;
 }
 
+int blockjob_carry_bitmaps(struct chain *to, struct chain *from, struct error *err) {
+    return to->qcow2 && from->qcow2 ? qcow2_bitmaps_carry(to->qcow2, from->qcow2, err) : 0;
+}
+
 /* ------------------------------------------------------------------ on the loop */
 
 static void job_free(struct blockjob *j) {
@@ -198,11 +203,12 @@ static void job_free(struct blockjob *j) {
 }
 
 static void end(struct blockjob *j) {
-    struct error err = j->error;
     struct blockjob_fns fns = j->fns;
     struct disk *d = j->disk;
+    struct error err;
 
     pthread_join(j->thread, NULL);
+    err = j->error;
     d->job = NULL;
     disk_changed(d);
     job_free(j);

@@ -37,6 +37,7 @@ struct blockjob_spec {
                                one below top, STREAM none */
     bool only_top;          /* MIRROR: what the first layer holds; the copy has its backing file */
     const char *bitmap;     /* BACKUP: only what was written since; NULL: everything */
+    bool begin;             /* BACKUP: everything, and the bitmap begins; made if it is not there */
     const char *parent;     /* BACKUP: the backing file of the new one: the backup before it */
     uint64_t size;          /* RESIZE */
     uint64_t speed;         /* bytes a second; 0: no limit */

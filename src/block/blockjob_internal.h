@@ -53,6 +53,10 @@ int copy_piece(struct chain *from, struct chain *to, uint8_t *buf, uint64_t offs
                bool zero);
 enum { COPY_PIECE = 1 << 20 };
 
+/* With the gate closed: what is known of the disk's writes is known of the image that takes its
+ * place, too, if that can have bitmaps. */
+int blockjob_carry_bitmaps(struct chain *to, struct chain *from, struct error *err);
+
 /* A new file, opened as the disk's own are. */
 struct chain *blockjob_new_image(struct blockjob *j, const struct chain_create *c,
                                  struct error *err);

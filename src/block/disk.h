@@ -59,6 +59,9 @@ bool disk_try(struct disk *d, struct block_request *req, int *ret_result);
 
 /* The disk of a block device of this engine, NULL if tests gave it another format. */
 struct disk *disk_of(const struct block *b);
+/* Its first layer, for the bitmaps in it; NULL with a sentence: it has none, or a job works on it.
+ * Machine lock. */
+struct qcow2 *disk_qcow2(const struct block *b, struct error *err);
 /* A job has ended: name, format and size may be others. Machine lock. */
 void disk_changed(struct disk *d);
 

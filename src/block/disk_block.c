@@ -130,6 +130,24 @@ struct disk *disk_of(const struct block *b) {
     return b->ops->close == close_disk ? b->state : NULL;
 }
 
+struct qcow2 *disk_qcow2(const struct block *b, struct error *err) {
+    struct disk *d = disk_of(b);
+
+    if (d && !d->job && d->image->qcow2)
+        return d->image->qcow2;
+    if (d && d->job)
+        error_set(err, -EBUSY,
+                  "disk image '%s': a job (%s) works on it; wait for its end, or cancel it",
+                  b->path, blockjob_running(b));
+    else
+        error_set(
+            err, -EINVAL,
+            "disk image '%s' is a raw image, which has no bitmaps; convert it: viv-img convert "
+            "-O qcow2",
+            b->path);
+    return NULL;
+}
+
 void disk_changed(struct disk *d) {
     struct block *b = d->block;
     char *path = strdup(d->image->path);

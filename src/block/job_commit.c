@@ -133,6 +133,8 @@ static int commit_first(struct blockjob *j, struct commit *c, struct error *err)
     if (r == 0)
         r = copy_rest(&copy, err);
     if (r == 0)
+        r = blockjob_carry_bitmaps(c->base, d->image, err);
+    if (r == 0)
         r = pivot(d, c, &between, err);
     d->filter = NULL;
     if (r < 0)

@@ -85,6 +85,8 @@ static int follow(struct blockjob *j, struct copy *c, struct chain **target, boo
     }
     disk_gate_close(d);
     r = copy_rest(c, err);
+    if (r == 0)
+        r = blockjob_carry_bitmaps(*target, d->image, err);
     *ret_whole = r == 0;
     if (r == 0)
         *target = pivot(j, *target);

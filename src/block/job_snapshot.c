@@ -15,8 +15,10 @@
 
 /* With the gate closed. */
 static int put_on_top(struct disk *d, struct chain *overlay, struct error *err) {
-    int r = chain_set_writable(d->image, false, err);
+    int r = blockjob_carry_bitmaps(overlay, d->image, err);
 
+    if (r == 0)
+        r = chain_set_writable(d->image, false, err);
     if (r < 0)
         return r;
     chain_attach(overlay, d->image);

@@ -3,9 +3,7 @@
  * qcow2 images as a whole: opening, closing, resizing.
  *
  * Departures from QEMU: external data files, encryption and writing to images with extended L2
- * entries are refused; lazy refcounts are never used, though the flag stays; bitmaps are marked as
- * outdated (their autoclear bit goes) when the image is opened for writing, as the format asks of
- * programs that do not keep them.
+ * entries are refused; lazy refcounts are never used, though the flag stays.
  */
 #include "block/qcow2.h"
 
@@ -20,9 +18,11 @@ enum { CACHE = 32 << 20, MIN_TABLES = 16, MAX_TABLES = 8192 };
 
 static void destroy(struct qcow2 *q) {
     table_drop_all_locked(q);
+    bitmaps_free(q);
     bytefile_close(q->file);
     pthread_mutex_destroy(&q->lock);
     pthread_mutex_destroy(&q->inflate_lock);
+    pthread_mutex_destroy(&q->bitmap_lock);
     pthread_cond_destroy(&q->changed);
     free(q->l1);
     free(q->reftable);
@@ -93,8 +93,11 @@ static int repair_dirty(struct qcow2 *q, struct error *err) {
 }
 
 static int prepare_writing(struct qcow2 *q, const struct qcow2_open *o, struct error *err) {
+    uint64_t autoclear = 0;
     int r;
 
+    if (q->readonly || o->no_repair)
+        bitmaps_open(q);
     if (q->readonly)
         return 0;
     if (o->no_repair)
@@ -104,7 +107,9 @@ static int prepare_writing(struct qcow2 *q, const struct qcow2_open *o, struct e
         r = metadata_collect(q, err);
     if (r == 0)
         r = repair_dirty(q, err);
-    if (r == 0 && (r = header_set_flags(q, q->incompatible, 0)) < 0)
+    if (r == 0)
+        autoclear = bitmaps_begin(q) ? AUTOCLEAR_BITMAPS : 0;
+    if (r == 0 && (r = header_set_flags(q, q->incompatible, autoclear)) < 0)
         error_set(err, r, "disk image '%s': its header cannot be written: %s", q->path,
                   strerror(-r));
     return r;
@@ -124,6 +129,7 @@ struct qcow2 *qcow2_open(struct bytefile *f, const struct qcow2_open *o, struct 
     q->readonly = o->readonly;
     pthread_mutex_init(&q->lock, NULL);
     pthread_mutex_init(&q->inflate_lock, NULL);
+    pthread_mutex_init(&q->bitmap_lock, NULL);
     pthread_cond_init(&q->changed, NULL);
     r = f->ops->size(f, &q->file_end);
     if (r < 0)
@@ -152,6 +158,8 @@ int qcow2_close(struct qcow2 *q) {
     if (!q->readonly) {
         pthread_mutex_lock(&q->lock);
         r = flush_all_locked(q);
+        if (r == 0)
+            bitmaps_end_locked(q);
         pthread_mutex_unlock(&q->lock);
     }
     destroy(q);
@@ -170,8 +178,11 @@ int qcow2_set_writable(struct qcow2 *q, bool writable, struct error *err) {
     }
     pthread_mutex_lock(&q->lock);
     r = flush_all_locked(q);
-    if (r == 0)
+    if (r == 0) {
+        bitmaps_end_locked(q);
         q->readonly = true;
+        q->bitmaps_kept = false;
+    }
     pthread_mutex_unlock(&q->lock);
     return r < 0 ? error_set(err, r, "disk image '%s' cannot be flushed: %s", q->path, strerror(-r))
                  : 0;
@@ -203,7 +214,8 @@ void qcow2_info(struct qcow2 *q, struct qcow2_info *ret_info) {
     i->lazy_refcounts = q->compatible & COMPAT_LAZY;
     i->extended_l2 = q->entry_bytes == 16;
     i->zstd = q->zstd;
-    i->bitmaps = q->bitmaps;
+    for (const struct bitmap *b = q->bitmap_list; b; b = b->next)
+        i->bitmaps++;
     memcpy(i->backing, q->backing, sizeof(i->backing));
     memcpy(i->backing_format, q->backing_format, sizeof(i->backing_format));
 }
@@ -312,6 +324,8 @@ int qcow2_resize(struct qcow2 *q, uint64_t size, struct error *err) {
         r = set_size_locked(q, size);
         if (r == 0)
             q->size = size;
+        if (r == 0)
+            r = bitmaps_resize(q, size);
         range_unlock_locked(q, &all);
         pthread_mutex_unlock(&q->lock);
     }

@@ -195,6 +195,7 @@ int qcow2_write_compressed(struct qcow2 *q, const void *data, uint64_t offset, u
     q->inflated_entry = 0;
     pthread_mutex_unlock(&q->inflate_lock);
     r = n ? write_packed(q, packed, n, offset) : qcow2_write(q, &s, offset, length);
+    bitmaps_mark(q, offset, length);
     free(whole);
     free(packed);
     return r;

@@ -403,6 +403,8 @@ int header_rewrite(struct qcow2 *q, const struct header_tail *t) {
         end = keep_extensions(q, old, head);
         memset(head + end, 0, end < HEADER_SECTOR ? HEADER_SECTOR - end : 0);
         end = put_own_extensions(head, end, q->cluster_size, t);
+        if (q->version >= 3)
+            store_be64(head + H_AUTOCLEAR, t->bitmaps ? AUTOCLEAR_BITMAPS : 0);
         at = end ? place_name(q, old, end, n) : 0;
         if (!at || !put_name(head, at, q->cluster_size, t->backing))
             r = -ENAMETOOLONG;

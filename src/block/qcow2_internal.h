@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "block/dirty.h"
 #include "block/qcow2.h"
 
 enum {
@@ -85,6 +86,21 @@ struct run { /* host clusters */
     uint64_t first, count;
 };
 
+enum { BITMAP_MAX_NAME = 1023 };
+
+struct bitmap { /* qcow2_bitmap.c */
+    struct bitmap *next;
+    char *name;
+    unsigned shift; /* log2 of the bytes of a bit */
+    bool enabled, inconsistent;
+    struct dirty dirty;  /* no words: the image is read only, or inconsistent */
+    struct dirty *taken; /* what a backup copies */
+    /* in the file */
+    uint8_t type, *extra;
+    uint32_t flags, extra_size, table_size;
+    uint64_t table_offset;
+};
+
 struct qcow2 {
     struct bytefile *file;
     char *path;
@@ -124,6 +140,10 @@ struct qcow2 {
     struct run *frees; /* their last reference goes with the next flush */
     unsigned free_count, free_cap;
     uint64_t compressed_at; /* where the next compressed cluster goes */
+
+    pthread_mutex_t bitmap_lock; /* innermost */
+    struct bitmap *bitmap_list;  /* bitmap_lock, but while the image is opened or closed */
+    bool bitmaps_kept;           /* they are written when the image is closed */
 
     struct range *ranges;
     bool flushing;
@@ -221,6 +241,20 @@ void compressed_place(const struct qcow2 *q, uint64_t entry, uint64_t *ret_offse
 /* qcow2_io.c */
 enum drop { DROP_DISCARD, DROP_ZERO_KEEP, DROP_ZERO, DROP_EMPTY };
 int drop_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, enum drop how);
+
+/* qcow2_bitmap.c */
+void bitmap_free(struct bitmap *b); /* accepts NULL */
+void bitmaps_free(struct qcow2 *q);
+/* The range was written, or may have been. */
+void bitmaps_mark(struct qcow2 *q, uint64_t offset, uint64_t length);
+int bitmaps_resize(struct qcow2 *q, uint64_t size);
+
+/* qcow2_bitmap_file.c */
+bool bitmap_fits(uint64_t size, unsigned shift); /* into memory */
+int bitmap_copy_bits(struct qcow2 *q, const struct bitmap *b, struct dirty *ret, struct error *err);
+void bitmaps_open(struct qcow2 *q);  /* their names, for an image that is only read */
+bool bitmaps_begin(struct qcow2 *q); /* before anything is written; false: there are none */
+void bitmaps_end_locked(struct qcow2 *q);
 
 /* qcow2_compress.c */
 int compressed_read(struct qcow2 *q, uint64_t entry, const struct span *s, uint64_t at,

@@ -276,6 +276,7 @@ static int write_alone(struct qcow2 *q, const struct span *s, uint64_t offset, u
 }
 
 int qcow2_write(struct qcow2 *q, const struct span *s, uint64_t offset, uint64_t length) {
+    uint64_t from = offset, all = length;
     struct span at = *s;
     int r = q->readonly ? -EROFS : in_disk(q, offset, length) ? 0 : -EINVAL;
 
@@ -291,6 +292,7 @@ int qcow2_write(struct qcow2 *q, const struct span *s, uint64_t offset, uint64_t
         offset += done;
         length -= done;
     }
+    bitmaps_mark(q, from, all);
     return r;
 }
 
@@ -402,16 +404,22 @@ int qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t length, bool unmap) {
     r = write_zeroes(q, offset, from - offset);
     if (r == 0)
         r = drop_clusters(q, from, to - from, unmap ? DROP_ZERO : DROP_ZERO_KEEP);
+    bitmaps_mark(q, from, to - from);
     return r < 0 ? r : write_zeroes(q, to, end - to);
 }
 
 int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length) {
     uint64_t from, to;
+    int r = 0;
 
     if (q->readonly || !in_disk(q, offset, length))
         return q->readonly ? -EROFS : -EINVAL;
     whole_clusters(q, offset, length, &from, &to);
-    return to > from ? drop_clusters(q, from, to - from, DROP_DISCARD) : 0;
+    if (to > from) {
+        r = drop_clusters(q, from, to - from, DROP_DISCARD);
+        bitmaps_mark(q, from, to - from);
+    }
+    return r;
 }
 
 /* ------------------------------------------------------------------ pull */
@@ -539,5 +547,7 @@ bool qcow2_try(struct qcow2 *q, bool write, const struct span *s, uint64_t offse
         return false;
     done = try_locked(q, write, s, offset, length);
     pthread_mutex_unlock(&q->lock);
+    if (done && write)
+        bitmaps_mark(q, offset, length);
     return done;
 }

@@ -10,6 +10,8 @@
     { "disk", COMMAND_INT, true, 0, 255, NULL, "number of the disk, as in status" }
 #define SPEED                                                                                      \
     { "speed", COMMAND_INT, false, 0, INT64_MAX, NULL, "bytes a second at most; default no limit" }
+#define BITMAP                                                                                     \
+    { "name", COMMAND_STRING, true, 1, 1023, NULL, "of the bitmap" }
 #define COMPLETE                                                                                   \
     { "complete", COMMAND_BOOL, false, 0, 0, NULL, "do not wait for job-complete when it is ready" }
 
@@ -173,6 +175,8 @@ const struct command control_commands[] = {
               {"format", COMMAND_CHOICE, false, 0, 0, "qcow2|raw", "of the copy; default qcow2"},
               {"bitmap", COMMAND_STRING, false, 1, 1023, NULL,
                "only what this bitmap says was written; it begins anew"},
+              {"begin", COMMAND_BOOL, false, 0, 0, NULL,
+               "everything, and the bitmap begins with it; it is made if it is not there"},
               {"parent", COMMAND_PATH, false, 1, 1000, NULL,
                "qcow2: the backup before, as backing file of the new one"},
               SPEED}},
@@ -183,6 +187,46 @@ const struct command control_commands[] = {
      .example = "disk-resize 0 21474836480",
      .job = true,
      .args = {DISK, {"size", COMMAND_INT, true, 512, INT64_MAX - 511, NULL, "in bytes"}}},
+    {.name = "bitmaps",
+     .needs = COMMAND_READ,
+     .help = "List the dirty bitmaps of a qcow2 disk: what was written since",
+     .answer = "bitmaps: name, granularity, enabled, inconsistent, and how many bytes are dirty",
+     .example = "bitmaps 0",
+     .args = {DISK}},
+    {.name = "bitmap-add",
+     .needs = COMMAND_OPERATE,
+     .help = "Note from now on what is written to a disk",
+     .answer = "nothing",
+     .example = "bitmap-add 0 nightly",
+     .args = {DISK,
+              BITMAP,
+              {"granularity", COMMAND_INT, false, 512, 1ll << 31, NULL,
+               "bytes a bit stands for; default 65536"},
+              {"disabled", COMMAND_BOOL, false, 0, 0, NULL, "not before bitmap-enable"}}},
+    {.name = "bitmap-remove",
+     .needs = COMMAND_OPERATE,
+     .help = "Delete a bitmap",
+     .answer = "nothing",
+     .example = "bitmap-remove 0 nightly",
+     .args = {DISK, BITMAP}},
+    {.name = "bitmap-clear",
+     .needs = COMMAND_OPERATE,
+     .help = "Let a bitmap forget what was written",
+     .answer = "nothing",
+     .example = "bitmap-clear 0 nightly",
+     .args = {DISK, BITMAP}},
+    {.name = "bitmap-enable",
+     .needs = COMMAND_OPERATE,
+     .help = "Keep a bitmap up to date from now on",
+     .answer = "nothing",
+     .example = "bitmap-enable 0 nightly",
+     .args = {DISK, BITMAP}},
+    {.name = "bitmap-disable",
+     .needs = COMMAND_OPERATE,
+     .help = "Leave a bitmap as it is from now on",
+     .answer = "nothing",
+     .example = "bitmap-disable 0 nightly",
+     .args = {DISK, BITMAP}},
     {.name = NULL},
 };
 

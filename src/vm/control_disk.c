@@ -26,7 +26,7 @@ static uint64_t number(const struct control_call *call, const char *name) {
     return (uint64_t)json_integer_value(json_object_get(call->args, name));
 }
 
-static struct block *find_disk(const struct control_call *call, struct error *err) {
+struct block *control_find_disk(const struct control_call *call, struct error *err) {
     uint64_t i = number(call, "disk");
 
     if (i < call->vm->options->disks)
@@ -85,7 +85,7 @@ static const struct job_ops ops[BLOCKJOB_KINDS] = {
 };
 
 static int start(struct control_call *call, const struct blockjob_spec *spec, struct error *err) {
-    struct block *disk = find_disk(call, err);
+    struct block *disk = control_find_disk(call, err);
     struct disk_job *j = disk ? calloc(1, sizeof(*j)) : NULL;
     struct blockjob_fns fns = {.progress = progress, .ready = ready, .ended = ended, .opaque = j};
 
@@ -147,6 +147,7 @@ static int do_disk_backup(struct control_call *call, struct error *err) {
                               .path = text(call, "file"),
                               .format = text(call, "format"),
                               .bitmap = text(call, "bitmap"),
+                              .begin = json_is_true(json_object_get(call->args, "begin")),
                               .parent = text(call, "parent"),
                               .speed = number(call, "speed")};
 

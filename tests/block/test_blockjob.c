@@ -2,9 +2,11 @@
 /* Jobs on disks while a guest writes at random: what it reads is what it wrote, before, during and
  * after; qemu-img reads the same and finds the images clean. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "block/jobs_rig.h"
@@ -359,6 +361,196 @@ static void one_job_at_a_time_works_on_a_disk(void **state) {
     free(file);
 }
 
+/* ------------------------------------------------------------------ backup */
+
+/* Starts a backup of the disk as it is in `then`, and lets the guest write as soon as it has begun.
+ */
+static void start_backup(struct jobs_rig *r, const struct blockjob_spec *spec, uint8_t *then) {
+    jobs_idle(r);
+    memcpy(then, r->model, JOBS_SIZE);
+    r->told = 0;
+    r->quiet = true;
+    jobs_start(r, spec);
+    while (!r->told && !r->ended)
+        jobs_run(r, 1);
+    r->quiet = false;
+}
+
+static void a_full_backup_is_the_disk_as_it_was(void **state) {
+    static const char *const formats[] = {"raw", "qcow2"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct jobs_rig r;
+        uint8_t *then = malloc(JOBS_SIZE);
+        char *file = path_of("full");
+
+        make_chain("raw", 65536);
+        jobs_open(&r, i ? "top" : "base", i ? "qcow2" : "raw", 61);
+        start_backup(
+            &r,
+            &(struct blockjob_spec){
+                .kind = BLOCKJOB_BACKUP, .path = file, .format = formats[i], .speed = SPEED},
+            then);
+        assert_int_equal(jobs_until_ended(&r), 0);
+        jobs_run(&r, 100);
+        jobs_close(&r);
+        assert_true(r.writes > 100);
+        jobs_compare(&r, "full", formats[i], then);
+        if (i)
+            jobs_image_is_clean("full", false);
+        free(r.model);
+        free(then);
+        free(file);
+    }
+}
+
+static void incremental_backups_are_the_disk_as_it_was_each_time(void **state) {
+    struct jobs_rig r;
+    uint8_t *then[5];
+    char *file[5], name[8];
+
+    make_chain("raw", 65536);
+    jobs_open(&r, "top", "qcow2", 62);
+    for (unsigned i = 0; i < 5; i++) {
+        then[i] = malloc(JOBS_SIZE);
+        snprintf(name, sizeof(name), "b%u", i);
+        file[i] = path_of(name);
+        jobs_run(&r, 60);
+        if (i == 3) { /* one that is given up does not count */
+            start_backup(&r,
+                         &(struct blockjob_spec){.kind = BLOCKJOB_BACKUP,
+                                                 .path = file[i],
+                                                 .bitmap = "day",
+                                                 .parent = file[i - 1],
+                                                 .speed = 100000},
+                         then[i]);
+            blockjob_cancel(r.job);
+            assert_int_equal(jobs_until_ended(&r), -ECANCELED);
+        }
+        start_backup(&r,
+                     &(struct blockjob_spec){.kind = BLOCKJOB_BACKUP,
+                                             .path = file[i],
+                                             .bitmap = "day",
+                                             .begin = i == 0,
+                                             .parent = i ? file[i - 1] : NULL,
+                                             .speed = SPEED / 2},
+                     then[i]);
+        assert_int_equal(jobs_until_ended(&r), 0);
+        if (i == 1) { /* the bitmap goes on in the new layer */
+            char *layer = path_of("layer");
+
+            jobs_start(&r, &(struct blockjob_spec){.kind = BLOCKJOB_SNAPSHOT, .path = layer});
+            assert_int_equal(jobs_until_ended(&r), 0);
+            free(layer);
+        }
+        if (i == 2) { /* and back in the old one */
+            jobs_start(&r, &(struct blockjob_spec){.kind = BLOCKJOB_COMMIT});
+            jobs_until_ready(&r);
+            blockjob_complete(r.job);
+            assert_int_equal(jobs_until_ended(&r), 0);
+        }
+    }
+    jobs_close(&r);
+    for (unsigned i = 0; i < 5; i++) {
+        snprintf(name, sizeof(name), "b%u", i);
+        jobs_compare(&r, name, "qcow2", then[i]);
+        jobs_image_is_clean(name, false);
+        free(then[i]);
+        free(file[i]);
+    }
+    jobs_image_is_clean("top", false);
+    jobs_shell("qemu-img info $D/top | grep -A5 bitmaps: | grep -q 'name: day'");
+    free(r.model);
+}
+
+static void a_bitmap_survives_the_end_of_the_machine(void **state) {
+    struct jobs_rig r;
+    uint8_t *then = malloc(JOBS_SIZE);
+    char *full = path_of("full"), *more = path_of("more");
+
+    make_chain("raw", 4096);
+    jobs_open(&r, "top", "qcow2", 63);
+    jobs_start(&r, &(struct blockjob_spec){
+                       .kind = BLOCKJOB_BACKUP, .path = full, .bitmap = "day", .begin = true});
+    assert_int_equal(jobs_until_ended(&r), 0);
+    jobs_run(&r, 30);
+    jobs_close(&r);
+    free(r.model);
+    jobs_image_is_clean("top", false);
+    jobs_shell("qemu-io -c 'write -P 9 1M 50k' $D/top"); /* QEMU keeps it up to date, too */
+    jobs_open(&r, "top", "qcow2", 64);
+    jobs_run(&r, 30);
+    start_backup(&r,
+                 &(struct blockjob_spec){
+                     .kind = BLOCKJOB_BACKUP, .path = more, .bitmap = "day", .parent = full},
+                 then);
+    assert_int_equal(jobs_until_ended(&r), 0);
+    jobs_close(&r);
+    jobs_compare(&r, "more", "qcow2", then);
+    free(r.model);
+    free(then);
+    free(full);
+    free(more);
+}
+
+static void a_backup_that_finds_no_room_harms_nobody(void **state) {
+    struct jobs_rig r;
+    struct rlimit old, now;
+    char *file = path_of("full");
+
+    make_chain("raw", 65536);
+    jobs_open(&r, "top", "qcow2", 65);
+    jobs_run(&r, 400);
+    jobs_idle(&r);
+    getrlimit(RLIMIT_FSIZE, &old);
+    now = (struct rlimit){3 << 20, old.rlim_max};
+    r.quiet = true; /* the limit is the guest's, too */
+    setrlimit(RLIMIT_FSIZE, &now);
+    jobs_start(&r, &(struct blockjob_spec){.kind = BLOCKJOB_BACKUP, .path = file});
+    assert_int_equal(jobs_until_ended(&r), -EFBIG);
+    assert_non_null(strstr(r.error.text, "has taken no harm"));
+    setrlimit(RLIMIT_FSIZE, &old);
+    assert_int_equal(access(file, F_OK), -1);
+    r.quiet = false;
+    jobs_run(&r, 100);
+    jobs_close(&r);
+    jobs_compare(&r, "top", "qcow2", NULL);
+    free(r.model);
+    free(file);
+}
+
+static void what_cannot_be_backed_up_is_refused(void **state) {
+    struct jobs_rig r;
+    char *file = path_of("full"), *base = path_of("base");
+    const struct {
+        struct blockjob_spec spec;
+        int code;
+        const char *text;
+    } all[] = {
+        {{.bitmap = "none"}, -ENOENT, "has no bitmap 'none'"},
+        {{.bitmap = "day", .format = "raw"}, -EINVAL, "must be a qcow2 image"},
+        {{.begin = true}, -EINVAL, "Name it"},
+        {{.parent = base}, -EINVAL, "no qcow2 image"},
+    };
+
+    make_chain("raw", 65536);
+    jobs_open(&r, "top", "qcow2", 66);
+    for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        struct blockjob_spec s = all[i].spec;
+
+        s.kind = BLOCKJOB_BACKUP;
+        s.path = file;
+        jobs_start(&r, &s);
+        assert_int_equal(jobs_until_ended(&r), all[i].code);
+        assert_non_null(strstr(r.error.text, all[i].text));
+        assert_int_equal(access(file, F_OK), -1);
+    }
+    jobs_close(&r);
+    free(r.model);
+    free(file);
+    free(base);
+}
+
 /* ------------------------------------------------------------------ resize */
 
 static void on_resize(void *opaque) { ++*(unsigned *)opaque; }
@@ -401,6 +593,7 @@ static int clean_up(void **state) {
 }
 
 int main(void) {
+    signal(SIGXFSZ, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_snapshot_keeps_the_disk_as_it_was),
         cmocka_unit_test(snapshots_are_taken_while_the_guest_writes),
@@ -415,6 +608,11 @@ int main(void) {
         cmocka_unit_test(a_mirror_that_is_not_ready_goes_when_it_is_given_up),
         cmocka_unit_test(a_raw_disk_is_mirrored_and_goes_on),
         cmocka_unit_test(one_job_at_a_time_works_on_a_disk),
+        cmocka_unit_test(a_full_backup_is_the_disk_as_it_was),
+        cmocka_unit_test(incremental_backups_are_the_disk_as_it_was_each_time),
+        cmocka_unit_test(a_bitmap_survives_the_end_of_the_machine),
+        cmocka_unit_test(a_backup_that_finds_no_room_harms_nobody),
+        cmocka_unit_test(what_cannot_be_backed_up_is_refused),
         cmocka_unit_test(a_disk_becomes_larger_while_it_is_used),
     };
 

@@ -4,6 +4,10 @@
  * moment of it images are made of all that was synced and of any part of what was not, sector by
  * sector. Each must pass our check without a corruption, and each sector of its disk must hold what
  * it held at the last flush, or something newer. A sample is shown to qemu-img, too.
+ *
+ * Some workloads also pull clusters from the layer below, change the name of the backing file, or
+ * keep dirty bitmaps: after a crash the name is the old or the new one, and a bitmap knows of every
+ * sector that was written, or says itself that it is of no use.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,9 +19,11 @@
 #include "block/block_help.h"
 #include "block/memory_file.h"
 #include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 #include "support/test.h"
 
-enum { SECTOR = 512, MAX_SECTORS = 4096, MARK_FLUSHED = UINT32_MAX, MAX_HISTORY = 400 };
+enum { SECTOR = 512, MAX_SECTORS = 4096, MAX_HISTORY = 400 };
+enum { MARK_FLUSHED = UINT32_MAX, MARK_NAMING = UINT32_MAX - 1, MARK_NAMED = UINT32_MAX - 2 };
 
 struct workload {
     const char *name;
@@ -25,7 +31,7 @@ struct workload {
     uint64_t size;
     unsigned operations;
     unsigned per_point; /* crash images a recorded write */
-    bool backing, compressed;
+    bool backing, compressed, pull, bitmaps;
     const char *make; /* shell command that makes the first image as $F instead */
 };
 
@@ -37,6 +43,8 @@ struct history {
 static struct history history[MAX_SECTORS]; /* while replaying */
 static uint32_t model[MAX_SECTORS], next_version;
 static uint64_t points;
+static uint32_t name_now, name_then; /* while replaying: numbers of the backing file's name */
+static uint64_t good_bitmaps, bad_bitmaps;
 
 /* ------------------------------------------------------------------ contents */
 
@@ -145,6 +153,46 @@ static void discard_some(struct qcow2 *q, struct memory_file *m, uint64_t first,
     free(data);
 }
 
+static void pull_some(struct qcow2 *q, const struct workload *w, uint64_t first, uint64_t count) {
+    uint64_t cluster = 1ull << w->cluster_bits, from = first * SECTOR & ~(cluster - 1);
+    uint64_t to = (first + count) * SECTOR;
+
+    to = (to + cluster - 1) & ~(cluster - 1);
+    assert_int_equal(qcow2_pull(q, from, (to < w->size ? to : w->size) - from), 0);
+}
+
+/* Names of all lengths that fit, with their number in front. */
+static void name_of(const struct workload *w, uint32_t number, char out[1024]) {
+    unsigned most = w->cluster_bits == 9 ? 200 : w->cluster_bits == 10 ? 350 : 1000;
+    int n = snprintf(out, 1024, "%u.", number);
+
+    memset(out + n, 'x', 1023 - (size_t)n);
+    out[n + (int)(number * 97 % (most - 20))] = 0;
+}
+
+static void change_name(struct qcow2 *q, struct memory_file *m, const struct workload *w) {
+    static uint32_t last;
+    struct error err = {0};
+    char name[1024];
+
+    last = last % 1000 + 1;
+    name_of(w, last, name);
+    memory_file_mark(m, MARK_NAMING, last);
+    qcow2_set_backing(q, name, last % 2 ? "raw" : "qcow2", &err);
+    assert_string_equal(err.text, "");
+    memory_file_mark(m, MARK_NAMED, last);
+}
+
+static void change_bitmaps(struct qcow2 *q, struct rng *rng) {
+    char name[16];
+
+    snprintf(name, sizeof(name), "b%u", (unsigned)rng_below(rng, 4));
+    if (rng_below(rng, 2))
+        qcow2_bitmap_add(q, name, 512ull << rng_below(rng, 8), true, NULL);
+    else
+        qcow2_bitmap_change(q, name, QCOW2_BITMAP_REMOVE, NULL);
+}
+
 static void one_operation(struct qcow2 *q, struct memory_file *m, const struct workload *w,
                           struct rng *rng) {
     uint64_t sectors = w->size / SECTOR, first = rng_below(rng, sectors);
@@ -162,6 +210,12 @@ static void one_operation(struct qcow2 *q, struct memory_file *m, const struct w
         assert_int_equal(qcow2_zero(q, first * SECTOR, count * SECTOR, rng_next(rng) & 0x10), 0);
     } else if (what < 16) {
         discard_some(q, m, first, count);
+    } else if (what < 17 && w->bitmaps && rng_below(rng, 2)) {
+        change_bitmaps(q, rng);
+    } else if (what < 17 && w->pull) {
+        change_name(q, m, w);
+    } else if (what < 18 && w->pull) {
+        pull_some(q, w, first, count);
     } else if (what < 17 && w->compressed) {
         write_compressed(q, m, w, first);
     } else {
@@ -214,10 +268,13 @@ static void make_first(struct memory_file *m, const struct workload *w) {
 static void record(struct memory_file *m, const struct workload *w, struct rng *rng) {
     struct qcow2 *q = open_image(m, w, false);
 
+    if (w->bitmaps)
+        assert_int_equal(qcow2_bitmap_add(q, "all", 4096, true, NULL), 0);
     m->record = true;
     for (unsigned i = 0; i < w->operations; i++) {
         one_operation(q, m, w, rng);
-        if (i % 97 == 96) { /* close and open: everything is flushed, and nothing leaks */
+        if (i % (w->bitmaps ? 23 : 97) ==
+            (w->bitmaps ? 22 : 96)) { /* close and open: everything is flushed, and nothing leaks */
             assert_int_equal(qcow2_close(q), 0);
             memory_file_mark(m, MARK_FLUSHED, 0);
             must_be_clean(m, w, false);
@@ -234,6 +291,11 @@ static void record(struct memory_file *m, const struct workload *w, struct rng *
 /* ------------------------------------------------------------------ the crashes */
 
 static void replay_mark(const struct memory_event *e, uint64_t sectors) {
+    if (e->mark == MARK_NAMING || e->mark == MARK_NAMED) {
+        name_then = e->mark == MARK_NAMED ? (uint32_t)e->mark2 : name_now;
+        name_now = (uint32_t)e->mark2;
+        return;
+    }
     if (e->mark == MARK_FLUSHED) {
         for (uint64_t i = 0; i < sectors; i++) {
             struct history *h = &history[i];
@@ -269,6 +331,51 @@ static void disk_must_be_allowed(struct memory_file *m, const struct workload *w
     qcow2_close(q);
 }
 
+static void name_must_be_allowed(struct qcow2 *q, const struct workload *w) {
+    char now[1024], then[1024];
+    struct qcow2_info info;
+
+    if (!name_now)
+        return;
+    qcow2_info(q, &info);
+    name_of(w, name_now, now);
+    name_of(w, name_then, then);
+    if (strcmp(info.backing, now) != 0 && (strcmp(info.backing, then) != 0 || !name_then) &&
+        (name_then || *info.backing))
+        fail_msg("%s: the backing file is '%s'", w->name, info.backing);
+}
+
+static void look_at_bitmap(void *opaque, const struct qcow2_bitmap_info *b) {
+    if (strcmp(b->name, "all") == 0)
+        *(int *)opaque = b->inconsistent ? 0 : 1;
+}
+
+/* A sector that is not as it was in the beginning, when the bitmap was added. */
+static void bitmap_must_know(struct memory_file *m, const struct workload *w) {
+    struct qcow2 *q = open_image(m, w, true);
+    static uint8_t data[MAX_SECTORS * SECTOR];
+    struct dirty *bits;
+    int state = -1;
+
+    qcow2_bitmap_each(q, look_at_bitmap, &state);
+    name_must_be_allowed(q, w);
+    qcow2_close(q);
+    if (state <= 0) {
+        bad_bitmaps += state == 0;
+        return;
+    }
+    good_bitmaps++;
+    q = open_image(m, w, false);
+    assert_int_equal(qcow2_bitmap_take(q, "all", &bits, NULL), 0);
+    read_disk(q, data, 0, w->size);
+    for (uint64_t i = 0; i < w->size / SECTOR; i++)
+        if (read_sector(data + i * SECTOR, i) != w->backing && !dirty_any(bits, i * SECTOR, SECTOR))
+            fail_msg("%s: a bitmap does not know of sector %llu", w->name, (unsigned long long)i);
+    qcow2_bitmap_give(q, "all", false);
+    qcow2_close(q);
+    must_be_clean(m, w, true);
+}
+
 /* The image must also serve on. */
 static void must_go_on(struct memory_file *m, const struct workload *w, struct rng *rng) {
     struct qcow2 *q = open_image(m, w, false);
@@ -289,7 +396,10 @@ static void ask_qemu(const struct memory_file *m) {
     int r;
 
     memory_file_save(m, path);
-    snprintf(command, sizeof(command), "qemu-img check -q '%s' >/dev/null 2>&1", path);
+    snprintf(command, sizeof(command),
+             "qemu-img check -q 'json:{\"driver\": \"qcow2\", \"backing\": null, \"file\": "
+             "{\"driver\": \"file\", \"filename\": \"%s\"}}' >/dev/null 2>&1",
+             path);
     r = system(command);
     assert_true(WIFEXITED(r));
     assert_true(WEXITSTATUS(r) == 0 || WEXITSTATUS(r) == 3); /* 3: leaks */
@@ -310,6 +420,8 @@ static void crash_here(struct replay *r, const struct memory_file *m, const stru
     disk_must_be_allowed(r->crashed, w);
     if (++points % 400 == 0 && !getenv("VIV_SANITIZED"))
         ask_qemu(r->crashed);
+    if (w->pull || w->bitmaps)
+        bitmap_must_know(r->crashed, w);
     if (points % 16 == 0)
         must_go_on(r->crashed, w, rng);
 }
@@ -348,6 +460,7 @@ static void run(const struct workload *w) {
 
     assert_in_range(w->size / SECTOR, 1, MAX_SECTORS);
     next_version = 1;
+    name_now = name_then = 0;
     make_first(m, w);
     memory_file_copy(first, m);
     for (uint64_t i = 0; i < MAX_SECTORS; i++) {
@@ -370,6 +483,14 @@ static const struct workload workloads[] = {
     {"refcounts of one bit", 9, 1, 3, 256 * 1024, 250, 2, .backing = false},
     {"refcounts of 64 bits", 10, 64, 3, 256 * 1024, 250, 2, .backing = false},
     {"64 KiB clusters", 16, 16, 3, 1024 * 1024, 250, 2, .backing = false},
+    {"pulled from below", 12, 16, 3, 512 * 1024, 300, 2, .backing = true, .pull = true},
+    {"pulled from below, small clusters", 9, 16, 3, 256 * 1024, 250, 1, .backing = true,
+     .pull = true},
+    {"pulled from below, version 2", 10, 16, 2, 256 * 1024, 250, 1, .backing = true, .pull = true},
+    {"dirty bitmaps", 12, 16, 3, 512 * 1024, 300, 2, .bitmaps = true},
+    {"dirty bitmaps, small clusters", 9, 16, 3, 256 * 1024, 250, 2, .bitmaps = true},
+    {"dirty bitmaps and pulls", 16, 16, 3, 1024 * 1024, 250, 2, .backing = true, .pull = true,
+     .bitmaps = true},
     {"an internal snapshot", 12, 16, 3, 256 * 1024, 250, 2,
      .make = "qemu-img create -q -f qcow2 -o cluster_size=4k $F 256k && "
              "qemu-io -c 'write -z 0 256k' $F && qemu-img snapshot -c one $F"},
@@ -387,6 +508,9 @@ static void every_moment_of_a_workload_survives_a_loss_of_power(void **state) {
         }
         run(&w);
     }
+    print_message("# %llu good bitmaps, %llu that say they are of no use\n",
+                  (unsigned long long)good_bitmaps, (unsigned long long)bad_bitmaps);
+    assert_true(good_bitmaps > 10 && bad_bitmaps > 10);
     if (!quick)
         assert_true(points >= 10000);
 }

@@ -13,8 +13,10 @@
 enum { IMG_MAX_WORDS = 8, IMG_EXIT_FAILED = 1 };
 
 struct img_args { /* what the options of a command said; NULL or false: nothing */
-    const char *format, *other_format, *backing, *settings, *output, *repair, *threads, *sparse;
-    bool progress, quiet, compress, unsafe, share, chain, shrink, strict, keep, no_create;
+    const char *format, *other_format, *backing, *settings, *output, *repair, *threads, *sparse,
+        *merge, *granularity;
+    bool progress, quiet, compress, unsafe, share, chain, shrink, strict, keep, no_create, add,
+        remove, clear, enable, disable;
     const char *word[IMG_MAX_WORDS];
     unsigned words;
     char **argv; /* the whole command line, for qemu-img */
@@ -23,7 +25,7 @@ struct img_args { /* what the options of a command said; NULL or false: nothing 
 /* The exit code; a sentence in err is printed. */
 typedef int img_fn(const struct img_args *a, struct error *err);
 img_fn img_create, img_info, img_check, img_convert, img_resize, img_map, img_commit, img_rebase,
-    img_compare;
+    img_compare, img_bitmap;
 
 /* Number with an optional unit: 512, 64k, 10G. False if it is none. */
 bool img_parse_size(const char *s, uint64_t *ret);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "block/qcow2_bitmap.h"
 #include "tools/img/img.h"
 
 enum { EXIT_CORRUPT = 2, EXIT_LEAKS = 3, EXIT_UNSUPPORTED = 63 };
@@ -29,7 +30,24 @@ static uint64_t used_bytes(const char *path) {
 
 /* ------------------------------------------------------------------ info */
 
-static json_t *specific(const struct qcow2_info *q) {
+static void add_bitmap(void *opaque, const struct qcow2_bitmap_info *b) {
+    json_t *flags = json_array();
+
+    if (b->inconsistent)
+        json_array_append_new(flags, json_string("in-use"));
+    if (b->enabled)
+        json_array_append_new(flags, json_string("auto"));
+    json_array_append_new(opaque, json_pack("{s:o, s:s, s:I}", "flags", flags, "name", b->name,
+                                            "granularity", (json_int_t)b->granularity));
+}
+
+static void print_bitmap(void *opaque, const struct qcow2_bitmap_info *b) {
+    printf("    bitmap: %s, granularity %llu, %s%s\n", b->name, (unsigned long long)b->granularity,
+           b->enabled ? "enabled" : "disabled",
+           b->inconsistent ? ", in use: of no value unless a program has the image open" : "");
+}
+
+static json_t *specific(struct qcow2 *image, const struct qcow2_info *q) {
     json_t *data =
         json_pack("{s:s, s:s, s:i}", "compat", q->version == 2 ? "0.10" : "1.1", "compression-type",
                   q->zstd ? "zstd" : "zlib", "refcount-bits", (int)q->refcount_bits);
@@ -38,6 +56,10 @@ static json_t *specific(const struct qcow2_info *q) {
         json_object_set_new(data, "lazy-refcounts", json_boolean(q->lazy_refcounts));
         json_object_set_new(data, "corrupt", json_boolean(q->corrupt));
         json_object_set_new(data, "extended-l2", json_boolean(q->extended_l2));
+        if (q->bitmaps) {
+            json_object_set_new(data, "bitmaps", json_array());
+            qcow2_bitmap_each(image, add_bitmap, json_object_get(data, "bitmaps"));
+        }
     }
     return json_pack("{s:s, s:o}", "type", "qcow2", "data", data);
 }
@@ -55,7 +77,7 @@ static json_t *info_json(const struct chain *c) {
     }
     qcow2_info(c->qcow2, &q);
     json_object_set_new(j, "cluster-size", json_integer((json_int_t)q.cluster_size));
-    json_object_set_new(j, "format-specific", specific(&q));
+    json_object_set_new(j, "format-specific", specific(c->qcow2, &q));
     json_object_set_new(j, "dirty-flag", json_boolean(q.dirty));
     if (*q.backing && (full = chain_backing_path(c->path, q.backing))) {
         json_object_set_new(j, "backing-filename", json_string(q.backing));
@@ -84,8 +106,6 @@ static void info_text(const struct chain *c) {
         printf("backing file format: %s\n", q.backing_format);
     if (q.snapshots)
         printf("internal snapshots: %llu\n", (unsigned long long)q.snapshots);
-    if (q.bitmaps)
-        printf("bitmaps: %llu\n", (unsigned long long)q.bitmaps);
     if (q.dirty)
         printf("it was not closed: refcounts are repaired when it is written next\n");
     printf("Format specific information:\n    compat: %s\n    compression type: %s\n"
@@ -93,6 +113,7 @@ static void info_text(const struct chain *c) {
            q.version == 2 ? "0.10" : "1.1", q.zstd ? "zstd" : "zlib",
            q.lazy_refcounts ? "true" : "false", q.refcount_bits, q.corrupt ? "true" : "false",
            q.extended_l2 ? "true" : "false");
+    qcow2_bitmap_each(c->qcow2, print_bitmap, NULL);
 }
 
 int img_info(const struct img_args *a, struct error *err) {
