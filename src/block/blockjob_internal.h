@@ -34,6 +34,7 @@ struct copy {
     struct dirty dirty; /* what differs, or may */
     struct disk_filter filter;
     uint64_t done; /* bytes copied so far */
+    bool hurry;    /* the guest waits: no limit of speed */
     uint8_t *buf;
 };
 

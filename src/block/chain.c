@@ -401,6 +401,9 @@ char *chain_absolute_path(const struct chain *i) {
 struct chain *chain_find(struct chain *top, const char *path) {
     struct stat st;
 
+    for (struct chain *i = top; i; i = i->backing)
+        if (!strcmp(i->path, path))
+            return i;
     if (stat(path, &st) < 0)
         return NULL;
     while (top && (top->dev != st.st_dev || top->ino != st.st_ino))

@@ -63,7 +63,7 @@ int chain_set_writable(struct chain *i, bool writable, struct error *err);
 void chain_attach(struct chain *i, struct chain *backing);
 /* The name of its backing file as a layer elsewhere may write it down: absolute. For free. */
 char *chain_absolute_path(const struct chain *i);
-/* The layer of that file in the chain, NULL: none. */
+/* The layer of that name, or of that file by another name; NULL: none. */
 struct chain *chain_find(struct chain *top, const char *path);
 
 int chain_read(struct chain *i, const struct span *s, uint64_t offset, uint64_t length);

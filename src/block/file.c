@@ -690,13 +690,18 @@ static int reopen(struct file *f, const char *path, struct error *err) {
 }
 
 int file_set_writable(struct file *f, const char *path, bool writable, struct error *err) {
+    int r;
+
     if (!writable) {
         unlock_image_writer(f->fd);
         return 0;
     }
-    if ((fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_RDWR)
-        return lock_image(f->fd, path, false, err);
-    return reopen(f, path, err);
+    if ((fcntl(f->fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+        return reopen(f, path, err);
+    r = lock_image(f->fd, path, false, err);
+    if (r < 0)
+        unlock_image_writer(f->fd);
+    return r;
 }
 
 int file_extent(struct file *f, uint64_t offset, uint64_t *ret_data, uint64_t *ret_hole) {

@@ -91,7 +91,7 @@ static int copy_range(struct copy *c, struct chain *from, uint64_t offset, uint6
             run.length = COPY_PIECE;
         if (!c->depth || (run.present && run.depth < c->depth)) {
             r = copy_piece(from, c->to, c->buf, offset, run.length, run.zero || !run.present);
-            if (r == 0 && !run.zero)
+            if (r == 0 && !run.zero && !c->hurry)
                 blockjob_pace(c->job, run.length);
         }
         offset += run.length;
@@ -167,8 +167,10 @@ int copy_until_told(struct copy *c, struct error *err) {
 }
 
 int copy_rest(struct copy *c, struct error *err) {
-    int r = pass(c, false, err);
+    int r;
 
+    c->hurry = true;
+    r = pass(c, false, err);
     if (r == 0 && (r = chain_flush(c->to)) < 0)
         error_set(err, r, "disk image '%s' cannot be flushed: %s; check the storage", c->to->path,
                   strerror(-r));

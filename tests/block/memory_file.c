@@ -28,14 +28,16 @@ static void make_space(struct memory_file *m, uint64_t size) {
         m->size = size;
 }
 
-static struct memory_event *add_event(struct memory_file *m) {
+static void add_event(struct memory_file *m, struct memory_event event) {
+    static uint64_t order;
+
     if (m->count == m->event_cap) {
         m->event_cap = m->event_cap ? m->event_cap * 2 : 1024;
         m->events = realloc(m->events, m->event_cap * sizeof(*m->events));
         assert_non_null(m->events);
     }
-    m->events[m->count] = (struct memory_event){0};
-    return &m->events[m->count++];
+    event.order = __atomic_add_fetch(&order, 1, __ATOMIC_SEQ_CST);
+    m->events[m->count++] = event;
 }
 
 static int memory_readv(struct bytefile *f, const struct iovec *iov, unsigned count,
@@ -67,7 +69,6 @@ static bool fails(struct memory_file *m) {
 static int memory_writev(struct bytefile *f, const struct iovec *iov, unsigned count,
                          uint64_t offset) {
     struct memory_file *m = memory(f);
-    struct memory_event *e = NULL;
     uint64_t length = 0, at = offset;
 
     for (unsigned i = 0; i < count; i++)
@@ -80,9 +81,10 @@ static int memory_writev(struct bytefile *f, const struct iovec *iov, unsigned c
     for (unsigned i = 0; i < count; at += iov[i++].iov_len)
         memcpy(m->data + at, iov[i].iov_base, iov[i].iov_len);
     if (m->record) {
-        e = add_event(m);
-        *e = (struct memory_event){MEMORY_WRITE, offset, length, malloc(length + 1), 0, 0};
-        memcpy(e->data, m->data + offset, length);
+        struct memory_event e = {MEMORY_WRITE, 0, offset, length, malloc(length + 1), 0, 0};
+
+        memcpy(e.data, m->data + offset, length);
+        add_event(m, e);
     }
     return 0;
 }
@@ -93,7 +95,7 @@ static int memory_sync(struct bytefile *f) {
     if (m->fail_after == 1)
         return m->fail_code;
     if (m->record)
-        add_event(m)->kind = MEMORY_SYNC;
+        add_event(m, (struct memory_event){.kind = MEMORY_SYNC});
     return 0;
 }
 
@@ -105,8 +107,8 @@ static int memory_punch(struct bytefile *f, uint64_t offset, uint64_t length) {
     length = length < m->size - offset ? length : m->size - offset;
     memset(m->data + offset, 0, length);
     if (m->record)
-        *add_event(m) =
-            (struct memory_event){MEMORY_WRITE, offset, length, calloc(1, length + 1), 0, 0};
+        add_event(
+            m, (struct memory_event){MEMORY_WRITE, 0, offset, length, calloc(1, length + 1), 0, 0});
     return 0;
 }
 
@@ -128,11 +130,36 @@ static int memory_size(struct bytefile *f, uint64_t *ret_size) {
 
 static void memory_close(struct bytefile *f) {}
 
+/* One operation at a time. */
+#define LOCKED(call)                                                                               \
+    do {                                                                                           \
+        int result;                                                                                \
+                                                                                                   \
+        pthread_mutex_lock(&memory(f)->lock);                                                      \
+        result = call;                                                                             \
+        pthread_mutex_unlock(&memory(f)->lock);                                                    \
+        return result;                                                                             \
+    } while (0)
+
+static int op_readv(struct bytefile *f, const struct iovec *iov, unsigned count, uint64_t offset) {
+    LOCKED(memory_readv(f, iov, count, offset));
+}
+
+static int op_writev(struct bytefile *f, const struct iovec *iov, unsigned count, uint64_t offset) {
+    LOCKED(memory_writev(f, iov, count, offset));
+}
+
+static int op_sync(struct bytefile *f) { LOCKED(memory_sync(f)); }
+
+static int op_punch(struct bytefile *f, uint64_t offset, uint64_t length) {
+    LOCKED(memory_punch(f, offset, length));
+}
+
 static const struct bytefile_ops ops = {
-    .readv = memory_readv,
-    .writev = memory_writev,
-    .sync = memory_sync,
-    .punch = memory_punch,
+    .readv = op_readv,
+    .writev = op_writev,
+    .sync = op_sync,
+    .punch = op_punch,
     .truncate = memory_truncate,
     .size = memory_size,
     .close = memory_close,
@@ -145,6 +172,7 @@ struct memory_file *memory_file_new(void) {
     m->base.ops = &ops;
     m->base.grows = true;
     m->most = 64ull << 20;
+    pthread_mutex_init(&m->lock, NULL);
     return m;
 }
 
@@ -153,12 +181,15 @@ void memory_file_free(struct memory_file *m) {
         free(m->events[i].data);
     free(m->events);
     free(m->data);
+    pthread_mutex_destroy(&m->lock);
     free(m);
 }
 
 void memory_file_mark(struct memory_file *m, uint64_t mark, uint64_t mark2) {
+    pthread_mutex_lock(&m->lock);
     if (m->record)
-        *add_event(m) = (struct memory_event){MEMORY_MARK, 0, 0, NULL, mark, mark2};
+        add_event(m, (struct memory_event){.kind = MEMORY_MARK, .mark = mark, .mark2 = mark2});
+    pthread_mutex_unlock(&m->lock);
 }
 
 void memory_file_load(struct memory_file *m, const char *path) {

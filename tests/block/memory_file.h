@@ -4,11 +4,14 @@
 #ifndef TESTS_BLOCK_MEMORY_FILE_H
 #define TESTS_BLOCK_MEMORY_FILE_H
 
+#include <pthread.h>
+
 #include "block/bytefile.h"
 #include "support/test.h"
 
 struct memory_event {
     enum { MEMORY_WRITE, MEMORY_SYNC, MEMORY_MARK } kind;
+    uint64_t order; /* among the events of all files */
     uint64_t offset, length;
     uint8_t *data;        /* WRITE */
     uint64_t mark, mark2; /* MARK: the test's */
@@ -22,7 +25,8 @@ struct memory_file {
     bool record;
     struct memory_event *events;
     unsigned count, event_cap;
-    unsigned fail_after; /* writes, then each fails with fail_code; 0: none */
+    pthread_mutex_t lock; /* images are used by several threads */
+    unsigned fail_after;  /* writes, then each fails with fail_code; 0: none */
     int fail_code;
 };
 

@@ -20,9 +20,9 @@
 #include "block/memory_file.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmap.h"
+#include "block/sectors.h"
 #include "support/test.h"
 
-enum { SECTOR = 512, MAX_SECTORS = 4096, MAX_HISTORY = 400 };
 enum { MARK_FLUSHED = UINT32_MAX, MARK_NAMING = UINT32_MAX - 1, MARK_NAMED = UINT32_MAX - 2 };
 
 struct workload {
@@ -35,11 +35,6 @@ struct workload {
     const char *make; /* shell command that makes the first image as $F instead */
 };
 
-struct history {
-    uint32_t version[MAX_HISTORY]; /* 0: zeroes, 1: the backing layer's */
-    unsigned count, flushed;
-};
-
 static struct history history[MAX_SECTORS]; /* while replaying */
 static uint32_t model[MAX_SECTORS], next_version;
 static uint64_t points;
@@ -48,33 +43,12 @@ static uint64_t good_bitmaps, bad_bitmaps;
 
 /* ------------------------------------------------------------------ contents */
 
-static void fill_sector(uint8_t *p, uint64_t sector, uint32_t version) {
-    if (!version) {
-        memset(p, 0, SECTOR);
-        return;
-    }
-    for (unsigned i = 0; i < SECTOR; i += 8) {
-        store_le32(p + i, version);
-        store_le32(p + i + 4, (uint32_t)sector * 64 + i / 8);
-    }
-}
-
-/* The version of a sector; a mixture fails. */
-static uint32_t read_sector(const uint8_t *p, uint64_t sector) {
-    uint8_t want[SECTOR];
-    uint32_t version = load_le32(p);
-
-    fill_sector(want, sector, version);
-    assert_memory_equal(p, want, SECTOR);
-    return version;
-}
-
 static int below(void *opaque, const struct span *s, uint64_t offset, uint64_t length) {
     uint8_t p[SECTOR];
     struct span at = *s;
 
     for (uint64_t i = 0; i < length; i += SECTOR, at.skip += SECTOR) {
-        fill_sector(p, (offset + i) / SECTOR, 1);
+        sector_fill(p, (offset + i) / SECTOR, 1);
         span_put(&at, p, SECTOR);
     }
     return 0;
@@ -114,7 +88,7 @@ static void write_some(struct qcow2 *q, struct memory_file *m, uint64_t first, u
     for (uint64_t i = 0; i < count; i++) {
         uint32_t version = zero ? 0 : ++next_version;
 
-        fill_sector(data + i * SECTOR, first + i, version);
+        sector_fill(data + i * SECTOR, first + i, version);
         note(m, first + i, version);
     }
     assert_int_equal(qcow2_write(q, &s, first * SECTOR, count * SECTOR), 0);
@@ -128,7 +102,7 @@ static void write_compressed(struct qcow2 *q, struct memory_file *m, const struc
     uint8_t *data = malloc(per * SECTOR);
 
     for (uint64_t i = 0; i < count; i++) {
-        fill_sector(data + i * SECTOR, first + i, ++next_version);
+        sector_fill(data + i * SECTOR, first + i, ++next_version);
         note(m, first + i, next_version);
     }
     assert_int_equal(qcow2_write_compressed(q, data, first * SECTOR, count * SECTOR), 0);
@@ -144,7 +118,7 @@ static void discard_some(struct qcow2 *q, struct memory_file *m, uint64_t first,
     assert_int_equal(qcow2_discard(q, first * SECTOR, count * SECTOR), 0);
     read_disk(q, data, first * SECTOR, count * SECTOR);
     for (uint64_t i = 0; i < count; i++) {
-        uint32_t version = read_sector(data + i * SECTOR, first + i);
+        uint32_t version = sector_read(data + i * SECTOR, first + i);
 
         if (version)
             assert_int_equal(version, model[first + i]);
@@ -229,7 +203,7 @@ static void compare_with_model(struct qcow2 *q, const struct workload *w) {
 
     read_disk(q, data, 0, w->size);
     for (uint64_t i = 0; i < w->size / SECTOR; i++)
-        assert_int_equal(read_sector(data + i * SECTOR, i), model[i]);
+        assert_int_equal(sector_read(data + i * SECTOR, i), model[i]);
     free(data);
 }
 
@@ -297,23 +271,11 @@ static void replay_mark(const struct memory_event *e, uint64_t sectors) {
         return;
     }
     if (e->mark == MARK_FLUSHED) {
-        for (uint64_t i = 0; i < sectors; i++) {
-            struct history *h = &history[i];
-
-            h->version[0] = h->version[h->count - 1];
-            h->count = 1;
-        }
+        for (uint64_t i = 0; i < sectors; i++)
+            history_flushed(&history[i]);
         return;
     }
-    assert_in_range(history[e->mark].count, 1, MAX_HISTORY - 1);
-    history[e->mark].version[history[e->mark].count++] = (uint32_t)e->mark2;
-}
-
-static bool allowed(const struct history *h, uint32_t version) {
-    for (unsigned k = 0; k < h->count; k++)
-        if (h->version[k] == version)
-            return true;
-    return false;
+    history_add(&history[e->mark], (uint32_t)e->mark2);
 }
 
 static void disk_must_be_allowed(struct memory_file *m, const struct workload *w) {
@@ -322,9 +284,9 @@ static void disk_must_be_allowed(struct memory_file *m, const struct workload *w
 
     read_disk(q, data, 0, w->size);
     for (uint64_t i = 0; i < w->size / SECTOR; i++) {
-        uint32_t version = read_sector(data + i * SECTOR, i);
+        uint32_t version = sector_read(data + i * SECTOR, i);
 
-        if (!allowed(&history[i], version))
+        if (!history_allows(&history[i], version))
             fail_msg("%s: sector %llu holds version %u, older than the last flush or foreign",
                      w->name, (unsigned long long)i, version);
     }
@@ -369,7 +331,7 @@ static void bitmap_must_know(struct memory_file *m, const struct workload *w) {
     assert_int_equal(qcow2_bitmap_take(q, "all", &bits, NULL), 0);
     read_disk(q, data, 0, w->size);
     for (uint64_t i = 0; i < w->size / SECTOR; i++)
-        if (read_sector(data + i * SECTOR, i) != w->backing && !dirty_any(bits, i * SECTOR, SECTOR))
+        if (sector_read(data + i * SECTOR, i) != w->backing && !dirty_any(bits, i * SECTOR, SECTOR))
             fail_msg("%s: a bitmap does not know of sector %llu", w->name, (unsigned long long)i);
     qcow2_bitmap_give(q, "all", false);
     qcow2_close(q);
@@ -383,7 +345,7 @@ static void must_go_on(struct memory_file *m, const struct workload *w, struct r
 
     read_disk(q, data, 0, w->size);
     for (uint64_t i = 0; i < w->size / SECTOR; i++)
-        model[i] = read_sector(data + i * SECTOR, i);
+        model[i] = sector_read(data + i * SECTOR, i);
     for (unsigned i = 0; i < 10; i++)
         one_operation(q, m, w, rng);
     assert_int_equal(qcow2_close(q), 0);
@@ -465,7 +427,7 @@ static void run(const struct workload *w) {
     memory_file_copy(first, m);
     for (uint64_t i = 0; i < MAX_SECTORS; i++) {
         model[i] = w->backing;
-        history[i] = (struct history){{w->backing}, 1, 0};
+        history_begin(&history[i], w->backing);
     }
     record(m, w, &rng);
     replay(m, first, w, &rng);

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "block/memory_file.h"
 #include "block/qcow2.h"
+#include "block/qcow2_bitmap.h"
 
 enum { SIZE = 512 * 1024, PART = 48 * 1024, MOST = 8 * 1024 * 1024 };
 
@@ -38,6 +39,10 @@ static void make_image(struct memory_file *m, uint8_t kind) {
     q = open_image(m, false, false);
     if (!q)
         abort();
+    if (kind & 8) { /* version 2 has none */
+        qcow2_bitmap_add(q, "one", 512, true, NULL);
+        qcow2_bitmap_add(q, "another", 8192, false, NULL);
+    }
     write_part(q, 3 * 512, PART, 1);
     write_part(q, 300 * 1024, PART, 2);
     memset(buffer, 3, sizeof(buffer));
@@ -49,11 +54,16 @@ static void make_image(struct memory_file *m, uint8_t kind) {
 
 /* Records of three bytes for the place (within the first 64 KiB mostly) and one for the value. */
 static void damage(struct memory_file *m, const uint8_t *data, size_t size) {
+    /* Behind the header of version 3: the extension's type, its length, and 16 bytes on: */
+    uint64_t bitmaps = m->size >= 144 ? load_be64(m->data + 136) : 0;
+
     for (; size >= 4; data += 4, size -= 4) {
         uint64_t at = load_le16(data) | (uint64_t)(data[2] & 1) << 16;
 
         if (data[2] & 2)
-            at &= 127; /* the header */
+            at &= 255; /* the header */
+        else if (data[2] & 4)
+            at = bitmaps + (at & 255);
         if (at < m->size)
             m->data[at] = data[3];
     }
@@ -76,6 +86,24 @@ static void read_all(struct qcow2 *q) {
         v.iov_len = 512;
         qcow2_read(q, &(struct span){&v, 1, 0}, (info.size & ~511ull) - 512, 512);
     }
+}
+
+static void look_at(void *opaque, const struct qcow2_bitmap_info *info) {
+    ++*(unsigned *)opaque;
+    if (!*info->name || !info->granularity)
+        abort();
+}
+
+static void use_bitmaps(struct qcow2 *q) {
+    struct dirty *bits;
+    unsigned count = 0;
+
+    qcow2_bitmap_each(q, look_at, &count);
+    qcow2_bitmap_merge(q, "another", q, "one", NULL);
+    if (qcow2_bitmap_take(q, "another", &bits, NULL) == 0)
+        qcow2_bitmap_give(q, "another", count & 1);
+    qcow2_bitmap_change(q, "one", QCOW2_BITMAP_REMOVE, NULL);
+    qcow2_bitmap_add(q, "new", 0, true, NULL);
 }
 
 static void write_some(struct qcow2 *q) {
@@ -108,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     damage(m, data + 1, size - 1);
     if ((q = open_image(m, true, false))) {
         read_all(q);
+        qcow2_bitmap_each(q, look_at, &(unsigned){0});
         qcow2_check(q, QCOW2_REPAIR_NONE, NULL, &c, NULL);
         qcow2_close(q);
     }
@@ -122,6 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
     }
     if ((q = open_image(m, false, false))) {
+        use_bitmaps(q);
         write_some(q);
         qcow2_close(q);
     }

@@ -110,6 +110,30 @@ class Jobs(unittest.TestCase):
         self.check("copy.qcow2", "top.qcow2")
         self.assertEqual(hashlib.md5(self.file("copy.raw").read_bytes()).hexdigest(), total)
 
+    def test_backups_of_a_disk_that_is_written_show_its_past(self):
+        guest = self.start()
+        sums = []
+        for n in range(3):
+            guest.send_line(f"dd if=/dev/urandom of=/dev/vda bs=64k seek={n * 100 + 7} count=90 conv=notrunc,fsync "
+                            f"2>/dev/null; echo SUM=$(md5sum </dev/vda | cut -c 1-32)=")
+            sums.append(guest.expect(r"SUM=([0-9a-f]{32})=").group(1))
+            words = ["--parent", self.file(f"b{n - 1}")] if n else ["--begin"]
+            job = self.ctl("disk-backup", 0, self.file(f"b{n}"), "--bitmap", "day", *words, "--speed", 20 << 20,
+                           options=["--no-wait"])["job"]
+            self.write_always(guest)
+            self.ctl("job-speed", job, 8 << 20)
+            while self.disk()["job"]:
+                time.sleep(0.1)
+            self.assertEqual(self.ctl("jobs")["jobs"][-1]["state"], "done")
+            self.sum_of_the_guest(guest)
+        self.assertEqual([b["name"] for b in self.ctl("bitmaps", 0)["bitmaps"]], ["day"])
+        self.ctl("bitmap-add", 0, "other")
+        self.ctl("bitmap-remove", 0, "other")
+        self.end(guest)
+        self.check("top.qcow2", "b0", "b1", "b2")
+        self.assertEqual([self.sum_of(self.file(f"b{n}"), "qcow2") for n in range(3)], sums)
+        self.assertIn("name: day", run("qemu-img", "info", self.file("top.qcow2")))
+
     def test_a_disk_grows_and_the_guest_sees_it(self):
         guest = self.start()
         self.ctl("disk-resize", 0, SIZE * 2)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -156,6 +157,81 @@ class Images(unittest.TestCase):
         self.same(flat, mid)
         viv("commit", "-q", mid)
         qemu("compare", "-f", "raw", "-F", "raw", flat, base)
+
+    def dirty(self, image, bitmap):
+        """What QEMU reads from a bitmap, through its NBD server."""
+        sock = self.dir / "nbd"
+        server = subprocess.Popen(["qemu-nbd", "-r", "-k", str(sock), "-B", bitmap, "-f", "qcow2", str(image)])
+        try:
+            for _ in range(200):
+                if sock.exists():
+                    break
+                time.sleep(0.05)
+            extents = json.loads(qemu("map", "--output=json", "--image-opts",
+                                      f"driver=nbd,server.type=unix,server.path={sock},"
+                                      f"x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}"))
+        finally:
+            server.wait(60)  # it goes with its client
+        return [(e["start"], e["length"]) for e in extents if not e["data"]]
+
+    @unittest.skipUnless(shutil.which("qemu-nbd"), "qemu-nbd is not installed")
+    def test_bitmaps_are_those_of_qemu_img(self):
+        image, other = self.dir / "a.qcow2", self.dir / "b.qcow2"
+        for cluster in (512, 65536):
+            viv("create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster}", image, SIZE)
+            viv("bitmap", "--add", "-g", "4k", image, "one")
+            qemu("bitmap", "--add", "-g", "512", image, "fine")
+            io(image, "write -P 1 70k 3k", "write -P 1 1M 200k", f"write -P 2 {SIZE - 512} 512")
+            before = [self.dirty(image, b) for b in ("one", "fine")]
+            self.assertIn((1 << 20, 200 << 10), before[0])
+            viv("bitmap", "--add", "--disable", image, "two")  # all are written anew
+            qemu("check", image)
+            self.assertEqual([self.dirty(image, b) for b in ("one", "fine")], before)
+            viv("bitmap", "--merge", "one", image, "two")
+            self.assertEqual(self.dirty(image, "two"),
+                             [(s & ~65535, ((s + n + 65535) & ~65535) - (s & ~65535)) for s, n in before[0][:-1]]
+                             + [(SIZE - 65536, 65536)])
+            ours, theirs = (json.loads(f("info", "--output", "json", image)) for f in (viv, qemu))
+            self.assertEqual(ours["format-specific"], theirs["format-specific"])
+            viv("create", "-q", "-f", "qcow2", other, SIZE)
+            viv("bitmap", "--add", "-g", "512", "--merge", "fine", "-b", image, "-F", "qcow2", other, "copy")
+            self.assertEqual(self.dirty(other, "copy"), before[1])
+            viv("bitmap", "--clear", image, "one")
+            self.assertEqual(self.dirty(image, "one"), [])
+            for name in ("one", "two", "fine"):
+                viv("bitmap", "--remove", image, name)
+            self.assertEqual((viv("check", image).count("leaked"), qemu("check", image).count("leaked")), (0, 0))
+
+    def test_bitmaps_that_cannot_be_are_refused_with_a_sentence(self):
+        image = self.dir / "a.qcow2"
+        viv("create", "-q", "-f", "qcow2", image, SIZE)
+        viv("bitmap", "--add", image, "one")
+        for words, text in ((("--add", image, "one"), "has a bitmap 'one' already"),
+                            (("--remove", image, "two"), "has no bitmap 'two'"),
+                            (("--merge", "two", image, "one"), "has no bitmap 'two'"),
+                            (("--add", "-g", "3k", image, "two"), "a power of two"),
+                            ((image, "one"), "say what to do")):
+            self.assertIn(text, viv("bitmap", *words, code=1))
+        viv("create", "-q", "-f", "qcow2", "-o", "compat=0.10", image, SIZE)
+        self.assertIn("version 2", viv("bitmap", "--add", image, "one", code=1))
+        self.assertIn("raw image", viv("bitmap", "--add", self.raw("r", 1), "one", code=1))
+
+    def test_bitmaps_of_a_machine_that_was_killed_are_of_no_use_for_both(self):
+        image = self.dir / "a.qcow2"
+        viv("create", "-q", "-f", "qcow2", image, SIZE)
+        viv("bitmap", "--add", image, "one")
+        data = bytearray(image.read_bytes())
+        at = int.from_bytes(data[112 + 24:112 + 32], "big")  # of the directory, which the extension names
+        self.assertEqual(data[112:116], bytes.fromhex("23852875"))
+        data[at + 15] |= 1  # in use
+        image.write_bytes(data)
+        ours, theirs = (json.loads(f("info", "--output", "json", image)) for f in (viv, qemu))
+        self.assertEqual(ours["format-specific"], theirs["format-specific"])
+        self.assertEqual(ours["format-specific"]["data"]["bitmaps"][0]["flags"], ["in-use", "auto"])
+        self.assertIn("of no use", viv("bitmap", "--clear", image, "one", code=1))
+        qemu("check", image)
+        viv("bitmap", "--remove", image, "one")
+        self.assertEqual(qemu("check", image).count("leaked"), 0)
 
     def test_resize_grows_with_zeroes_and_shrinks_only_when_asked(self):
         source = self.raw("a.raw", 5)
