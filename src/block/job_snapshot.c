@@ -50,9 +50,23 @@ static struct chain *make_overlay(struct blockjob *j, struct error *err) {
     return overlay;
 }
 
+/* A chain that is too long could not be opened again. */
+static int check_depth(struct disk *d, struct error *err) {
+    unsigned layers = 0;
+
+    for (const struct chain *i = d->image; i; i = i->backing)
+        layers++;
+    return layers < CHAIN_MAX_DEPTH
+               ? 0
+               : error_set(err, -ELOOP,
+                           "disk image '%s' has %u layers, which is as many as there may be; "
+                           "commit or stream some of them first",
+                           d->image->path, layers);
+}
+
 int blockjob_run_snapshot(struct blockjob *j, struct error *err) {
     struct disk *d = blockjob_disk(j);
-    struct chain *overlay = make_overlay(j, err);
+    struct chain *overlay = check_depth(d, err) == 0 ? make_overlay(j, err) : NULL;
     int r;
 
     if (!overlay)

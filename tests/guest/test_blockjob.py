@@ -110,6 +110,23 @@ class Jobs(unittest.TestCase):
         self.check("copy.qcow2", "top.qcow2")
         self.assertEqual(hashlib.md5(self.file("copy.raw").read_bytes()).hexdigest(), total)
 
+    def test_a_machine_is_restored_on_the_images_that_its_disk_had_last(self):
+        guest = self.start()
+        self.write_always(guest)
+        self.ctl("disk-snapshot", 0, self.file("new.qcow2"))
+        time.sleep(1)
+        self.ctl("snapshot", self.file("state"), "--then", "quit")
+        self.assertEqual(guest.wait(60), 0)
+        self.check("top.qcow2", "new.qcow2")
+        again = vivtest.Guest([vivtest.VM, "--restore", str(self.file("state")), "--control", f"unix:{self.socket}",
+                               "--serial", "stdio"])
+        self.addCleanup(again.close)
+        total = self.sum_of_the_guest(again)
+        self.assertEqual(self.disk()["path"], str(self.file("new.qcow2")))
+        self.end(again)
+        self.check("top.qcow2", "new.qcow2")
+        self.assertEqual(self.sum_of(self.file("new.qcow2"), "qcow2"), total)
+
     def test_backups_of_a_disk_that_is_written_show_its_past(self):
         guest = self.start()
         sums = []
