@@ -199,7 +199,7 @@ static void play(const struct scene *s, struct rng *rng) {
     for (unsigned i = 0; !p.ended; i++) {
         guest_step(&p);
         loop_step(p.loop, 1);
-        if (p.ready && i > 30)
+        if (p.ready && !p.ended && i > 30)
             blockjob_complete(j);
     }
     assert_int_equal(p.code, 0);
