@@ -261,6 +261,18 @@ static bool is_locked_at(const struct diff_case *k, uint64_t rip) {
     return false;
 }
 
+static bool loads_mxcsr(const struct insn *in) {
+    switch (in->row->id) {
+    case INSN_LDMXCSR:
+    case INSN_VLDMXCSR:
+    case INSN_FXRSTOR:
+    case INSN_XRSTOR:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool stores_fpu(const struct insn *in) {
     switch (in->row->id) {
     case INSN_FNSTENV:
@@ -321,7 +333,7 @@ static bool has_other_meaning(const struct diff_case *k, const struct insn *in) 
 
 /* ... alignment checks see the operands of SSE and AVX, and SHA needs no alignment; a store of x87
  * faults before it notices an unmasked exception; and all images of the FPU tell less of x87's last
- * instruction, but one more bit of MXCSR's mask. */
+ * instruction, and MXCSR has one more bit. */
 static bool has_other_faults(const struct insn *in, bool aligned, bool unmasked) {
     const uint32_t vector = INSN_SSE | INSN_AVX | INSN_FPU;
 
@@ -329,7 +341,7 @@ static bool has_other_faults(const struct insn *in, bool aligned, bool unmasked)
         return false;
     if ((aligned && (in->row->attr & vector)) || (unmasked && (in->row->attr & INSN_FPU)))
         return true;
-    return is_sha(in) || stores_fpu(in);
+    return is_sha(in) || stores_fpu(in) || loads_mxcsr(in);
 }
 
 static bool vendors_differ(const struct diff_case *k, const struct diff_result *n) {
