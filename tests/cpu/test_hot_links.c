@@ -226,6 +226,55 @@ static void links_belong_to_an_address_space(void **state) {
     come_back_to_the_key(t);
 }
 
+/* ---- links of a translation that another has replaced ---- */
+
+/* The translation of 2: may patch the JZ within the bytes that become a jump to the next one. */
+GUEST(short_head, ".code64",
+      "1: mov %r12d, %eax\n and $7, %eax\n jmp *%rbx\n .org short_head + 0x40\n"
+      "2: test %eax, %eax\n jz 4f\n add $1, %r8\n 3: sub $1, %r12\n jnz 1b\n hlt\n"
+      ".org short_head + 0x80\n 4: add $1, %r9\n jmp 3b");
+
+static struct ref_block *block_at(struct ref *c, uint64_t rip) {
+    uint64_t old = c->rip;
+    struct ref_block *b;
+
+    c->rip = rip;
+    b = ref_cache_lookup(c);
+    c->rip = old;
+    return b;
+}
+
+static const uint8_t *where_jump_leads(const uint8_t *code) {
+    int32_t by;
+
+    assert_int_equal(code[0], 0xe9);
+    memcpy(&by, code + 1, 4);
+    return code + 5 + by;
+}
+
+static void links_of_replaced_code_leave_its_jump_alone(void **state) {
+    struct twin *t = *state;
+    struct ref *c = t->box[1].ref;
+    struct ref_block *head, *target;
+    const uint8_t *old;
+
+    twin_put(t, FIRST, short_head, (size_t)(short_head_end - short_head));
+    t->s.gpr[X86_RBX] = FIRST + 0x40;
+    run_from(t, FIRST, ROUNDS);
+    head = block_at(c, FIRST + 0x40);
+    target = block_at(c, FIRST + 0x80);
+    assert_true(head->tier >= 2);
+    assert_int_equal(target->tier, 1);
+    old = head->code;
+    jit_promote(c, head); /* as when its sites were no good */
+    assert_ptr_equal(where_jump_leads(old), head->code);
+    for (unsigned i = 0; i < 2; i++) /* the first time its speed is measured */
+        jit_promote(c, target);
+    assert_true(target->tier >= 2);
+    assert_ptr_equal(where_jump_leads(old), head->code);
+    run_from(t, FIRST, ROUNDS);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(flags_go_along_the_edge_that_wants_them, setup, teardown),
@@ -233,6 +282,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(links_follow_the_mapping, setup, teardown),
         cmocka_unit_test_setup_teardown(links_follow_what_is_written, setup, teardown),
         cmocka_unit_test_setup_teardown(links_belong_to_an_address_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(links_of_replaced_code_leave_its_jump_alone, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,19 @@ static void undo_unless_canonical(struct trans *t, struct stub *s, const struct 
     s->off = l->off;
 }
 
+/* Before a displacement that follows `opcode` bytes and will be patched with one aligned store. The
+ * first bytes of a block are left out: they are a jump once it is translated again, and links of
+ * the old translation are led elsewhere even then. */
+static void align_link(struct trans *t, unsigned opcode) {
+    struct emit *e = &t->e;
+    size_t at = e->n + opcode, first = t->k->used + JIT_HEAD;
+    size_t gap = at < first ? first - at : -at & 3;
+
+    for (; gap > 3; gap -= 3)
+        e_nop(e, 3);
+    e_nop(e, gap);
+}
+
 /* Flags are saved, or free, or can be made again. */
 static struct stub *put_far(struct trans *t, unsigned far, int64_t target,
                             const struct line *again) {
@@ -46,7 +59,7 @@ static struct stub *put_far(struct trans *t, unsigned far, int64_t target,
     e_store(e, H_A, OFF(jit.page));
     e_gs(e, 1, 0x33, H_A, OFF(jit.jc_key));
     e_gs(e, 1, 0x3b, H_A, OFF(jit.far) + far * sizeof(struct jit_far));
-    e_nop(e, -(e->n + 2) & 3);
+    align_link(t, 2);
     jump = e_jcc(e, 4);
     s = stub_add(t, STUB_FAR, e_jmp(e), 0);
     s->target = target;
@@ -142,12 +155,12 @@ static bool is_here(const struct trans *t, int64_t target) {
 }
 
 /* A jump (cc 16: JMP) to the instruction at offset `target` of this page, which is led there once
- * that is translated: its displacement is patched with one aligned store. */
+ * that is translated. */
 static void put_link(struct trans *t, unsigned cc, int64_t target) {
     struct emit *e = &t->e;
     struct stub *s;
 
-    e_nop(e, -(e->n + (cc < 16 ? 2 : 1)) & 3);
+    align_link(t, cc < 16 ? 2 : 1);
     s = stub_add(t, STUB_EXIT, cc < 16 ? e_jcc(e, cc) : e_jmp(e), 0);
     s->target = target;
     s->linkable = true;

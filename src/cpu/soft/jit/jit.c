@@ -288,7 +288,8 @@ void jit_promote(struct ref *c, struct ref_block *b) {
     code = jit_translate(c, b, tier);
     if (!code)
         return;
-    /* Blocks begin at multiples of 16, so that one store makes the old one a jump. */
+    /* Blocks begin at multiples of 16, so that one store of JIT_HEAD bytes makes the old one a
+     * jump. */
     jump = 0x9090900000000000ull | (uint64_t)0xe9 |
            (uint64_t)(uint32_t)(code - (k->rx + old + 5)) << 8;
     __atomic_store_n((uint64_t *)(void *)(k->rw + old), jump, __ATOMIC_RELEASE);

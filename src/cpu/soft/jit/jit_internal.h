@@ -9,6 +9,7 @@
 
 enum {
     JIT_BLOCK_MAX = 65536,
+    JIT_HEAD = 8, /* bytes at the beginning of a block that jit_promote replaces */
     JIT_KEYS = 64,
     JIT_RETURNS_SIZE = 65536,
     JIT_HOT = 1500,     /* times a block runs before its second translation */
