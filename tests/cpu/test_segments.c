@@ -342,6 +342,7 @@ GUEST(iret_bad_rpl, ".code64",
 GUEST(iret_user, ".code64",
       "pushq $0x2b\n pushq $0x30000\n pushq $0x3302\n pushq $0x33\n pushq $0x50000\n iretq");
 GUEST(user_code, ".code64", "pushfq\n pop %rax\n int $0x40");
+GUEST(user_selectors, ".code64", "mov %ds, %eax\n mov %es, %ecx\n mov %fs, %edx\n int $0x40");
 GUEST(iret_away, ".code64",
       "pushq $0x2b\n pushq $0x30000\n pushq $2\n pushq $0x33\n"
       "mov $0x0000800000000000, %rax\n push %rax\n iretq");
@@ -365,6 +366,23 @@ static void iret_to_user_code_takes_flags_by_the_old_level(void **state) {
     assert_int_equal(box_fault(&box).vector, X86_DB); /* TF was in the image: after PUSHFQ */
     assert_int_equal(box_fault(&box).rip, BOX_DATA + 1);
     assert_int_equal(box_get(&box, BOX_STACK3 - 8, 8) & 0x3200, 0x3200);
+}
+
+GUEST(iret_with_nulls, ".code64",
+      "mov $3, %eax\n mov %eax, %ds\n mov $2, %eax\n mov %eax, %fs\n mov $0x2b, %eax\n"
+      "mov %eax, %es\n mov $0xc0000100, %ecx\n mov $0x1234, %eax\n xor %edx, %edx\n wrmsr\n"
+      "pushq $0x2b\n pushq $0x30000\n pushq $2\n pushq $0x33\n pushq $0x50000\n iretq");
+
+static void iret_to_an_outer_level_makes_null_selectors_zero(void **state) {
+    box_long(&box);
+    box_gate(&box, 0x40, BOX_CS64, BOX_STUBS + 0x40 * 16, 14, 3, 0);
+    box_put(&box, BOX_DATA, user_selectors, (size_t)(user_selectors_end - user_selectors));
+    BOX_EXEC(&box, iret_with_nulls);
+    assert_int_equal(box_fault(&box).vector, 0x40);
+    assert_int_equal(box.s.gpr[X86_RAX], 0);
+    assert_int_equal(box.s.gpr[X86_RCX], 0x2b);
+    assert_int_equal(box.s.gpr[X86_RDX], 0);
+    assert_int_equal(box.s.seg[SEG_FS].base, 0x1234);
 }
 
 /* ------------------------------------------------------------------ virtual-8086 mode */
@@ -518,6 +536,7 @@ int main(void) {
         TEST(a_64_bit_call_gate_has_sixteen_bytes_and_a_null_stack_segment),
         TEST(iret_checks_the_code_segment),
         TEST(iret_to_user_code_takes_flags_by_the_old_level),
+        TEST(iret_to_an_outer_level_makes_null_selectors_zero),
         TEST(v86_code_runs_and_leaves_through_the_idt),
         TEST(v86_code_with_a_low_iopl_traps_to_its_monitor),
         TEST(a_jump_to_a_task_saves_one_and_loads_the_other),

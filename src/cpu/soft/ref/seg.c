@@ -170,9 +170,13 @@ void sys_drop_inner_segs(struct ref *c) {
     for (unsigned i = 0; i < sizeof(data); i++) {
         struct x86_segment *g = &c->s.seg[data[i]];
 
+        if (g->attr & X86_ATTR_UNUSABLE) {
+            g->sel = 0; /* null selectors lose their RPL, and nothing else */
+            continue;
+        }
         if (DESC_IS_CODE(g->attr) && (g->attr & DESC_CONFORMING))
             continue;
-        if (!(g->attr & X86_ATTR_UNUSABLE) && X86_ATTR_DPL(g->attr) < c->cpl)
+        if (X86_ATTR_DPL(g->attr) < c->cpl)
             *g = sys_null_seg(0, 0);
     }
 }

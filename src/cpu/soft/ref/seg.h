@@ -50,7 +50,8 @@ struct x86_segment sys_real_seg(const struct ref *c, const struct x86_segment *o
 struct x86_segment sys_v86_seg(uint16_t sel);
 /* CS and CPL; SS's DPL follows CPL. The caller ends with ref_update_mode. */
 void sys_set_cs(struct ref *c, const struct x86_segment *cs, unsigned cpl);
-/* After a return to an outer level: data segments that it may not use become null. */
+/* After a return to an outer level: data segments that it may not use become null, and null
+ * selectors 0. */
 void sys_drop_inner_segs(struct ref *c);
 /* #GP(0) (with EXT) unless offset is inside a code segment about to be loaded. */
 void sys_check_rip(struct ref *c, const struct ref_op *o, const struct x86_segment *cs,
