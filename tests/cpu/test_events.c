@@ -26,6 +26,8 @@ GUEST(int_40_32, ".code32", "int $0x40\n hlt");
 GUEST(into_32, ".code32", "mov $0x7fffffff, %eax\n inc %eax\n into\n hlt");
 GUEST(bound_32, ".code32", "mov $5, %eax\n bound %eax, 0x50000\n hlt");
 GUEST(divide, ".code64", "xor %ecx, %ecx\n div %ecx\n hlt");
+GUEST(step_int, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n int $0x40");
+GUEST(step_syscall, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n syscall");
 GUEST(step, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n inc %rax\n inc %rax\n hlt");
 GUEST(real_int, ".code16", "int $0x21\n mov %bx, %ax\n hlt");
 GUEST(real_iret, ".code16", "inc %bx\n iret");
@@ -392,6 +394,29 @@ static void single_step_traps_after_the_instruction_behind_popf(void **state) {
     assert_true(b->s.dr6 & 1 << 14);
 }
 
+static void single_step_does_not_enter_handlers_that_clear_tf(void **state) {
+    struct box *b = *state;
+
+    box_long(b);
+    box_gate(b, 0x40, BOX_CS64, BOX_STUBS + 0x40 * 16, 14, 0, 0);
+    BOX_EXEC(b, step_int);
+    assert_int_equal(box_fault(b).vector, 0x40);
+    assert_true(box_fault(b).flags & X86_FLAG_TF);
+    assert_false(b->s.dr6 & 1 << 14);
+
+    for (unsigned masked = 0; masked < 2; masked++) {
+        box_long(b);
+        b->s.efer |= X86_EFER_SCE;
+        b->s.star = (uint64_t)BOX_CS64 << 32;
+        b->s.lstar = BOX_DATA;
+        b->s.sfmask = masked ? X86_FLAG_TF : 0;
+        box_put(b, BOX_DATA, "\xcd\x40", 2);
+        box_gate(b, 0x40, BOX_CS64, BOX_STUBS + 0x40 * 16, 14, 0, 0);
+        BOX_EXEC(b, step_syscall);
+        assert_int_equal(box_fault(b).vector, masked ? 0x40 : X86_DB);
+    }
+}
+
 /* ------------------------------------------------------------------ protected and real mode */
 
 static void protected_mode_pushes_doublewords(void **state) {
@@ -508,6 +533,7 @@ int main(void) {
         TEST(an_nmi_is_delivered_once_and_blocks_the_next),
         TEST(iret_lets_the_next_nmi_in),
         TEST(single_step_traps_after_the_instruction_behind_popf),
+        TEST(single_step_does_not_enter_handlers_that_clear_tf),
         TEST(protected_mode_pushes_doublewords),
         TEST(user_code_in_protected_mode_goes_to_ss0_esp0),
         TEST(a_bad_ss0_is_an_invalid_tss),

@@ -246,9 +246,12 @@ static void step(struct ref *c) {
     }
     c->fl &= ~X86_FLAG_RF;
     c->db_hits = 0;
+    c->entered = false;
     run_block(c, ref_cache_one(c));
     c->next = NULL;
     c->link = NULL;
+    if (c->entered) /* a handler that clears TF is not stepped into */
+        tf = tf && (c->fl & X86_FLAG_TF);
     hits = c->db_hits | (tf ? 1u << 14 : 0);
     c->db_hits = 0;
     if (hits)

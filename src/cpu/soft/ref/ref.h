@@ -151,6 +151,7 @@ struct ref {
     bool delivering; /* an event is being delivered */
     bool ext;        /* EXT bit for error codes raised meanwhile: the event is not INT n */
     uint8_t delivering_vector; /* for double-fault rules; soft interrupts do not count */
+    bool entered;              /* the running instruction was INT n or SYSCALL */
     uint64_t db_hits;          /* DR6 bits of data breakpoints hit by the running instruction */
     /* Read-modify-write and vector operands that cannot be reached through one host pointer. */
     uint64_t bounce_lin;

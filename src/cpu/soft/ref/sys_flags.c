@@ -117,6 +117,7 @@ static void software_interrupt(struct ref *c, const struct ref_op *o, enum ref_e
     if (!sys_code64(c))
         rip = (c->mode & REF_MODE_CODE) ? (uint32_t)rip : (uint16_t)rip;
     sys_deliver(c, o, kind, vector, rip, false, 0);
+    c->entered = true;
 }
 
 static void int_n(struct ref *c, const struct ref_op *o) {
@@ -178,6 +179,7 @@ static void syscall_64(struct ref *c, const struct ref_op *o) {
     c->r[11] = flags;
     set_flat(c, sel, ATTR_CODE64, (uint16_t)(sel + 8), ATTR_DATA);
     ref_set_rflags(c, flags & ~c->s.sfmask);
+    c->entered = true;
     ref_update_mode(c);
     ref_goto(c, c->s.lstar);
 }
