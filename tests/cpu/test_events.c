@@ -26,6 +26,13 @@ GUEST(int_40_32, ".code32", "int $0x40\n hlt");
 GUEST(into_32, ".code32", "mov $0x7fffffff, %eax\n inc %eax\n into\n hlt");
 GUEST(bound_32, ".code32", "mov $5, %eax\n bound %eax, 0x50000\n hlt");
 GUEST(divide, ".code64", "xor %ecx, %ecx\n div %ecx\n hlt");
+GUEST(watched_ss, ".code64",
+      "mov $0x50000, %eax\n mov %rax, %dr0\n mov $0xf0001, %eax\n mov %rax, %dr7\n"
+      "xor %edx, %edx\n mov 0x50000, %ss\n inc %rdx\n inc %rdx\n hlt");
+GUEST(stepped_ss, ".code64",
+      "xor %edx, %edx\n mov %ss, %eax\n pushfq\n orl $0x100, (%rsp)\n popfq\n mov %eax, %ss\n inc "
+      "%rdx\n inc %rdx\n"
+      "hlt");
 GUEST(step_int, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n int $0x40");
 GUEST(step_syscall, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n syscall");
 GUEST(step, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n inc %rax\n inc %rax\n hlt");
@@ -394,6 +401,23 @@ static void single_step_traps_after_the_instruction_behind_popf(void **state) {
     assert_true(b->s.dr6 & 1 << 14);
 }
 
+static void debug_exceptions_of_a_load_of_ss_come_after_the_next_instruction(void **state) {
+    struct box *b = *state;
+
+    box_long(b);
+    box_set(b, BOX_DATA, 2, BOX_DS);
+    BOX_EXEC(b, watched_ss);
+    assert_int_equal(box_fault(b).vector, X86_DB);
+    assert_int_equal(b->s.gpr[X86_RDX], 1);
+    assert_int_equal(b->s.dr6 & 0x400f, 1);
+
+    box_long(b);
+    BOX_EXEC(b, stepped_ss);
+    assert_int_equal(box_fault(b).vector, X86_DB);
+    assert_int_equal(b->s.gpr[X86_RDX], 1);
+    assert_int_equal(b->s.dr6 & 0x400f, 0x4000);
+}
+
 static void single_step_does_not_enter_handlers_that_clear_tf(void **state) {
     struct box *b = *state;
 
@@ -533,6 +557,7 @@ int main(void) {
         TEST(an_nmi_is_delivered_once_and_blocks_the_next),
         TEST(iret_lets_the_next_nmi_in),
         TEST(single_step_traps_after_the_instruction_behind_popf),
+        TEST(debug_exceptions_of_a_load_of_ss_come_after_the_next_instruction),
         TEST(single_step_does_not_enter_handlers_that_clear_tf),
         TEST(protected_mode_pushes_doublewords),
         TEST(user_code_in_protected_mode_goes_to_ss0_esp0),

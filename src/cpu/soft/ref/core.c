@@ -234,12 +234,15 @@ static void run_block(struct ref *c, struct ref_block *b) {
     b->op[0].fn(c, b->op);
 }
 
-/* One instruction with TF or DR7 in force (SDM vol. 3A 17.3.1). */
+/* One instruction with TF or DR7 in force (SDM vol. 3A 17.3.1). Debug exceptions of a load of SS,
+ * and breakpoints at the next instruction, wait until that has been executed, or lead into its
+ * handler (6.8.3); what waits is forgotten by a save between the two. */
 static void step(struct ref *c) {
-    bool tf = c->fl & X86_FLAG_TF;
+    bool tf = c->fl & X86_FLAG_TF, held = c->db_hold;
     uint64_t hits = 0;
 
-    if (!(c->fl & X86_FLAG_RF) && (hits = instruction_breakpoints(c))) {
+    c->db_hold = false;
+    if (!held && !(c->fl & X86_FLAG_RF) && (hits = instruction_breakpoints(c))) {
         c->fl |= X86_FLAG_RF; /* in the saved image, so that the handler's IRET makes progress */
         debug_trap(c, hits, REF_EVENT_EXCEPTION);
         return;
@@ -252,9 +255,11 @@ static void step(struct ref *c) {
     c->link = NULL;
     if (c->entered) /* a handler that clears TF is not stepped into */
         tf = tf && (c->fl & X86_FLAG_TF);
-    hits = c->db_hits | (tf ? 1u << 14 : 0);
-    c->db_hits = 0;
-    if (hits)
+    hits = c->db_hits | c->db_held | (tf ? 1u << 14 : 0);
+    c->db_hits = c->db_held = 0;
+    if (c->db_hold)
+        c->db_held = hits & 15;
+    else if (hits)
         debug_trap(c, hits, REF_EVENT_EXCEPTION);
 }
 
@@ -332,9 +337,13 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
     }
     if (c->s.shadow) { /* one instruction first */
         c->s.shadow = 0;
-        run_block(c, ref_cache_one(c));
-        c->next = NULL;
-        c->link = NULL;
+        if (c->mode & REF_MODE_STEP) {
+            step(c);
+        } else {
+            run_block(c, ref_cache_one(c));
+            c->next = NULL;
+            c->link = NULL;
+        }
         c->stop_block = c->s.shadow;
         return true;
     }

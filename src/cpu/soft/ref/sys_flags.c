@@ -130,6 +130,8 @@ static void int3(struct ref *c, const struct ref_op *o) {
 }
 
 static void int1(struct ref *c, const struct ref_op *o) {
+    c->s.dr6 |= c->db_held; /* one #DB tells both */
+    c->db_held = 0;
     software_interrupt(c, o, REF_EVENT_ICEBP, X86_DB);
 }
 

@@ -38,10 +38,16 @@ static void mov_from_sreg(struct ref *c, const struct ref_op *o) {
     REF_NEXT(c, o);
 }
 
+/* Nothing comes between this instruction and the next. */
+static void loaded_ss(struct ref *c) {
+    c->s.shadow = 1;
+    c->db_hold = (c->mode & REF_MODE_STEP) != 0;
+}
+
 static void mov_to_sreg(struct ref *c, const struct ref_op *o) {
     sys_load_sreg(c, o, o->dst, load_rm16(c, o));
     if (o->dst == SEG_SS)
-        c->s.shadow = 1;
+        loaded_ss(c);
     ref_end(c, o);
 }
 
@@ -68,7 +74,7 @@ static void pop_sreg(struct ref *c, const struct ref_op *o) {
     sys_load_sreg(c, o, o->dst, sel);
     sys_set_sp(c, &st);
     if (o->dst == SEG_SS)
-        c->s.shadow = 1;
+        loaded_ss(c);
     ref_end(c, o);
 }
 
