@@ -49,8 +49,14 @@ void *huge_alloc(size_t size) {
         return NULL;
     }
     watch(p, size);
-    madvise(p, size, MADV_HUGEPAGE);
+    madvise(p, size, MADV_NOHUGEPAGE);
     return p;
+}
+
+void huge_warm(void *p, size_t size) {
+    madvise(p, size, MADV_HUGEPAGE);
+    for (size_t at = 0; at + HUGE_SIZE <= size; at += HUGE_SIZE)
+        madvise((uint8_t *)p + at, HUGE_SIZE, MADV_COLLAPSE); /* a hole stays one */
 }
 
 void huge_free(void *p, size_t size) {

@@ -520,6 +520,15 @@ static bool answer(struct options *o, int argc, char **argv, struct error *err) 
     return true;
 }
 
+static int flush_answer(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    log_error("the answer cannot be written to standard output: %s; make room there, or send it "
+              "elsewhere",
+              strerror(errno));
+    return EXIT_OURS;
+}
+
 /* A closed standard descriptor would be given to the next file opened, a disk image say, and the
  * guest's console be written into it. */
 static void fill_standard_descriptors(void) {
@@ -543,7 +552,7 @@ int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */
     log_init("viv-vm", LOG_LEVEL_NOTICE);
     if (answer(&vm.options, argc, argv, &err)) {
-        code = err.code ? EXIT_BAD_INPUT : fflush(stdout) ? EXIT_OURS : 0;
+        code = err.code ? EXIT_BAD_INPUT : flush_answer();
     } else {
         snprintf(prefix, sizeof(prefix), "viv-vm/%s", vm.options.name);
         if (*vm.options.name)

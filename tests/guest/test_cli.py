@@ -123,6 +123,7 @@ class Options(Case):
             done = subprocess.run([vivtest.VM, "--help"], stdout=full, stderr=subprocess.PIPE, timeout=LIMIT,
                                   check=False)
         self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, rb"cannot be written to standard output: No space left.*make room")
 
     def test_trace_help_lists_the_events(self):
         self.assertRegex(self.expect(0, "--trace", "help").stdout, rb"(?m)^machine_power event=")

@@ -76,7 +76,7 @@ static int map_cache(struct jit_cache *k, bool for_perf, struct error *err) {
     return 0;
 }
 
-/* What is about to be written lies on huge pages from the start. */
+/* What is about to be written lies on huge pages from the start, once there is much of it. */
 static void prepare(struct jit_cache *k, size_t *ready, size_t used) {
     for (; k->huge && *ready < used + JIT_BLOCK_MAX && *ready + HUGE_SIZE <= k->size;
          *ready += HUGE_SIZE)
@@ -86,6 +86,8 @@ static void prepare(struct jit_cache *k, size_t *ready, size_t used) {
 void jit_prepare(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
 
+    if (!c->warm)
+        return;
     prepare(k, &k->ready, k->used);
     prepare(k, &k->cold_ready, k->cold);
 }

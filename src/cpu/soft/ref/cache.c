@@ -20,6 +20,7 @@
 #include "cpu/soft/ref/ref.h"
 
 enum { HASH_SIZE = 1 << 18, PAGE_HASH_SIZE = 1 << 13 };
+enum { WARM_BYTES = 16384 * sizeof(struct ref_block) };
 #define ARENA_SIZE ((size_t)20 << 20)
 /* Of operations: the interpreter executes them, the translator only needs them for a while. */
 #define RING_SIZE      ((size_t)32 << 20)
@@ -44,6 +45,7 @@ struct ops { /* in the ring: of one block */
 };
 
 struct ref_cache {
+    unsigned hash_mask; /* a sixteenth of the table serves while few blocks are there */
     uint32_t hash[HASH_SIZE];
     struct ref_page *pages[PAGE_HASH_SIZE];
     /* Blocks from the start up, what has no number from the end down: lives until a flush. */
@@ -71,12 +73,20 @@ void *ref_arena_alloc(struct ref *c, size_t n) {
 
 bool ref_cache_full(const struct ref *c) { return c->cache->low + SPARE > c->cache->high; }
 
-static void forget_all(struct ref_cache *k) {
-    memset(k->hash, 0, sizeof(k->hash));
-    memset(k->pages, 0, sizeof(k->pages));
+static void start(struct ref_cache *k) {
     k->low = sizeof(struct ref_block); /* number 0 is none */
     k->high = k->size;
     k->at = k->oldest = k->end = 0;
+}
+
+static void forget_all(struct ref_cache *k) {
+    memset(k->hash, 0, sizeof(k->hash));
+    memset(k->pages, 0, sizeof(k->pages));
+    start(k);
+}
+
+static unsigned hash_of(const struct ref_cache *k, gpa addr, uint32_t mode) {
+    return (unsigned)(addr * 0x9e3779b97f4a7c15ull >> 40 ^ mode * 0x9e37u) & k->hash_mask;
 }
 
 int ref_cache_new(struct ref *c, struct error *err) {
@@ -95,8 +105,41 @@ int ref_cache_new(struct ref *c, struct error *err) {
     k->ring = k->arena + k->size;
     c->cache = k;
     c->blocks = (struct ref_block *)(void *)k->arena;
-    forget_all(k);
+    k->hash_mask = HASH_SIZE / 16 - 1;
+    start(k);
     return 0;
+}
+
+/* A chain of the small table is spread over those of the large one that are the same modulo the
+ * small one's size. */
+static void grow_hash(struct ref *c) {
+    struct ref_cache *k = c->cache;
+    unsigned old = k->hash_mask;
+
+    k->hash_mask = HASH_SIZE - 1;
+    for (unsigned i = 0; i <= old; i++) {
+        uint32_t n = k->hash[i], next;
+
+        for (k->hash[i] = 0; n; n = next) {
+            uint32_t *to = &k->hash[hash_of(k, c->blocks[n].addr, c->blocks[n].mode)];
+
+            next = c->blocks[n].hash_next;
+            c->blocks[n].hash_next = *to;
+            *to = n;
+        }
+    }
+}
+
+/* A machine that is forked to run a little, or sleeps, has no use for huge pages: ten MiB that it
+ * would share with nobody. */
+static void warm_up(struct ref *c) {
+    struct ref_cache *k = c->cache;
+
+    c->warm = true;
+    grow_hash(c);
+    huge_warm(c, sizeof(*c));
+    huge_warm(k, sizeof(*k));
+    huge_warm(k->arena, k->size + RING_SIZE);
 }
 
 void ref_cache_free(struct ref *c) {
@@ -195,12 +238,8 @@ void ref_cache_flush(struct ref *c) {
     stat_inc(ref_cache_flushes);
 }
 
-static unsigned hash_of(gpa addr, uint32_t mode) {
-    return (unsigned)((addr * 0x9e3779b97f4a7c15ull >> 40 ^ mode * 0x9e37u) % HASH_SIZE);
-}
-
 static void unhash(struct ref *c, const struct ref_block *b) {
-    uint32_t *p = &c->cache->hash[hash_of(b->addr, b->mode)];
+    uint32_t *p = &c->cache->hash[hash_of(c->cache, b->addr, b->mode)];
 
     while (*p && c->blocks + *p != b)
         p = &c->blocks[*p].hash_next;
@@ -395,6 +434,8 @@ static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max
         page2 = next_page(c, lin);
         fill_crossing(c, &b, page2, &bytes);
     }
+    if (!c->warm && c->cache->low > WARM_BYTES)
+        warm_up(c);
     made = allocate_block(c, b.crosses);
     *made = b;
     if (b.crosses)
@@ -421,7 +462,8 @@ static void mark_block(struct ref *c, const struct ref_block *b) {
 
 static void enter(struct ref *c, struct ref_block *b) {
     struct ref_page *p = page_get(c, b->addr & ~(gpa)4095);
-    uint32_t number = (uint32_t)(b - c->blocks), *hash = &c->cache->hash[hash_of(b->addr, b->mode)];
+    uint32_t number = (uint32_t)(b - c->blocks),
+             *hash = &c->cache->hash[hash_of(c->cache, b->addr, b->mode)];
 
     mark_block(c, b);
     if (b->crosses) {
@@ -469,7 +511,7 @@ static bool crossing_valid(struct ref *c, const struct ref_block *b, uint64_t li
 }
 
 static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa) {
-    struct ref_block *b = ref_block_at(c, c->cache->hash[hash_of(pa, c->mode)]);
+    struct ref_block *b = ref_block_at(c, c->cache->hash[hash_of(c->cache, pa, c->mode)]);
 
     while (b && (b->addr != pa || b->mode != c->mode || !crossing_valid(c, b, lin)))
         b = ref_block_at(c, b->hash_next);
@@ -477,7 +519,7 @@ static struct ref_block *find(struct ref *c, uint64_t lin, gpa pa) {
 }
 
 struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode) {
-    struct ref_block *b = ref_block_at(c, c->cache->hash[hash_of(pa, mode)]);
+    struct ref_block *b = ref_block_at(c, c->cache->hash[hash_of(c->cache, pa, mode)]);
 
     while (b && (b->addr != pa || b->mode != mode))
         b = ref_block_at(c, b->hash_next);

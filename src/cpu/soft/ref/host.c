@@ -163,10 +163,16 @@ static int map_arena(struct ref_host *h, struct error *err) {
 
     if (fd < 0)
         return error_set(err, -errno, "memory for the interpreter's thunks: %s", strerror(errno));
-    if (ftruncate(fd, (off_t)ARENA_SIZE) == 0) {
-        h->rw = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        h->rx = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    if (ftruncate(fd, (off_t)ARENA_SIZE) < 0) {
+        int code = -errno;
+        close(fd);
+        return error_set(err, code,
+                         "memory for the interpreter's thunks cannot be made: %s; 'ulimit -f' or "
+                         "a limit of the control group may be too low",
+                         strerror(-code));
     }
+    h->rw = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    h->rx = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     close(fd);
     if (!h->rw || !h->rx || h->rw == MAP_FAILED || h->rx == MAP_FAILED)
         return error_set(err, -ENOMEM,

@@ -186,6 +186,7 @@ struct ref {
     struct ref_cache *cache; /* blocks: cache.c */
     struct ref_host *host;   /* thunks: host.c */
     struct jit jit;          /* translator, when the backend is soft */
+    bool warm;               /* has run enough to be worth huge pages */
     uint64_t features[4];    /* bit set of enum insn_feature advertised */
     uint64_t large_seen[8];  /* 1 GiB regions (modulo 512) with large pages since the last flush:
                                 INVLPG asks */
