@@ -21,6 +21,22 @@ static void memory_is_zeroed_and_begins_at_a_huge_page(void **state) {
     huge_free(NULL, size);
 }
 
+static void warm_memory_holds_what_it_held(void **state) {
+    size_t size = 3 * HUGE_SIZE + 8192;
+    uint8_t *p = huge_alloc(size);
+
+    assert_non_null(p);
+    memset(p, 7, 5000);
+    p[size - 1] = 9; /* the second huge page, and part of the last one, stay holes */
+    huge_warm(p, size);
+    assert_int_equal(p[0], 7);
+    assert_int_equal(p[4999], 7);
+    assert_int_equal(p[5000], 0);
+    assert_int_equal(p[HUGE_SIZE + 1], 0);
+    assert_int_equal(p[size - 1], 9);
+    huge_free(p, size);
+}
+
 static void more_than_the_host_can_have_is_refused(void **state) {
     assert_null(huge_reserve((size_t)1 << 60));
     assert_null(huge_alloc((size_t)1 << 60));
@@ -53,6 +69,7 @@ static void collapsing_keeps_what_both_mappings_show(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_zeroed_and_begins_at_a_huge_page),
+        cmocka_unit_test(warm_memory_holds_what_it_held),
         cmocka_unit_test(more_than_the_host_can_have_is_refused),
         cmocka_unit_test(collapsing_keeps_what_both_mappings_show),
     };
