@@ -62,7 +62,8 @@ int int_bind_form(struct ref *c, const struct insn *in, struct ref_op *o);
     X(0, f & 1)                                                                                    \
     X(2, f & 0x100)                                                                                \
     X(4, f & 0x4000)                                                                               \
-    X(6, f & 0x4100) X(8, f & 0x8000) X(10, f & 0x400) X(12, (f >> 15 ^ f) & 1)                    \
+    X(6, f & 0x4100)                                                                               \
+    X(8, f & 0x8000) X(10, f & 0x400) X(12, (f >> 15 ^ f) & 1)                                     \
         X(14, ((f >> 15 ^ f) & 1) | (f & 0x4000))
 /* clang-format on */
 
