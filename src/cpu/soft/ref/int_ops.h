@@ -57,14 +57,17 @@ static inline uint8_t int_slot(const struct operand *p) {
 int int_bind_form(struct ref *c, const struct insn *in, struct ref_op *o);
 
 /* The 16 conditions over c->af (SDM vol. 1 appendix B). */
-/* clang-format off: it never comes to rest on this table */
+/* No layout of this table stays the same when it is laid out again. */
+/* clang-format off */
 #define INT_CONDITIONS(X)                                                                          \
     X(0, f & 1)                                                                                    \
     X(2, f & 0x100)                                                                                \
     X(4, f & 0x4000)                                                                               \
     X(6, f & 0x4100)                                                                               \
-    X(8, f & 0x8000) X(10, f & 0x400) X(12, (f >> 15 ^ f) & 1)                                     \
-        X(14, ((f >> 15 ^ f) & 1) | (f & 0x4000))
+    X(8, f & 0x8000)                                                                               \
+    X(10, f & 0x400)                                                                               \
+    X(12, (f >> 15 ^ f) & 1)                                                                       \
+    X(14, ((f >> 15 ^ f) & 1) | (f & 0x4000))
 /* clang-format on */
 
 /* int_shift.c, int_mul.c, int_mov.c, int_flow.c, int_string.c: groups tried in turn by
