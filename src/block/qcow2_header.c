@@ -248,7 +248,7 @@ static int unreadable(const struct qcow2 *q, int r, struct error *err) {
 }
 
 int header_read(struct qcow2 *q, bool check, struct error *err) {
-    uint8_t first[512], *head;
+    uint8_t first[HEADER_SECTOR], *head;
     int r = bytefile_read(q->file, first, sizeof(first), 0);
 
     if (r < 0)

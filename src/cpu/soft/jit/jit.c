@@ -164,9 +164,13 @@ int jit_new(struct ref *c, struct error *err) {
     return new_debug(c, &c->cpu.config.debug, err);
 }
 
+static _Thread_local struct ref *running; /* the processor of this thread */
+
 void jit_free(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
 
+    if (running == c)
+        running = NULL; /* a fault of this thread is none of its code's any more */
     check_free(c);
     dump_free(c);
     profile_free(c);
@@ -183,8 +187,6 @@ void jit_free(struct ref *c) {
     free(k);
     c->jit.cache = NULL;
 }
-
-static _Thread_local struct ref *running; /* the processor of this thread */
 
 void jit_thread_init(struct ref *c) {
     static _Thread_local uint8_t stack[65536];
