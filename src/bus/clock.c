@@ -8,6 +8,10 @@
  * nobody can have read a later one. One timerfd wakes the loop. It is set anew only for a deadline
  * earlier than the one it holds: guests push their timer to a later time thousands of times a
  * second, and a wake-up too early costs less than a system call each time.
+ *
+ * An idle guest sets a timer and halts, some ten times a second: the timerfd is not set when the
+ * processor promises to halt soon, and a halted processor borrows the clock and sleeps until the
+ * deadline itself. Who arms an earlier timer meanwhile sets the timerfd as ever.
  */
 #include "bus/clock.h"
 
@@ -48,6 +52,12 @@ struct clock {
     struct clock_timer **heap; /* heap[1] is the earliest; [0] unused */
     unsigned count, cap;
     uint64_t armed_so_far; /* gives clock_timer.order */
+
+    bool (*promise)(void *opaque);
+    void *promise_opaque;
+    bool put_off;         /* the timerfd may have to be set: whoever promised will see to it */
+    const void *borrower; /* NULL: nobody */
+    uint64_t borrowed_until;
 
     int timerfd;
     uint64_t programmed; /* virtual time for which the timerfd is set */
@@ -222,24 +232,51 @@ static void fire_first(struct clock *c) {
 
 /* ------------------------------------------------------------------ the timerfd */
 
-static void program(struct clock *c) {
-    uint64_t deadline = c->count ? c->heap[1]->deadline : NEVER;
-    struct itimerspec its = {0};
-    __int128 host;
+static uint64_t earliest(const struct clock *c) { return c->count ? c->heap[1]->deadline : NEVER; }
 
-    if (c->stepped || !c->running || deadline >= c->programmed)
+/* CLOCK_MONOTONIC of a virtual time, never 0, which would switch a timer off. */
+static uint64_t host_time(const struct clock *c, uint64_t deadline) {
+    __int128 host = (__int128)deadline - (int64_t)c->base;
+
+    if (host < 1)
+        return 1; /* before the host started: due now */
+    return host > INT64_MAX ? INT64_MAX : (uint64_t)host;
+}
+
+static void set_timerfd(struct clock *c) {
+    uint64_t deadline = earliest(c), host;
+    struct itimerspec its = {0};
+
+    c->put_off = false;
+    if (deadline >= c->programmed)
         return;
     c->programmed = deadline;
-    host = (__int128)deadline - (int64_t)c->base;
-    if (host < 1)
-        host = 1; /* before the host started: due now; 0 would switch the timer off */
-    if (host > INT64_MAX)
-        host = INT64_MAX;
+    host = host_time(c, deadline);
     its.it_value.tv_sec = (time_t)(host / NS_PER_SEC);
     its.it_value.tv_nsec = (long)(host % NS_PER_SEC);
     if (timerfd_settime(c->timerfd, TFD_TIMER_ABSTIME, &its, NULL) < 0)
         abort(); /* cannot fail for a valid time */
     stat_inc(clock_programmed);
+}
+
+static void program(struct clock *c) {
+    uint64_t deadline = earliest(c);
+
+    if (c->stepped || !c->running || deadline >= c->programmed || c->put_off ||
+        (c->borrower && deadline >= c->borrowed_until))
+        return;
+    if (c->promise && c->promise(c->promise_opaque))
+        c->put_off = true;
+    else
+        set_timerfd(c);
+}
+
+static void fire_due(struct clock *c, uint64_t now) {
+    for (unsigned i = 0; i < TIMERS_PER_ROUND && c->running; i++) {
+        if (earliest(c) > now)
+            break;
+        fire_first(c);
+    }
 }
 
 static void timerfd_ready(void *opaque, int fd, uint32_t events) {
@@ -250,14 +287,44 @@ static void timerfd_ready(void *opaque, int fd, uint32_t events) {
         return;        /* was set anew meanwhile */
     c->programmed = 0; /* what callbacks arm needs no system call: program() below sees it */
     now = clock_now(c);
-    if (c->running && c->count && c->heap[1]->deadline > now)
+    if (c->running && c->count && earliest(c) > now)
         stat_inc(clock_early);
-    for (unsigned i = 0; i < TIMERS_PER_ROUND && c->running; i++) {
-        if (!c->count || c->heap[1]->deadline > now)
-            break;
-        fire_first(c);
-    }
+    fire_due(c, now);
     c->programmed = NEVER;
+    program(c);
+}
+
+/* ------------------------------------------------------------------ waiting for the clock */
+
+void clock_set_promise(struct clock *c, bool (*promise)(void *opaque), void *opaque) {
+    c->promise = promise;
+    c->promise_opaque = opaque;
+}
+
+void clock_settle(struct clock *c) {
+    if (c->put_off)
+        set_timerfd(c);
+}
+
+uint64_t clock_borrow(struct clock *c, const void *who) {
+    uint64_t deadline = earliest(c);
+
+    if (c->stepped || !c->running || c->borrower || deadline >= c->programmed) {
+        clock_settle(c);
+        return NEVER;
+    }
+    c->put_off = false;
+    c->borrower = who;
+    c->borrowed_until = deadline;
+    stat_inc(clock_borrowed);
+    return host_time(c, deadline);
+}
+
+void clock_return(struct clock *c, const void *who) {
+    if (c->borrower != who)
+        return; /* the clock was paused since */
+    c->borrower = NULL;
+    fire_due(c, clock_now(c));
     program(c);
 }
 
@@ -329,6 +396,8 @@ void clock_pause(struct clock *c) {
 
     if (!c->running)
         return;
+    c->borrower = NULL;
+    c->put_off = false;
     write_begin(c);
     if (!c->stepped)
         host_instant(&ns, &tsc);

@@ -3,8 +3,9 @@
  * The virtual clock of a machine, in nanoseconds since it was made, and timers on it.
  *
  * Contract: clock_now from any thread; the rest with the machine lock held. Timers fire on the
- * event loop's thread under the machine lock, never early, in order of their deadlines. A paused
- * clock stands still and fires nothing. A stepped clock (tests) moves only by clock_step.
+ * event loop's thread, or on one that has borrowed the clock, under the machine lock, never early,
+ * in order of their deadlines. A paused clock stands still and fires nothing. A stepped clock
+ * (tests) moves only by clock_step.
  */
 #ifndef BUS_CLOCK_H
 #define BUS_CLOCK_H
@@ -49,6 +50,18 @@ uint64_t clock_tsc(const struct clock *clock);
 /* True if guest TSC = host RDTSC + offset while running (then offset is given): CPUs use it to skip
  * calls. */
 bool clock_tsc_offset(const struct clock *clock, uint64_t *ret_offset);
+
+/*
+ * A processor that sleeps can wait for the next timer itself, which saves setting the host's timer
+ * and waking the loop. `promise` is asked before the host's timer is set: true means that the
+ * calling thread will soon, whatever happens, call clock_settle or clock_borrow.
+ */
+void clock_set_promise(struct clock *clock, bool (*promise)(void *opaque), void *opaque);
+void clock_settle(struct clock *clock); /* sets the host's timer, if that was put off */
+/* Puts the timers into the caller's hands: it must call clock_return at the returned time
+ * (CLOCK_MONOTONIC, ns) or before. UINT64_MAX: nothing to wait for, and nothing was borrowed. */
+uint64_t clock_borrow(struct clock *clock, const void *who);
+void clock_return(struct clock *clock, const void *who); /* fires what is due */
 
 void clock_timer_init(struct clock_timer *t, struct clock *clock, void (*fn)(void *), void *opaque);
 void clock_timer_arm(struct clock_timer *t, uint64_t deadline); /* absolute; re-arms if armed */

@@ -37,6 +37,7 @@ struct cpu_bus { /* what a processor asks of the board */
     /* Devices stand still, and nothing of the above is called, until they are let go. NULL: nothing
      * else runs. */
     void (*freeze)(void *opaque, bool on);
+    void (*settle)(void *opaque); /* see cpu_ops.soon */
 };
 
 struct cpu_config {
@@ -84,6 +85,9 @@ struct cpu_ops {
     int (*set_state)(struct cpu *cpu, const struct x86_state *state, struct error *err);
     /* A device wrote to guest code (any thread; from mem.code_written). */
     void (*code_written)(struct cpu *cpu, gpa page);
+    /* On the vCPU's thread: whether the processor will call bus.settle within a few hundred
+     * instructions, unless run returns before. NULL: never. */
+    bool (*soon)(struct cpu *cpu);
     void (*stats)(struct cpu *cpu, FILE *f); /* NULL allowed */
 };
 

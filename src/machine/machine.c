@@ -73,6 +73,8 @@ static void bus_freeze(void *opaque, bool on) {
         pthread_mutex_unlock(c->machine->lock);
 }
 
+static void bus_settle(void *opaque) { vcpu_settle(((struct machine_cpu *)opaque)->vcpu); }
+
 /* Calls into this processor's LAPIC, with the lock. */
 #define WITH_LAPIC(c, expr)                                                                        \
     ({                                                                                             \
@@ -332,7 +334,8 @@ static void cpu_stopped(void *opaque, unsigned index, const struct error *failur
 /* ---- building ---- */
 
 static int make_cpus(struct machine *m, struct error *err) {
-    struct vcpu_owner owner = {.lock = m->lock, .stopped = cpu_stopped, .opaque = m};
+    struct vcpu_owner owner = {
+        .lock = m->lock, .clock = m->board.clock, .stopped = cpu_stopped, .opaque = m};
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
         struct cpu_config c = {
@@ -350,12 +353,14 @@ static int make_cpus(struct machine *m, struct error *err) {
                     .set_tpr = bus_set_tpr,
                     .msr_read = bus_msr_read,
                     .msr_write = bus_msr_write,
-                    .freeze = bus_freeze},
+                    .freeze = bus_freeze,
+                    .settle = bus_settle},
         };
         m->cpu[i].vcpu = vcpu_new(m->ops, &c, &owner, err);
         if (!m->cpu[i].vcpu)
             return -ENOMEM;
     }
+    clock_set_promise(m->board.clock, vcpu_promise, m);
     m->board.mem.code_opaque = m;
     m->board.mem.code_written = code_written;
     return 0;

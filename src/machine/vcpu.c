@@ -24,7 +24,18 @@ struct vcpu {
     pthread_mutex_t sleep_lock;
     pthread_cond_t wake;
     bool kicked;
+    /* Its own thread's. */
+    bool promised;    /* the host's timer is not set */
+    unsigned luck;    /* halts that followed promises, less what did not, up to LUCK_MAX */
+    unsigned unlucky; /* promises not given since */
 };
+
+/* A guest that is busy sets timers as well, and does not halt: then a promise only costs time. */
+enum { LUCK_MAX = 8, LUCK_LOST = 4, TRY_AGAIN = 32 };
+
+#define NS_PER_SEC 1000000000ull
+
+static _Thread_local struct vcpu *this_vcpu;
 
 struct cpu *vcpu_cpu(struct vcpu *v) {
     return v->cpu;
@@ -49,12 +60,66 @@ void vcpu_kick(struct vcpu *v) {
     wake(v, true);
 }
 
-static void sleep_halted(struct vcpu *v) {
+bool vcpu_promise(void *opaque) {
+    struct vcpu *v = this_vcpu;
+
+    if (!v || v->quit || !v->want_run || !v->ops->soon)
+        return false;
+    if (!v->luck && ++v->unlucky % TRY_AGAIN)
+        return false;
+    v->promised = v->ops->soon(v->cpu);
+    return v->promised;
+}
+
+void vcpu_settle(struct vcpu *v) {
+    if (!v->promised)
+        return;
+    v->promised = false;
+    v->luck = v->luck > LUCK_LOST ? v->luck - LUCK_LOST : 0;
+    pthread_mutex_lock(v->owner.lock);
+    clock_settle(v->owner.clock);
+    pthread_mutex_unlock(v->owner.lock);
+}
+
+/* Until there is something to do, or the time has come. True: there is something to do. */
+static bool sleep_until(struct vcpu *v, uint64_t until) {
+    struct timespec ts = {.tv_sec = (time_t)(until / NS_PER_SEC),
+                          .tv_nsec = (long)(until % NS_PER_SEC)};
+    bool awake;
+    int r = 0;
+
     pthread_mutex_lock(&v->sleep_lock);
-    while (!v->kicked && !v->ops->runnable(v->cpu))
-        pthread_cond_wait(&v->wake, &v->sleep_lock);
+    while (!(awake = v->kicked || v->ops->runnable(v->cpu)) && r != ETIMEDOUT) {
+        if (until == UINT64_MAX)
+            pthread_cond_wait(&v->wake, &v->sleep_lock);
+        else
+            r = pthread_cond_clockwait(&v->wake, &v->sleep_lock, CLOCK_MONOTONIC, &ts);
+    }
     v->kicked = false;
     pthread_mutex_unlock(&v->sleep_lock);
+    return awake;
+}
+
+static void sleep_halted(struct vcpu *v) {
+    bool awake = false;
+
+    if (v->promised && v->luck < LUCK_MAX)
+        v->luck++;
+    v->promised = false;
+    while (!awake) {
+        uint64_t until;
+
+        pthread_mutex_lock(v->owner.lock);
+        until = clock_borrow(v->owner.clock, v);
+        pthread_mutex_unlock(v->owner.lock);
+        awake = sleep_until(v, until);
+        if (until == UINT64_MAX)
+            continue;
+        pthread_mutex_lock(v->owner.lock);
+        clock_return(v->owner.clock, v);
+        pthread_mutex_unlock(v->owner.lock);
+        awake |= v->ops->runnable(v->cpu);
+    }
 }
 
 /* Waits until the machine runs. False: the thread must end. */
@@ -62,6 +127,7 @@ static bool park(struct vcpu *v) {
     pthread_mutex_lock(v->owner.lock);
     while (!v->quit && (!v->want_run || v->dead)) {
         v->parked = true;
+        v->luck = LUCK_MAX;
         pthread_cond_broadcast(&v->changed);
         pthread_cond_wait(&v->changed, v->owner.lock);
     }
@@ -79,22 +145,19 @@ static void stopped(struct vcpu *v, const struct error *failure) {
 
 static void *thread_main(void *opaque) {
     struct vcpu *v = opaque;
+    enum cpu_exit why;
 
+    this_vcpu = v;
     while (park(v)) {
-        switch (v->ops->run(v->cpu)) {
-        case CPU_EXIT_HALT:
+        why = v->ops->run(v->cpu);
+        if (why == CPU_EXIT_HALT) {
             stat_inc(vcpu_halts);
             sleep_halted(v);
-            break;
-        case CPU_EXIT_SHUTDOWN:
-            stopped(v, NULL);
-            break;
-        case CPU_EXIT_ERROR:
-            stopped(v, &v->cpu->error);
-            break;
-        case CPU_EXIT_KICK:
-            break;
+            continue;
         }
+        vcpu_settle(v);
+        if (why != CPU_EXIT_KICK)
+            stopped(v, why == CPU_EXIT_ERROR ? &v->cpu->error : NULL);
     }
     return NULL;
 }

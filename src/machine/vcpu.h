@@ -14,6 +14,7 @@ struct vcpu;
 
 struct vcpu_owner {
     pthread_mutex_t *lock; /* the machine lock */
+    struct clock *clock;
     /* The processor stopped for good: triple fault (error NULL) or our own failure. On its thread,
      * lock held. */
     void (*stopped)(void *opaque, unsigned index, const struct error *failure);
@@ -27,6 +28,11 @@ int vcpu_start(struct vcpu *v, struct error *err); /* makes the thread, parked *
 void vcpu_resume(struct vcpu *v);
 void vcpu_pause(struct vcpu *v); /* returns when it is parked; the lock is released while waiting */
 struct cpu *vcpu_cpu(struct vcpu *v); /* state only while parked */
+
+/* For clock_set_promise: true if the calling thread is a processor's that may halt soon. */
+bool vcpu_promise(void *opaque);
+/* Sets the host's timer, if a promise put it off. Without the lock, on the processor's thread. */
+void vcpu_settle(struct vcpu *v);
 
 /* Interrupt pins, from any thread. */
 void vcpu_signal(struct vcpu *v, enum cpu_signal_kind kind, uint8_t vector);

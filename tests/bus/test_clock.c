@@ -338,6 +338,88 @@ static void moving_a_deadline_later_costs_no_system_call(void **state) {
     free_machine(&m);
 }
 
+static bool say(void *opaque) { return *(bool *)opaque; }
+
+static void a_promise_puts_off_the_hosts_timer_until_it_is_settled(void **state) {
+    struct machine m = new_machine();
+    struct alarm a, b;
+    bool promise = true;
+
+    set_up(&a, m.clock, NULL, 0);
+    set_up(&b, m.clock, NULL, 0);
+    clock_set_promise(m.clock, say, &promise);
+    clock_start(m.clock);
+    clock_timer_arm(&a.timer, clock_now(m.clock) + 1000000);
+    assert_false(loop_step(m.loop, 20)); /* nobody was told */
+    promise = false;
+    clock_timer_arm(&b.timer, 0); /* earlier: it waits for the same promise */
+    assert_false(loop_step(m.loop, 20));
+    clock_settle(m.clock);
+    assert_true(loop_step(m.loop, 5000));
+    assert_int_equal(a.fired + b.fired, 2);
+    clock_timer_arm(&a.timer, clock_now(m.clock) + 1000000); /* without a promise, as ever */
+    assert_true(loop_step(m.loop, 5000));
+    assert_int_equal(a.fired, 2);
+    free_machine(&m);
+}
+
+static void who_borrows_the_clock_fires_what_is_due(void **state) {
+    struct machine m = new_machine();
+    struct alarm a, b;
+    bool promise = true;
+    uint64_t until;
+
+    set_up(&a, m.clock, NULL, 0);
+    set_up(&b, m.clock, NULL, 0);
+    clock_start(m.clock);
+    assert_true(clock_borrow(m.clock, &m) == UINT64_MAX); /* nothing to wait for */
+    clock_set_promise(m.clock, say, &promise);
+    clock_timer_arm(&a.timer, clock_now(m.clock) + 5000000);
+    promise = false;
+    until = clock_borrow(m.clock, &m);
+    assert_true(until != UINT64_MAX);
+    assert_true(clock_borrow(m.clock, &a) == UINT64_MAX); /* only once */
+    clock_return(m.clock, &a);                            /* who is not the borrower */
+    clock_timer_arm(&b.timer, clock_now(m.clock) + 1000000);
+    assert_true(loop_step(m.loop, 5000)); /* an earlier one is the loop's */
+    assert_int_equal(b.fired, 1);
+    assert_int_equal(a.fired, 0);
+    assert_false(loop_step(m.loop, 20)); /* this one is not */
+    clock_return(m.clock, &m);
+    assert_int_equal(a.fired, 1);
+    clock_timer_arm(&a.timer, clock_now(m.clock) + 1000000);
+    assert_true(clock_borrow(m.clock, &m) == UINT64_MAX); /* the host's timer is set already */
+    assert_true(loop_step(m.loop, 5000));
+    assert_int_equal(a.fired, 2);
+    free_machine(&m);
+}
+
+static void a_pause_takes_the_clock_back(void **state) {
+    struct machine m = new_machine();
+    struct alarm a;
+    bool promise = true;
+
+    set_up(&a, m.clock, NULL, 0);
+    clock_set_promise(m.clock, say, &promise);
+    clock_start(m.clock);
+    clock_timer_arm(&a.timer, clock_now(m.clock) + 1000000);
+    assert_true(clock_borrow(m.clock, &m) != UINT64_MAX);
+    clock_pause(m.clock);
+    promise = false;
+    clock_start(m.clock);
+    clock_return(m.clock, &m); /* too late: not its any more */
+    while (!a.fired)
+        assert_true(loop_step(m.loop, 5000));
+    promise = true;
+    clock_timer_arm(&a.timer, clock_now(m.clock) + 1000000);
+    clock_pause(m.clock);
+    promise = false;
+    clock_start(m.clock); /* with it the promise is gone */
+    while (a.fired < 2)
+        assert_true(loop_step(m.loop, 5000));
+    free_machine(&m);
+}
+
 static void a_timer_that_is_always_due_does_not_starve_the_loop(void **state) {
     struct machine m = new_machine();
     struct alarm a;
@@ -442,6 +524,9 @@ int main(void) {
         cmocka_unit_test(a_timer_armed_while_paused_fires_after_the_start_only),
         cmocka_unit_test(a_deadline_before_the_start_of_the_host_is_due_now),
         cmocka_unit_test(moving_a_deadline_later_costs_no_system_call),
+        cmocka_unit_test(a_promise_puts_off_the_hosts_timer_until_it_is_settled),
+        cmocka_unit_test(who_borrows_the_clock_fires_what_is_due),
+        cmocka_unit_test(a_pause_takes_the_clock_back),
         cmocka_unit_test(a_timer_that_is_always_due_does_not_starve_the_loop),
         cmocka_unit_test(the_tsc_keeps_step_with_the_clock_within_100_ppm),
         cmocka_unit_test(time_never_goes_back_for_other_threads_while_it_pauses_and_starts),

@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/trace.h"
 #include "block/block.h"
+#include "cpu/cpu.h"
 #include "machine/image.h"
 #include "net/net.h"
 #include "support/test.h"
@@ -462,12 +464,30 @@ GUEST32(sti_hlt, STACK GATE(0x40, "7f", "sti_hlt") LOAD_GATES APIC_ON
         "mov $50, %ecx\n3: dec %ecx\njnz 3b\nsti\nhlt\ncmp $200, %ebx\njb 1b\n" EXIT(
             5) "7: inc %ebx\n" APIC_EOI "iret\n");
 
+/* The same and then it counts on, for the clock that a halted processor borrows is hot code's. */
+GUEST32(many_deadlines, STACK GATE(0x41, "7f", "many_deadlines") LOAD_GATES APIC_ON
+        "movl $0x40041, 0xfee00320\nxor %ebx, %ebx\n"
+        "1: rdtsc\nadd $200000, %eax\nadc $0, %edx\nmov $0x6e0, %ecx\nwrmsr\nsti\nhlt\ncli\n"
+        "cmp $500, %ebx\njb 1b\n" EXIT(5) "7: inc %ebx\n" APIC_EOI "iret\n");
+/* It waits awake: nobody halts, and the timer must come all the same. */
+GUEST32(busy_deadlines, STACK GATE(0x41, "7f", "busy_deadlines") LOAD_GATES APIC_ON
+        "movl $0x40041, 0xfee00320\nxor %ebx, %ebx\nsti\n"
+        "1: lea 1(%ebx), %esi\nrdtsc\nadd $200000, %eax\nadc $0, %edx\nmov $0x6e0, %ecx\nwrmsr\n"
+        "2: cmp %esi, %ebx\njne 2b\ncmp $200, %ebx\njb 1b\n" EXIT(5) "7: inc %ebx\n" APIC_EOI
+                                                                     "iret\n");
+
 static void counts_to_five(const uint8_t *code, const uint8_t *end) {
+    static const char *const backends[] = {"ref", "soft"};
     struct box b;
 
-    box_make(&b, code, (size_t)(end - code));
-    ends_with(&b, MACHINE_DEBUG_EXIT, 11);
-    box_free(&b);
+    for (unsigned i = 0; i < 2; i++) {
+        if (!cpu_select(backends[i], NULL, 0, NULL))
+            continue; /* this host lacks what it needs */
+        box_make(&b, code, (size_t)(end - code));
+        b.config.cpu = backends[i];
+        ends_with(&b, MACHINE_DEBUG_EXIT, 11);
+        box_free(&b);
+    }
 }
 
 static void the_pit_wakes_a_halted_processor_through_the_pic(void **state) {
@@ -486,6 +506,17 @@ static void the_local_timer_wakes_it(void **state) { counts_to_five(apic_timer, 
 
 static void the_tsc_deadline_wakes_it_and_never_early(void **state) {
     counts_to_five(tsc_deadline, tsc_deadline_end);
+}
+
+static void a_halted_processor_waits_for_the_next_timer_itself(void **state) {
+    uint64_t before = stat_counts[STAT_clock_borrowed];
+
+    counts_to_five(many_deadlines, many_deadlines_end);
+    assert_true(stat_counts[STAT_clock_borrowed] > before);
+}
+
+static void a_timer_comes_to_a_guest_that_does_not_halt(void **state) {
+    counts_to_five(busy_deadlines, busy_deadlines_end);
 }
 
 static void an_interrupt_between_sti_and_hlt_is_not_slept_over(void **state) {
@@ -808,6 +839,8 @@ int main(void) {
         cmocka_unit_test(the_pit_wakes_it_through_the_ioapic),
         cmocka_unit_test(the_local_timer_wakes_it),
         cmocka_unit_test(the_tsc_deadline_wakes_it_and_never_early),
+        cmocka_unit_test(a_halted_processor_waits_for_the_next_timer_itself),
+        cmocka_unit_test(a_timer_comes_to_a_guest_that_does_not_halt),
         cmocka_unit_test(an_interrupt_between_sti_and_hlt_is_not_slept_over),
         cmocka_unit_test(input_on_the_serial_port_wakes_it),
         cmocka_unit_test(the_power_button_interrupts_once_a_press),

@@ -445,6 +445,17 @@ static void take_poll(struct ref *c) {
     sites_renew(c);
 }
 
+/* The guest has set a timer and may halt next: until it does, or for so many rounds, the poll stays
+ * and the loop sees every jump. */
+static bool lingers(struct ref *c) {
+    if (!c->linger)
+        return false;
+    if (--c->linger)
+        return true;
+    c->cpu.config.bus.settle(c->cpu.config.bus.opaque);
+    return false;
+}
+
 /* Translated code left not before STI: what follows may be its shadow, as in STI; HLT. The poll
  * stays, so that what runs next comes back soon. */
 static bool in_sti_shadow(struct ref *c) {
@@ -464,11 +475,13 @@ static enum cpu_exit loop(struct ref *c) {
 
         if (REF_UNLIKELY(c->jit.sti) && in_sti_shadow(c))
             goto run;
-        if (REF_UNLIKELY(c->jit.poll))
+        if (REF_UNLIKELY(c->jit.poll) && !lingers(c))
             take_poll(c);
         while (REF_UNLIKELY(ref_wants_attention(c)))
-            if (!attend(c, &exit))
+            if (!attend(c, &exit)) {
+                c->linger = 0;
                 return exit;
+            }
     run:
         b = c->next;
         if (!b) {
@@ -540,6 +553,19 @@ static enum cpu_exit ref_run(struct cpu *cpu) {
 static void ref_kick(struct cpu *cpu) {
     atomic_fetch_or(&((struct ref *)cpu)->attention, REF_ATT_KICK);
     jit_kick((struct ref *)cpu);
+}
+
+/* Linux needs 140 rounds from the last write of its timer to HLT, seldom more than 700. */
+enum { LINGER_ROUNDS = 1000 };
+
+static bool soft_soon(struct cpu *cpu) {
+    struct ref *c = (struct ref *)cpu;
+
+    if (!c->jit.enabled || c->jit.check)
+        return false;
+    c->linger = LINGER_ROUNDS;
+    jit_kick(c);
+    return true;
 }
 
 static void ref_signal(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vector) {
@@ -695,6 +721,7 @@ const struct cpu_ops cpu_soft_ops = {
     .get_state = ref_get_state,
     .set_state = ref_set_state,
     .code_written = ref_code_written,
+    .soon = soft_soon,
     .stats = ref_stats,
 };
 

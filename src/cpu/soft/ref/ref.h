@@ -131,6 +131,7 @@ struct ref {
     uint32_t att_mask;
     _Atomic uint32_t attention;
     unsigned tlb;             /* bank in force */
+    unsigned linger;          /* rounds of the loop until bus.settle, 0: not asked for */
     struct ref_block *block;  /* running */
     struct ref_block *next;   /* set by a branch handler when the successor is known, else NULL */
     uint32_t *link;           /* where the loop may note the successor */
