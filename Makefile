@@ -15,7 +15,7 @@ build: ## compile build/viv-vm and the tools, build/viv-*
 run: build guest ## boot Debian in viv-vm on this terminal
 	@scripts/run.sh
 
-guest: ## make the guest disk, its kernel and the tiny initramfs in build/guest
+guest: build ## make the guest disk, its kernel and the tiny initramfs in build/guest
 	@scripts/setup.sh guest
 	@scripts/guest.sh
 

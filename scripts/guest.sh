@@ -16,7 +16,7 @@
 #                         "EXIT n" with its exit status, power off
 #   viv.run64=BASE64      the same for any command line, encoded with base64 -w0
 #   viv.modules=A,B       modprobe these first; the initramfs holds virtio_pci, virtio_blk,
-#                         virtio_net, virtio_console, virtio-rng and what they depend on
+#                         virtio_net, virtio_console, virtio-rng, vsock and what they depend on
 #   viv.net=ADDRESS/BITS  set that address on eth0 and the default route through .2 of its network
 # Without viv.run the end of the shell powers the machine off. More files can be brought in by
 # appending another cpio archive to the initramfs.
@@ -109,6 +109,22 @@ image() {
     chmod 644 "$file"
 }
 
+# It is started by the device, so that a machine without one has nothing to do.
+agent() {
+    local root=$1
+    install -m 755 -s build/meson/viv-agent "$root/usr/sbin/viv-agent"
+    echo 'KERNEL=="vsock", TAG+="systemd", ENV{SYSTEMD_WANTS}+="viv-agent.service"' \
+        >"$root/etc/udev/rules.d/80-viv-agent.rules"
+    cat >"$root/etc/systemd/system/viv-agent.service" <<-'END'
+	[Unit]
+	Description=Vivarium guest agent
+	[Service]
+	ExecStart=/usr/sbin/viv-agent
+	KillMode=process
+	Restart=always
+	END
+}
+
 pack_bench() {
     local tar=$1 dir=$2
     unpack "$tar" "$dir/tree"
@@ -118,6 +134,7 @@ pack_bench() {
 pack() {
     local tar=$1 dir=$2
     unpack "$tar" "$dir/root"
+    agent "$dir/root"
     image "$dir/root" root "$dir/debian12.raw"
     cp "$dir"/root/boot/vmlinuz-* "$dir/vmlinuz"
     cp "$dir"/root/boot/initrd.img-* "$dir/initrd.img"
@@ -139,7 +156,7 @@ tiny() {
     modules=lib/modules/$version
     # A module and everything that modules.dep says it needs.
     mkdir -p "$t/$modules"
-    awk -v wanted='virtio_pci virtio_blk virtio_net virtio_console virtio-rng' '
+    awk -v wanted='virtio_pci virtio_blk virtio_net virtio_console virtio-rng vmw_vsock_virtio_transport' '
         { file = $1; sub(/:$/, "", file); base = file; sub(/.*\//, "", base); sub(/\.ko.*/, "", base)
           line[file] = $0; path[base] = file }
         function need(file,  part, i, n) {
@@ -210,7 +227,10 @@ case ${1:-} in
 esac
 
 # ---- the host's side ----------------------------------------------------------------------------
-stamp=$({ cat "$self"; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
+agent=
+if [ -z "$bench" ]; then agent="src/agent/*.[ch] src/proto/agent.[ch]"; fi
+# shellcheck disable=SC2086
+stamp=$({ cat "$self" $agent; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
 keys=
 if [ -z "$bench" ]; then keys="id_ed25519 id_ed25519.pub"; fi
 complete() {
@@ -220,6 +240,8 @@ complete() {
 }
 if [ "${1:-}" != --force ] && complete; then exit 0; fi
 
+[ -n "$bench" ] || [ -x build/meson/viv-agent ] ||
+    die "the agent that goes into the guest is not compiled: 'make guest' does that first"
 mkdir -p "$out"
 exec 9>"$out/lock"
 flock -n 9 || { echo "guest: another make is building the guest; waiting for it" && flock 9; }

@@ -241,6 +241,8 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
         struct virtio_console_config c = {.port = m->console};
         r = add_function(b, "virtio_console", &c, &slot, &b->console, err);
     }
+    if (r == 0 && m->has_vsock)
+        r = add_function(b, "virtio_vsock", &m->vsock, &slot, &b->vsock, err);
     return r;
 }
 

@@ -19,7 +19,7 @@ struct board {
     struct device *device[BOARD_MAX_DEVICES]; /* every device in order of creation */
     unsigned devices;
     struct device *lapic[MACHINE_MAX_CPUS];
-    struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console;
+    struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock;
     struct power_sink power;
     uint64_t memory;
     unsigned cpus;

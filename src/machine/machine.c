@@ -482,6 +482,10 @@ struct device *machine_serial(struct machine *m) {
     return m->board.uart;
 }
 
+struct device *machine_vsock(struct machine *m) {
+    return m->board.vsock;
+}
+
 struct device *machine_console(struct machine *m) {
     return m->board.console;
 }

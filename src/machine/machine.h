@@ -17,6 +17,7 @@
 #include "cpu/debug.h"
 #include "devices/uart16550.h"
 #include "devices/virtio/virtio_console.h"
+#include "devices/virtio/virtio_vsock.h"
 
 struct block;
 struct loop;
@@ -57,6 +58,8 @@ struct machine_config {
     struct serial_port serial; /* COM1 */
     bool has_console;
     struct console_port console; /* virtio console, if has_console */
+    bool has_vsock;
+    struct virtio_vsock_config vsock; /* if has_vsock */
     bool no_reboot, debug_exit;
     void (*ended)(void *opaque, enum machine_end how, unsigned code);
     /* After a reset that did not end the machine, also one after a triple fault. NULL allowed. */
@@ -102,6 +105,7 @@ void machine_reset(struct machine *m); /* as by the reset button; takes effect s
 
 struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
 struct device *machine_console(struct machine *m); /* NULL without has_console */
+struct device *machine_vsock(struct machine *m);   /* NULL without has_vsock */
 const struct error *machine_error(const struct machine *m);
 void machine_print_stats(struct machine *m,
                          FILE *f); /* after machine_stop: backend and why, counters */

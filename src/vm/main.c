@@ -22,6 +22,7 @@
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/terminal.h"
+#include "vm/vsock.h"
 
 enum exit_code { EXIT_GUEST_OFF = 0, EXIT_OURS = 1, EXIT_BAD_INPUT = 2, EXIT_GUEST_DOWN = 3 };
 
@@ -31,6 +32,7 @@ struct vm {
     struct loop *loop;
     struct machine *machine;
     struct chardev *serial, *console;
+    struct vsock *vsock;
     struct control_vm controlled;
     struct control *control;
     struct block *disk[MACHINE_MAX_DISKS];
@@ -117,6 +119,8 @@ static void resumed(void *opaque) {
         block_resume(vm->disk[i]);
     serial_writable(vm);
     loop_post(vm->loop, resume_serial, vm);
+    if (vm->vsock)
+        virtio_vsock_resume(machine_vsock(vm->machine));
     if (!vm->console)
         return;
     console_writable(vm);
@@ -343,6 +347,13 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         to->port = vm->nic[i];
         memcpy(to->mac, n->mac, sizeof(to->mac));
     }
+    if (!vm->options.vsock)
+        return 0;
+    vm->vsock = vsock_open(vm->loop, vm->options.vsock, err);
+    if (!vm->vsock)
+        return -EINVAL;
+    m->has_vsock = true;
+    m->vsock = (struct virtio_vsock_config){vm->options.vsock_cid, vsock_host(vm->vsock)};
     return 0;
 }
 
@@ -392,6 +403,8 @@ static int build_machine(struct vm *vm, struct error *err) {
     if (r < 0)
         return r;
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
+    if (vm->machine && vm->vsock)
+        vsock_attach(vm->vsock, machine_vsock(vm->machine));
     return vm->machine ? 0 : -EINVAL;
 }
 
@@ -449,6 +462,7 @@ static void close_all(struct vm *vm) {
         net_close(vm->nic[i]);
     chardev_close(vm->serial);
     chardev_close(vm->console);
+    vsock_close(vm->vsock);
     pthread_mutex_unlock(&vm->lock);
     loop_free(vm->loop);
 }

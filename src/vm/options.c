@@ -378,6 +378,32 @@ static int set_console(struct options *o, const char *v, struct error *err) {
     return set_line(&o->console, "console", v, err);
 }
 
+static int set_vsock(struct options *o, const char *v, struct error *err) {
+    const char *cid = strstr(v, ",cid=");
+    size_t length = cid ? (size_t)(cid - v) : strlen(v);
+    char *end = NULL, *path;
+
+    if (strncmp(v, "unix:", 5) != 0 || length <= 5)
+        return error_set(err, -EINVAL, "'%s' is no place for a vsock: use unix:PATH[,cid=NUMBER]",
+                         v);
+    path = options_keep(o, v + 5);
+    if (!path)
+        return error_set(err, -ENOMEM, "--vsock: out of memory");
+    path[length - 5] = 0;
+    o->vsock = path;
+    if (cid) {
+        errno = 0;
+        o->vsock_cid = strtoull(cid + 5, &end, 10);
+        if (cid[5] < '0' || cid[5] > '9' || *end || errno || o->vsock_cid < VSOCK_CID_DEFAULT ||
+            o->vsock_cid >= UINT32_MAX)
+            return error_set(err, -EINVAL,
+                             "'%s' is no address for a guest: cid takes a number from 3 to "
+                             "4294967294",
+                             cid + 5);
+    }
+    return 0;
+}
+
 static int set_restore(struct options *o, const char *v, struct error *err) {
     o->restore = v;
     return 0;
@@ -517,10 +543,17 @@ static const struct option table[] = {
     {"console", "stdio|file:PATH|unix:PATH|none", set_console,
      "adds a virtio console (hvc0) that goes there",
      "--console unix:/tmp/web.console --serial none"},
+    {"vsock", "unix:PATH[,cid=NUMBER]", set_vsock,
+     "adds a virtio vsock. Programs of the host connect to PATH and say 'CONNECT <port>', a guest "
+     "that connects to port N of the host (CID 2) reaches the socket PATH_N; cid is the guest's "
+     "own "
+     "address, default 3",
+     "--vsock unix:/tmp/web.vsock"},
     {"restore", "FOLDER", set_restore,
      "go on with a machine that was saved ('viv-ctl SOCKET snapshot FOLDER'); what other options "
      "do "
-     "not say is as it was. --disk, --nic, --serial and --console attach other things of the host",
+     "not say is as it was. --disk, --nic, --serial, --console and --vsock attach other things of "
+     "the host",
      "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
     {"control", "unix:PATH", set_control,
      "listen there for programs that look after the machine: viv-ctl PATH status, pause, resume, "
@@ -670,6 +703,7 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err) {
                           .cpu = "auto",
                           .cpu_model = "host",
                           .serial = "stdio",
+                          .vsock_cid = VSOCK_CID_DEFAULT,
                           .cpus = 1,
                           .memory = 512ull << 20};
     for (int i = 1; i < argc; i++) {

@@ -28,6 +28,8 @@ struct options {
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
     const char *control; /* path, NULL = none */
     const char *restore; /* folder of a snapshot, NULL = boot */
+    const char *vsock;   /* path, NULL = none */
+    uint64_t vsock_cid;
     bool paused;
     struct cpu_debug cpu_debug;
     unsigned cpus;

@@ -95,13 +95,14 @@ static json_t *real_time(void) {
 
 char *restore_describe(const struct options *o, struct block *const *disk, struct error *err) {
     json_t *v = json_pack(
-        "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o}",
+        "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:b, s:o, "
+        "s:o}",
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
         real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
         "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", absolute(o->initrd),
-        "append", text(o->append), "serial", text(o->serial), "console", text(o->console),
-        "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks", disks(o, disk),
-        "nics", nics(o));
+        "append", text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
+        text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "no_reboot", (int)o->no_reboot,
+        "debug_exit", (int)o->debug_exit, "disks", disks(o, disk), "nics", nics(o));
     char *s = v ? json_dumps(v, JSON_INDENT(2)) : NULL;
 
     json_decref(v);
@@ -276,6 +277,20 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
     return 0;
 }
 
+/* Snapshots from before there was one say nothing of it. */
+static int take_vsock(struct options *o, const json_t *v, struct error *err) {
+    int64_t cid = VSOCK_CID_DEFAULT;
+    int r;
+
+    if (options_given(o, "vsock") || !json_object_get(v, "vsock"))
+        return 0;
+    r = take_text(o, v, "vsock", &o->vsock, err);
+    if (r == 0)
+        r = take_number(v, "vsock_cid", VSOCK_CID_DEFAULT, UINT32_MAX - 1, &cid, err);
+    o->vsock_cid = (uint64_t)cid;
+    return r;
+}
+
 static int take_all(struct options *o, const json_t *v, struct error *err) {
     const struct {
         const char *option, *key;
@@ -303,6 +318,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         return r;
     if (memory % (2 << 20))
         return missing("memory", err);
+    if (take_vsock(o, v, err) < 0)
+        return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;
     o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));

@@ -21,6 +21,16 @@ struct loop;
 struct block;
 struct net_port;
 
+struct rig;
+struct vsock_conn;
+
+enum { RIG_SOCKETS = 4 };
+
+struct rig_sock { /* the host's side of a vsock connection */
+    struct rig *rig;
+    struct vsock_conn *conn;
+};
+
 struct rig {
     const struct device_class *cls;
     struct device *dev;
@@ -40,6 +50,7 @@ struct rig {
     bool backend_full; /* output backends take nothing */
     uint64_t entropy;
     uint32_t console_size;
+    struct rig_sock sock[RIG_SOCKETS];
     struct block *block;
     struct net_port *port;
     uint8_t *disk;

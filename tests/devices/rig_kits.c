@@ -21,6 +21,7 @@
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_net.h"
 #include "devices/virtio/virtio_rng.h"
+#include "devices/virtio/virtio_vsock.h"
 #include "net/net.h"
 #include "support/test.h"
 
@@ -436,6 +437,85 @@ static void copy_console(struct rig *to, const struct rig *from) {
     virtio_console_resize(to->dev, (uint16_t)to->console_size, (uint16_t)(to->console_size >> 16));
 }
 
+/* ------------------------------------------------------------------ vsock */
+
+static void *sock_connect(void *opaque, struct vsock_conn *c, uint32_t port) {
+    struct rig *r = opaque;
+
+    for (unsigned i = 0; i < RIG_SOCKETS; i++)
+        if (!r->sock[i].conn && !r->backend_full) {
+            r->sock[i] = (struct rig_sock){r, c};
+            return &r->sock[i];
+        }
+    return NULL;
+}
+
+static void sock_connected(void *end, uint32_t host_port) {
+    ((struct rig_sock *)end)->rig->entropy += host_port;
+}
+
+static ssize_t sock_write(void *end, const void *p, size_t n) {
+    struct rig *r = ((struct rig_sock *)end)->rig;
+
+    for (size_t i = 0; i < n; i++)
+        r->entropy = r->entropy * 31 + ((const uint8_t *)p)[i];
+    if (r->entropy % 64 == 0)
+        return -1;
+    return (ssize_t)(r->backend_full ? n / 2 : n);
+}
+
+static ssize_t sock_read(void *end, void *p, size_t n) {
+    struct rig *r = ((struct rig_sock *)end)->rig;
+    uint64_t what = (r->entropy = r->entropy * 6364136223846793005ull + 1) >> 48;
+
+    if (what % 16 < 4)
+        return what % 16 ? -1 : 0;
+    n = n < what ? n : what;
+    memset(p, (int)what, n);
+    return n ? (ssize_t)n : -1;
+}
+
+static void sock_finished(void *end) { ((struct rig_sock *)end)->rig->entropy++; }
+
+static void sock_gone(void *end) { ((struct rig_sock *)end)->conn = NULL; }
+
+static const void *config_vsock(struct rig *r) {
+    static struct virtio_vsock_config config;
+
+    config = (struct virtio_vsock_config){VSOCK_CID_DEFAULT,
+                                          {.connect = sock_connect,
+                                           .connected = sock_connected,
+                                           .write = sock_write,
+                                           .read = sock_read,
+                                           .finished = sock_finished,
+                                           .gone = sock_gone,
+                                           .opaque = r}};
+    return &config;
+}
+
+static uint64_t poke_vsock(struct rig *r, unsigned what, uint64_t value) {
+    struct rig_sock *s = &r->sock[what / 4 % RIG_SOCKETS];
+
+    if (!s->conn) {
+        s->rig = r;
+        s->conn = virtio_vsock_connect(r->dev, s, (uint32_t)value);
+        return s->conn != NULL;
+    }
+    if (what % 4 == 0) {
+        struct vsock_conn *c = s->conn;
+
+        s->conn = NULL;
+        virtio_vsock_drop(c);
+    } else if (what % 4 == 1) {
+        virtio_vsock_writable(s->conn);
+    } else if (what % 4 == 2) {
+        virtio_vsock_readable(s->conn);
+    } else {
+        virtio_vsock_resume(r->dev);
+    }
+    return 0;
+}
+
 static size_t fill(void *opaque, void *buf, size_t len) {
     struct rig *r = opaque;
     uint8_t *p = buf;
@@ -469,6 +549,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
     {.name = "virtio_net", .config = config_net, .done = done_net, .copy = copy_net, .poke = poke_net},
     {.name = "virtio_rng", .config = config_rng},
+    {.name = "virtio_vsock", .config = config_vsock, .poke = poke_vsock},
     {.name = NULL},
 };
 // clang-format on

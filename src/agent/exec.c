@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Commands: {"do": "exec", "argv": [...], "env": {...}, "cwd": path, "user": name, "tty": bool,
+ * "columns": n, "rows": n}. Input, output, signals and window sizes are frames; the last one is the
+ * exit. If the connection ends first, the command's process group gets SIGHUP.
+ *
+ * Users and groups are read from /etc/passwd and /etc/group: a static program cannot load other
+ * sources.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+
+enum { ARGS_MAX = 4096, GROUPS_MAX = 256, SLICE = 32 * 1024, EXEC_FAILED = 127 };
+enum { LAST_SLICES = 64 }; /* more than a pipe or terminal holds */
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+struct job {
+    struct agent_call *call;
+    pid_t pid;
+    bool tty;
+    int in, out, err; /* our ends; -1: closed. With a tty `out` is the master and `in` a copy */
+    int child[3];     /* the command's ends */
+    int failure[2];   /* a pipe: the errno of what went wrong before the command ran */
+    int signals;
+    uint8_t input[AGENT_FRAME_MAX]; /* taken from the host, not yet by the command */
+    size_t input_start, input_len;
+    bool input_ends;
+    struct passwd user;
+    gid_t group[GROUPS_MAX];
+    int groups;
+};
+
+/* ---- the user ---- */
+
+static int find_user(struct job *j, const char *name, struct error *err) {
+    FILE *f = fopen("/etc/passwd", "re");
+    const struct passwd *p = NULL;
+
+    while (f && (p = fgetpwent(f)) && strcmp(p->pw_name, name) != 0)
+        ;
+    if (p) {
+        j->user = *p;
+        j->user.pw_name = strdup(p->pw_name);
+        j->user.pw_dir = strdup(p->pw_dir);
+        j->user.pw_shell = strdup(p->pw_shell);
+    }
+    if (f)
+        fclose(f);
+    if (!p && !strcmp(name, "root")) { /* a system without the file has a root all the same */
+        j->user = (struct passwd){
+            .pw_name = strdup("root"), .pw_dir = strdup("/root"), .pw_shell = strdup("/bin/sh")};
+        p = &j->user;
+    }
+    return p ? 0
+             : error_set(err, -ENOENT, "the guest has no user '%.60s' in its /etc/passwd", name);
+}
+
+static void find_groups(struct job *j) {
+    FILE *f = fopen("/etc/group", "re");
+    const struct group *g;
+
+    j->group[j->groups++] = j->user.pw_gid;
+    while (f && (g = fgetgrent(f)) && j->groups < GROUPS_MAX)
+        for (char **member = g->gr_mem; *member; member++)
+            if (!strcmp(*member, j->user.pw_name) && g->gr_gid != j->user.pw_gid) {
+                j->group[j->groups++] = g->gr_gid;
+                break;
+            }
+    if (f)
+        fclose(f);
+}
+
+/* ---- starting it ---- */
+
+static char **make_argv(const json_t *list, struct error *err) {
+    size_t n = json_array_size(list);
+    char **argv = n && n <= ARGS_MAX ? calloc(n + 1, sizeof(*argv)) : NULL;
+
+    for (size_t i = 0; argv && i < n; i++) {
+        argv[i] = (char *)json_string_value(json_array_get(list, i));
+        if (!argv[i]) {
+            free(argv);
+            argv = NULL;
+        }
+    }
+    if (!argv)
+        error_set(err, -EINVAL, "'argv' must be a list of 1 to %d strings", ARGS_MAX);
+    return argv;
+}
+
+static void set_environment(const struct job *j, const json_t *env) {
+    const char *name, *term = getenv("TERM");
+    const json_t *value;
+
+    clearenv();
+    setenv("PATH", DEFAULT_PATH, 1);
+    setenv("HOME", j->user.pw_dir, 1);
+    setenv("USER", j->user.pw_name, 1);
+    setenv("LOGNAME", j->user.pw_name, 1);
+    setenv("SHELL", *j->user.pw_shell ? j->user.pw_shell : "/bin/sh", 1);
+    if (j->tty)
+        setenv("TERM", term ? term : "xterm-256color", 1);
+    json_object_foreach((json_t *)env, name, value) {
+        if (json_is_string(value))
+            setenv(name, json_string_value(value), 1);
+    }
+}
+
+static int become_user(const struct job *j) {
+    if (getuid() != 0)
+        return 0;
+    return setgroups((size_t)j->groups, j->group) < 0 || setgid(j->user.pw_gid) < 0 ||
+                   setuid(j->user.pw_uid) < 0
+               ? -1
+               : 0;
+}
+
+/* In the child. Does not return. */
+static _Noreturn void run(struct job *j, char **argv) {
+    const char *cwd = agent_text(j->call, "cwd");
+    sigset_t none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
+    setsid();
+    for (int i = 0; i < 3; i++)
+        if (dup2(j->child[i], i) < 0)
+            goto failed;
+    if (j->tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
+        goto failed;
+    set_environment(j, json_object_get(j->call->request, "env"));
+    if (become_user(j) < 0)
+        goto failed;
+    if (cwd ? chdir(cwd) < 0 : chdir(j->user.pw_dir) < 0 && chdir("/") < 0)
+        goto failed;
+    execvp(argv[0], argv);
+failed:;
+    int code = errno;
+    ssize_t n = write(j->failure[1], &code, sizeof(code));
+
+    (void)n; /* without it the exit code says as much */
+    _exit(EXEC_FAILED);
+}
+
+static int open_pipes(struct job *j) {
+    int in[2], out[2], err[2];
+
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0)
+        return -errno;
+    j->child[0] = in[0];
+    j->child[1] = out[1];
+    j->child[2] = err[1];
+    j->in = in[1];
+    j->out = out[0];
+    j->err = err[0];
+    return 0;
+}
+
+static void set_window(int fd, int64_t columns, int64_t rows) {
+    struct winsize w = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+
+    ioctl(fd, TIOCSWINSZ, &w);
+}
+
+static int open_terminal(struct job *j, struct error *err) {
+    int64_t columns = 80, rows = 24;
+    char name[64];
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
+
+    if (agent_number(j->call, "columns", 1, 65535, 80, &columns, err) < 0 ||
+        agent_number(j->call, "rows", 1, 65535, 24, &rows, err) < 0)
+        return -EINVAL;
+    if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 ||
+        ptsname_r(master, name, sizeof(name)) != 0 ||
+        (slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
+        return error_set(err, -errno, "the guest has no terminal to give: %s; is /dev/pts mounted?",
+                         strerror(errno));
+    set_window(master, columns, rows);
+    if (getuid() == 0 && fchown(slave, j->user.pw_uid, (gid_t)-1) < 0)
+        return error_set(err, -errno, "the terminal cannot be given to '%s': %s", j->user.pw_name,
+                         strerror(errno));
+    j->child[0] = j->child[1] = j->child[2] = slave;
+    j->out = master;
+    j->in = fcntl(master, F_DUPFD_CLOEXEC, 3);
+    return 0;
+}
+
+static int start(struct job *j, char **argv, struct error *err) {
+    const char *user = agent_text(j->call, "user");
+    sigset_t set;
+    int code = 0, r = find_user(j, user ? user : "root", err);
+    ssize_t n;
+
+    if (r < 0)
+        return r;
+    find_groups(j);
+    j->tty = json_is_true(json_object_get(j->call->request, "tty"));
+    r = j->tty ? open_terminal(j, err) : open_pipes(j);
+    if (r < 0 || pipe2(j->failure, O_CLOEXEC) < 0)
+        return error_set(err, r < 0 ? r : -errno, "no pipes for the command: %s",
+                         strerror(r < 0 ? -r : errno));
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    j->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    j->pid = fork();
+    if (j->pid == 0)
+        run(j, argv);
+    if (j->pid < 0 || j->signals < 0)
+        return error_set(err, -errno, "the command cannot be started: %s", strerror(errno));
+    close(j->child[0]);
+    if (!j->tty) {
+        close(j->child[1]);
+        close(j->child[2]);
+    }
+    close(j->failure[1]);
+    n = read(j->failure[0], &code, sizeof(code));
+    if (n == sizeof(code))
+        return error_set(err, -code, "'%.200s' cannot be run: %s", argv[0], strerror(code));
+    fcntl(j->in, F_SETFL, O_NONBLOCK);
+    fcntl(j->out, F_SETFL, O_NONBLOCK);
+    if (j->err >= 0)
+        fcntl(j->err, F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
+/* ---- while it runs ---- */
+
+static void close_fd(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* One slice of output. 0: more may come; 1: none now; negative: the connection is gone. */
+static int forward(struct job *j, int *fd, enum agent_frame type) {
+    static uint8_t bytes[SLICE];
+    ssize_t n = *fd >= 0 ? read(*fd, bytes, sizeof(bytes)) : -1;
+
+    if (n > 0)
+        return agent_send(j->call->fd, type, bytes, (size_t)n, NULL);
+    if (*fd >= 0 && !(n < 0 && (errno == EAGAIN || errno == EINTR)))
+        close_fd(fd); /* EIO: nobody holds the terminal any more */
+    return 1;
+}
+
+static void feed(struct job *j) {
+    while (j->input_len && j->in >= 0) {
+        ssize_t n = write(j->in, j->input + j->input_start, j->input_len);
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n < 0) { /* it does not read any more: what comes is dropped */
+            close_fd(&j->in);
+            break;
+        }
+        j->input_start += (size_t)n;
+        j->input_len -= (size_t)n;
+    }
+    j->input_len = 0;
+    if (!j->input_ends || j->in < 0)
+        return;
+    if (j->tty) { /* a terminal ends by its end-of-file character */
+        ssize_t n = write(j->in, "\004", 1);
+
+        (void)n;
+        j->input_ends = false;
+    } else {
+        close_fd(&j->in);
+    }
+}
+
+static void send_signal(struct job *j, const uint8_t *p, size_t n) {
+    json_t *v = agent_json(p, n, NULL);
+    json_int_t signo = json_integer_value(json_object_get(v, "signal"));
+
+    if (signo > 0 && signo < NSIG)
+        kill(-j->pid, (int)signo);
+    json_decref(v);
+}
+
+static void resize(struct job *j, const uint8_t *p, size_t n) {
+    json_t *v = agent_json(p, n, NULL);
+    json_int_t columns = json_integer_value(json_object_get(v, "columns")),
+               rows = json_integer_value(json_object_get(v, "rows"));
+
+    if (j->tty && columns > 0 && columns < 65536 && rows > 0 && rows < 65536)
+        set_window(j->out, columns, rows);
+    json_decref(v);
+}
+
+/* Frames that are there. 0, or negative when the connection is gone. */
+static int take_frames(struct job *j) {
+    enum agent_frame type;
+    const uint8_t *p;
+    size_t n;
+    int r = 0;
+
+    while (!j->input_len && (r = agent_receive(j->call->reader, 0, &type, &p, &n, NULL)) > 0) {
+        if (type == AGENT_STDIN && n) {
+            memcpy(j->input, p, n);
+            j->input_start = 0;
+            j->input_len = n;
+        } else if (type == AGENT_STDIN) {
+            j->input_ends = true;
+        } else if (type == AGENT_SIGNAL) {
+            send_signal(j, p, n);
+        } else if (type == AGENT_RESIZE) {
+            resize(j, p, n);
+        }
+        feed(j);
+    }
+    return r < 0 ? r : 0;
+}
+
+/* Until the command has ended. Negative: the connection is gone. */
+static int tend(struct job *j) {
+    for (;;) {
+        /* Before waiting: some may have come with the request, or lie behind a full input. */
+        if (take_frames(j) < 0)
+            return -EPIPE;
+
+        struct pollfd p[5] = {
+            {.fd = j->signals, .events = POLLIN},
+            {.fd = j->input_len ? -1 : j->call->fd, .events = POLLIN},
+            {.fd = j->out, .events = POLLIN},
+            {.fd = j->err, .events = POLLIN},
+            {.fd = j->input_len ? j->in : -1, .events = POLLOUT},
+        };
+
+        if (poll(p, 5, -1) < 0 && errno != EINTR)
+            return -errno;
+        if (p[2].revents && forward(j, &j->out, AGENT_STDOUT) < 0)
+            return -EPIPE;
+        if (p[3].revents && forward(j, &j->err, AGENT_STDERR) < 0)
+            return -EPIPE;
+        if (p[4].revents)
+            feed(j);
+        if (p[0].revents)
+            return 0;
+    }
+}
+
+/* What the command wrote is all there; what children that it left behind write is not waited for.
+ */
+static int finish(struct job *j, struct error *err) {
+    int status = 0, r = 0;
+
+    waitpid(j->pid, &status, 0);
+    for (unsigned i = 0; i < LAST_SLICES && (r = forward(j, &j->out, AGENT_STDOUT)) == 0; i++)
+        ;
+    for (unsigned i = 0; i < LAST_SLICES && r >= 0 && (r = forward(j, &j->err, AGENT_STDERR)) == 0;
+         i++)
+        ;
+    if (r < 0)
+        return r;
+    return agent_send_json(j->call->fd, AGENT_EXIT,
+                           WIFSIGNALED(status) ? json_pack("{s:i}", "signal", WTERMSIG(status))
+                                               : json_pack("{s:i}", "code", WEXITSTATUS(status)),
+                           err);
+}
+
+int agent_exec(struct agent_call *call, struct error *err) {
+    static struct job j;
+    char **argv = make_argv(json_object_get(call->request, "argv"), err);
+    int r;
+
+    j = (struct job){.call = call, .in = -1, .out = -1, .err = -1};
+    if (!argv)
+        return -EINVAL;
+    r = start(&j, argv, err);
+    free(argv);
+    if (r < 0)
+        return r;
+    if (tend(&j) < 0) {
+        kill(-j.pid, SIGHUP);
+        return -ECONNRESET;
+    }
+    return finish(&j, err);
+}
