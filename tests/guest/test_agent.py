@@ -163,6 +163,27 @@ class Agent(unittest.TestCase):
             finally:
                 vm.kill()
 
+    def test_clients_that_greet_wrongly_or_never_harm_nobody(self):
+        def connect():
+            s = socket.socket(socket.AF_UNIX)
+            self.addCleanup(s.close)
+            s.settimeout(SECONDS)
+            s.connect(self.vsock)
+            return s
+
+        for greeting in (b"GET / HTTP/1.1\r\n", b"CONNECT\n", b"CONNECT -1\n", b"CONNECT 4294967296\n",
+                         b"CONNECT 1 2\n", b"CONNECT " + b"1" * 100, b"\0\n", b"CONNECT 9\n"):
+            s = connect()
+            s.sendall(greeting)
+            self.assertEqual(s.recv(1), b"", greeting)
+        silent = [connect() for _ in range(70)]
+        self.assertEqual(self.ask("info").returncode, 0)
+        self.assertEqual(silent[0].recv(1), b"")  # the oldest gave its place
+        silent[-1].sendall(b"CONN")
+        time.sleep(0.1)
+        silent[-1].sendall(b"ECT 22089\n")
+        self.assertEqual(silent[-1].recv(3), b"OK ")
+
     def test_nobody_there_is_told_from_refusals(self):
         got = subprocess.run([VIV_GUEST, "/no/such/socket", "info"], stderr=subprocess.PIPE)
         self.assertEqual(got.returncode, 124)
