@@ -171,14 +171,20 @@ class Agent(unittest.TestCase):
             s.connect(self.vsock)
             return s
 
+        def ended(s):
+            try:
+                return s.recv(1) == b""
+            except ConnectionResetError:  # what it had sent was not read
+                return True
+
         for greeting in (b"GET / HTTP/1.1\r\n", b"CONNECT\n", b"CONNECT -1\n", b"CONNECT 4294967296\n",
                          b"CONNECT 1 2\n", b"CONNECT " + b"1" * 100, b"\0\n", b"CONNECT 9\n"):
             s = connect()
             s.sendall(greeting)
-            self.assertEqual(s.recv(1), b"", greeting)
+            self.assertTrue(ended(s), greeting)
         silent = [connect() for _ in range(70)]
         self.assertEqual(self.ask("info").returncode, 0)
-        self.assertEqual(silent[0].recv(1), b"")  # the oldest gave its place
+        self.assertTrue(ended(silent[0]))  # the oldest gave its place
         silent[-1].sendall(b"CONN")
         time.sleep(0.1)
         silent[-1].sendall(b"ECT 22089\n")
