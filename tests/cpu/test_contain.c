@@ -134,8 +134,8 @@ static void a_stack_pointer_that_is_no_address_stops_nobody(void **state) {
 enum { FUNCTIONS = 300, SPACING = 192, SMALL_CACHE = 512 << 10 };
 
 GUEST(call_all, ".code64",
-      "1: mov $0x200000, %ebx\n mov $300, %r12d\n 2: call *%rbx\n add $192, %rbx\n dec %r12\n jnz "
-      "2b\n"
+      "1: mov $0x200000, %ebx\n mov $300, %r12d\n 2: call *%rbx\n add $192, %rbx\n dec %r12\n"
+      "jnz 2b\n"
       "dec %r13\n jnz 1b\n hlt");
 
 /* Each function: as many x87 instructions as a block holds, then one that counts, and RET. */

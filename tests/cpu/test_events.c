@@ -33,6 +33,7 @@ GUEST(stepped_ss, ".code64",
       "xor %edx, %edx\n mov %ss, %eax\n pushfq\n orl $0x100, (%rsp)\n popfq\n mov %eax, %ss\n inc "
       "%rdx\n inc %rdx\n"
       "hlt");
+GUEST(watched_ss_real, ".code16", "mov 0, %ss\n inc %dx\n inc %dx\n hlt");
 GUEST(step_int, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n int $0x40");
 GUEST(step_syscall, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n syscall");
 GUEST(step, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n inc %rax\n inc %rax\n hlt");
@@ -418,6 +419,44 @@ static void debug_exceptions_of_a_load_of_ss_come_after_the_next_instruction(voi
     assert_int_equal(b->s.dr6 & 0x400f, 0x4000);
 }
 
+static void kick(struct box *b) { b->cpu->ops->kick(b->cpu); }
+
+/* The selector comes from a device, which has the processor leave behind the load. */
+static void a_save_behind_a_load_of_ss_keeps_its_debug_exceptions(void **state) {
+    const gpa device = 0x1000000;
+    struct box *b = *state;
+
+    box_real(b);
+    b->s.seg[SEG_DS].base = device;
+    b->s.dr[0] = device;
+    b->s.dr7 = 0x70401;
+    box_set(b, X86_DB * 4, 4, 0x0200 | 0x1000 << 16);
+    box_put(b, BOX_CODE + 0x200, "\xf4", 1);
+    b->on_io = kick;
+    b->s.gpr[X86_RDX] = 0;
+    assert_int_equal(BOX_EXEC(b, watched_ss_real), CPU_EXIT_KICK);
+    b->on_io = NULL;
+    assert_int_equal(b->s.shadow, 1);
+    assert_int_equal(b->s.debug_pending, 1);
+    assert_int_equal(b->s.gpr[X86_RDX], 0);
+    assert_int_equal(box_go_on(b), CPU_EXIT_HALT);
+    assert_int_equal(b->s.rip, 0x201);
+    assert_int_equal(b->s.gpr[X86_RDX], 1);
+    assert_int_equal(b->s.dr6 & 0x400f, 1);
+    assert_int_equal(b->s.debug_pending, 0);
+}
+
+static void an_nmi_that_a_shadow_held_comes_behind_it(void **state) {
+    struct box *b = *state;
+
+    box_long(b);
+    b->s.shadow = 1;
+    b->s.nmi_pending = true;
+    BOX_EXEC(b, divide);
+    assert_int_equal(box_fault(b).vector, X86_NMI);
+    assert_int_equal(box_fault(b).rip, BOX_CODE + 2); /* behind the first */
+}
+
 static void single_step_does_not_enter_handlers_that_clear_tf(void **state) {
     struct box *b = *state;
 
@@ -558,6 +597,8 @@ int main(void) {
         TEST(iret_lets_the_next_nmi_in),
         TEST(single_step_traps_after_the_instruction_behind_popf),
         TEST(debug_exceptions_of_a_load_of_ss_come_after_the_next_instruction),
+        TEST(a_save_behind_a_load_of_ss_keeps_its_debug_exceptions),
+        TEST(an_nmi_that_a_shadow_held_comes_behind_it),
         TEST(single_step_does_not_enter_handlers_that_clear_tf),
         TEST(protected_mode_pushes_doublewords),
         TEST(user_code_in_protected_mode_goes_to_ss0_esp0),

@@ -262,8 +262,8 @@ GUEST(toggles_wp, ".code64",
       "mov %cr0, %rax\n mov %rax, %r9\n xor %r14, %rax\n movq $1, 0x150000\n mov %rax, %cr0\n"
       "movq $2, 0x150008\n mov %r9, %cr0");
 GUEST(toggles_smep, ".code64",
-      "mov %cr4, %rax\n mov %rax, %r9\n xor %r14, %rax\n call *%rbx\n mov %rax, %r12\n mov %r9, "
-      "%rax\n"
+      "mov %cr4, %rax\n mov %rax, %r9\n xor %r14, %rax\n call *%rbx\n mov %rax, %r12\n"
+      "mov %r9, %rax\n"
       "xor %r14, %rax\n mov %rax, %cr4\n call *%rbx\n mov %r9, %cr4");
 
 static void wp_and_smep_hold_at_once(void **state) {

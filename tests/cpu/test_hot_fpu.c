@@ -23,8 +23,8 @@ GUEST(
     "pushfq\n popfq\n mulps %xmm11, %xmm12\n fldpi\n fstpl 0x10(%rbx)\n vmovq 0x10(%rbx), %xmm13\n"
     "vpermq $0x1b, %ymm14, %ymm14\n xlat\n jmp 1f\n .fill 4100, 1, 0x90\n"
     "1: vmovups %ymm14, 0x3ff8(%rbx)\n vcvtdq2ps %ymm4, %ymm15\n stmxcsr 0x20(%rbx)\n"
-    "incb 2f(%rip)\n vminps %ymm15, %ymm0, %ymm0\n rdtscp\n mov $0, %eax\n mov $0, %edx\n mov $0, "
-    "%ecx\n"
+    "incb 2f(%rip)\n vminps %ymm15, %ymm0, %ymm0\n rdtscp\n mov $0, %eax\n mov $0, %edx\n"
+    "mov $0, %ecx\n"
     "vpsubb %ymm0, %ymm1, %ymm2\n vextractf128 $1, %ymm2, 0x40(%rbx)\n jmp 3f\n 2: .byte 0\n 3:");
 /* Legacy SSE instructions keep the upper halves, VEX ones clear them; then all of it once more
  * after VZEROUPPER and VZEROALL. */

@@ -395,7 +395,7 @@ static bool fill_for_access(struct ref *c) {
     size = j->slow_info & 0xff;
     write = j->slow_info & JIT_SLOW_WRITE;
     if (!(j->slow_info & JIT_SLOW_SITE))
-        j->misses[0]++;
+        j->misses[j->slow_info & JIT_SLOW_GROUP ? JIT_BY_TLB_GROUP : JIT_BY_TLB]++;
     j->slow_a = lin;
     if ((c->mode & REF_MODE_FLAT) && lin >> 32) /* a site's sum that wraps */
         return false;
