@@ -33,6 +33,9 @@ GUEST(stepped_ss, ".code64",
       "xor %edx, %edx\n mov %ss, %eax\n pushfq\n orl $0x100, (%rsp)\n popfq\n mov %eax, %ss\n inc "
       "%rdx\n inc %rdx\n"
       "hlt");
+GUEST(changes_if, ".code64", "inc %rax\n cli\n inc %rax\n sti\n inc %rax\n int $0x40");
+GUEST(changes_if_32, ".code32", "inc %eax\n cli\n inc %eax\n sti\n inc %eax\n int $0x40");
+GUEST(sets_if, ".code64", "inc %rax\n sti\n inc %rax");
 GUEST(watched_ss_real, ".code16", "mov 0, %ss\n inc %dx\n inc %dx\n hlt");
 GUEST(step_int, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n int $0x40");
 GUEST(step_syscall, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n syscall");
@@ -327,6 +330,32 @@ static void sti_holds_interrupts_for_one_instruction(void **state) {
     assert_int_equal(b->s.gpr[X86_RAX], 1);
 }
 
+static void cli_and_sti_need_iopl(void **state) {
+    struct box *b = *state;
+
+    for (unsigned mode = 0; mode < 3; mode++)
+        for (unsigned iopl = 0; iopl < 4; iopl++) {
+            const uint8_t *code = mode == 1 ? changes_if_32 : mode ? sets_if : changes_if;
+            const uint8_t *end = mode == 1 ? changes_if_32_end
+                                 : mode    ? sets_if_end
+                                           : changes_if_end;
+
+            if (mode == 1)
+                box_protected(b, true);
+            else
+                box_long(b);
+            box_ring3(b);
+            box_gate(b, 0x40, mode == 1 ? BOX_CS32 : BOX_CS64, BOX_STUBS + 0x40 * 16, 14, 3, 0);
+            b->s.rflags |= iopl << 12;
+            if (mode == 2 && iopl == 3)
+                continue;
+            box_exec(b, code, end);
+            assert_int_equal(box_fault(b).vector, iopl == 3 ? 0x40 : X86_GP);
+            assert_int_equal(b->s.gpr[X86_RAX], iopl == 3 ? 3 : 1);
+            assert_int_equal(box_fault(b).flags & X86_FLAG_IF, iopl == 3 ? X86_FLAG_IF : 0);
+        }
+}
+
 static void an_interrupt_ends_a_halt(void **state) {
     struct box *b = *state;
 
@@ -591,6 +620,7 @@ int main(void) {
         TEST(a_page_fault_on_the_handlers_stack_is_a_double_fault),
         TEST(the_table_of_double_faults),
         TEST(sti_holds_interrupts_for_one_instruction),
+        TEST(cli_and_sti_need_iopl),
         TEST(an_interrupt_ends_a_halt),
         TEST(iret_from_user_code_comes_back_to_it),
         TEST(an_nmi_is_delivered_once_and_blocks_the_next),
