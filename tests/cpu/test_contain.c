@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/trace.h"
+#include "cpu/soft/jit/jit_internal.h"
 #include "cpu/twin.h"
 
 enum { DATA = 0x100000, FUNCTION = 0x70000, CALLS = 0x72000, FAULTS = 0x72008 };
@@ -175,6 +176,36 @@ static void code_that_exceeds_a_cache_runs_right_all_the_same(void **state) {
     twin_done(&t);
 }
 
+/* What a flush leaves behind would be written to, or followed, when other code lies there. */
+static void a_flush_forgets_all_that_names_code(void **state) {
+    static struct twin t;
+    struct jit *j;
+
+    twin_new(&t, true); /* the functions get sites at once */
+    j = &t.box[1].ref->jit;
+    put_functions(&t, false);
+    t.s.gpr[13] = 40;
+    twin_once(&t);
+    assert_true(j->cache->sites > 0);
+    assert_true(j->cache->used > j->cache->start);
+    assert_true(j->cache->cold > j->cache->cold_start);
+    j->link = j->cache->rx;
+    j->promote = BOX_CODE + 1;
+    j->cache->fars = 7;
+    ref_cache_flush(t.box[1].ref);
+    assert_null(j->link);
+    assert_int_equal(j->promote, 0);
+    assert_int_equal(j->cache->sites, 0);
+    assert_int_equal(j->cache->fars, 1);
+    assert_int_equal(j->cache->used, j->cache->start);
+    assert_int_equal(j->cache->cold, j->cache->cold_start);
+    t.s.gpr[13] = 40;
+    t.s.gpr[8] = 0;
+    twin_once(&t);
+    assert_int_equal(t.box[1].s.gpr[8], 40 * FUNCTIONS * (FUNCTIONS + 1) / 2);
+    twin_done(&t);
+}
+
 /* Blocks that fill the interpreter's cache become hot all at once: their translations need memory
  * of the same cache. */
 static void translations_stay_in_the_cache_of_their_operations(void **state) {
@@ -262,6 +293,7 @@ int main(void) {
                                         teardown),
         cmocka_unit_test(a_stack_pointer_that_is_no_address_stops_nobody),
         cmocka_unit_test(code_that_exceeds_a_cache_runs_right_all_the_same),
+        cmocka_unit_test(a_flush_forgets_all_that_names_code),
         cmocka_unit_test(translations_stay_in_the_cache_of_their_operations),
         cmocka_unit_test(no_page_is_ever_writable_and_executable),
     };

@@ -51,6 +51,17 @@ GUEST(mxcsr_fxrstor, ".code64", "mov $4, %r9d\n fxrstor64 0x800(%rbx)\n" MXCSR_B
 GUEST(mxcsr_xrstor, ".code64",
       "mov $2, %eax\n xor %edx, %edx\n mov $4, %r9d\n xrstor64 0x800(%rbx)\n" MXCSR_BODY);
 
+/* Where the translator begins, and then leaves the instruction to its handler: memory operands with
+ * an address of 32 bits relative to RIP. Flags and vectors live through them. */
+#define EIP(at) "given_up + 0xf0000 + " #at "(%eip)" /* DATA + at, from BOX_CODE */
+/* clang-format off */
+GUEST(given_up, ".code64",
+      "add %r14, %r13\n movups " EIP(0) ", %xmm3\n paddd %xmm3, %xmm4\n adc $0, %r8\n"
+      "cmp %r14, %r13\n addl $0x01010101, " EIP(16) "\n adc $0, %r9\n pxor %xmm4, %xmm5\n"
+      "add %r14, %r13\n movl " EIP(32) ", %r10d\n adc $0, %r8\n"
+      "movups " EIP(20) ", %xmm6\n vpaddd %ymm6, %ymm5, %ymm7\n adc $0, %r9");
+/* clang-format on */
+
 /* x87: a division by zero waits for the next waiting instruction; the pointers name it. */
 GUEST(x87, ".code64",
       "fninit\n fldcw (%rbx)\n fld1\n mov $1, %r9d\n fdivl 0x8(%rbx)\n mov $2, %r9d\n"
@@ -167,6 +178,21 @@ static void prepare_mxcsr(struct twin *t) {
     twin_set(t, DATA + 0x30, 4, 0x1f80);
 }
 
+static void an_instruction_that_is_given_up_leaves_nothing_behind(void **state) {
+    struct twin *t = begin();
+
+    t->heat[14] = 1ull << 63;
+    t->s.gpr[14] = t->heat[14];
+    TWIN_HEAT(t, given_up);
+    for (unsigned i = 0; i < 4; i++) {
+        t->s.gpr[13] = (uint64_t)i << 62;
+        twin_once(t);
+        t->s.gpr[14] = i ? ~0ull : 1;
+        twin_once(t);
+    }
+    twin_done(t);
+}
+
 static void control_words_loaded_in_hot_code_rule_at_once(void **state) {
     struct twin *t = begin();
 
@@ -236,6 +262,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_survive_every_exit),
         cmocka_unit_test(upper_halves_stay_or_go_as_the_instruction_says),
+        cmocka_unit_test(an_instruction_that_is_given_up_leaves_nothing_behind),
         cmocka_unit_test(control_words_loaded_in_hot_code_rule_at_once),
         cmocka_unit_test(unmasked_exceptions_arrive_however_mxcsr_was_loaded),
         cmocka_unit_test(x87_exceptions_wait_and_name_their_instruction),
