@@ -304,6 +304,19 @@ static void branches_out_of_the_address_space_fault(void **state) {
     }
 }
 
+static void a_read_across_the_end_of_the_lower_half_faults(void **state) {
+    struct twin *t = *state;
+
+    twin_set(t, BOX_PML4 + 255 * 8, 8, 0x2007);
+    twin_set(t, BOX_PML4 + 256 * 8, 8, 0x2007); /* what it would read */
+    twin_set(t, 0x2000 + 511 * 8, 8, 0x3007);
+    twin_set(t, 0x3000 + 511 * 8, 8, 0x4007);
+    t->heat[14] = DATA;
+    TWIN_HEAT(t, load_anywhere);
+    t->s.gpr[14] = 0x00007ffffffffffcull;
+    expect(t, X86_GP);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(any_access_of_a_hot_block_can_fault, setup, teardown),
@@ -320,6 +333,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(addresses_that_are_not_canonical_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(branches_out_of_the_address_space_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_read_across_the_end_of_the_lower_half_faults, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(aligned_operands_fault_when_they_are_not, setup, teardown),
     };
 
