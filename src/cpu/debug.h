@@ -17,7 +17,10 @@
     PART(COALESCE, "no-coalesce", "every access has a check of its own")                           \
     PART(SITES, "no-sites", "no access remembers its page")                                        \
     PART(TIER2, "no-tier2", "hot blocks are not translated a second time")                         \
-    PART(SUPER, "no-super", "no translation goes on behind a branch")
+    PART(SUPER, "no-super", "no translation goes on behind a branch")                              \
+    PART(FAR, "no-far", "branches into other pages ask the jump cache each time")                  \
+    PART(RETURNS, "no-returns", "returns ask the jump cache each time")                            \
+    PART(LIVENESS, "no-liveness", "all flags are kept, whether anybody reads them or not")
 
 enum cpu_debug_part {
 #define PART(id, name, help) CPU_DEBUG_BIT_##id,

@@ -155,6 +155,8 @@ static const char *wrong_addresses(const struct x86_state *s) {
 static const char *wrong_msrs(const struct x86_state *s) {
     if (!(s->xcr0 & 1) || (s->xcr0 & ~7ull) || ((s->xcr0 & 4) && !(s->xcr0 & 2)) || s->xss)
         return "XCR0 or XSS enables state that this processor does not have";
+    if (s->debug_pending & ~0x400f)
+        return "a debug exception is pending that does not exist";
     if (s->dr6 >> 32 || s->dr7 >> 32)
         return "DR6 or DR7 has reserved bits set";
     if (s->sfmask >> 32 || s->tsc_aux >> 32 || (s->spec_ctrl & ~0x407ull) || s->sysenter_cs >> 32)
@@ -192,7 +194,7 @@ static int x86_validate(const void *obj, struct error *err) {
 
 const struct state_desc x86_state_desc = {
     .name = "x86",
-    .version = 1,
+    .version = 2,
     .struct_size = sizeof(struct x86_state),
     .validate = x86_validate,
     .fields =
@@ -247,6 +249,8 @@ const struct state_desc x86_state_desc = {
             STATE_MAX(struct x86_state, exception_vector, 31),
             STATE(struct x86_state, exception_has_error),
             STATE_MAX(struct x86_state, exception_error, 0xffff),
+            STATE_SINCE(struct x86_state, debug_pending, 2),
+            STATE_SINCE(struct x86_state, debug_hold, 2),
             STATE_END,
         },
 };
@@ -299,4 +303,6 @@ void x86_reset(struct x86_state *s, bool init) {
     s->exception_pending = s->exception_has_error = false;
     s->exception_vector = 0;
     s->exception_error = 0;
+    s->debug_pending = 0;
+    s->debug_hold = false;
 }

@@ -85,6 +85,8 @@ enum x86_vector {
 #define X86_CR4_SMEP       (1ull << 20)
 #define X86_CR4_SMAP       (1ull << 21)
 
+#define X86_DR6_BS (1u << 14)
+
 #define X86_EFER_SCE (1ull << 0)
 #define X86_EFER_LME (1ull << 8)
 #define X86_EFER_LMA (1ull << 10)
@@ -149,6 +151,10 @@ struct x86_state {
     uint8_t exception_vector;
     bool exception_has_error;
     uint32_t exception_error;
+    /* Debug exceptions that are still to come (DR6 bits): at once, or, if SS was loaded, behind the
+     * next instruction, which breakpoints do not stop either (SDM vol. 3A 6.8.3). */
+    uint16_t debug_pending;
+    bool debug_hold;
 };
 
 extern const struct state_desc x86_state_desc;

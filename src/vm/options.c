@@ -583,8 +583,7 @@ static const struct option table[] = {
      "--dump guest,host:ffffffff81000000-ffffffff81000fff"},
     {"count", NULL, set_count,
      "with --cpu soft: --stats with the runs of translated code, the share that was chained, and "
-     "how "
-     "often TLB and sites hit; counting takes time",
+     "how often accesses of each kind hit; counting takes time",
      "--cpu soft --count"},
     {"perf-map", NULL, set_perf_map,
      "with --cpu soft: write /tmp/perf-PID.map, so that 'perf report' names translated code by its "

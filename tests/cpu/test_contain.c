@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/trace.h"
+#include "cpu/soft/jit/jit_internal.h"
 #include "cpu/twin.h"
 
 enum { DATA = 0x100000, FUNCTION = 0x70000, CALLS = 0x72000, FAULTS = 0x72008 };
@@ -100,6 +101,42 @@ static void a_wild_jump_finds_no_code_of_an_earlier_generation(void **state) {
     assert_int_equal(box_get(b, FAULTS, 8), 3 * generations);
 }
 
+/* ---- user code and the kernel's translations ---- */
+
+/* Each round takes a new key for user mode, while the kernel, whose code is global, keeps its own.
+ * User code jumps to a function that the kernel has just called. */
+GUEST(kernel_page, ".code64",
+      "1: mov %rbx, %cr3\n call *%r15\n push $0x2b\n push $0x30000\n push $2\n push $0x33\n"
+      "push $0x70000\n iretq\n .org kernel_page + 0x400\n"
+      "incq 0x72008\n mov $0x20000, %esp\n dec %r13\n jnz 1b\n hlt\n .org kernel_page + 0x800\n"
+      "incq 0x72000\n ret");
+GUEST(jumps_to_the_kernel, ".code64", "jmp *%r15");
+
+static void user_code_never_enters_the_kernels_translations(void **state) {
+    enum { TABLES = 0x140000, PAGE = 0x150000, ROUNDS = 2 * JIT_KEY_VALUES };
+    const uint64_t kernel = 0xffffffff80000000ull;
+    struct box *b = *state;
+
+    box_set(b, BOX_PML4 + 511 * 8, 8, TABLES | 3);
+    box_set(b, TABLES + 510 * 8, 8, (TABLES + 0x1000) | 3);
+    box_set(b, TABLES + 0x1000, 8, (TABLES + 0x2000) | 3);
+    box_set(b, TABLES + 0x2000, 8, PAGE | 0x103);
+    box_put(b, PAGE, kernel_page, (size_t)(kernel_page_end - kernel_page));
+    box_put(b, FUNCTION, jumps_to_the_kernel, 3);
+    box_gate(b, X86_PF, BOX_CS64, kernel + 0x400, 14, 0, 0);
+    box_set(b, CALLS, 8, 0);
+    box_set(b, FAULTS, 8, 0);
+    b->s.rip = kernel;
+    b->s.gpr[X86_RBX] = b->s.cr3;
+    b->s.gpr[13] = ROUNDS;
+    b->s.gpr[15] = kernel + 0x800;
+    assert_int_equal(box_run(b), CPU_EXIT_HALT);
+    assert_true(box_halted_quietly(b));
+    assert_int_equal(box_get(b, FAULTS, 8), ROUNDS);
+    assert_int_equal(box_get(b, CALLS, 8), ROUNDS);
+    assert_int_equal(b->s.cr2, kernel + 0x800);
+}
+
 /* ---- a wild stack pointer ---- */
 
 /* The host's kernel interrupts the loop many times, with the guest's RSP in its own. */
@@ -134,8 +171,8 @@ static void a_stack_pointer_that_is_no_address_stops_nobody(void **state) {
 enum { FUNCTIONS = 300, SPACING = 192, SMALL_CACHE = 512 << 10 };
 
 GUEST(call_all, ".code64",
-      "1: mov $0x200000, %ebx\n mov $300, %r12d\n 2: call *%rbx\n add $192, %rbx\n dec %r12\n jnz "
-      "2b\n"
+      "1: mov $0x200000, %ebx\n mov $300, %r12d\n 2: call *%rbx\n add $192, %rbx\n dec %r12\n"
+      "jnz 2b\n"
       "dec %r13\n jnz 1b\n hlt");
 
 /* Each function: as many x87 instructions as a block holds, then one that counts, and RET. */
@@ -172,6 +209,36 @@ static void code_that_exceeds_a_cache_runs_right_all_the_same(void **state) {
     assert_true(stat_counts[STAT_ref_cache_flushes] > flushes + 5);
     assert_true(stat_counts[STAT_jit_blocks] > blocks + FUNCTIONS);
     assert_true(stat_counts[STAT_ref_blocks_again] > again + FUNCTIONS);
+    twin_done(&t);
+}
+
+/* What a flush leaves behind would be written to, or followed, when other code lies there. */
+static void a_flush_forgets_all_that_names_code(void **state) {
+    static struct twin t;
+    struct jit *j;
+
+    twin_new(&t, true); /* the functions get sites at once */
+    j = &t.box[1].ref->jit;
+    put_functions(&t, false);
+    t.s.gpr[13] = 40;
+    twin_once(&t);
+    assert_true(j->cache->sites > 0);
+    assert_true(j->cache->used > j->cache->start);
+    assert_true(j->cache->cold > j->cache->cold_start);
+    j->link = j->cache->rx;
+    j->promote = BOX_CODE + 1;
+    j->cache->fars = 7;
+    ref_cache_flush(t.box[1].ref);
+    assert_null(j->link);
+    assert_int_equal(j->promote, 0);
+    assert_int_equal(j->cache->sites, 0);
+    assert_int_equal(j->cache->fars, 1);
+    assert_int_equal(j->cache->used, j->cache->start);
+    assert_int_equal(j->cache->cold, j->cache->cold_start);
+    t.s.gpr[13] = 40;
+    t.s.gpr[8] = 0;
+    twin_once(&t);
+    assert_int_equal(t.box[1].s.gpr[8], 40 * FUNCTIONS * (FUNCTIONS + 1) / 2);
     twin_done(&t);
 }
 
@@ -260,8 +327,11 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(a_jump_with_wild_upper_bits_faults_whatever_they_are, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(user_code_never_enters_the_kernels_translations, setup,
+                                        teardown),
         cmocka_unit_test(a_stack_pointer_that_is_no_address_stops_nobody),
         cmocka_unit_test(code_that_exceeds_a_cache_runs_right_all_the_same),
+        cmocka_unit_test(a_flush_forgets_all_that_names_code),
         cmocka_unit_test(translations_stay_in_the_cache_of_their_operations),
         cmocka_unit_test(no_page_is_ever_writable_and_executable),
     };

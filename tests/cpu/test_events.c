@@ -33,6 +33,10 @@ GUEST(stepped_ss, ".code64",
       "xor %edx, %edx\n mov %ss, %eax\n pushfq\n orl $0x100, (%rsp)\n popfq\n mov %eax, %ss\n inc "
       "%rdx\n inc %rdx\n"
       "hlt");
+GUEST(changes_if, ".code64", "inc %rax\n cli\n inc %rax\n sti\n inc %rax\n int $0x40");
+GUEST(changes_if_32, ".code32", "inc %eax\n cli\n inc %eax\n sti\n inc %eax\n int $0x40");
+GUEST(sets_if, ".code64", "inc %rax\n sti\n inc %rax");
+GUEST(watched_ss_real, ".code16", "mov 0, %ss\n inc %dx\n inc %dx\n hlt");
 GUEST(step_int, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n int $0x40");
 GUEST(step_syscall, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n syscall");
 GUEST(step, ".code64", "pushfq\n orl $0x100, (%rsp)\n popfq\n inc %rax\n inc %rax\n hlt");
@@ -326,6 +330,32 @@ static void sti_holds_interrupts_for_one_instruction(void **state) {
     assert_int_equal(b->s.gpr[X86_RAX], 1);
 }
 
+static void cli_and_sti_need_iopl(void **state) {
+    struct box *b = *state;
+
+    for (unsigned mode = 0; mode < 3; mode++)
+        for (unsigned iopl = 0; iopl < 4; iopl++) {
+            const uint8_t *code = mode == 1 ? changes_if_32 : mode ? sets_if : changes_if;
+            const uint8_t *end = mode == 1 ? changes_if_32_end
+                                 : mode    ? sets_if_end
+                                           : changes_if_end;
+
+            if (mode == 1)
+                box_protected(b, true);
+            else
+                box_long(b);
+            box_ring3(b);
+            box_gate(b, 0x40, mode == 1 ? BOX_CS32 : BOX_CS64, BOX_STUBS + 0x40 * 16, 14, 3, 0);
+            b->s.rflags |= iopl << 12;
+            if (mode == 2 && iopl == 3)
+                continue;
+            box_exec(b, code, end);
+            assert_int_equal(box_fault(b).vector, iopl == 3 ? 0x40 : X86_GP);
+            assert_int_equal(b->s.gpr[X86_RAX], iopl == 3 ? 3 : 1);
+            assert_int_equal(box_fault(b).flags & X86_FLAG_IF, iopl == 3 ? X86_FLAG_IF : 0);
+        }
+}
+
 static void an_interrupt_ends_a_halt(void **state) {
     struct box *b = *state;
 
@@ -416,6 +446,44 @@ static void debug_exceptions_of_a_load_of_ss_come_after_the_next_instruction(voi
     assert_int_equal(box_fault(b).vector, X86_DB);
     assert_int_equal(b->s.gpr[X86_RDX], 1);
     assert_int_equal(b->s.dr6 & 0x400f, 0x4000);
+}
+
+static void kick(struct box *b) { b->cpu->ops->kick(b->cpu); }
+
+/* The selector comes from a device, which has the processor leave behind the load. */
+static void a_save_behind_a_load_of_ss_keeps_its_debug_exceptions(void **state) {
+    const gpa device = 0x1000000;
+    struct box *b = *state;
+
+    box_real(b);
+    b->s.seg[SEG_DS].base = device;
+    b->s.dr[0] = device;
+    b->s.dr7 = 0x70401;
+    box_set(b, X86_DB * 4, 4, 0x0200 | 0x1000 << 16);
+    box_put(b, BOX_CODE + 0x200, "\xf4", 1);
+    b->on_io = kick;
+    b->s.gpr[X86_RDX] = 0;
+    assert_int_equal(BOX_EXEC(b, watched_ss_real), CPU_EXIT_KICK);
+    b->on_io = NULL;
+    assert_int_equal(b->s.shadow, 1);
+    assert_int_equal(b->s.debug_pending, 1);
+    assert_int_equal(b->s.gpr[X86_RDX], 0);
+    assert_int_equal(box_go_on(b), CPU_EXIT_HALT);
+    assert_int_equal(b->s.rip, 0x201);
+    assert_int_equal(b->s.gpr[X86_RDX], 1);
+    assert_int_equal(b->s.dr6 & 0x400f, 1);
+    assert_int_equal(b->s.debug_pending, 0);
+}
+
+static void an_nmi_that_a_shadow_held_comes_behind_it(void **state) {
+    struct box *b = *state;
+
+    box_long(b);
+    b->s.shadow = 1;
+    b->s.nmi_pending = true;
+    BOX_EXEC(b, divide);
+    assert_int_equal(box_fault(b).vector, X86_NMI);
+    assert_int_equal(box_fault(b).rip, BOX_CODE + 2); /* behind the first */
 }
 
 static void single_step_does_not_enter_handlers_that_clear_tf(void **state) {
@@ -552,12 +620,15 @@ int main(void) {
         TEST(a_page_fault_on_the_handlers_stack_is_a_double_fault),
         TEST(the_table_of_double_faults),
         TEST(sti_holds_interrupts_for_one_instruction),
+        TEST(cli_and_sti_need_iopl),
         TEST(an_interrupt_ends_a_halt),
         TEST(iret_from_user_code_comes_back_to_it),
         TEST(an_nmi_is_delivered_once_and_blocks_the_next),
         TEST(iret_lets_the_next_nmi_in),
         TEST(single_step_traps_after_the_instruction_behind_popf),
         TEST(debug_exceptions_of_a_load_of_ss_come_after_the_next_instruction),
+        TEST(a_save_behind_a_load_of_ss_keeps_its_debug_exceptions),
+        TEST(an_nmi_that_a_shadow_held_comes_behind_it),
         TEST(single_step_does_not_enter_handlers_that_clear_tf),
         TEST(protected_mode_pushes_doublewords),
         TEST(user_code_in_protected_mode_goes_to_ss0_esp0),

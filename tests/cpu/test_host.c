@@ -39,6 +39,28 @@ static void expect(unsigned vector, uint64_t rip) {
     assert_int_equal(f.rip, rip);
 }
 
+/* ------------------------------------------------------------------ what the model leaves out */
+
+GUEST(counts_zeros, ".code64",
+      "mov $77, %edx\n mov $0x50, %ebx\n lzcnt %ebx, %eax\n tzcnt %ebx, %ecx\n xor %ebx, %ebx\n"
+      "tzcnt %ebx, %edx\n hlt");
+
+static void lzcnt_and_tzcnt_are_bsr_and_bsf_where_the_model_lacks_them(void **state) {
+    static struct box old;
+
+    box_new(&old, "x86-64-v2");
+    box_long(&old);
+    BOX_EXEC(&old, counts_zeros);
+    assert_int_equal(old.s.gpr[X86_RAX], 6);
+    assert_int_equal(old.s.gpr[X86_RCX], 4);
+    assert_int_equal(old.s.gpr[X86_RDX], 77);
+    box_done(&old);
+    BOX_EXEC(&box, counts_zeros);
+    assert_int_equal(box.s.gpr[X86_RAX], 25);
+    assert_int_equal(box.s.gpr[X86_RCX], 4);
+    assert_int_equal(box.s.gpr[X86_RDX], 32);
+}
+
 /* ------------------------------------------------------------------ units switched off */
 
 GUEST(one_sse, ".code64", "paddb %xmm1, %xmm2\n hlt");
@@ -360,6 +382,7 @@ static void a_full_arena_is_emptied_with_the_blocks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(lzcnt_and_tzcnt_are_bsr_and_bsf_where_the_model_lacks_them),
         TEST(sse_needs_osfxsr_and_no_emulation),
         TEST(sse_is_undefined_while_the_fpu_is_emulated),
         TEST(avx_needs_osxsave_and_its_bits_of_xcr0),

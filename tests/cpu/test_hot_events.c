@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "cpu/twin.h"
+#include "support/test.h"
 
 enum {
     PAGE = 0x150000,
@@ -46,6 +47,11 @@ GUEST(counting_handler, ".code64",
 GUEST(sti_shadow, ".code64",
       "lea 2f(%rip), %r15\n 1: cli\n mov $1, %ecx\n sti\n 2: cpuid\n cmpq $3000, 0x72000\n jb 1b\n"
       "cli\n hlt");
+/* Into another page, where a link looks whether somebody wants the loop. */
+GUEST(sti_at_the_end_of_a_page, ".code64",
+      "lea 2f(%rip), %r15\n jmp 1f\n .org sti_at_the_end_of_a_page + 0xfe0, 0x90\n"
+      "1: cli\n mov $1, %ecx\n .org sti_at_the_end_of_a_page + 0xfff, 0x90\n sti\n 2: inc %rbx\n"
+      "cmpq $3000, 0x72000\n jb 1b\n cli\n hlt");
 GUEST(mov_ss_shadow, ".code64",
       "lea 2f(%rip), %r15\n mov %ss, %r14d\n sti\n 1: mov $1, %ecx\n mov %r14d, %ss\n 2: cpuid\n"
       "cmpq $3000, 0x72000\n jb 1b\n cli\n hlt");
@@ -54,24 +60,30 @@ struct sender {
     struct box *box;
     pthread_t thread;
     atomic_bool stop;
+    bool apart; /* each one a while after the last was taken, so that it comes at any instruction */
 };
 
 static void *send_interrupts(void *opaque) {
     struct sender *s = opaque;
+    struct rng r = rng_seed(1);
 
     while (!atomic_load(&s->stop)) {
-        s->box->vector = 0x40;
+        if (!s->apart || __atomic_load_n(&s->box->vector, __ATOMIC_RELAXED) < 0) {
+            unsigned pauses = s->apart ? (unsigned)rng_below(&r, 200) : 20;
+
+            for (unsigned i = 0; i < pauses; i++)
+                __builtin_ia32_pause();
+            __atomic_store_n(&s->box->vector, 0x40, __ATOMIC_RELAXED);
+        }
         s->box->cpu->ops->signal(s->box->cpu, CPU_SIGNAL_INTR_ON, 0);
-        for (unsigned i = 0; i < 20; i++)
-            __builtin_ia32_pause();
     }
     return NULL;
 }
 
 static void run_under_interrupts(struct twin *t, const uint8_t *start, const uint8_t *end) {
-    for (unsigned i = 0; i < 2; i++) {
-        struct box *b = &t->box[i];
-        struct sender s = {.box = b};
+    for (unsigned i = 0; i < 4; i++) {
+        struct box *b = &t->box[i & 1];
+        struct sender s = {.box = b, .apart = i & 2};
 
         b->s = t->s;
         b->s.rip = BOX_CODE;
@@ -91,6 +103,7 @@ static void run_under_interrupts(struct twin *t, const uint8_t *start, const uin
 
 static void no_interrupt_comes_between_sti_and_the_next_instruction(void **state) {
     run_under_interrupts(*state, sti_shadow, sti_shadow_end);
+    run_under_interrupts(*state, sti_at_the_end_of_a_page, sti_at_the_end_of_a_page_end);
 }
 
 static void no_interrupt_comes_between_mov_ss_and_the_next_instruction(void **state) {
@@ -262,8 +275,8 @@ GUEST(toggles_wp, ".code64",
       "mov %cr0, %rax\n mov %rax, %r9\n xor %r14, %rax\n movq $1, 0x150000\n mov %rax, %cr0\n"
       "movq $2, 0x150008\n mov %r9, %cr0");
 GUEST(toggles_smep, ".code64",
-      "mov %cr4, %rax\n mov %rax, %r9\n xor %r14, %rax\n call *%rbx\n mov %rax, %r12\n mov %r9, "
-      "%rax\n"
+      "mov %cr4, %rax\n mov %rax, %r9\n xor %r14, %rax\n call *%rbx\n mov %rax, %r12\n"
+      "mov %r9, %rax\n"
       "xor %r14, %rax\n mov %rax, %cr4\n call *%rbx\n mov %r9, %cr4");
 
 static void wp_and_smep_hold_at_once(void **state) {

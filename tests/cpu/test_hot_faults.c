@@ -21,40 +21,20 @@ enum { DATA = 0x100000, PAIRS = 0x2000, ALL_BUT_CF = 0x8d4, ARITHMETIC = 0x8d5 }
 #define ACROSS(n)   "0x2000*" #n "+0xfff(%rbx)"
 #define STACK(n, d) "lea 0x2000*" #n "+" #d "(%rbx), %rsp\n"
 
-#define ACCESSES(M)                                                                                                                                                                                             \
-    "add %r9, %r8\n mov " M(0) ", %rax\n adc %rcx, " M(1) "\n mov %r14, " M(                                                                                                                                    \
-        2) "\n"                                                                                                                                                                                                 \
-           "sbb " M(3) ", %r15\n inc %r12\n adc %rdx, " M(4) "\n xchg %r13, " M(                                                                                                                                \
-               5) "\n rcl $1, %r10\n"                                                                                                                                                                           \
-                  "cmpxchg %r14, " M(6) "\n stc\n xadd %r15, " M(7) "\n adc $5, %rsi\n incl " M(                                                                                                                \
-                      8) "\n"                                                                                                                                                                                   \
-                         "adcb $3, " M(9) "\n movups %xmm3, " M(10) "\n movups " M(                                                                                                                             \
-                             11) ", %xmm4\n sbb %r8d, %r9d\n"                                                                                                                                                   \
-                                 "pushq $77\n adc %rax, %rdx\n btsl $7, " M(12) "\n rclq $3, " M(13) "\n movzwl " M(14) ", %ebp\n cmovc " M(15) ", %r11\n setc " M(16) "\n lock adc %rax, " M(17) "\n notq " M( \
-                                     18) "\n adc $1, %rdi\n vaddps " M(19) ", "                                                                                                                                 \
-                                                                           "%ymm"                                                                                                                               \
-                                                                           "5, "                                                                                                                                \
-                                                                           "%ymm"                                                                                                                               \
-                                                                           "6\n "                                                                                                                               \
-                                                                           "vmov"                                                                                                                               \
-                                                                           "ups "                                                                                                                               \
-                                                                           "%ymm"                                                                                                                               \
-                                                                           "6,"                                                                                                                                 \
-                                                                           " " M(20) "\n sbb $0, "                                                                                                              \
-                                                                                     "%r14\n"                                                                                                                   \
-                                                                                     "lock "                                                                                                                    \
-                                                                                     "cmpxchg8b"                                                                                                                \
-                                                                                     " " M(21) "\n imul " M(22) ", %r12\n stc\n movnti %r8, " M(                                                                \
-                                                                                         23) "\n"                                                                                                               \
-                                                                                             "adc"                                                                                                              \
-                                                                                             " $"                                                                                                               \
-                                                                                             "0, "                                                                                                              \
-                                                                                             "%r8"                                                                                                              \
-                                                                                             "\n "                                                                                                              \
-                                                                                             "fld"                                                                                                              \
-                                                                                             "l"                                                                                                                \
-                                                                                             " " M(24) "\n fstpl " M(25) "\n adc $0, %r8\n cvtsi2sdq " M(                                                       \
-                                                                                                 26) ", %xmm7\n adc $0, %r8"
+/* clang-format off */
+#define ACCESSES(M) \
+    "add %r9, %r8\n mov " M(0) ", %rax\n adc %rcx, " M(1) "\n mov %r14, " M(2) "\n" \
+    "sbb " M(3) ", %r15\n inc %r12\n adc %rdx, " M(4) "\n xchg %r13, " M(5) "\n" \
+    "rcl $1, %r10\n cmpxchg %r14, " M(6) "\n stc\n xadd %r15, " M(7) "\n adc $5, %rsi\n" \
+    "incl " M(8) "\n adcb $3, " M(9) "\n movups %xmm3, " M(10) "\n" \
+    "movups " M(11) ", %xmm4\n sbb %r8d, %r9d\n pushq $77\n adc %rax, %rdx\n" \
+    "btsl $7, " M(12) "\n rclq $3, " M(13) "\n movzwl " M(14) ", %ebp\n" \
+    "cmovc " M(15) ", %r11\n setc " M(16) "\n lock adc %rax, " M(17) "\n notq " M(18) "\n" \
+    "adc $1, %rdi\n vaddps " M(19) ", %ymm5, %ymm6\n vmovups %ymm6, " M(20) "\n" \
+    "sbb $0, %r14\n lock cmpxchg8b " M(21) "\n imul " M(22) ", %r12\n stc\n" \
+    "movnti %r8, " M(23) "\n adc $0, %r8\n fldl " M(24) "\n fstpl " M(25) "\n" \
+    "adc $0, %r8\n cvtsi2sdq " M(26) ", %xmm7\n adc $0, %r8"
+/* clang-format on */
 
 GUEST(accesses, ".code64", ACCESSES(ALONE));
 GUEST(crossings, ".code64", ACCESSES(ACROSS));
@@ -63,161 +43,48 @@ GUEST(crossings, ".code64", ACCESSES(ACROSS));
     "mov %rbx, %r15\n mov $27, %r14d\n 9: incb 0x800(%r15)\n add $0x2000, %r15\n dec %r14\n"       \
     "jnz 9b\n"
 GUEST(warm_crossings, ".code64", WARM ACCESSES(ACROSS));
-enum { ACCESS_PAIRS = 27, ACCESS_WRITES = 18, WRITE_CF = 1 << 6 | 1 << 7 | 1 << 12 | 1 << 22 };
+enum {
+    ACCESS_PAIRS = 27,
+    ACCESS_WRITES = 18,
+    BEHIND_IMUL = 23,
+    WRITE_CF = 1 << 6 | 1 << 7 | 1 << 12 | 1 << 22
+};
 
 /* Stack instructions, those with two accesses, and strings; here the stack lies across pages. */
-#define STACKS                                                                                                                                                                                                                                                 \
-    "add %r9, %r8\n" STACK(0, 0x1004) "push %r14\n adc $1, %r8\n" STACK(                                                                                                                                                                                       \
-        1, 0x1004) "push %rax\n "                                                                                                                                                                                                                              \
-                   "adc $1, "                                                                                                                                                                                                                                  \
-                   "%r8\n" STACK(2, 0x1004) "push $-9\n adc $1, %r8\n" STACK(                                                                                                                                                                                  \
-                       3, 0xffc) "po"                                                                                                                                                                                                                          \
-                                 "p "                                                                                                                                                                                                                          \
-                                 "%r"                                                                                                                                                                                                                          \
-                                 "15"                                                                                                                                                                                                                          \
-                                 "\n"                                                                                                                                                                                                                          \
-                                 " a"                                                                                                                                                                                                                          \
-                                 "dc"                                                                                                                                                                                                                          \
-                                 " $"                                                                                                                                                                                                                          \
-                                 "1,"                                                                                                                                                                                                                          \
-                                 " %"                                                                                                                                                                                                                          \
-                                 "r8"                                                                                                                                                                                                                          \
-                                 "\n" STACK(4, 0xffc) "pop %rcx\n adc $1, %r8\n" STACK(5, 0x1004) "pushq 0x2000*6+0xffc(%rbx)\n adc $1, %r8\n" STACK(7, 0xffc) "popq 0x2000*8+0xffc(%rbx)\n adc $1, %r8\n" STACK(9, 0x1004) "call 1f\n1: adc $1, %r8\n" STACK( \
-                                     10,                                                                                                                                                                                                                       \
-                                     0x1004) "lea 2f(%rip), %rax\n mov %rax, "                                                                                                                                                                                 \
-                                             "0x2000*11+0xffc(%rbx)\n stc\n call "                                                                                                                                                                             \
-                                             "*0x2000*11+0xffc(%rbx)\n"                                                                                                                                                                                        \
-                                             "2: adc $1, %r8\n lea 3f(%rip), %r14\n mov %r14, "                                                                                                                                                                \
-                                             "0x2000*12+0xffc(%rbx)\n" STACK(                                                                                                                                                                                  \
-                                                 12, 0xffc) "stc\n ret $16\n3: adc $1, %r8\n lea "                                                                                                                                                             \
-                                                            "0x2000*13+0xffc(%rbx), %rbp\n stc\n "                                                                                                                                                             \
-                                                            "leave\n"                                                                                                                                                                                          \
-                                                            "adc $1, %r8\n" STACK(                                                                                                                                                                             \
-                                                                14,                                                                                                                                                                                            \
-                                                                0x1004) "enter $16, $0\n adc $1, "                                                                                                                                                             \
-                                                                        "%r8\n" STACK(                                                                                                                                                                         \
-                                                                            15, 0x1004) "pushfq"                                                                                                                                                               \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "popfq"                                                                                                                                                                \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*16+"                                                                                                                                                                 \
-                                                                                        "0xffc("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rsi\n"                                                                                                                                                                \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*17+"                                                                                                                                                                 \
-                                                                                        "0xffc("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rdi\n "                                                                                                                                                               \
-                                                                                        "stc\n "                                                                                                                                                               \
-                                                                                        "movsq"                                                                                                                                                                \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "stosq"                                                                                                                                                                \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "lodsq"                                                                                                                                                                \
-                                                                                        "\n"                                                                                                                                                                   \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*18+"                                                                                                                                                                 \
-                                                                                        "0xff0("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rsi\n "                                                                                                                                                               \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*19+"                                                                                                                                                                 \
-                                                                                        "0xff3("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rdi\n"                                                                                                                                                                \
-                                                                                        "mov "                                                                                                                                                                 \
-                                                                                        "$33, "                                                                                                                                                                \
-                                                                                        "%ecx\n"                                                                                                                                                               \
-                                                                                        " stc\n"                                                                                                                                                               \
-                                                                                        " rep "                                                                                                                                                                \
-                                                                                        "movsb"                                                                                                                                                                \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*20+"                                                                                                                                                                 \
-                                                                                        "0xff0("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rdi\n"                                                                                                                                                                \
-                                                                                        "mov "                                                                                                                                                                 \
-                                                                                        "$9, "                                                                                                                                                                 \
-                                                                                        "%ecx\n"                                                                                                                                                               \
-                                                                                        " stc\n"                                                                                                                                                               \
-                                                                                        " rep "                                                                                                                                                                \
-                                                                                        "stosl"                                                                                                                                                                \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*21+"                                                                                                                                                                 \
-                                                                                        "0xff0("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rsi\n"                                                                                                                                                                \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*22+"                                                                                                                                                                 \
-                                                                                        "0xff8("                                                                                                                                                               \
-                                                                                        "%rbx),"                                                                                                                                                               \
-                                                                                        " %"                                                                                                                                                                   \
-                                                                                        "rdi\n "                                                                                                                                                               \
-                                                                                        "mov "                                                                                                                                                                 \
-                                                                                        "$5, "                                                                                                                                                                 \
-                                                                                        "%ecx\n"                                                                                                                                                               \
-                                                                                        " cmp "                                                                                                                                                                \
-                                                                                        "%r8, "                                                                                                                                                                \
-                                                                                        "%r8\n "                                                                                                                                                               \
-                                                                                        "repe "                                                                                                                                                                \
-                                                                                        "cmpsq"                                                                                                                                                                \
-                                                                                        "\n "                                                                                                                                                                  \
-                                                                                        "adc "                                                                                                                                                                 \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8\n"                                                                                                                                                                \
-                                                                                        "lea "                                                                                                                                                                 \
-                                                                                        "0x2000"                                                                                                                                                               \
-                                                                                        "*23+"                                                                                                                                                                 \
-                                                                                        "0x1004"                                                                                                                                                               \
-                                                                                        "(%rbx)"                                                                                                                                                               \
-                                                                                        ", "                                                                                                                                                                   \
-                                                                                        "%r14\n"                                                                                                                                                               \
-                                                                                        " mov "                                                                                                                                                                \
-                                                                                        "%r14, "                                                                                                                                                               \
-                                                                                        "%rsp\n"                                                                                                                                                               \
-                                                                                        " push "                                                                                                                                                               \
-                                                                                        "%rsp\n"                                                                                                                                                               \
-                                                                                        " adc "                                                                                                                                                                \
-                                                                                        "$1, "                                                                                                                                                                 \
-                                                                                        "%r8"
+/* clang-format off */
+#define STACKS \
+    "add %r9, %r8\n" \
+    STACK(0, 0x1004) "push %r14\n adc $1, %r8\n" \
+    STACK(1, 0x1004) "push %rax\n adc $1, %r8\n" \
+    STACK(2, 0x1004) "push $-9\n adc $1, %r8\n" \
+    STACK(3, 0xffc) "pop %r15\n adc $1, %r8\n" \
+    STACK(4, 0xffc) "pop %rcx\n adc $1, %r8\n" \
+    STACK(5, 0x1004) "pushq 0x2000*6+0xffc(%rbx)\n adc $1, %r8\n" \
+    STACK(7, 0xffc) "popq 0x2000*8+0xffc(%rbx)\n adc $1, %r8\n" \
+    STACK(9, 0x1004) "call 1f\n 1: adc $1, %r8\n" \
+    STACK(10, 0x1004) "lea 2f(%rip), %rax\n mov %rax, 0x2000*11+0xffc(%rbx)\n stc\n" \
+    "call *0x2000*11+0xffc(%rbx)\n 2: adc $1, %r8\n" \
+    "lea 3f(%rip), %r14\n mov %r14, 0x2000*12+0xffc(%rbx)\n" \
+    STACK(12, 0xffc) "stc\n ret $16\n 3: adc $1, %r8\n" \
+    "lea 0x2000*13+0xffc(%rbx), %rbp\n stc\n leave\n adc $1, %r8\n" \
+    STACK(14, 0x1004) "enter $16, $0\n adc $1, %r8\n" \
+    STACK(15, 0x1004) "pushfq\n popfq\n adc $1, %r8\n" \
+    "lea 0x2000*16+0xffc(%rbx), %rsi\n lea 0x2000*17+0xffc(%rbx), %rdi\n stc\n movsq\n" \
+    "adc $1, %r8\n" \
+    "stosq\n adc $1, %r8\n" \
+    "lodsq\n adc $1, %r8\n" \
+    "lea 0x2000*18+0xff0(%rbx), %rsi\n lea 0x2000*19+0xff3(%rbx), %rdi\n mov $33, %ecx\n" \
+    "stc\n rep movsb\n adc $1, %r8\n" \
+    "lea 0x2000*20+0xff0(%rbx), %rdi\n mov $9, %ecx\n stc\n rep stosl\n adc $1, %r8\n" \
+    "lea 0x2000*21+0xff0(%rbx), %rsi\n lea 0x2000*22+0xff8(%rbx), %rdi\n mov $5, %ecx\n" \
+    "cmp %r8, %r8\n repe cmpsq\n adc $1, %r8\n" \
+    "lea 0x2000*23+0x1004(%rbx), %r14\n mov %r14, %rsp\n push %rsp\n adc $1, %r8"
+/* clang-format on */
+
 GUEST(stacks, ".code64", STACKS);
 GUEST(warm_stacks, ".code64", WARM STACKS);
 enum { STACK_PAIRS = 24 };
+#define EXACT UINT64_MAX
 
 GUEST(divide_error, ".code64", "stc\n mov %rcx, (%rbx)\n adc $1, %r8\n div %r14\n adc $2, %r8");
 GUEST(divide_memory, ".code64", "stc\n adc $1, %r8\n stc\n idivl 0x10(%rbx)\n adc $2, %r8");
@@ -235,10 +102,10 @@ GUEST(aligned_exchange, ".code64",
       "stc\n adc $1, %r8\n stc\n lock cmpxchg16b (%r14)\n adc $2, %r8");
 GUEST(unaligned_vex, ".code64", "stc\n adc $1, %r8\n vaddps (%r14), %xmm1, %xmm2\n adc $2, %r8");
 
-static int setup(void **state) {
+static int setup_without(void **state, uint32_t off) {
     static struct twin t;
 
-    twin_new(&t, false);
+    twin_new_with(&t, &(struct cpu_config){.debug = {.off = off}});
     for (unsigned i = 0; i < 16; i++)
         t.heat[i] = 0x1111111111111111ull * i;
     for (unsigned i = 0; i < PAIRS * 32; i += 8)
@@ -252,13 +119,16 @@ static int setup(void **state) {
     return 0;
 }
 
+static int setup(void **state) { return setup_without(state, 0); }
+static int setup_exact(void **state) { return setup_without(state, JIT_NO_LIVENESS); }
+
 static int teardown(void **state) {
     twin_done(*state);
     return 0;
 }
 
 /* Takes one page after the other away, then makes it read-only; says how many of the runs faulted.
- * The instructions of the pairs in `writes_cf` overwrite CF unread. */
+ * The instructions of the pairs in `writes_cf` overwrite CF unread; EXACT: compare all flags. */
 static unsigned fault_everywhere(struct twin *t, unsigned pairs, uint64_t writes_cf) {
     static const uint64_t entries[2] = {0, 0x65}; /* absent; accessed, read-only */
     unsigned faults = 0;
@@ -267,7 +137,10 @@ static unsigned fault_everywhere(struct twin *t, unsigned pairs, uint64_t writes
         for (unsigned k = 0; k < 2; k++) {
             uint64_t at = DATA + page * 0x1000ull;
 
-            t->dead_flags = writes_cf >> page / 2 & 1 ? ARITHMETIC : ALL_BUT_CF;
+            if (writes_cf == EXACT)
+                t->dead_flags = page / 2 == BEHIND_IMUL ? ALL_BUT_CF & ~X86_FLAG_OF : 0;
+            else
+                t->dead_flags = writes_cf >> page / 2 & 1 ? ARITHMETIC : ALL_BUT_CF;
             twin_pte(t, at, entries[k] ? at | entries[k] : 0);
             twin_once(t);
             if (t->fault.vector != ~0u) {
@@ -284,6 +157,11 @@ static void any_access_of_a_hot_block_can_fault(void **state) {
     TWIN_HEAT(*state, accesses);
     assert_int_equal(fault_everywhere(*state, ACCESS_PAIRS, WRITE_CF),
                      ACCESS_PAIRS + ACCESS_WRITES);
+}
+
+static void without_liveness_every_frame_has_all_flags(void **state) {
+    TWIN_HEAT(*state, accesses);
+    assert_int_equal(fault_everywhere(*state, ACCESS_PAIRS, EXACT), ACCESS_PAIRS + ACCESS_WRITES);
 }
 
 static void an_access_across_pages_faults_on_either_and_leaves_nothing_half_done(void **state) {
@@ -426,9 +304,24 @@ static void branches_out_of_the_address_space_fault(void **state) {
     }
 }
 
+static void a_read_across_the_end_of_the_lower_half_faults(void **state) {
+    struct twin *t = *state;
+
+    twin_set(t, BOX_PML4 + 255 * 8, 8, 0x2007);
+    twin_set(t, BOX_PML4 + 256 * 8, 8, 0x2007); /* what it would read */
+    twin_set(t, 0x2000 + 511 * 8, 8, 0x3007);
+    twin_set(t, 0x3000 + 511 * 8, 8, 0x4007);
+    t->heat[14] = DATA;
+    TWIN_HEAT(t, load_anywhere);
+    t->s.gpr[14] = 0x00007ffffffffffcull;
+    expect(t, X86_GP);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(any_access_of_a_hot_block_can_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_liveness_every_frame_has_all_flags, setup_exact,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             an_access_across_pages_faults_on_either_and_leaves_nothing_half_done, setup, teardown),
         cmocka_unit_test_setup_teardown(
@@ -440,6 +333,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(addresses_that_are_not_canonical_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(branches_out_of_the_address_space_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_read_across_the_end_of_the_lower_half_faults, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(aligned_operands_fault_when_they_are_not, setup, teardown),
     };
 

@@ -338,25 +338,34 @@ GUEST(above_4_gib, ".code64",
       "mov $0x100000010, %rax\n mov $4000, %ecx\n"
       "1: mov (%rax), %r8d\n dec %ecx\n jnz 1b\n ljmpl *(%r12)");
 GUEST(below_4_gib, ".code32",
-      "mov $4000, %ecx\n 1: call 2f\n dec %ecx\n jnz 1b\n mov $0xfffffff0, %esi\n call 2f\n hlt\n"
+      "mov $4000, %ecx\n 1: call 2f\n dec %ecx\n jnz 1b\n mov %edi, %esi\n call 2f\n hlt\n"
       "2: mov 0x20(%esi), %ebx\n ret");
 
 static void sums_above_4_gib_do_not_reach_what_64_bit_code_has_there(void **state) {
-    enum { DIRECTORY = 0x91000, CODE32 = BOX_CODE + 0x1000 };
+    enum { DIRECTORY = 0x91000, DIRECTORY3 = 0x92000, CODE32 = BOX_CODE + 0x1000 };
     uint64_t before = stat_counts[STAT_jit_blocks32];
 
     twin_set(&twin, 0x2000 + 4 * 8, 8, DIRECTORY | 7);
     twin_set(&twin, DIRECTORY, 8, 0x200087); /* a page of 2 MiB */
     twin_set(&twin, 0x200010, 4, 0xbad);
     twin_set(&twin, 0x10, 4, 0x600d);
+    twin_set(&twin, 0x2000 + 3 * 8, 8, DIRECTORY3 | 7);
+    twin_set(&twin, DIRECTORY3 + 511 * 8, 8, 0x400087); /* up to 4 GiB */
+    twin_set(&twin, 0x5ffffe, 2, 0x2211);
+    twin_set(&twin, 0x200000, 2, 0xbad);
     twin_set(&twin, BOX_DATA, 8, CODE32 | (uint64_t)BOX_CS32 << 32);
     twin_put(&twin, CODE32, below_4_gib, (size_t)(below_4_gib_end - below_4_gib));
     twin.s.gpr[12] = BOX_DATA;
     twin.s.gpr[X86_RSI] = BOX_DATA;
+    twin.s.gpr[X86_RDI] = 0xfffffff0;
     RUN(above_4_gib);
     expect(~0u, 0);
     assert_int_equal(twin.box[1].s.gpr[8], 0xbad);
     assert_int_equal(twin.box[1].s.gpr[X86_RBX], 0x600d);
+    twin.s.gpr[X86_RDI] = 0xffffffde; /* across, and on: in long mode nothing wraps there */
+    RUN(above_4_gib);
+    expect(~0u, 0);
+    assert_int_equal(twin.box[1].s.gpr[X86_RBX], 0x0bad2211);
     assert_true(stat_counts[STAT_jit_blocks32] > before);
 }
 

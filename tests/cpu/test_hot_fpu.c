@@ -23,8 +23,8 @@ GUEST(
     "pushfq\n popfq\n mulps %xmm11, %xmm12\n fldpi\n fstpl 0x10(%rbx)\n vmovq 0x10(%rbx), %xmm13\n"
     "vpermq $0x1b, %ymm14, %ymm14\n xlat\n jmp 1f\n .fill 4100, 1, 0x90\n"
     "1: vmovups %ymm14, 0x3ff8(%rbx)\n vcvtdq2ps %ymm4, %ymm15\n stmxcsr 0x20(%rbx)\n"
-    "incb 2f(%rip)\n vminps %ymm15, %ymm0, %ymm0\n rdtscp\n mov $0, %eax\n mov $0, %edx\n mov $0, "
-    "%ecx\n"
+    "incb 2f(%rip)\n vminps %ymm15, %ymm0, %ymm0\n rdtscp\n mov $0, %eax\n mov $0, %edx\n"
+    "mov $0, %ecx\n"
     "vpsubb %ymm0, %ymm1, %ymm2\n vextractf128 $1, %ymm2, 0x40(%rbx)\n jmp 3f\n 2: .byte 0\n 3:");
 /* Legacy SSE instructions keep the upper halves, VEX ones clear them; then all of it once more
  * after VZEROUPPER and VZEROALL. */
@@ -50,6 +50,17 @@ GUEST(mxcsr_addr32, ".code64",
 GUEST(mxcsr_fxrstor, ".code64", "mov $4, %r9d\n fxrstor64 0x800(%rbx)\n" MXCSR_BODY);
 GUEST(mxcsr_xrstor, ".code64",
       "mov $2, %eax\n xor %edx, %edx\n mov $4, %r9d\n xrstor64 0x800(%rbx)\n" MXCSR_BODY);
+
+/* Where the translator begins, and then leaves the instruction to its handler: memory operands with
+ * an address of 32 bits relative to RIP. Flags and vectors live through them. */
+#define EIP(at) "given_up + 0xf0000 + " #at "(%eip)" /* DATA + at, from BOX_CODE */
+/* clang-format off */
+GUEST(given_up, ".code64",
+      "add %r14, %r13\n movups " EIP(0) ", %xmm3\n paddd %xmm3, %xmm4\n adc $0, %r8\n"
+      "cmp %r14, %r13\n addl $0x01010101, " EIP(16) "\n adc $0, %r9\n pxor %xmm4, %xmm5\n"
+      "add %r14, %r13\n movl " EIP(32) ", %r10d\n adc $0, %r8\n"
+      "movups " EIP(20) ", %xmm6\n vpaddd %ymm6, %ymm5, %ymm7\n adc $0, %r9");
+/* clang-format on */
 
 /* x87: a division by zero waits for the next waiting instruction; the pointers name it. */
 GUEST(x87, ".code64",
@@ -167,6 +178,21 @@ static void prepare_mxcsr(struct twin *t) {
     twin_set(t, DATA + 0x30, 4, 0x1f80);
 }
 
+static void an_instruction_that_is_given_up_leaves_nothing_behind(void **state) {
+    struct twin *t = begin();
+
+    t->heat[14] = 1ull << 63;
+    t->s.gpr[14] = t->heat[14];
+    TWIN_HEAT(t, given_up);
+    for (unsigned i = 0; i < 4; i++) {
+        t->s.gpr[13] = (uint64_t)i << 62;
+        twin_once(t);
+        t->s.gpr[14] = i ? ~0ull : 1;
+        twin_once(t);
+    }
+    twin_done(t);
+}
+
 static void control_words_loaded_in_hot_code_rule_at_once(void **state) {
     struct twin *t = begin();
 
@@ -236,6 +262,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_survive_every_exit),
         cmocka_unit_test(upper_halves_stay_or_go_as_the_instruction_says),
+        cmocka_unit_test(an_instruction_that_is_given_up_leaves_nothing_behind),
         cmocka_unit_test(control_words_loaded_in_hot_code_rule_at_once),
         cmocka_unit_test(unmasked_exceptions_arrive_however_mxcsr_was_loaded),
         cmocka_unit_test(x87_exceptions_wait_and_name_their_instruction),

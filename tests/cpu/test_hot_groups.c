@@ -174,6 +174,13 @@ static void what_the_kernel_found_is_not_there_for_user_code(void **state) {
         assert_int_equal(t->fault.error, 5);
         assert_int_equal(t->box[1].s.cr2, DATA + 0x100);
         twin_pte(t, DATA, DATA | FRESH);
+        t->s.gpr[X86_RBX] = DATA + 0xffc; /* the second half is the kernel's */
+        twin_pte(t, DATA + 0x1000, (DATA + 0x1000) | 3);
+        once(t, X86_PF);
+        assert_int_equal(t->fault.error, 5);
+        assert_int_equal(t->box[1].s.cr2, DATA + 0x1000);
+        twin_pte(t, DATA + 0x1000, (DATA + 0x1000) | FRESH);
+        t->s.gpr[X86_RBX] = DATA + 0x100;
     }
 }
 

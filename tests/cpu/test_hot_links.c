@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -11,16 +12,19 @@
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/twin.h"
 
-static int setup(void **state) {
+static int setup_twin(void **state, bool eager) {
     static struct twin t;
 
-    twin_new(&t, false);
+    twin_new(&t, eager);
     t.heat[X86_RSP] = BOX_STACK0;
     t.heat_flags = X86_FLAG_FIXED | X86_FLAG_CF | X86_FLAG_ZF;
     memcpy(t.s.gpr, t.heat, sizeof(t.heat));
     *state = &t;
     return 0;
 }
+
+static int setup(void **state) { return setup_twin(state, false); }
+static int setup_eager(void **state) { return setup_twin(state, true); }
 
 static int teardown(void **state) {
     twin_done(*state);
@@ -203,6 +207,19 @@ static void come_back_to_the_key(struct twin *t) {
     }
 }
 
+/* The same for generations, of which each load of CR3 takes two. */
+static void come_back_to_the_generation(struct twin *t) {
+    enum { FLUSHES = (1 << (32 - REF_MODE_BITS)) / 2 };
+
+    if (getenv("VIV_SANITIZED"))
+        return;
+    for (unsigned n = FLUSHES - 3; n < FLUSHES + 2; n++) {
+        t->s.gpr[13] = n;
+        run_from(t, BOX_CODE, 0);
+        assert_int_equal(t->box[1].s.gpr[10], 6 * 1001 + 4);
+    }
+}
+
 static void links_belong_to_an_address_space(void **state) {
     struct twin *t = *state;
 
@@ -224,6 +241,29 @@ static void links_belong_to_an_address_space(void **state) {
         assert_int_equal(t->box[1].s.gpr[10], KEYS_MORE_THAN_ONCE * (6 * 1001 + 4));
     }
     come_back_to_the_key(t);
+    come_back_to_the_generation(t);
+}
+
+/* ---- returns ---- */
+
+/* Calls whose returns are predicted. The last one does not return before the code behind it is
+ * another one, and so many keys have been used that the same one comes again: R13 of them. */
+GUEST(late_return, ".code64",
+      "1: call 2f\n 3: mov $1, %eax\n dec %ecx\n jnz 1b\n hlt\n .org late_return + 0x30\n"
+      "2: cmp $1, %ecx\n jne 5f\n movb $2, 3b-late_return+0x100001\n"
+      "4: mov %rbx, %cr3\n dec %r13\n jnz 4b\n jmp 5f\n .org late_return + 0x60\n 5: ret");
+
+static void a_return_finds_no_code_of_an_earlier_generation(void **state) {
+    struct twin *t = *state;
+
+    t->s.gpr[X86_RBX] = t->s.cr3;
+    for (unsigned n = JIT_KEY_VALUES - 12; n < JIT_KEY_VALUES + 4; n++) {
+        twin_put(t, FIRST, late_return, (size_t)(late_return_end - late_return));
+        t->s.gpr[X86_RCX] = 5;
+        t->s.gpr[13] = n;
+        run_from(t, FIRST, 0);
+        assert_int_equal(t->box[1].s.gpr[X86_RAX], 2);
+    }
 }
 
 /* ---- links of a translation that another has replaced ---- */
@@ -282,6 +322,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(links_follow_the_mapping, setup, teardown),
         cmocka_unit_test_setup_teardown(links_follow_what_is_written, setup, teardown),
         cmocka_unit_test_setup_teardown(links_belong_to_an_address_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_return_finds_no_code_of_an_earlier_generation,
+                                        setup_eager, teardown),
         cmocka_unit_test_setup_teardown(links_of_replaced_code_leave_its_jump_alone, setup,
                                         teardown),
     };

@@ -34,10 +34,10 @@ GUEST(
     "test %r8, %r8\n jnz 2f\n movb $0x77, -1(%r14)\n jmp 1f\n ud2\n"
     "1: test %r9, %r9\n jnz 2f\n lea 3f(%rip), %r15\n mov $0x11111111, %eax\n3: inc %rcx\n 2: nop");
 
-static int setup(void **state) {
+static int setup_without(void **state, uint32_t off) {
     static struct twin t;
 
-    twin_new(&t, false);
+    twin_new_with(&t, &(struct cpu_config){.debug = {.off = off}});
     t.heat[12] = DATA + 0x800;
     t.heat[14] = DATA + 0x400;
     t.heat[X86_RBX] = 3;
@@ -46,6 +46,8 @@ static int setup(void **state) {
     *state = &t;
     return 0;
 }
+
+static int setup(void **state) { return setup_without(state, 0); }
 
 static int teardown(void **state) {
     twin_done(*state);
@@ -66,6 +68,23 @@ static void every_way_out_has_the_state_that_it_should(void **state) {
         t->s.gpr[10] = values[i / VALUES / VALUES % VALUES];
         t->s.gpr[11] = values[i / VALUES / VALUES / VALUES];
         twin_once(t);
+    }
+}
+
+static void every_part_of_the_translator_can_be_left_out(void **state) {
+#define PART(id, name, help) JIT_NO_##id,
+    static const uint32_t off[] = {CPU_DEBUG_PARTS(PART)};
+#undef PART
+
+    for (unsigned i = 0; i < sizeof(off) / sizeof(off[0]); i++) {
+        struct twin *t;
+
+        setup_without(state, off[i]);
+        t = *state;
+        TWIN_HEAT(t, ways);
+        t->s.gpr[8] = 1;
+        twin_once(t);
+        twin_done(t);
     }
 }
 
@@ -104,6 +123,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_way_out_has_the_state_that_it_should, setup,
                                         teardown),
+        cmocka_unit_test(every_part_of_the_translator_can_be_left_out),
         cmocka_unit_test_setup_teardown(faults_behind_branches_name_their_instruction, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(code_that_was_taken_in_may_change, setup, teardown),

@@ -270,6 +270,7 @@ static void lgdt_refuses_a_base_that_is_not_canonical(void **state) {
 GUEST(do_syscall, ".code64", "movq $0x8d7, %r11\n push %r11\n popfq\n syscall\n int $0x40");
 GUEST(on_syscall, ".code64",
       "mov %cs, %eax\n mov %ss, %ebx\n pushfq\n pop %rdx\n mov %r11, %rsi\n sysretq");
+GUEST(on_syscall_tf, ".code64", "or $0x100, %r11d\n sysretq");
 GUEST(on_syscall32, ".code64", "sysretl");
 GUEST(bad_sysret, ".code64", "movabs $0x800000000000, %rcx\n sysretq");
 GUEST(syscall_32, ".code32", "syscall\n hlt");
@@ -318,6 +319,19 @@ static void sysret_to_a_bad_address_faults_at_level_0(void **state) {
     BOX_EXEC(&box, do_syscall);
     expect(X86_GP, 0);
     assert_int_equal(box_fault(&box).cs, BOX_CS64);
+}
+
+static void sysret_that_loads_tf_traps_in_front_of_the_next_instruction(void **state) {
+    struct box_frame f;
+
+    prepare_syscall(on_syscall_tf, on_syscall_tf_end);
+    BOX_EXEC(&box, do_syscall);
+    f = box_fault(&box);
+    assert_int_equal(f.vector, X86_DB);
+    assert_int_equal(f.cs, 0x33);
+    assert_int_equal(f.rip, BOX_CODE + (unsigned)(do_syscall_end - do_syscall) - 2);
+    assert_true(f.flags & X86_FLAG_TF);
+    assert_true(box.s.dr6 & X86_DR6_BS);
 }
 
 static void sysret_can_return_to_32_bit_code(void **state) {
@@ -828,6 +842,7 @@ int main(void) {
         TEST(syscall_and_sysret_make_a_round_trip),
         TEST(syscall_needs_sce_and_64_bit_code),
         TEST(sysret_to_a_bad_address_faults_at_level_0),
+        TEST(sysret_that_loads_tf_traps_in_front_of_the_next_instruction),
         TEST(sysret_can_return_to_32_bit_code),
         TEST(sysenter_goes_to_64_bit_code_from_compatibility_mode),
         TEST(msrs_keep_what_is_written),

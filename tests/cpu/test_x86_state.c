@@ -37,6 +37,8 @@ static struct x86_state good(void) {
     s.exception_pending = true;
     s.exception_vector = X86_PF;
     s.exception_error = 4;
+    s.debug_pending = X86_DR6_BS | 5;
+    s.debug_hold = true;
     return s;
 }
 
@@ -90,6 +92,8 @@ static void init_keeps_fpu_and_msrs_and_cache_control(void **state) {
     assert_int_equal(s.tsc_adjust, 99);
     assert_int_equal(s.xcr0, 7);
     assert_false(s.exception_pending);
+    assert_int_equal(s.debug_pending, 0);
+    assert_false(s.debug_hold);
     assert_int_equal(try_load(&s, NULL), 0);
 }
 
@@ -174,6 +178,8 @@ static void msrs_that_wrmsr_would_refuse_are_refused(void **state) {
     REFUSED(s.activity = 4);
     REFUSED(s.shadow = 2);
     REFUSED(s.exception_vector = 32);
+    REFUSED(s.debug_pending = 0x10);
+    REFUSED(s.debug_pending = 0x8000);
 }
 
 static void truncated_and_overlong_bytes_are_refused(void **state) {

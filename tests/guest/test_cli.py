@@ -419,7 +419,8 @@ class Endings(Case):
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
     def test_a_machine_runs_without_parts_of_the_translator(self):
-        for part in ("no-chain", "no-coalesce", "no-sites", "no-tier2", "no-super"):
+        for part in ("no-chain", "no-coalesce", "no-sites", "no-tier2", "no-super", "no-far", "no-returns",
+                     "no-liveness"):
             self.expect(0, "--cpu", "soft", f"--{part}", kernel=mini.elf(mini.LOOP64))
 
     def test_stats_name_the_backend_and_the_reason(self):

@@ -523,15 +523,13 @@ static void an_interrupt_between_sti_and_hlt_is_not_slept_over(void **state) {
     counts_to_five(sti_hlt, sti_hlt_end);
 }
 
-/* Sleeps until a byte comes in; 'q' ends it, others are sent back. */
-GUEST32(
-    echo, STACK PICS OUT8(0x21, 0xef) GATE(0x24, "7f", "echo") LOAD_GATES APIC_ON
-    "movl $0x700, 0xfee00350\n" OUT8(0x3fa, 0x07) OUT8(0x3fc, 0x0b) OUT8(0x3f9, 1)
-        SAY('>') "xor %ebx, %ebx\nsti\n1: hlt\ntest %ebx, %ebx\njz 1b\n" EXIT(
-            4) "7: pusha\n8: mov $0x3fd, %dx\nin %dx, %al\ntest $1, %al\njz 9f\n"
-               "mov $0x3f8, %dx\nin %dx, %al\ncmp $'q', %al\njne 6f\nincl 16(%esp)\n" /* EBX in
-                                                                                         PUSHA */
-               "6: out %al, %dx\njmp 8b\n9: mov $0x20, %al\nout %al, $0x20\npopa\niret\n");
+/* Sleeps until a byte comes in; 'q' ends it (EBX of PUSHA), others are sent back. */
+GUEST32(echo, STACK PICS OUT8(0x21, 0xef) GATE(0x24, "7f", "echo") LOAD_GATES APIC_ON
+        "movl $0x700, 0xfee00350\n" OUT8(0x3fa, 0x07) OUT8(0x3fc, 0x0b) OUT8(0x3f9, 1)
+            SAY('>') "xor %ebx, %ebx\nsti\n1: hlt\ntest %ebx, %ebx\njz 1b\n" EXIT(
+                4) "7: pusha\n8: mov $0x3fd, %dx\nin %dx, %al\ntest $1, %al\njz 9f\n"
+                   "mov $0x3f8, %dx\nin %dx, %al\ncmp $'q', %al\njne 6f\nincl 16(%esp)\n"
+                   "6: out %al, %dx\njmp 8b\n9: mov $0x20, %al\nout %al, $0x20\npopa\niret\n");
 
 static void input_on_the_serial_port_wakes_it(void **state) {
     static const char text[] = "some text that is longer than a FIFO, q";

@@ -170,7 +170,7 @@ static void check_range(struct trans *t, struct group *g, uint32_t off) {
     e_gs_base(e, 0x8b, H_B, H_B, access_tlb(t, offsetof(struct jit_tlb_entry, addend)));
     g->slot = OFF(jit.group) + 8 * (size_t)(g - t->group);
     e_store(e, H_B, g->slot);
-    t->accesses[0]++;
+    t->accesses[JIT_BY_TLB_GROUP]++;
 }
 
 static bool check_range_by_site(struct trans *t, struct group *g, uint32_t off) {
@@ -191,7 +191,7 @@ static bool check_range_by_site(struct trans *t, struct group *g, uint32_t off) 
     stub_add(t, STUB_SITE_DIRECT, e_jcc(e, 7), off)->info = (uint32_t)site;
     g->slot = sites_addend(site);
     e_load(e, H_B, g->slot);
-    t->accesses[1]++;
+    t->accesses[JIT_BY_SITE_GROUP]++;
     return true;
 }
 
@@ -202,10 +202,12 @@ static bool check_by_group(struct trans *t, uint32_t off, unsigned size, bool al
 
     if (!g)
         return false;
-    if (g->head != t->current)
+    if (g->head != t->current) {
         e_load(e, H_B, g->slot);
-    else if (!check_range_by_site(t, g, off))
+        t->accesses[JIT_BY_GROUP]++;
+    } else if (!check_range_by_site(t, g, off)) {
         check_range(t, g, off);
+    }
     if (align) {
         e_op(e, 1, 0x8d, H_A, t->place);
         check_alignment(t, off, size);
@@ -224,10 +226,10 @@ void access_check(struct trans *t, uint32_t off, unsigned size, bool write, bool
     if (check_by_group(t, off, size, align))
         return;
     if (check_by_site(t, off, size, write, align)) {
-        t->accesses[1]++;
+        t->accesses[JIT_BY_SITE]++;
         return;
     }
-    t->accesses[0]++;
+    t->accesses[JIT_BY_TLB]++;
     if (!wide(t) && t->direct)
         e_mov_w(e, 0, H_A, H_A); /* it was the whole sum, for a site */
     retry = e->n;

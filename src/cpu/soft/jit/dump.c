@@ -25,7 +25,7 @@ struct dump_block {
     gpa addr;
     uint32_t mode, lines, guest_size, host_size;
     const uint8_t *code;
-    unsigned accesses[2]; /* checks through the TLB, by sites */
+    unsigned accesses[JIT_ACCESSES];
     struct dump_line *line;
     uint8_t *guest, *host;
 };
@@ -137,7 +137,7 @@ bool dump_count(struct ref *c, struct dump_counts *ret) {
     for (const struct dump_block *b = d->newest; b; b = b->next) {
         ret->runs += b->runs;
         ret->instructions += b->runs * b->lines;
-        for (unsigned i = 0; i < 2; i++)
+        for (unsigned i = 0; i < JIT_ACCESSES; i++)
             ret->accesses[i] += b->runs * b->accesses[i];
     }
     return d->debug->count || d->debug->dump_hot;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "cpu/soft/jit/jit.h"
 
 struct dump_block;
 struct ref;
@@ -28,7 +29,7 @@ void dump_begin(struct trans *t);
 void dump_end(struct trans *t, const void *code);
 
 struct dump_counts { /* of all runs of all translations; estimates, for a run may leave early */
-    uint64_t runs, instructions, accesses[2]; /* through the TLB, by sites */
+    uint64_t runs, instructions, accesses[JIT_ACCESSES];
 };
 bool dump_count(struct ref *c, struct dump_counts *ret); /* false if runs are not counted */
 

@@ -87,6 +87,10 @@ static struct stub *exit_far(struct trans *t, int64_t target) {
  * disagree (tasks switched, frames unwound) only costs the way through the jump cache. Nothing
  * looks for kicks here: no guest goes round in circles by returns to its own calls alone. */
 
+static bool predicts_returns(const struct trans *t) {
+    return t->tier >= 2 && !(t->c->jit.off & JIT_NO_RETURNS);
+}
+
 /* B = return address; A becomes free, and RSP is the guest's again at the end. */
 static void put_call(struct trans *t, const struct line *l) {
     struct emit *e = &t->e;
@@ -124,7 +128,7 @@ static struct stub *put_return(struct trans *t) {
     struct emit *e = &t->e;
     size_t miss;
 
-    if (t->tier >= 2) {
+    if (predicts_returns(t)) {
         e_store(e, H_A, OFF(rip));
         e_mov(e, H_B, H_RSP);
         e_load(e, H_RSP, OFF(jit.returns));
@@ -239,7 +243,7 @@ static void put_push_return(struct trans *t, const struct line *l) {
     put_add(t, H_B, H_B, (int32_t)(l->off + l->in.len));
     access_op(t, 0x89, H_B);
     put_add(t, H_RSP, H_RSP, -(int32_t)t->code);
-    if (t->tier >= 2)
+    if (predicts_returns(t))
         put_call(t, l);
 }
 

@@ -49,7 +49,7 @@ unsigned far_add(struct ref *c) {
     struct jit_cache *k = c->jit.cache;
     unsigned i = k->fars;
 
-    if (i == JIT_FARS || (c->jit.off & JIT_NO_CHAIN))
+    if (i == JIT_FARS || (c->jit.off & (JIT_NO_CHAIN | JIT_NO_FAR)))
         return 0;
     k->fars++;
     k->far_info[i] = (struct jit_far_info){0};

@@ -74,7 +74,12 @@ static uint16_t flags_sure(const struct insn *in) {
     return in->row->flags_written & (uint16_t)~flags_read_by(in);
 }
 
-static uint16_t flags_in(const struct line *l) {
+/* For whoever suspects what is below: then all frames of exceptions have all flags, too. */
+static bool keeps_all(const struct trans *t) { return t->c->jit.off & JIT_NO_LIVENESS; }
+
+static uint16_t flags_in(const struct trans *t, const struct line *l) {
+    if (keeps_all(t))
+        return ALL_FLAGS;
     if (l->in.row->id == INSN_CLI || l->in.row->id == INSN_STI)
         return l->live;
     if (l->in.row->attr & INSN_SYSTEM) /* IRET, POPF, SYSRET may fault before they load flags */
@@ -84,7 +89,7 @@ static uint16_t flags_in(const struct line *l) {
 
 /* EFLAGS are about to be lost: keep what is live into this instruction. */
 void flags_keep(struct trans *t, const struct line *l) {
-    if (flags_in(l))
+    if (flags_in(t, l))
         flags_save(t);
     t->flags = FLAGS_SLOT;
 }
@@ -108,6 +113,8 @@ static uint16_t flags_wanted(struct trans *t, int64_t off, unsigned depth) {
     uint16_t open = ALL_FLAGS, wanted = 0;
     struct insn in;
 
+    if (keeps_all(t))
+        return ALL_FLAGS;
     for (unsigned n = 0; n < 12 && open && in_page(off); n++) {
         if (insn_decode(&in, page + off, (size_t)(4096 - off), t->code) <= 0)
             break;
@@ -153,8 +160,8 @@ void flags_find_live(struct trans *t) {
             l->leaving = flags_wanted(t, out, 2);
             live |= l->leaving;
         }
-        l->live = live & ALL_FLAGS;
-        live = flags_in(l);
+        l->live = keeps_all(t) ? ALL_FLAGS : live & ALL_FLAGS;
+        live = flags_in(t, l);
     }
     t->b->reads_flags = live != 0;
 }

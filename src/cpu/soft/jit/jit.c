@@ -353,13 +353,14 @@ static bool read_crossing(struct ref *c) {
         return false;
     if ((c->mode & REF_MODE_FLAT) && lin + size > 1ull << 32) /* wraps */
         return false;
+    if (!canonical(lin) || !canonical(lin + size - 1))
+        return false;
     for (unsigned done = 0, n = head; done < size; done += n, n = size - done) {
         struct ref_xlat x;
         const uint8_t *p;
         uint32_t error;
 
-        if (!canonical(lin + done) ||
-            ref_mmu_translate(c, lin + done, REF_READ, c->cpl == 3, &x, &error) < 0)
+        if (ref_mmu_translate(c, lin + done, REF_READ, c->cpl == 3, &x, &error) < 0)
             return false;
         p = mem_ptr(c->cpu.config.bus.mem, x.pa, n, false);
         if (!p)
@@ -395,7 +396,7 @@ static bool fill_for_access(struct ref *c) {
     size = j->slow_info & 0xff;
     write = j->slow_info & JIT_SLOW_WRITE;
     if (!(j->slow_info & JIT_SLOW_SITE))
-        j->misses[0]++;
+        j->misses[j->slow_info & JIT_SLOW_GROUP ? JIT_BY_TLB_GROUP : JIT_BY_TLB]++;
     j->slow_a = lin;
     if ((c->mode & REF_MODE_FLAT) && lin >> 32) /* a site's sum that wraps */
         return false;

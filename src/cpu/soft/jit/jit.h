@@ -44,6 +44,15 @@ enum {
     JIT_HEAT_SIZE = 8192
 };
 
+enum jit_access { /* how an access finds its page: each is counted apart */
+                  JIT_BY_TLB,
+                  JIT_BY_TLB_GROUP, /* for all of a group at once (groups.c) */
+                  JIT_BY_SITE,
+                  JIT_BY_SITE_GROUP,
+                  JIT_BY_GROUP, /* its group's first has looked */
+                  JIT_ACCESSES
+};
+
 struct jit_jc_entry { /* jump cache: guest address (xor key) -> host code */
     uint64_t key;
     const void *code;
@@ -91,9 +100,9 @@ struct jit {       /* member of struct ref, reached through GS by generated code
     uint32_t off;      /* parts to do without: JIT_NO_* of cpu/debug.h */
     bool enabled;
     struct jit_cache *cache;
-    struct jit_check *check;       /* NULL without --check */
-    struct jit_profile *profile;   /* NULL without --stats */
-    uint64_t misses[2];            /* of the TLB, but for sites; of sites */
+    struct jit_check *check;     /* NULL without --check */
+    struct jit_profile *profile; /* NULL without --stats */
+    uint64_t misses[JIT_ACCESSES];
     struct jit_dump *dump;         /* NULL if nobody asks what was translated */
     uint64_t return_key;           /* xored into addresses on that stack: one for each jc_key */
     uint64_t returns, returns_top; /* stack of return addresses (exits.c): its pointer, its end */

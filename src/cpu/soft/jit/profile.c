@@ -120,21 +120,38 @@ static double percent(uint64_t part, uint64_t whole) {
     return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
+static const char *const access_texts[JIT_ACCESSES] = {
+    [JIT_BY_TLB] = "through the TLB",
+    [JIT_BY_TLB_GROUP] = "through the TLB for a group of them",
+    [JIT_BY_SITE] = "that remember their page",
+    [JIT_BY_SITE_GROUP] = "that remember the page of a group",
+    [JIT_BY_GROUP] = "that another one of their group has checked",
+};
+
+static void print_misses(const struct ref *c, FILE *f) {
+    for (unsigned i = 0; i < JIT_BY_GROUP; i++)
+        if (c->jit.misses[i])
+            fprintf(f, "%14llu  misses of accesses %s\n", (unsigned long long)c->jit.misses[i],
+                    access_texts[i]);
+    fprintf(f, "                (--count adds how often they hit, and what share of runs was "
+               "chained)\n");
+}
+
 /* Runs are known only if translations count them (--count). */
 static void print_shares(struct ref *c, FILE *f) {
     struct dump_counts n;
 
-    if (!c->jit.dump || !dump_count(c, &n))
+    if (!c->jit.dump || !dump_count(c, &n)) {
+        print_misses(c, f);
         return;
+    }
     fprintf(f, "%14llu  runs of translated blocks, %.2f%% of them chained\n",
             (unsigned long long)n.runs, percent(n.runs - c->jit.profile->enters, n.runs));
     fprintf(f, "%14llu  instructions of them\n", (unsigned long long)n.instructions);
-    for (unsigned site = 0; site < 2; site++) {
-        uint64_t misses = c->jit.misses[site];
-        fprintf(f, "%14llu  accesses %s, %.3f%% hits\n", (unsigned long long)n.accesses[site],
-                site ? "that remember their page" : "through the TLB",
-                100 - percent(misses, n.accesses[site]));
-    }
+    for (unsigned i = 0; i < JIT_ACCESSES; i++)
+        if (n.accesses[i])
+            fprintf(f, "%14llu  accesses %s, %.3f%% hits\n", (unsigned long long)n.accesses[i],
+                    access_texts[i], 100 - percent(c->jit.misses[i], n.accesses[i]));
 }
 
 /* What keeps a block from being translated is mostly its first instruction. */

@@ -252,7 +252,7 @@ GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned 
     j->slow_return = (uintptr_t)(k->rx + info->back);
     j->slow_info = info->slow;
     j->slow_off = info->off;
-    j->misses[1]++;
+    j->misses[info->slow & JIT_SLOW_GROUP ? JIT_BY_SITE_GROUP : JIT_BY_SITE]++;
 
     if (tag != page || wraps || (lin & 4095) + (info->slow & 0xff) > 4096) {
         if ((info->slow & JIT_SLOW_GROUP && t->tag_r == page) ||

@@ -91,8 +91,8 @@ struct trans {
     enum flags_place flags;
     uint16_t live_next, live_taken; /* behind the conditional jump that ends the block */
     unsigned bank;
-    unsigned accesses[2]; /* checks made so far: through the TLB, by sites */
-    uint64_t native;      /* instructions without a handler's call, once that is known */
+    unsigned accesses[JIT_ACCESSES]; /* so far */
+    uint64_t native;                 /* instructions without a handler's call, once that is known */
     bool vec_checked;
     bool faults; /* the block ends in front of an instruction that raises an exception for sure */
     /* From here on rubbish until filled: clearing it would cost more than a small block. */

@@ -216,6 +216,13 @@ static void debug_trap(struct ref *c, uint64_t dr6_bits, enum ref_event_kind kin
     c->delivering = false;
 }
 
+static void take_debug_traps(struct ref *c) {
+    uint64_t bits = c->s.debug_pending;
+
+    c->s.debug_pending = 0;
+    debug_trap(c, bits, REF_EVENT_EXCEPTION);
+}
+
 static uint64_t instruction_breakpoints(const struct ref *c) {
     uint64_t lin = c->cs_base + c->rip, hits = 0;
 
@@ -236,12 +243,12 @@ static void run_block(struct ref *c, struct ref_block *b) {
 
 /* One instruction with TF or DR7 in force (SDM vol. 3A 17.3.1). Debug exceptions of a load of SS,
  * and breakpoints at the next instruction, wait until that has been executed, or lead into its
- * handler (6.8.3); what waits is forgotten by a save between the two. */
+ * handler (6.8.3). */
 static void step(struct ref *c) {
-    bool tf = c->fl & X86_FLAG_TF, held = c->db_hold;
+    bool tf = c->fl & X86_FLAG_TF, held = c->s.debug_hold;
     uint64_t hits = 0;
 
-    c->db_hold = false;
+    c->s.debug_hold = false;
     if (!held && !(c->fl & X86_FLAG_RF) && (hits = instruction_breakpoints(c))) {
         c->fl |= X86_FLAG_RF; /* in the saved image, so that the handler's IRET makes progress */
         debug_trap(c, hits, REF_EVENT_EXCEPTION);
@@ -255,12 +262,12 @@ static void step(struct ref *c) {
     c->link = NULL;
     if (c->entered) /* a handler that clears TF is not stepped into */
         tf = tf && (c->fl & X86_FLAG_TF);
-    hits = c->db_hits | c->db_held | (tf ? 1u << 14 : 0);
-    c->db_hits = c->db_held = 0;
-    if (c->db_hold)
-        c->db_held = hits & 15;
-    else if (hits)
-        debug_trap(c, hits, REF_EVENT_EXCEPTION);
+    c->s.debug_pending |= (uint16_t)(c->db_hits | (tf ? X86_DR6_BS : 0));
+    c->db_hits = 0;
+    if (c->s.debug_hold)
+        c->s.debug_pending &= 15;
+    else if (c->s.debug_pending)
+        take_debug_traps(c);
 }
 
 /* ---- the loop ---- */
@@ -340,11 +347,17 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
         if (c->mode & REF_MODE_STEP) {
             step(c);
         } else {
+            c->s.debug_hold = false;
             run_block(c, ref_cache_one(c));
             c->next = NULL;
             c->link = NULL;
         }
-        c->stop_block = c->s.shadow;
+        c->stop_block = true; /* what waited for it */
+        return true;
+    }
+    if (c->s.debug_pending && c->s.activity != X86_WAIT_SIPI) {
+        take_debug_traps(c);
+        c->stop_block = true;
         return true;
     }
     if (c->s.nmi_pending && !c->s.nmi_blocked && c->s.activity != X86_WAIT_SIPI)

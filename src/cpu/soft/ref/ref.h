@@ -153,9 +153,7 @@ struct ref {
     bool ext;        /* EXT bit for error codes raised meanwhile: the event is not INT n */
     uint8_t delivering_vector; /* for double-fault rules; soft interrupts do not count */
     bool entered;              /* the running instruction was INT n or SYSCALL */
-    bool db_hold;              /* the instruction loaded SS: its debug exceptions wait */
-    uint64_t db_hits;          /* DR6 bits of data breakpoints hit by the running instruction */
-    uint64_t db_held;          /* ... and of those that wait */
+    uint16_t db_hits;          /* DR6 bits of data breakpoints hit by the running instruction */
     /* Read-modify-write and vector operands that cannot be reached through one host pointer. */
     uint64_t bounce_lin;
     uint32_t bounce_size;

@@ -130,8 +130,8 @@ static void int3(struct ref *c, const struct ref_op *o) {
 }
 
 static void int1(struct ref *c, const struct ref_op *o) {
-    c->s.dr6 |= c->db_held; /* one #DB tells both */
-    c->db_held = 0;
+    c->s.dr6 |= c->s.debug_pending; /* one #DB tells both */
+    c->s.debug_pending = 0;
     software_interrupt(c, o, REF_EVENT_ICEBP, X86_DB);
 }
 
@@ -198,6 +198,8 @@ static void sysret(struct ref *c, const struct ref_op *o) {
              (o->size == 8 ? ATTR_CODE64 : ATTR_CODE32) | ATTR_RING3, (uint16_t)((sel + 8) | 3),
              ATTR_DATA | ATTR_RING3);
     ref_set_rflags(c, (c->r[11] & 0x3c7fd7) | X86_FLAG_FIXED);
+    if (c->fl & X86_FLAG_TF) /* unlike POPF and IRET it traps itself, in user code already */
+        c->s.debug_pending |= X86_DR6_BS;
     ref_update_mode(c);
     ref_goto(c, rip);
 }

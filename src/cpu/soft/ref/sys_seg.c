@@ -41,7 +41,7 @@ static void mov_from_sreg(struct ref *c, const struct ref_op *o) {
 /* Nothing comes between this instruction and the next. */
 static void loaded_ss(struct ref *c) {
     c->s.shadow = 1;
-    c->db_hold = (c->mode & REF_MODE_STEP) != 0;
+    c->s.debug_hold = (c->mode & REF_MODE_STEP) != 0;
 }
 
 static void mov_to_sreg(struct ref *c, const struct ref_op *o) {

@@ -146,7 +146,7 @@ static void watch(struct ref *c, uint64_t lin, unsigned size, bool write) {
         if (!(c->s.dr7 >> (2 * i) & 3) || !(kind == 3 || (kind == 1 && write)))
             continue;
         if (lin < at + bytes && at < lin + size)
-            c->db_hits |= 1u << i;
+            c->db_hits |= (uint16_t)(1u << i);
     }
 }
 
@@ -157,7 +157,7 @@ void ref_watch_io(struct ref *c, uint16_t port, unsigned size) {
         uint64_t bytes = len + 1, at = c->s.dr[i] & ~(bytes - 1);
 
         if (kind == 2 && (c->s.dr7 >> (2 * i) & 3) && port < at + bytes && at < port + size)
-            c->db_hits |= 1u << i;
+            c->db_hits |= (uint16_t)(1u << i);
     }
 }
 
