@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 build: ## compile build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
 	@scripts/build.sh $(B)/meson program
-	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv-*' -exec ln -sfn -t . {} +
+	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
 
 run: build guest ## boot Debian in viv-vm on this terminal
 	@scripts/run.sh
@@ -22,7 +22,7 @@ guest: ## make the guest disk, its kernel and the tiny initramfs in build/guest
 test: ## every test: unit, sanitizers, fuzz (bounded), guests; T=pattern selects
 	@scripts/setup.sh build test guest
 	@scripts/build.sh $(B)/meson tests
-	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv-*' -exec ln -sfn -t . {} +
+	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
 	@scripts/build.sh $(B)/asan sanitize
 	@scripts/guest.sh
 	@tests/run $(T)
@@ -57,10 +57,10 @@ fuzz-cpu: ## N=cases of random instructions against the host's CPU; SEED=number 
 
 install: build ## copy viv-vm and the tools to $(DESTDIR)$(PREFIX)/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
-	find $(B)/meson -maxdepth 1 -type f -name 'viv-*' -exec install -m 755 -t $(DESTDIR)$(PREFIX)/bin {} +
+	find $(B)/meson -maxdepth 1 -type f -name 'viv*' -exec install -m 755 -t $(DESTDIR)$(PREFIX)/bin {} +
 
 clean: ## remove what was compiled; the guest's disk stays
-	rm -rf $(B)/meson $(B)/asan $(B)/viv-*
+	rm -rf $(B)/meson $(B)/asan $(B)/viv*
 
 distclean: ## remove build/ with the guest's disk
 	rm -rf $(B)
