@@ -21,6 +21,7 @@ enum {
     REQUEST_MS = 30000, /* from the first byte of a request to its last */
     IDLE_MS = 120000,
     STALL_MS = 60000, /* a client that takes nothing of its answer */
+    LINGER_MS = 2000,
     STEP = 16 * 1024,
     BACKLOG_SMALL = 64 * 1024,
     BACKLOG_MAX = 16 * 1024 * 1024,
@@ -30,7 +31,9 @@ enum phase {
     READING,   /* a request, or waiting for one */
     ANSWERING, /* the handler has it */
     STREAMING,
-    CLOSING /* the rest of the output, then the end */
+    CLOSING,  /* the rest of the output, then the end */
+    LINGERING /* the end is sent; what a client still says is dropped, so that it reads the answer
+               */
 };
 
 struct http_exchange { /* a connection */
@@ -48,6 +51,7 @@ struct http_exchange { /* a connection */
     bool continued;   /* 100 was sent */
     bool inside;      /* work() is running */
     bool dead;        /* to be freed when it is not */
+    bool refused;     /* what it sent was no request: more of it may come */
     void (*gone)(void *opaque);
     void (*ready)(void *opaque);
     void *gone_opaque, *ready_opaque;
@@ -145,7 +149,7 @@ static bool flush(struct http_exchange *x) {
 static void update_watch(struct http_exchange *x) {
     uint32_t events = EPOLLHUP; /* never 0, so that a hang-up is always told */
 
-    if (x->phase == READING && !x->half_closed && !pending(x))
+    if ((x->phase == READING || x->phase == LINGERING) && !x->half_closed && !pending(x))
         events |= EPOLLIN;
     if (pending(x))
         events |= EPOLLOUT;
@@ -263,6 +267,7 @@ static void refuse(struct http_exchange *x) {
     char *body = s->error_body ? s->error_body(status, why) : NULL;
 
     x->phase = ANSWERING;
+    x->refused = true;
     http_answer(x, status, "application/json", body, body ? strlen(body) : 0);
     free(body);
 }
@@ -312,8 +317,14 @@ static void work(struct http_exchange *x) {
     if (good && !x->dead)
         good = flush(x);
     x->inside = false;
+    if (good && !x->dead && x->refused && x->phase == CLOSING && !pending(x)) {
+        shutdown(x->fd, SHUT_WR);
+        x->phase = LINGERING;
+        set_timer(x, LINGER_MS);
+    }
     if (!good || x->dead || (x->phase == CLOSING && !pending(x)) ||
-        (x->phase == READING && x->half_closed && !pending(x)) || pending(x) > BACKLOG_MAX) {
+        ((x->phase == READING || x->phase == LINGERING) && x->half_closed && !pending(x)) ||
+        pending(x) > BACKLOG_MAX) {
         drop(x);
         return;
     }
@@ -331,11 +342,11 @@ static void work(struct http_exchange *x) {
 static void ready(void *opaque, int fd, uint32_t events) {
     struct http_exchange *x = opaque;
 
-    if (events & EPOLLIN && x->phase == READING) {
+    if (events & EPOLLIN && (x->phase == READING || x->phase == LINGERING)) {
         void *room = buf_grow(&x->in, STEP);
         ssize_t n = recv(fd, room, STEP, MSG_DONTWAIT);
 
-        x->in.len -= STEP - (n > 0 ? (size_t)n : 0);
+        x->in.len -= STEP - (n > 0 && x->phase == READING ? (size_t)n : 0);
         if (n == 0)
             x->half_closed = true;
         else if (n < 0 && errno != EAGAIN && errno != EINTR)

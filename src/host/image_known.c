@@ -3,6 +3,7 @@
 #include "host/image_known.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -67,18 +68,20 @@ static bool has_all(const struct image_known *k, const char *folder) {
 }
 
 void image_known_source(const struct image_known *k, char out[PATH_MAX]) {
+    const char *given = getenv("VIV_IMAGE_SOURCE");
     char self[PATH_MAX], folder[PATH_MAX + 16];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
 
     *out = 0;
-    if (n <= 0)
-        return;
-    self[n] = 0;
+    self[n > 0 ? n : 0] = 0;
     slash = strrchr(self, '/'); /* build/meson/vivd */
     if (slash)
         *slash = 0;
-    snprintf(folder, sizeof(folder), "%s/../guest", self);
+    if (given && *given)
+        snprintf(folder, sizeof(folder), "%s", given);
+    else
+        snprintf(folder, sizeof(folder), "%s/../guest", self);
     if (has_all(k, folder) && strlen(folder) < PATH_MAX)
         memcpy(out, folder, strlen(folder) + 1);
 }

@@ -23,7 +23,7 @@ const char *image_known_names(void);
 const char *const *image_known_file(const struct image_known *k, unsigned which);
 bool image_file_known(const char *library_name);
 /* A folder of this host that has them all: what "make guest" has made in the tree of sources that
- * the program was built in. "": none. */
+ * the program was built in, or VIV_IMAGE_SOURCE. "": none. */
 void image_known_source(const struct image_known *k, char out[PATH_MAX]);
 
 #endif

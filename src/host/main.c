@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 #include "host/vm.h"
 #include "host/worker.h"
 
-enum { IDLE_SECONDS = 600, LOOK_MS = 15000, FILES_WANTED = 65536 };
+enum { IDLE_SECONDS = 600, LOOK_MS = 15000, FILES_WANTED = 65536, BACKLOG = 1024 };
 
 enum exit_code { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BUSY = 3 };
 
@@ -164,6 +165,7 @@ static int listen_api(struct manager *m, struct error *err) {
 
     if (fd < 0)
         return fd;
+    listen(fd, BACKLOG); /* many clients may come at the same moment */
     m->http = http_server_new(m->loop, m->timers, api_handle, m, err);
     if (!m->http)
         return -ENOMEM;
