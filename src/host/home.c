@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,22 +48,27 @@ static int open_folder(const char *data, const char *name, int *ret, struct erro
     return *ret < 0 ? cannot(path, err) : 0;
 }
 
-/* The lock goes with the process, whatever ends it. */
+/*
+ * The lock goes with the process, whatever ends it. A record lock, because children do not inherit
+ * it: one that was just started and has not become viv-vm yet must not keep the next manager out.
+ */
 static int take_lock(struct home *h, struct error *err) {
-    char path[PATH_MAX], pid[24] = "";
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[PATH_MAX], pid[24];
 
     snprintf(path, sizeof(path), "%.4000s/lock", h->place.data);
     h->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (h->lock < 0)
         return cannot(path, err);
-    if (flock(h->lock, LOCK_EX | LOCK_NB) < 0) {
-        ssize_t n = errno == EWOULDBLOCK ? pread(h->lock, pid, sizeof(pid) - 1, 0) : 0;
-
-        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
+    if (fcntl(h->lock, F_SETLK, &l) < 0) {
+        if (errno != EAGAIN && errno != EACCES)
+            return cannot(path, err);
+        if (fcntl(h->lock, F_GETLK, &l) < 0 || l.l_type == F_UNLCK)
+            l.l_pid = 0; /* it has just ended */
         return error_set(err, -EBUSY,
-                         "another manager%s%s looks after the folder '%s': use that one (viv does "
-                         "so by itself), or set VIV_HOME to another folder",
-                         *pid ? ", process " : "", pid, h->place.data);
+                         "another manager, process %d, looks after the folder '%s': use that one "
+                         "(viv does so by itself), or set VIV_HOME to another folder",
+                         (int)l.l_pid, h->place.data);
     }
     snprintf(pid, sizeof(pid), "%d\n", getpid());
     if (ftruncate(h->lock, 0) < 0 || pwrite(h->lock, pid, strlen(pid), 0) < 0)

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -20,7 +21,13 @@
 #include "host/vm.h"
 #include "host/worker.h"
 
-enum { IDLE_SECONDS = 600, LOOK_MS = 15000, FILES_WANTED = 65536, BACKLOG = 1024 };
+enum {
+    IDLE_SECONDS = 600,
+    LOOK_MS = 15000,
+    FILES_WANTED = 65536,
+    BACKLOG = 1024,
+    LISTEN_TRIES = 100
+};
 
 enum exit_code { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BUSY = 3 };
 
@@ -160,8 +167,23 @@ static void on_signal(void *opaque) {
 
 /* ------------------------------------------------------------------ life */
 
+/* A process that the last manager had just started may hold the socket for a moment more. */
+static int listen_patiently(const char *path, struct error *err) {
+    static const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
+    struct error e = {0};
+    int fd = -EADDRINUSE;
+
+    for (int i = 0; i < LISTEN_TRIES && fd == -EADDRINUSE; i++) {
+        if (i)
+            nanosleep(&nap, NULL);
+        e = (struct error){0};
+        fd = unix_socket_listen(path, 0600, "the API's socket", &e);
+    }
+    return fd < 0 ? error_set(err, fd, "%s", e.text) : fd;
+}
+
 static int listen_api(struct manager *m, struct error *err) {
-    int fd = unix_socket_listen(m->home.place.socket, 0600, "the API's socket", err);
+    int fd = listen_patiently(m->home.place.socket, err);
 
     if (fd < 0)
         return fd;

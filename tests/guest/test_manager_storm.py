@@ -94,7 +94,7 @@ class Storm(unittest.TestCase):
         for round in range(8):
             self.stop = False
             self.mine = {self.random.random(): NAMES[i::2] for i in range(2)}
-            threads = [threading.Thread(target=self.work, args=(seed,)) for seed in self.mine]
+            threads = [threading.Thread(target=self.work, args=(seed,), daemon=True) for seed in self.mine]
             for t in threads:
                 t.start()
             for _ in range(KILLS // 8):
