@@ -452,8 +452,15 @@ class Console(Case):
                 text += os.read(terminal, 4096)
         until(b"/ # ")
         self.m.kill()  # viv starts another one
-        # What is typed while nobody listens may be lost, as on any serial line.
-        self.m.wait_for(lambda: os.write(terminal, b"\n") and select.select([terminal], [], [], 0.5)[0], "a prompt")
+        seen = b""
+
+        def prompt():  # what is typed while nobody listens may be lost, as on any serial line
+            nonlocal seen
+            os.write(terminal, b"\n")
+            if select.select([terminal], [], [], 0.5)[0]:
+                seen += os.read(terminal, 4096)
+            return b"/ # " in seen
+        self.m.wait_for(prompt, "a prompt")
         os.write(terminal, b"echo still the''re\n")
         until(b"still there")
         os.write(terminal, b"\x1dq")
