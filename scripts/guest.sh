@@ -32,6 +32,8 @@
 # Nothing is done when the result is there already for this script. A new one replaces the old only
 # when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
 set -eu
+# A guest has its modes whatever those of new files of this user are.
+umask 022
 self=$(realpath "$0")
 cd "$(dirname "$0")/.."
 suite=bookworm

@@ -69,28 +69,42 @@ static void drop_console(struct console *c) {
     free(c);
 }
 
-static void drop_client(struct client *k) {
-    struct console *c = k->console;
-
-    if (k->link) {
-        *k->link = k->next;
-        if (k->next)
-            k->next->link = k->link;
-    }
+static void free_client(struct client *k) {
     loop_remove(k->watch);
     close(k->fd);
     buf_done(&k->out);
     free(k);
-    if (!c)
-        return;
+}
+
+/* The last client takes the console along. */
+static void drop_client(struct client *k) {
+    struct console *c = k->console;
+
+    *k->link = k->next;
+    if (k->next)
+        k->next->link = k->link;
+    free_client(k);
     c->all->clients--;
     if (!c->clients)
         drop_console(c);
 }
 
 void consoles_free(struct consoles *all) {
-    while (all && all->first)
-        drop_client(all->first->clients); /* the last one takes the console along */
+    struct console *next;
+
+    for (struct console *c = all ? all->first : NULL; c; c = next) {
+        struct client *other;
+
+        next = c->next;
+        for (struct client *k = c->clients; k; k = other) {
+            other = k->next;
+            free_client(k);
+        }
+        loop_remove(c->watch);
+        close(c->fd);
+        buf_done(&c->in);
+        free(c);
+    }
     free(all);
 }
 

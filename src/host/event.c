@@ -47,8 +47,13 @@ static void forget(struct follow *f) {
 }
 
 void follows_free(struct follows *f) {
-    while (f && f->first)
-        forget(f->first);
+    struct follow *next;
+
+    for (struct follow *one = f ? f->first : NULL; one; one = next) {
+        next = one->next;
+        json_decref(one->args);
+        free(one);
+    }
     free(f);
 }
 

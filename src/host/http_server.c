@@ -86,11 +86,7 @@ void http_server_set_error_fn(struct http_server *s, char *(*body)(int, const ch
 
 /* ------------------------------------------------------------------ ends */
 
-static void release(struct http_exchange *x) {
-    *x->link = x->next;
-    if (x->next)
-        x->next->link = x->link;
-    x->server->count--;
+static void free_exchange(struct http_exchange *x) {
     loop_remove(x->watch);
     timer_stop(&x->timer);
     http_parser_done(&x->parser);
@@ -100,6 +96,14 @@ static void release(struct http_exchange *x) {
     if (x->fd >= 0)
         close(x->fd);
     free(x);
+}
+
+static void release(struct http_exchange *x) {
+    *x->link = x->next;
+    if (x->next)
+        x->next->link = x->link;
+    x->server->count--;
+    free_exchange(x);
 }
 
 /* The connection is over, whatever was going on. */
@@ -451,11 +455,13 @@ int http_server_listen(struct http_server *s, int fd, struct error *err) {
 }
 
 void http_server_free(struct http_server *s) {
+    struct http_exchange *next;
+
     if (!s)
         return;
-    while (s->all) {
-        s->all->gone = NULL;
-        drop(s->all);
+    for (struct http_exchange *x = s->all; x; x = next) {
+        next = x->next;
+        free_exchange(x);
     }
     timer_stop(&s->rest);
     loop_remove(s->watch);

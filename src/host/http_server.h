@@ -37,7 +37,8 @@ int http_server_listen(struct http_server *s, int fd, struct error *err);
 void http_server_set_error_fn(struct http_server *s,
                               char *(*body)(int status, const char *why) /* for free */);
 unsigned http_server_connections(const struct http_server *s);
-void http_server_free(struct http_server *s); /* accepts NULL; sends what can be sent at once */
+/* Accepts NULL. Connections are closed, and nobody is told. */
+void http_server_free(struct http_server *s);
 
 const struct http_request *http_request(const struct http_exchange *x);
 const struct http_peer *http_peer(const struct http_exchange *x);

@@ -80,7 +80,7 @@ int image_files(struct manager *m, const char *id, struct image_files *ret, stru
              snprintf(ret->initrd, PATH_MAX, "%s/images/%s/initrd.img", data, id) >= PATH_MAX ||
              snprintf(path, PATH_MAX, "%s/images/%s/disk.raw", data, id) >= PATH_MAX)
         r = error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
-    if (r == 0) {
+    if (r == 0 && known) {
         ret->append = known->append;
         ret->size = known->disk ? file_size(path) : 0;
         if (known->disk)
@@ -118,15 +118,15 @@ static struct image *image_new(struct images *is, const char *id) {
 }
 
 static void release(struct image *v) {
-    *v->link = v->next;
-    if (v->next)
-        v->next->link = v->link;
-    v->all->active--;
     timer_stop(&v->timer);
     builder_free(v->builder);
 }
 
 static void forget(struct image *v) {
+    *v->link = v->next;
+    if (v->next)
+        v->next->link = v->link;
+    v->all->active--;
     release(v);
     v->forgotten = true;
     if (!v->queued)
@@ -450,11 +450,12 @@ void images_load(struct images *is) {
 }
 
 void images_free(struct images *is) {
-    struct image *v;
+    struct image *next;
 
-    while (is && (v = is->first)) {
+    for (struct image *v = is ? is->first : NULL; v; v = next) {
+        next = v->next;
         release(v);
-        free(v);
+        free(v); /* the loop has stopped: nothing queued is called any more */
     }
     free(is);
 }

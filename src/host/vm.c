@@ -119,11 +119,6 @@ static void not_starting(struct machine *v);
 
 /* Nothing is to be done about it, or the manager ends. */
 static void release(struct machine *v) {
-    *v->link = v->next;
-    if (v->next)
-        v->next->link = v->link;
-    v->all->active--;
-    not_starting(v);
     timer_stop(&v->timer);
     loop_remove(v->watch);
     vm_control_close(v->control);
@@ -133,6 +128,11 @@ static void release(struct machine *v) {
 }
 
 static void forget(struct machine *v) {
+    *v->link = v->next;
+    if (v->next)
+        v->next->link = v->link;
+    v->all->active--;
+    not_starting(v);
     release(v);
     v->forgotten = true;
     if (!v->queued)
@@ -825,9 +825,10 @@ void machines_load(struct machines *ms) {
 }
 
 void machines_free(struct machines *ms) {
-    struct machine *v;
+    struct machine *next;
 
-    while (ms && (v = ms->first)) {
+    for (struct machine *v = ms ? ms->first : NULL; v; v = next) {
+        next = v->next;
         release(v);
         free(v); /* the loop has stopped: nothing queued is called any more */
     }

@@ -35,20 +35,28 @@ struct waits *waits_new(struct manager *m) {
 
 unsigned waits_count(const struct waits *w) { return w->count; }
 
-static void forget(struct wait *w) {
-    *w->link = w->next;
-    if (w->next)
-        w->next->link = w->link;
-    w->all->count--;
+static void free_wait(struct wait *w) {
     timer_stop(&w->timer);
     store_row_done(&w->last);
     free(w);
 }
 
-void waits_free(struct waits *w) {
-    while (w && w->first)
-        forget(w->first);
-    free(w);
+static void forget(struct wait *w) {
+    *w->link = w->next;
+    if (w->next)
+        w->next->link = w->link;
+    w->all->count--;
+    free_wait(w);
+}
+
+void waits_free(struct waits *all) {
+    struct wait *next;
+
+    for (struct wait *w = all ? all->first : NULL; w; w = next) {
+        next = w->next;
+        free_wait(w);
+    }
+    free(all);
 }
 
 static void gone(void *opaque) { forget(opaque); }
