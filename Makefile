@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The commands of the project; "make help" lists them. Meson does the building (meson.build).
-# Results: build/viv-vm, build/guest/.
+# Results: build/viv, build/vivd, build/viv-vm and the tools; build/guest/.
 
 B := build
 PREFIX ?= /usr/local
 
 .PHONY: build run guest test check asan format bench fuzz fuzz-cpu install clean distclean help
 
-build: ## compile build/viv-vm and the tools, build/viv-*
+build: ## compile build/viv, build/vivd, build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
 	@scripts/build.sh $(B)/meson program
-	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv-*' -exec ln -sfn -t . {} +
+	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
 
 run: build guest ## boot Debian in viv-vm on this terminal
 	@scripts/run.sh
@@ -22,7 +22,7 @@ guest: build ## make the guest disk, its kernel and the tiny initramfs in build/
 test: ## every test: unit, sanitizers, fuzz (bounded), guests; T=pattern selects
 	@scripts/setup.sh build test guest
 	@scripts/build.sh $(B)/meson tests
-	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv-*' -exec ln -sfn -t . {} +
+	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
 	@scripts/build.sh $(B)/asan sanitize
 	@scripts/guest.sh
 	@tests/run $(T)
@@ -55,12 +55,13 @@ fuzz-cpu: ## N=cases of random instructions against the host's CPU; SEED=number 
 	@scripts/build.sh $(B)/meson tests
 	@scripts/fuzz-cpu.sh "$(N)" "$(SEED)"
 
-install: build ## copy viv-vm and the tools to $(DESTDIR)$(PREFIX)/bin
+install: build ## copy the programs to $(DESTDIR)$(PREFIX)/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
-	find $(B)/meson -maxdepth 1 -type f -name 'viv-*' -exec install -m 755 -t $(DESTDIR)$(PREFIX)/bin {} +
+	find $(B)/meson -maxdepth 1 -type f -name 'viv*' -exec install -m 755 -t $(DESTDIR)$(PREFIX)/bin {} +
+	install -D -m 755 scripts/guest.sh $(DESTDIR)$(PREFIX)/share/vivarium/guest.sh
 
 clean: ## remove what was compiled; the guest's disk stays
-	rm -rf $(B)/meson $(B)/asan $(B)/viv-*
+	rm -rf $(B)/meson $(B)/asan $(B)/viv*
 
 distclean: ## remove build/ with the guest's disk
 	rm -rf $(B)

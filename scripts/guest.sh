@@ -26,12 +26,16 @@
 #                         kernel, as a folder and as a small ext4 image of it; guests and host run
 #                         the same programs from it with chroot
 #
-# usage: guest.sh [--bench] [--force]     (VIV_MIRROR=URL takes the packages from there)
+# With --output FOLDER the results go there instead; vivd makes its images that way.
+#
+# usage: guest.sh [--bench] [--output FOLDER] [--force]  (VIV_MIRROR=URL takes the packages from there)
 # Nothing is done when the result is there already for this script. A new one replaces the old only
 # when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
 set -eu
+# A guest has its modes whatever those of new files of this user are.
+umask 022
+self=$(realpath "$0")
 cd "$(dirname "$0")/.."
-self=scripts/guest.sh
 suite=bookworm
 what="Debian 12"
 out=build/guest
@@ -49,6 +53,10 @@ if [ "${1:-}" = --bench ]; then
     results="programs.raw tree"
     # libstb-dev brings a real program as one file of C.
     packages=python3,sqlite3,gzip,xz-utils,zstd,openssl,gcc,libc6-dev,libstb-dev,perl
+fi
+if [ "${1:-}" = --output ]; then
+    out=${2:?--output needs a folder}
+    shift 2
 fi
 
 die() {
@@ -235,7 +243,7 @@ keys=
 if [ -z "$bench" ]; then keys="id_ed25519 id_ed25519.pub"; fi
 complete() {
     local f
-    [ "$(cat $out/stamp 2>/dev/null)" = "$stamp" ] || return 1
+    [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ] || return 1
     for f in $results $keys; do [ -s "$out/$f" ] || return 1; done
 }
 if [ "${1:-}" != --force ] && complete; then exit 0; fi
@@ -256,7 +264,7 @@ fi
 
 free=$(df --output=avail -k "$out" | tail -n 1)
 [ "$free" -ge 2500000 ] ||
-    die "$PWD/$out has $((free / 1024)) MiB free, 2500 MiB are needed while the guest is made"
+    die "$(realpath "$out") has $((free / 1024)) MiB free, 2500 MiB are needed while the guest is made"
 
 # The same place the host takes its packages from, so that a local mirror or proxy is honoured; when
 # apt has no such index (it was cleaned), mmdebstrap's default.
@@ -295,16 +303,16 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-if [ -n "$keys" ] && { [ ! -s $out/id_ed25519 ] || [ ! -s $out/id_ed25519.pub ]; }; then
-    rm -f $out/id_ed25519 $out/id_ed25519.pub
-    ssh-keygen -q -t ed25519 -N '' -C vivarium-guest -f $out/id_ed25519
+if [ -n "$keys" ] && { [ ! -s "$out/id_ed25519" ] || [ ! -s "$out/id_ed25519.pub" ]; }; then
+    rm -f "$out/id_ed25519" "$out/id_ed25519.pub"
+    ssh-keygen -q -t ed25519 -N '' -C vivarium-guest -f "$out/id_ed25519"
 fi
 
 if [ "$(id -u)" -eq 0 ]; then as_root=(); else as_root=(unshare --map-root-user --map-auto); fi
 
 hooks=()
 if [ -z "$bench" ]; then
-    hooks=("--customize-hook=$(printf '%q configure "$1" %q' "$PWD/$self" "$PWD/$out/id_ed25519.pub")")
+    hooks=("--customize-hook=$(printf '%q configure "$1" %q' "$self" "$(realpath "$out")/id_ed25519.pub")")
 fi
 
 make_guest() {
@@ -376,13 +384,13 @@ if [ "$status" -ne 0 ]; then
 If packages could not be fetched, check the network; VIV_MIRROR=URL names another mirror."
 fi
 
-rm -f $out/stamp
-if [ -n "$bench" ]; then "${as_root[@]}" rm -rf $out/tree; fi
+rm -f "$out/stamp"
+if [ -n "$bench" ]; then "${as_root[@]}" rm -rf "$out/tree"; fi
 for f in $results; do mv -f "$work/$f" "$out/$f"; done
 # The disk that "make run" wrote to holds the modules of the old kernel.
-if [ -e $out/run.raw ]; then
-    mv -f $out/run.raw $out/run.old.raw
+if [ -e "$out/run.raw" ]; then
+    mv -f "$out/run.raw" "$out/run.old.raw"
     echo "guest: the disk of earlier runs is kept as $out/run.old.raw; the next run begins afresh"
 fi
-echo "$stamp" >$out/stamp
+echo "$stamp" >"$out/stamp"
 echo "guest: ready after $((SECONDS - start)) s: $out/${results%% *} ($(du -h "$out/${results%% *}" | cut -f1) used of $size)"

@@ -192,21 +192,29 @@ int client_call(struct client *c, const char *command, json_t *args, int timeout
     }
 }
 
-struct client *client_open(const char *path, client_event_fn *event, void *opaque,
-                           struct error *err) {
+struct client *client_begin(const char *path, client_event_fn *event, void *opaque, int timeout_ms,
+                            struct error *err) {
     struct client *c = calloc(1, sizeof(*c));
-    int r;
 
     if (!c) {
         error_set(err, -ENOMEM, "a client: out of memory");
         return NULL;
     }
     *c = (struct client){.fd = -1, .in.max = CONTROL_ANSWER_MAX, .event = event, .opaque = opaque};
-    c->fd = unix_socket_connect(path, CONNECT_MS, err);
-    if (c->fd < 0) {
-        client_close(c);
+    c->fd = unix_socket_connect(path, timeout_ms, err);
+    if (c->fd >= 0)
+        return c;
+    client_close(c);
+    return NULL;
+}
+
+struct client *client_open(const char *path, client_event_fn *event, void *opaque,
+                           struct error *err) {
+    struct client *c = client_begin(path, event, opaque, CONNECT_MS, err);
+    int r;
+
+    if (!c)
         return NULL;
-    }
     r = client_receive(c, GREETING_MS, &c->greeting, err);
     if (r == 0)
         error_set(err, -ETIMEDOUT, "'%s' does not greet: it is stuck, or no machine", path);

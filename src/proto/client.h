@@ -24,6 +24,10 @@ typedef void client_event_fn(void *opaque, const char *name, const json_t *data)
 
 struct client *client_open(const char *path, client_event_fn *event, void *opaque,
                            struct error *err);
+/* The same for those who must not wait: the greeting comes as the first message of client_receive,
+ * and is not checked. */
+struct client *client_begin(const char *path, client_event_fn *event, void *opaque, int timeout_ms,
+                            struct error *err);
 void client_close(struct client *c); /* accepts NULL */
 int client_fd(const struct client *c);
 const json_t *client_greeting(const struct client *c); /* vivarium, version, protocol, name */

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * viv: the command line of the manager. table.c declares every command once; what flags it has
+ * comes from the resource's declaration (proto/resource.h). Parsing, help, manual page and
+ * completion are derived from both.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "cli/remote.h"
+#include "proto/resource.h"
+
+enum { CLI_MAX_NAMES = 64 };
+
+struct cli;
+
+enum cli_names { NO_NAME, ONE_NAME, SOME_NAMES };
+
+struct cli_command {
+    const char *words;    /* "image build" */
+    const char *resource; /* whose declaration gives the flags; NULL: none */
+    const char *op;
+    enum cli_names names;
+    const char *operand;     /* what a name is called in usage lines */
+    const char *help;        /* one or more sentences without the last full stop */
+    const char *example;     /* words behind "viv" */
+    const struct field *own; /* flags that only viv has */
+    int (*run)(struct cli *c);
+};
+
+extern const struct cli_command cli_commands[]; /* ends with words NULL */
+
+struct cli {
+    const struct cli_command *command;
+    const struct resource *resource; /* of the command, or NULL */
+    struct remote *remote;
+    const char *name[CLI_MAX_NAMES];
+    unsigned names;
+    json_t *flags; /* what was given, by the names of the fields */
+    bool json, system, help;
+    bool progress; /* on a terminal */
+    struct remote_failure failure;
+};
+
+/* ---- flags ---- */
+
+/* Every flag of a command in turn, NULL behind the last one. */
+const struct field *cli_flag(const struct cli_command *c, unsigned i);
+bool cli_given(const struct cli *c, const char *flag);
+bool cli_true(const struct cli *c, const char *flag);
+const char *cli_text(const struct cli *c, const char *flag); /* "" if not given */
+int64_t cli_number(const struct cli *c, const char *flag, int64_t standard);
+
+/* 0, or a sentence in err. */
+int cli_parse(struct cli *c, int argc, char **argv, struct error *err);
+
+/* ---- texts (help.c, completion.c) ---- */
+
+void cli_help(FILE *f);
+void cli_command_help(const struct cli_command *c, FILE *f);
+void cli_man(FILE *f);
+void cli_markdown(FILE *f);
+/* false: no such shell */
+bool cli_completion(const char *shell, FILE *f);
+
+/* ---- results (show.c) ---- */
+
+void show_json(const json_t *v);
+void show_table(const struct resource *r, const json_t *items);
+void show_item(const struct resource *r, const json_t *item);
+void show_event(const json_t *event);
+/* A word for the state that a machine has come to, on standard error; nothing with --json. */
+void show_note(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void show_progress(struct cli *c, const char *what, int percent, const char *stage);
+void show_progress_end(struct cli *c);
+/* Says why; returns the exit code. */
+int show_failure(const struct cli *c);
+
+/* ---- asking (ask.c) ---- */
+
+/* Members of an item. */
+const char *item_text(const json_t *item, const char *part, const char *name);
+json_t *cli_spec(const struct cli *c, const struct operation *op); /* what flags say of a spec */
+json_t *cli_args(const struct cli *c, const char *op);             /* of an operation */
+/* Waits until the machine has settled; 0 with *ret (for json_decref), or -1. */
+int cli_settle(struct cli *c, const char *name, int64_t seconds, json_t **ret);
+/* Waits for a job with a bar; -1 with the failure if it did not end well. */
+int cli_wait_job(struct cli *c, const char *job, const char *what);
+int cli_ensure_image(struct cli *c, const char *name);
+/* Waits for the end of a deletion. */
+int cli_gone(struct cli *c, const char *name);
+
+/* 0 detached, 1 the machine has ended, -1 a failure (console.c). */
+int cli_console(struct cli *c, const char *name);
+
+/* ---- commands ---- */
+
+int do_run(struct cli *c);
+int do_create(struct cli *c);
+int do_edit(struct cli *c);
+int do_action(struct cli *c);
+int do_rm(struct cli *c);
+int do_list(struct cli *c);
+int do_show(struct cli *c);
+int do_wait(struct cli *c);
+int do_console(struct cli *c);
+int do_build(struct cli *c);
+int do_image_rm(struct cli *c);
+int do_job_wait(struct cli *c);
+int do_job_cancel(struct cli *c);
+int do_events(struct cli *c);
+int do_follow(struct cli *c);
+int do_doctor(struct cli *c);
+int do_completion(struct cli *c);
+
+#endif

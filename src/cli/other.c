@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Commands that are the same for several resources, and those on images, jobs, events, the host. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+enum { TARGET = 600 };
+
+/* ------------------------------------------------------------------ lists */
+
+/* "&state=running" of what was given; values of these flags need no encoding. */
+static void put_filters(const struct cli *c, char *out, size_t size) {
+    size_t at = strlen(out);
+
+    for (const struct field *f = c->resource->fields; f->type != FIELD_END; f++)
+        if (f->flags & FIELD_FILTER && cli_given(c, f->name) && at < size)
+            at += (size_t)snprintf(out + at, size - at, "&%s=%s", f->name, cli_text(c, f->name));
+}
+
+/* All pages as one array. */
+static int get_all(struct cli *c, json_t **ret) {
+    char after[80] = "";
+
+    *ret = json_array();
+    do {
+        char target[TARGET];
+        json_t *page = NULL;
+
+        snprintf(target, sizeof(target), "/v1/%s?limit=1000%s%s", c->resource->plural,
+                 *after ? "&after=" : "", after);
+        put_filters(c, target, sizeof(target));
+        if (remote_call(c->remote, "GET", NULL, &page, &c->failure, "%s", target) < 0)
+            return -1;
+        json_array_extend(*ret, json_object_get(page, "items"));
+        snprintf(after, sizeof(after), "%s", item_text(page, NULL, "next"));
+        json_decref(page);
+    } while (*after);
+    return 0;
+}
+
+int do_list(struct cli *c) {
+    json_t *items = NULL, *item;
+    int r = get_all(c, &items);
+    size_t i;
+
+    if (r == 0 && cli_true(c, "quiet")) {
+        json_array_foreach(items, i, item)
+            puts(item_text(item, NULL, "name"));
+    } else if (r == 0 && c->json)
+        show_json(items);
+    else if (r == 0 && !json_array_size(items))
+        show_note(c, "there is no %s%s", c->resource->noun,
+                  !strcmp(c->resource->name, "vm") ? "; 'viv run debian' makes one" : "");
+    else if (r == 0)
+        show_table(c->resource, items);
+    json_decref(items);
+    return r;
+}
+
+int do_show(struct cli *c) {
+    json_t *item = NULL;
+    int r = remote_call(c->remote, "GET", NULL, &item, &c->failure, "/v1/%s/%s",
+                        c->resource->plural, c->name[0]);
+
+    if (r == 0 && c->json)
+        show_json(item);
+    else if (r == 0)
+        show_item(c->resource, item);
+    json_decref(item);
+    return r;
+}
+
+/* ------------------------------------------------------------------ images and jobs */
+
+int do_build(struct cli *c) {
+    json_t *body = json_pack("{s:s, s:o}", "name", c->name[0], "spec",
+                             cli_spec(c, resource_op(c->resource, "create")));
+    json_t *image = NULL;
+    int r = remote_call(c->remote, "POST", body, &image, &c->failure, "/v1/images");
+
+    if (r == 0 && !cli_true(c, "no_wait"))
+        r = cli_wait_job(c, item_text(image, "status", "job"), c->name[0]);
+    if (r == 0 && c->json)
+        show_json(image);
+    else if (r == 0)
+        show_note(c, cli_true(c, "no_wait") ? "'%s' is being made" : "'%s' is ready", c->name[0]);
+    json_decref(image);
+    return r;
+}
+
+int do_image_rm(struct cli *c) {
+    for (unsigned i = 0; i < c->names; i++) {
+        if (remote_call(c->remote, "DELETE", NULL, NULL, &c->failure, "/v1/images/%s", c->name[i]) <
+            0)
+            return -1;
+        show_note(c, "'%s' is deleted", c->name[i]);
+    }
+    return 0;
+}
+
+int do_job_wait(struct cli *c) { return cli_wait_job(c, c->name[0], c->name[0]); }
+
+int do_job_cancel(struct cli *c) {
+    json_t *job = NULL;
+    int r =
+        remote_call(c->remote, "POST", NULL, &job, &c->failure, "/v1/jobs/%s/cancel", c->name[0]);
+
+    if (r == 0 && c->json)
+        show_json(job);
+    json_decref(job);
+    return r;
+}
+
+/* ------------------------------------------------------------------ events */
+
+int do_events(struct cli *c) {
+    json_t *items = NULL, *item;
+    int r = get_all(c, &items);
+    size_t i;
+
+    if (r == 0 && c->json)
+        show_json(items);
+    else if (r == 0)
+        json_array_foreach(items, i, item)
+            show_event(item);
+    json_decref(items);
+    return r;
+}
+
+/* Goes on where it was when the manager is ended and started again. */
+int do_follow(struct cli *c) {
+    char target[TARGET] = "/v1/events?limit=1000", last[40] = "";
+
+    put_filters(c, target, sizeof(target));
+    for (;;) {
+        json_t *e;
+
+        if (remote_follow(c->remote, target, last, &c->failure) < 0)
+            return -1;
+        while ((e = remote_next(c->remote, &c->failure))) {
+            snprintf(last, sizeof(last), "%lld",
+                     (long long)json_integer_value(json_object_get(e, "seq")));
+            if (c->json) {
+                json_dumpf(e, stdout, JSON_COMPACT);
+                putchar('\n');
+            } else {
+                show_event(e);
+            }
+            json_decref(e);
+            if (fflush(stdout) == EOF)
+                return 0; /* nobody reads any more */
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ the host */
+
+int do_doctor(struct cli *c) {
+    json_t *host = NULL, *checks, *one;
+    const char *name;
+    bool bad = false;
+    int r = remote_call(c->remote, "GET", NULL, &host, &c->failure, "/v1/hosts/local/doctor");
+
+    checks = json_object_get(host, "checks");
+    if (r == 0 && c->json)
+        show_json(host);
+    json_object_foreach(checks, name, one) {
+        const char *state = item_text(one, NULL, "state"), *remedy = item_text(one, NULL, "remedy");
+
+        bad |= !strcmp(state, "bad");
+        if (!c->json)
+            printf("%-5s %-12s %s%s%s\n", state, name, item_text(one, NULL, "text"),
+                   *remedy ? "; remedy: " : "", remedy);
+    }
+    if (r == 0 && !c->json)
+        printf("      %-12s version %s, process %lld, looks after %s\n", "manager",
+               item_text(host, NULL, "version"),
+               (long long)json_integer_value(json_object_get(host, "pid")),
+               item_text(host, NULL, "folder"));
+    json_decref(host);
+    if (r == 0 && bad)
+        return remote_fail(&c->failure, FAILURE_FAILED, "the lines above say what to do",
+                           "something is missing on this host");
+    return r;
+}
+
+int do_completion(struct cli *c) {
+    if (cli_completion(c->name[0], stdout))
+        return 0;
+    return remote_fail(&c->failure, FAILURE_INVALID, "choose bash, zsh or fish",
+                       "there is no completion for the shell '%.40s'", c->name[0]);
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From words to a command with names and flags. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+bool cli_given(const struct cli *c, const char *flag) { return json_object_get(c->flags, flag); }
+
+bool cli_true(const struct cli *c, const char *flag) {
+    return json_is_true(json_object_get(c->flags, flag));
+}
+
+const char *cli_text(const struct cli *c, const char *flag) {
+    const char *s = json_string_value(json_object_get(c->flags, flag));
+
+    return s ? s : "";
+}
+
+int64_t cli_number(const struct cli *c, const char *flag, int64_t standard) {
+    const json_t *v = json_object_get(c->flags, flag);
+
+    return v ? json_integer_value(v) : standard;
+}
+
+/* How many words of argv name this command; 0: they do not. */
+static int match(const char *words, int argc, char **argv) {
+    int n = 0;
+
+    while (*words) {
+        size_t len = strcspn(words, " ");
+
+        if (n == argc || strlen(argv[n]) != len || strncmp(argv[n], words, len) != 0)
+            return 0;
+        n++;
+        words += len + (words[len] == ' ');
+    }
+    return n;
+}
+
+static bool begins_some(const char *word) {
+    size_t len = strlen(word);
+
+    for (const struct cli_command *c = cli_commands; c->words; c++)
+        if (!strncmp(c->words, word, len) && c->words[len] == ' ')
+            return true;
+    return false;
+}
+
+static int find_command(struct cli *c, int argc, char **argv, struct error *err) {
+    for (const struct cli_command *k = cli_commands; k->words; k++) {
+        int n = match(k->words, argc, argv);
+
+        if (n) {
+            c->command = k;
+            c->resource = k->resource ? resource_find(k->resource) : NULL;
+            return n;
+        }
+    }
+    if (begins_some(argv[0]) && (argc == 1 || !strcmp(argv[1], "--help"))) {
+        c->help = true;
+        return argc;
+    }
+    return error_set(err, -EINVAL, "there is no command '%.40s%s%.40s': 'viv --help' lists them",
+                     argv[0], argc > 1 && begins_some(argv[0]) ? " " : "",
+                     argc > 1 && begins_some(argv[0]) ? argv[1] : "");
+}
+
+/* "--no-wait" is the field no_wait. */
+static const struct field *find_flag(const struct cli_command *c, const char *word, size_t len) {
+    const struct field *f;
+
+    for (unsigned i = 0; (f = cli_flag(c, i)); i++) {
+        size_t k = 0;
+
+        if (strlen(f->name) != len)
+            continue;
+        while (k < len && word[k] == (f->name[k] == '_' ? '-' : f->name[k]))
+            k++;
+        if (k == len)
+            return f;
+    }
+    return NULL;
+}
+
+/* A list may be given in several flags, or with commas. */
+static void set_flag(struct cli *c, const struct field *f, json_t *v) {
+    json_t *old = json_object_get(c->flags, f->name);
+
+    if (old && f->type == FIELD_STRINGS) {
+        json_array_extend(old, v);
+        json_decref(v);
+    } else {
+        json_object_set_new(c->flags, f->name, v);
+    }
+}
+
+static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error *err) {
+    const char *word = argv[*i] + 2, *value = strchr(word, '=');
+    const struct field *f =
+        find_flag(c->command, word, value ? (size_t)(value - word) : strlen(word));
+    json_t *v;
+
+    if (!f)
+        return error_set(err, -EINVAL, "'viv %s' has no flag '%.60s': 'viv %s --help' lists them",
+                         c->command->words, argv[*i], c->command->words);
+    if (value)
+        value++;
+    else if (f->type == FIELD_BOOL)
+        value = "true";
+    else if (*i + 1 < argc)
+        value = argv[++*i];
+    else
+        return error_set(err, -EINVAL, "%s needs a value: %s", argv[*i], f->help);
+    v = field_read(f, value, err);
+    if (!v)
+        return -EINVAL;
+    set_flag(c, f, v);
+    return 0;
+}
+
+static int take_word(struct cli *c, const char *word, struct error *err) {
+    unsigned most = c->command->names == NO_NAME    ? 0
+                    : c->command->names == ONE_NAME ? 1
+                                                    : CLI_MAX_NAMES;
+
+    if (c->names == most)
+        return error_set(err, -EINVAL,
+                         "'%.60s' is one word too many: usage stands in 'viv %s "
+                         "--help'",
+                         word, c->command->words);
+    c->name[c->names++] = word;
+    return 0;
+}
+
+/* Flags that every command has; they may stand before it as well. */
+static bool take_common(struct cli *c, const char *word) {
+    if (!strcmp(word, "--json"))
+        c->json = true;
+    else if (!strcmp(word, "--system"))
+        c->system = true;
+    else if (!strcmp(word, "--help") || !strcmp(word, "-h"))
+        c->help = true;
+    else
+        return false;
+    return true;
+}
+
+static int check(struct cli *c, struct error *err) {
+    const struct field *f;
+
+    if (c->help)
+        return 0;
+    if (c->command->names != NO_NAME && !c->names)
+        return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
+                         c->command->operand, c->command->example);
+    for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)
+        if (f->flags & FIELD_REQUIRED && c->command->run == do_create && !cli_given(c, f->name))
+            return error_set(err, -EINVAL, "'viv %s' needs --%s: %s", c->command->words, f->name,
+                             f->help);
+    return 0;
+}
+
+int cli_parse(struct cli *c, int argc, char **argv, struct error *err) {
+    bool flags = true;
+    int i = 0, r;
+
+    while (i < argc && take_common(c, argv[i]))
+        i++;
+    if (i == argc)
+        return c->help ? 0
+                       : error_set(err, -EINVAL,
+                                   "say what to do: 'viv --help' lists the "
+                                   "commands, 'viv run debian' begins");
+    r = find_command(c, argc - i, argv + i, err);
+    if (r < 0)
+        return r;
+    for (i += r; i < argc; i++) {
+        if (flags && !strcmp(argv[i], "--"))
+            flags = false;
+        else if (flags && take_common(c, argv[i]))
+            continue;
+        else if (flags && !strncmp(argv[i], "--", 2))
+            r = take_flag(c, argc, argv, &i, err);
+        else if (flags && argv[i][0] == '-' && argv[i][1])
+            r = error_set(err, -EINVAL, "'%.20s' is no flag: 'viv %s --help' lists them", argv[i],
+                          c->command->words);
+        else
+            r = take_word(c, argv[i], err);
+        if (r < 0)
+            return r;
+    }
+    return c->command ? check(c, err) : 0;
+}

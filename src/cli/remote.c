@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* HTTP/1.1 as a client of one server, our own: answers have a Content-Length or end with the
+ * connection. */
+#include "cli/remote.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/unix_socket.h"
+#include "base/version.h"
+#include "cli/launch.h"
+
+enum {
+    TRIES = 8,
+    NAP_MS = 50,
+    CONNECT_MS = 10000,
+    ANSWER_MS = 1000 * 3700, /* longer than any wait that can be asked for */
+    HEAD_MAX = 64 * 1024,
+    BODY_MAX = 256 * 1024 * 1024,
+    STEP = 32 * 1024,
+};
+
+struct remote {
+    bool system;
+    struct place place;
+    int fd;
+    struct buf in; /* came, not used yet */
+    size_t start;
+};
+
+struct answer {
+    int status;
+    int64_t length; /* -1: up to the end of the connection */
+    bool close;
+    struct buf body;
+};
+
+int remote_fail(struct remote_failure *f, enum failure kind, const char *remedy, const char *fmt,
+                ...) {
+    va_list ap;
+
+    *f = (struct remote_failure){.kind = kind};
+    snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
+    va_start(ap, fmt);
+    vsnprintf(f->reason, sizeof(f->reason), fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+struct remote *remote_new(bool system) {
+    struct remote *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        abort();
+    r->system = system;
+    r->fd = -1;
+    return r;
+}
+
+static void disconnect(struct remote *r) {
+    if (r->fd >= 0)
+        close(r->fd);
+    r->fd = -1;
+    buf_done(&r->in);
+    r->start = 0;
+}
+
+void remote_free(struct remote *r) {
+    if (!r)
+        return;
+    disconnect(r);
+    free(r);
+}
+
+static void nap(int ms) {
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+    nanosleep(&t, NULL);
+}
+
+/* ------------------------------------------------------------------ connecting */
+
+static int try_connect(struct remote *r, struct error *err) {
+    struct error e = {0};
+
+    r->fd = unix_socket_connect(r->place.socket, CONNECT_MS, &e);
+    if (r->fd >= 0)
+        return 0;
+    if (e.code != -ENOENT && e.code != -ECONNREFUSED)
+        return error_set(err, e.code, "%s", e.text);
+    if (r->system)
+        return error_set(err, -EIO,
+                         "the system's manager does not run: start it with 'systemctl start vivd' "
+                         "or 'vivd --system'");
+    if (launch_manager(&r->place, err) < 0)
+        return -EIO;
+    r->fd = unix_socket_connect(r->place.socket, CONNECT_MS, NULL);
+    return r->fd >= 0 ? 0 : -EAGAIN;
+}
+
+static int connect_manager(struct remote *r, struct remote_failure *f) {
+    struct error e = {0};
+    int code = -EAGAIN;
+
+    if (r->fd >= 0)
+        return 0;
+    if (!*r->place.socket && place_find(&r->place, r->system, &e) < 0)
+        return remote_fail(f, FAILURE_UNAVAILABLE, "", "%s", e.text);
+    for (int i = 0; i < TRIES && (code = try_connect(r, &e)) == -EAGAIN; i++)
+        nap(NAP_MS << i); /* another one is about to listen */
+    if (code == 0)
+        return 0;
+    return remote_fail(f, FAILURE_UNAVAILABLE, "", "%s",
+                       e.code ? e.text : "the manager does not come up; its log is vivd.log");
+}
+
+/* ------------------------------------------------------------------ bytes */
+
+static int send_all(struct remote *r, const void *data, size_t len) {
+    const char *p = data;
+    struct pollfd poller = {.fd = r->fd, .events = POLLOUT};
+
+    while (len) {
+        ssize_t n = send(r->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EAGAIN)
+            poll(&poller, 1, -1);
+        else if (n < 0 && errno != EINTR)
+            return -errno;
+        else if (n > 0) {
+            p += n;
+            len -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+/* 1: more has come, 0: the end, negative: broken. */
+static int read_more(struct remote *r) {
+    struct pollfd poller = {.fd = r->fd, .events = POLLIN};
+    void *room;
+    ssize_t n;
+
+    do
+        n = poll(&poller, 1, ANSWER_MS);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return -ETIMEDOUT;
+    room = buf_grow(&r->in, STEP);
+    n = recv(r->fd, room, STEP, MSG_DONTWAIT);
+    r->in.len -= STEP - (n > 0 ? (size_t)n : 0);
+    if (n < 0 && errno != EAGAIN)
+        return -errno;
+    return n != 0;
+}
+
+static size_t have(const struct remote *r) { return r->in.len - r->start; }
+
+static void used(struct remote *r, size_t n) {
+    r->start += n;
+    if (r->start == r->in.len) {
+        buf_done(&r->in);
+        r->start = 0;
+    }
+}
+
+/* ------------------------------------------------------------------ messages */
+
+static void take_header(struct answer *a, const char *line) {
+    if (!strncasecmp(line, "Content-Length:", 15))
+        a->length = strtoll(line + 15, NULL, 10);
+    else if (!strncasecmp(line, "Connection:", 11) && strcasestr(line + 11, "close"))
+        a->close = true;
+}
+
+/* One line without its end, which is valid until the next read; NULL: broken. */
+static char *read_line(struct remote *r) {
+    for (;;) {
+        char *from = (char *)r->in.data + r->start;
+        char *end = have(r) ? memchr(from, '\n', have(r)) : NULL;
+
+        if (end) {
+            *end = 0;
+            if (end > from && end[-1] == '\r')
+                end[-1] = 0;
+            r->start += (size_t)(end - from) + 1; /* the buffer stays */
+            return from;
+        }
+        if (have(r) > HEAD_MAX || read_more(r) <= 0)
+            return NULL;
+    }
+}
+
+static int read_head(struct remote *r, struct answer *a) {
+    char *line;
+
+    do {
+        *a = (struct answer){.length = -1};
+        line = read_line(r);
+        if (!line || sscanf(line, "HTTP/1.%*d %d", &a->status) != 1)
+            return -ECONNRESET;
+        while ((line = read_line(r)) && *line)
+            take_header(a, line);
+        if (!line)
+            return -ECONNRESET;
+    } while (a->status == 100);
+    if (a->status == 204 || a->status == 304)
+        a->length = 0;
+    return 0;
+}
+
+static int read_body(struct remote *r, struct answer *a) {
+    while (a->length < 0 || (int64_t)a->body.len < a->length) {
+        size_t n = have(r);
+        int more;
+
+        if (a->length >= 0 && (int64_t)n > a->length - (int64_t)a->body.len)
+            n = (size_t)(a->length - (int64_t)a->body.len);
+        buf_put(&a->body, n ? r->in.data + r->start : NULL, n);
+        used(r, n);
+        if (a->body.len > BODY_MAX)
+            return -EMSGSIZE;
+        if (a->length >= 0 && (int64_t)a->body.len == a->length)
+            return 0;
+        more = read_more(r);
+        if (more < 0)
+            return more;
+        if (more == 0)
+            return a->length < 0 ? 0 : -ECONNRESET;
+    }
+    return 0;
+}
+
+static int exchange(struct remote *r, const struct buf *request, struct answer *a) {
+    int code = send_all(r, request->data, request->len);
+
+    if (code == 0)
+        code = read_head(r, a);
+    if (code == 0)
+        code = read_body(r, a);
+    if (code < 0 || a->close || a->length < 0)
+        disconnect(r);
+    return code;
+}
+
+/* ------------------------------------------------------------------ calls */
+
+static void copy_member(char *out, size_t size, const json_t *o, const char *name) {
+    const char *s = json_string_value(json_object_get(o, name));
+
+    snprintf(out, size, "%s", s ? s : "");
+}
+
+static int take_failure(const json_t *body, int status, struct remote_failure *f) {
+    *f = (struct remote_failure){
+        .kind = failure_find(json_string_value(json_object_get(body, "code")))};
+    copy_member(f->field, sizeof(f->field), body, "field");
+    copy_member(f->reason, sizeof(f->reason), body, "reason");
+    copy_member(f->remedy, sizeof(f->remedy), body, "remedy");
+    if (!*f->reason)
+        snprintf(f->reason, sizeof(f->reason), "the manager answered with status %d", status);
+    return -1;
+}
+
+static void put_request(struct buf *out, const char *method, const char *path, const char *headers,
+                        const char *body) {
+    buf_printf(out, "%s %s HTTP/1.1\r\nHost: vivarium\r\nUser-Agent: viv/%s\r\n%s", method, path,
+               VIVARIUM_VERSION, headers);
+    if (body)
+        buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
+    buf_printf(out, "\r\n%s", body ? body : "");
+}
+
+static void make_key(char out[80]) {
+    uint64_t n[2] = {0};
+
+    if (getrandom(n, sizeof(n), 0) != sizeof(n))
+        abort();
+    snprintf(out, 80, "Idempotency-Key: %016" PRIx64 "%016" PRIx64 "\r\n", n[0], n[1]);
+}
+
+/* A connection that was left open may have been closed by a manager that ended: then again. */
+static int repeat(struct remote *r, const struct buf *request, struct answer *a,
+                  struct remote_failure *f) {
+    int code = -ECONNRESET;
+
+    for (int i = 0; i < TRIES; i++) {
+        if (i > 1)
+            nap(NAP_MS << i);
+        if (connect_manager(r, f) < 0)
+            return -1;
+        code = exchange(r, request, a);
+        if (code == 0)
+            return 0;
+        buf_done(&a->body);
+        if (code == -ETIMEDOUT)
+            break;
+    }
+    return remote_fail(f, FAILURE_UNAVAILABLE, "look at its log, vivd.log",
+                       "the connection to the manager broke off again and again: %s",
+                       strerror(-code));
+}
+
+int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret_answer,
+                struct remote_failure *f, const char *path, ...) {
+    char target[1024], key[80] = "";
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    struct buf request = {0};
+    struct answer a = {0};
+    json_t *answer = NULL;
+    va_list ap;
+    int code;
+
+    json_decref(body);
+    va_start(ap, path);
+    vsnprintf(target, sizeof(target), path, ap);
+    va_end(ap);
+    if (!strcmp(method, "POST"))
+        make_key(key);
+    put_request(&request, method, target, key, text);
+    free(text);
+    code = repeat(r, &request, &a, f);
+    if (code == 0 && a.body.len)
+        answer = json_loadb((const char *)a.body.data, a.body.len, 0, NULL);
+    if (code == 0 && a.status >= 400)
+        code = take_failure(answer, a.status, f);
+    if (code == 0 && ret_answer)
+        *ret_answer = json_incref(answer);
+    json_decref(answer);
+    buf_done(&request);
+    buf_done(&a.body);
+    return code;
+}
+
+/* ------------------------------------------------------------------ streams */
+
+static int begin_stream(struct remote *r, const struct buf *request, int status,
+                        struct remote_failure *f) {
+    struct answer a = {0};
+    json_t *body = NULL;
+    int code = -1;
+
+    disconnect(r); /* one of its own */
+    if (connect_manager(r, f) < 0)
+        return -1;
+    if (send_all(r, request->data, request->len) < 0 || read_head(r, &a) < 0)
+        code = remote_fail(f, FAILURE_UNAVAILABLE, "", "the manager closed the connection");
+    else if (a.status == status)
+        return 0;
+    else if (read_body(r, &a) == 0) {
+        body = json_loadb((const char *)a.body.data, a.body.len, 0, NULL);
+        code = take_failure(body, a.status, f);
+    }
+    json_decref(body);
+    buf_done(&a.body);
+    disconnect(r);
+    return code;
+}
+
+int remote_follow(struct remote *r, const char *path, const char *after, struct remote_failure *f) {
+    struct buf request = {0};
+    char headers[200];
+    int code;
+
+    snprintf(headers, sizeof(headers), "Accept: text/event-stream\r\n%s%.40s%s",
+             *after ? "Last-Event-ID: " : "", after, *after ? "\r\n" : "");
+    put_request(&request, "GET", path, headers, NULL);
+    code = begin_stream(r, &request, 200, f);
+    buf_done(&request);
+    return code;
+}
+
+json_t *remote_next(struct remote *r, struct remote_failure *f) {
+    char *line;
+
+    while ((line = read_line(r))) {
+        json_t *data = strncmp(line, "data: ", 6) ? NULL : json_loads(line + 6, 0, NULL);
+
+        if (r->start > STEP) { /* what was read is not needed any more */
+            memmove(r->in.data, r->in.data + r->start, have(r));
+            r->in.len -= r->start;
+            r->start = 0;
+        }
+        if (data)
+            return data;
+    }
+    disconnect(r);
+    remote_fail(f, FAILURE_UNAVAILABLE, "", "the manager closed the connection");
+    return NULL;
+}
+
+int remote_upgrade(struct remote *r, const char *protocol, struct buf *early,
+                   struct remote_failure *f, const char *path, ...) {
+    struct buf request = {0};
+    char target[1024], headers[200];
+    va_list ap;
+    int fd = -1;
+
+    va_start(ap, path);
+    vsnprintf(target, sizeof(target), path, ap);
+    va_end(ap);
+    snprintf(headers, sizeof(headers), "Connection: Upgrade\r\nUpgrade: %s\r\n", protocol);
+    put_request(&request, "GET", target, headers, NULL);
+    if (begin_stream(r, &request, 101, f) == 0) {
+        buf_put(early, have(r) ? r->in.data + r->start : NULL, have(r));
+        fd = r->fd;
+        r->fd = -1;
+        disconnect(r);
+    }
+    buf_done(&request);
+    return fd;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Results for people: tables and items by the declarations, sizes and times as people say them. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "proto/units.h"
+
+enum { MOST_COLUMNS = 12, CELL = 120, BAR = 30 };
+
+void show_json(const json_t *v) {
+    json_dumpf(v, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    putchar('\n');
+}
+
+static const json_t *member(const json_t *item, const struct resource *r, const struct field *f) {
+    if (!r->plain && f->place != FIELD_META)
+        item = json_object_get(item, f->place == FIELD_SPEC ? "spec" : "status");
+    return json_object_get(item, f->name);
+}
+
+static void put_list(const json_t *v, char *out, size_t size) {
+    const json_t *one;
+    size_t i, at = 0;
+
+    *out = 0;
+    json_array_foreach(v, i, one)
+        if (at < size && json_is_string(one))
+            at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "",
+                                   json_string_value(one));
+}
+
+/* A value in words; "" if there is none. */
+static void put_value(const struct field *f, const json_t *v, char *out, size_t size) {
+    int64_t ms;
+
+    *out = 0;
+    if (!v)
+        return;
+    switch (f->type) {
+    case FIELD_SIZE:
+        units_put_size(json_integer_value(v), out, size);
+        break;
+    case FIELD_INT:
+        snprintf(out, size, "%lld", (long long)json_integer_value(v));
+        break;
+    case FIELD_BOOL:
+        snprintf(out, size, "%s", json_is_true(v) ? "yes" : "no");
+        break;
+    case FIELD_TIME:
+        if (json_is_string(v) && units_read_time(json_string_value(v), &ms, NULL) == 0)
+            units_put_ago(ms, units_now_ms(), out, size);
+        break;
+    case FIELD_STRINGS:
+        put_list(v, out, size);
+        break;
+    default:
+        snprintf(out, size, "%s", json_is_string(v) ? json_string_value(v) : "");
+    }
+}
+
+/* ------------------------------------------------------------------ tables */
+
+struct table {
+    const struct field *column[MOST_COLUMNS];
+    unsigned columns;
+    int width[MOST_COLUMNS];
+};
+
+static void add_columns(struct table *t, const struct field *fields) {
+    for (const struct field *f = fields; f->type != FIELD_END; f++)
+        if (f->column && t->columns < MOST_COLUMNS)
+            t->column[t->columns++] = f;
+}
+
+void show_table(const struct resource *r, const json_t *items) {
+    struct table t = {0};
+    const json_t *item;
+    char cell[CELL];
+    size_t i;
+
+    if (!r->plain)
+        add_columns(&t, resource_common);
+    add_columns(&t, r->fields);
+    for (unsigned k = 0; k < t.columns; k++)
+        t.width[k] = (int)strlen(t.column[k]->column);
+    json_array_foreach(items, i, item)
+        for (unsigned k = 0; k < t.columns; k++) {
+            put_value(t.column[k], member(item, r, t.column[k]), cell, sizeof(cell));
+            if ((int)strlen(cell) > t.width[k])
+                t.width[k] = (int)strlen(cell);
+        }
+    for (unsigned k = 0; k < t.columns; k++)
+        printf("%-*s%s", k + 1 < t.columns ? t.width[k] : 0, t.column[k]->column,
+               k + 1 < t.columns ? "  " : "\n");
+    json_array_foreach(items, i, item)
+        for (unsigned k = 0; k < t.columns; k++) {
+            put_value(t.column[k], member(item, r, t.column[k]), cell, sizeof(cell));
+            printf("%-*s%s", k + 1 < t.columns ? t.width[k] : 0, *cell ? cell : "-",
+                   k + 1 < t.columns ? "  " : "\n");
+        }
+}
+
+static void show_field(const struct resource *r, const struct field *f, const json_t *item) {
+    const json_t *v = member(item, r, f);
+    char value[4200];
+
+    put_value(f, v, value, sizeof(value));
+    if (!*value)
+        return;
+    printf("%-12s", f->name);
+    for (const char *p = value; *p; p++) { /* lines of a log stand below each other */
+        putchar(*p);
+        if (*p == '\n')
+            printf("%-12s", "");
+    }
+    if (f->type == FIELD_TIME)
+        printf(" (%s)", json_string_value(v));
+    putchar('\n');
+}
+
+void show_item(const struct resource *r, const json_t *item) {
+    for (const struct field *f = resource_common; !r->plain && f->type != FIELD_END; f++)
+        show_field(r, f, item);
+    for (const struct field *f = r->fields; f->type != FIELD_END; f++)
+        show_field(r, f, item);
+}
+
+void show_event(const json_t *e) {
+    const char *time = item_text(e, NULL, "time");
+
+    printf("%.10s %.8s  %-6s %-20s %-11s %s\n", time, strlen(time) > 19 ? time + 11 : "",
+           item_text(e, NULL, "kind"), item_text(e, NULL, "name"), item_text(e, NULL, "what"),
+           item_text(e, NULL, "text"));
+}
+
+/* ------------------------------------------------------------------ notes and failures */
+
+void show_note(const struct cli *c, const char *fmt, ...) {
+    va_list ap;
+
+    if (c->json)
+        return;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+void show_progress(struct cli *c, const char *what, int percent, const char *stage) {
+    char bar[BAR + 1];
+
+    if (!c->progress || c->json)
+        return;
+    for (int i = 0; i < BAR; i++)
+        bar[i] = i < percent * BAR / 100 ? '#' : ' ';
+    bar[BAR] = 0;
+    fprintf(stderr, "\r\033[K%s [%s] %3d%%  %.60s", what, bar, percent, stage);
+    fflush(stderr);
+}
+
+void show_progress_end(struct cli *c) {
+    if (c->progress && !c->json)
+        fputs("\r\033[K", stderr);
+}
+
+int show_failure(const struct cli *c) {
+    const struct remote_failure *f = &c->failure;
+
+    if (c->json) {
+        json_t *o = json_pack("{s:s, s:s, s:s, s:s}", "code", failure_word(f->kind), "field",
+                              f->field, "reason", f->reason, "remedy", f->remedy);
+
+        json_dumpf(o, stderr, JSON_COMPACT);
+        fputc('\n', stderr);
+        json_decref(o);
+    } else {
+        fprintf(stderr, "viv: %s%s%s\n", f->reason, *f->remedy ? ": " : "", f->remedy);
+    }
+    return failure_exit_code(f->kind);
+}

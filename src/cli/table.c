@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Every command of viv, and what is derived from a row of it: its flags. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define NO_WAIT                                                                                    \
+    { .name = "no_wait", .type = FIELD_BOOL, .help = "do not wait until it is done" }
+#define QUIET                                                                                      \
+    { .name = "quiet", .type = FIELD_BOOL, .help = "print names alone" }
+
+static const struct field no_wait[] = {NO_WAIT, {0}};
+static const struct field quiet[] = {QUIET, {0}};
+static const struct field create_flags[] = {
+    {.name = "start", .type = FIELD_BOOL, .help = "start it as well"}, NO_WAIT, {0}};
+static const struct field run_flags[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 63,
+     .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+     .help = "of the machine; by default that of the image, with a number behind it if need be"},
+    {.name = "rm", .type = FIELD_BOOL, .help = "delete the machine when it has ended"},
+    {.name = "detach", .type = FIELD_BOOL, .help = "leave it running, do not attach to it"},
+    {0}};
+
+const struct cli_command cli_commands[] = {
+    {"run", "vm", "create", ONE_NAME, "IMAGE",
+     "Make a machine of an image, start it, and attach to its console. The image is made first if "
+     "it is not there. Ctrl-] and then q detaches; the machine runs on",
+     "run debian", run_flags, do_run},
+    {"create", "vm", "create", ONE_NAME, "NAME",
+     "Make a machine. Its disk begins as the image and takes room only for what differs",
+     "create web --image debian --memory 512M --forward 8080:80", create_flags, do_create},
+    {"start", "vm", "start", SOME_NAMES, "NAME", "Start machines, and wait until they run",
+     "start web", no_wait, do_action},
+    {"stop", "vm", "stop", SOME_NAMES, "NAME",
+     "Ask the guests to shut down (ACPI), and end those by force that take too long",
+     "stop web --timeout 120", no_wait, do_action},
+    {"kill", "vm", "kill", SOME_NAMES, "NAME", "End machines at once; the guests are not asked",
+     "kill web", no_wait, do_action},
+    {"restart", "vm", "restart", SOME_NAMES, "NAME", "Stop machines and start them anew",
+     "restart web", no_wait, do_action},
+    {"pause", "vm", "pause", SOME_NAMES, "NAME", "Hold machines still: they take no processor time",
+     "pause web", no_wait, do_action},
+    {"resume", "vm", "resume", SOME_NAMES, "NAME", "Let paused machines go on", "resume web",
+     no_wait, do_action},
+    {"rm", "vm", "delete", SOME_NAMES, "NAME", "Delete machines with their disks", "rm web --force",
+     no_wait, do_rm},
+    {"list", "vm", "list", NO_NAME, NULL, "List machines", "list --state running", quiet, do_list},
+    {"show", "vm", "get", ONE_NAME, "NAME", "Show what is wanted and what is seen of a machine",
+     "show web", NULL, do_show},
+    {"edit", "vm", "update", ONE_NAME, "NAME",
+     "Change what is wanted of a machine. What its process was started with holds until the next "
+     "start",
+     "edit web --memory 2G", NULL, do_edit},
+    {"wait", "vm", "wait", ONE_NAME, "NAME", "Wait until a machine is in a state",
+     "wait web --for stopped --timeout 300", NULL, do_wait},
+    {"console", "vm", "console", ONE_NAME, "NAME",
+     "Attach to the serial line of a machine. Ctrl-] and then q detaches", "console web", NULL,
+     do_console},
+    {"image list", "image", "list", NO_NAME, NULL, "List images", "image list", quiet, do_list},
+    {"image show", "image", "get", ONE_NAME, "IMAGE", "Show an image", "image show debian", NULL,
+     do_show},
+    {"image build", "image", "create", ONE_NAME, "IMAGE",
+     "Make an image: debian or tiny. Takes some minutes, and Debian's packages from the network",
+     "image build debian", no_wait, do_build},
+    {"image rm", "image", "delete", SOME_NAMES, "IMAGE", "Delete images that no machine lies on",
+     "image rm tiny", NULL, do_image_rm},
+    {"job list", "job", "list", NO_NAME, NULL, "List jobs", "job list --state running", quiet,
+     do_list},
+    {"job show", "job", "get", ONE_NAME, "JOB", "Show a job", "job show job-0123456789ab", NULL,
+     do_show},
+    {"job wait", "job", NULL, ONE_NAME, "JOB", "Wait for the end of a job, with its progress",
+     "job wait job-0123456789ab", NULL, do_job_wait},
+    {"job cancel", "job", "cancel", ONE_NAME, "JOB", "Give a job up", "job cancel job-0123456789ab",
+     NULL, do_job_cancel},
+    {"event list", "event", "list", NO_NAME, NULL, "List what has happened",
+     "event list --name web", NULL, do_events},
+    {"event follow", "event", "list", NO_NAME, NULL, "Show what happens as it happens",
+     "event follow", NULL, do_follow},
+    {"doctor", "host", "doctor", NO_NAME, NULL, "Look what this host can do and what is missing",
+     "doctor", NULL, do_doctor},
+    {"completion", NULL, NULL, ONE_NAME, "SHELL",
+     "Print a script that completes commands, flags and names: for bash, zsh or fish",
+     "completion bash", NULL, do_completion},
+    {0},
+};
+
+/* What an operation takes that a person may give. */
+static bool is_flag_of(const struct operation *op, const struct field *f) {
+    switch (op->shape) {
+    case OP_CREATE:
+        return f->place == FIELD_SPEC && f->flags & FIELD_CREATE && strcmp(f->name, "power") != 0;
+    case OP_UPDATE:
+        return f->place == FIELD_SPEC && f->flags & FIELD_UPDATE && strcmp(f->name, "power") != 0;
+    case OP_LIST:
+        return f->flags & FIELD_FILTER;
+    default:
+        return false;
+    }
+}
+
+const struct field *cli_flag(const struct cli_command *c, unsigned i) {
+    const struct resource *r = c->resource ? resource_find(c->resource) : NULL;
+    const struct operation *op = r && c->op ? resource_op(r, c->op) : NULL;
+
+    for (const struct field *f = c->own; f && f->type != FIELD_END; f++)
+        if (!i--)
+            return f;
+    if (!op)
+        return NULL;
+    for (const struct field *f = op->args; f->type != FIELD_END; f++)
+        if (!i--)
+            return f;
+    for (const struct field *f = r->fields; f->type != FIELD_END; f++) {
+        /* "viv run IMAGE" says it without a flag */
+        if (c->run == do_run && !strcmp(f->name, "image"))
+            continue;
+        if (is_flag_of(op, f) && !i--)
+            return f;
+    }
+    return NULL;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The script that builds an image (scripts/guest.sh --output FOLDER), as a child with progress.
+ *
+ * Contract: the loop's thread. `ended` is called once, with NULL or why it failed, and not after
+ * builder_free, which ends the script.
+ */
+#ifndef HOST_BUILDER_H
+#define HOST_BUILDER_H
+
+#include "base/error.h"
+
+struct loop;
+struct builder;
+
+struct builder *builder_start(struct loop *loop, const char *folder, int folder_fd,
+                              void (*ended)(void *opaque, const struct error *err), void *opaque,
+                              struct error *err);
+void builder_stop(struct builder *b); /* accepts NULL; `ended` comes when it has */
+void builder_free(struct builder *b); /* accepts NULL */
+int builder_percent(const struct builder *b);
+const char *builder_stage(const struct builder *b);
+
+#endif

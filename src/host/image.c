@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The controller of images: makes those that are wanted, by copying them from a folder or by a
+ * script that builds them from Debian's packages.
+ *
+ * An image that is being made when the manager ends is begun anew by the next one: its folder is
+ * removed first. The script is told when the manager dies (PR_SET_PDEATHSIG), and holds a lock on
+ * the folder as long as it lives, as machines do.
+ */
+#include "host/image.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "host/builder.h"
+#include "host/image_known.h"
+#include "host/job.h"
+#include "host/tree.h"
+#include "host/worker.h"
+#include "proto/place.h"
+
+enum { LOOK_MS = 300 };
+
+struct image {
+    struct images *all;
+    struct image *next, **link;
+    char id[STORE_WORD], job[STORE_WORD];
+    bool queued, busy, forgotten;
+    enum { CLEAN, MAKE, TIDY, DONE, REMOVED } phase;
+    const struct image_known *known;
+    char source[PATH_MAX]; /* "": by the script */
+    struct builder *builder;
+    int stop;           /* atomic: the worker is to give up */
+    int64_t copied, of; /* atomic; bytes */
+    int64_t used;
+    struct error error;
+    struct timer timer;
+};
+
+struct images {
+    struct manager *m;
+    struct image *first;
+    unsigned active;
+};
+
+static void step(struct image *v);
+
+/* ------------------------------------------------------------------ for machines */
+
+static int64_t file_size(const char *path) {
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
+}
+
+int image_files(struct manager *m, const char *id, struct image_files *ret, struct error *err) {
+    const char *data = m->home.place.data;
+    struct store_row row = {0};
+    const struct image_known *known;
+    char path[PATH_MAX];
+    int r = store_get(m->store, "image", id, &row);
+
+    *ret = (struct image_files){.append = ""};
+    if (r < 0)
+        return error_set(err, -ENOENT, "the image that this machine lies on is gone");
+    known = image_known_find(row.name);
+    if (!known || strcmp(row_text(row.status, "state"), "ready") != 0)
+        r = error_set(err, -EAGAIN, "the image '%s' is %s, not ready", row.name,
+                      row_text(row.status, "state"));
+    else if (snprintf(ret->kernel, PATH_MAX, "%s/images/%s/vmlinuz", data, id) >= PATH_MAX ||
+             snprintf(ret->initrd, PATH_MAX, "%s/images/%s/initrd.img", data, id) >= PATH_MAX ||
+             snprintf(path, PATH_MAX, "%s/images/%s/disk.raw", data, id) >= PATH_MAX)
+        r = error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
+    if (r == 0 && known) {
+        ret->append = known->append;
+        ret->size = known->disk ? file_size(path) : 0;
+        if (known->disk)
+            snprintf(ret->disk, PATH_MAX, "../../images/%s/disk.raw", id);
+        if (ret->size < 0)
+            r = error_set(err, -ENOENT, "the disk of the image '%s' is gone: '%s'", row.name, path);
+    }
+    store_row_done(&row);
+    return r;
+}
+
+/* ------------------------------------------------------------------ the list of them */
+
+static struct image *find(struct images *is, const char *id) {
+    for (struct image *v = is->first; v; v = v->next)
+        if (!strcmp(v->id, id))
+            return v;
+    return NULL;
+}
+
+static struct image *image_new(struct images *is, const char *id) {
+    struct image *v = calloc(1, sizeof(*v));
+
+    if (!v)
+        abort();
+    v->all = is;
+    snprintf(v->id, sizeof(v->id), "%s", id);
+    v->next = is->first;
+    v->link = &is->first;
+    if (v->next)
+        v->next->link = &v->next;
+    is->first = v;
+    is->active++;
+    return v;
+}
+
+static void release(struct image *v) {
+    timer_stop(&v->timer);
+    builder_free(v->builder);
+}
+
+static void forget(struct image *v) {
+    *v->link = v->next;
+    if (v->next)
+        v->next->link = v->link;
+    v->all->active--;
+    release(v);
+    v->forgotten = true;
+    if (!v->queued)
+        free(v);
+}
+
+static void queued_step(void *opaque) {
+    struct image *v = opaque;
+
+    v->queued = false;
+    if (v->forgotten)
+        free(v);
+    else
+        step(v);
+}
+
+static void kick(struct image *v) {
+    if (!v->queued)
+        loop_post(v->all->m->loop, queued_step, v);
+    v->queued = true;
+}
+
+void images_kick(struct images *is, const char *id) {
+    struct image *v = find(is, id);
+
+    kick(v ? v : image_new(is, id));
+}
+
+unsigned images_active(const struct images *is) { return is->active; }
+
+void images_job_changed(struct images *is, const char *job) {
+    for (struct image *v = is->first; v; v = v->next)
+        if (!strcmp(v->job, job) && job_cancelling(is->m, job)) {
+            __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
+            builder_stop(v->builder);
+        }
+}
+
+/* ------------------------------------------------------------------ work */
+
+static void work_done(void *opaque) {
+    struct image *v = opaque;
+
+    v->busy = false;
+    step(v);
+}
+
+static void begin(struct image *v, void (*work)(void *opaque)) {
+    v->busy = true;
+    workers_run(v->all->m->workers, work, work_done, v);
+}
+
+static void remove_work(void *opaque) {
+    struct image *v = opaque;
+
+    tree_remove(v->all->m->home.images, v->id, &v->error);
+}
+
+static int make_folder(struct image *v) {
+    int images = v->all->m->home.images, fd;
+
+    if (mkdirat(images, v->id, 0700) < 0 && errno != EEXIST)
+        return error_set(&v->error, -errno, "the image's folder cannot be made: %s",
+                         strerror(errno));
+    fd = openat(images, v->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? error_set(&v->error, -errno, "the image's folder: %s", strerror(errno)) : fd;
+}
+
+static void copy_work(void *opaque) {
+    struct image *v = opaque;
+    char from[PATH_MAX + 64];
+    int folder = make_folder(v);
+
+    for (unsigned i = 0; i < IMAGE_FILES && folder >= 0 && !v->error.code; i++) {
+        const char *name = *image_known_file(v->known, i), *to = image_file_names[i];
+        int64_t size;
+
+        if (!name)
+            continue;
+        snprintf(from, sizeof(from), "%s/%s", v->source, name);
+        size = file_size(from);
+        if (size < 0 && i == IMAGE_KEY)
+            continue;
+        __atomic_store_n(&v->copied, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&v->of, size, __ATOMIC_RELAXED);
+        tree_copy(from, folder, to, &v->copied, &v->stop, &v->error);
+    }
+    if (folder >= 0 && fsync(folder) < 0)
+        error_set(&v->error, -errno, "the image's folder cannot be written: %s", strerror(errno));
+    if (folder >= 0)
+        close(folder);
+    v->used = tree_used(v->all->m->home.images, v->id);
+}
+
+/* What the script made gets the names of the library, the rest goes. */
+static void tidy_work(void *opaque) {
+    struct image *v = opaque;
+    int folder = make_folder(v);
+    DIR *d = NULL;
+    struct dirent *e;
+
+    for (unsigned i = 0; i < IMAGE_FILES && folder >= 0 && !v->error.code; i++) {
+        const char *name = *image_known_file(v->known, i);
+
+        if (name && renameat(folder, name, folder, image_file_names[i]) < 0)
+            error_set(&v->error, -errno, "the script made no file '%s'", name);
+    }
+    if (folder >= 0)
+        d = fdopendir(folder);
+    while (d && !v->error.code && (e = readdir(d)))
+        if (e->d_name[0] != '.' && !image_file_known(e->d_name))
+            tree_remove(dirfd(d), e->d_name, NULL);
+    if (d && (syncfs(dirfd(d)) < 0))
+        error_set(&v->error, -errno, "the image cannot be written: %s", strerror(errno));
+    if (d)
+        closedir(d);
+    v->used = tree_used(v->all->m->home.images, v->id);
+}
+
+static void show_progress(void *opaque) {
+    struct image *v = opaque;
+    int64_t copied = __atomic_load_n(&v->copied, __ATOMIC_RELAXED);
+    int64_t of = __atomic_load_n(&v->of, __ATOMIC_RELAXED);
+
+    if (v->builder)
+        job_progress(v->all->m, v->job, builder_percent(v->builder), builder_stage(v->builder));
+    else if (of > 0)
+        job_progress(v->all->m, v->job, (int)(copied * 100 / of), "copying");
+    timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
+}
+
+static void builder_ended(void *opaque, const struct error *err) {
+    struct image *v = opaque;
+
+    if (err)
+        v->error = *err;
+    builder_free(v->builder);
+    v->builder = NULL;
+    timer_stop(&v->timer);
+    v->phase = v->error.code ? DONE : TIDY;
+    kick(v);
+}
+
+static void start_script(struct image *v) {
+    struct manager *m = v->all->m;
+    char path[PATH_MAX];
+    int folder = make_folder(v);
+
+    if (folder < 0) {
+        v->phase = DONE;
+        kick(v);
+        return;
+    }
+    snprintf(path, sizeof(path), "%.4000s/images/%s", m->home.place.data, v->id);
+    v->builder = builder_start(m->loop, path, folder, builder_ended, v, &v->error);
+    close(folder);
+    v->phase = v->builder ? MAKE : DONE;
+    if (!v->builder)
+        kick(v);
+}
+
+/* ------------------------------------------------------------------ rows */
+
+static bool save(struct image *v, struct store_row *row, const char *what, const char *text,
+                 const char *job_state) {
+    struct manager *m = v->all->m;
+    struct error e = {0};
+
+    if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
+        if (manager_event(m, row, what, &e, "%s", text) < 0 ||
+            (*v->job &&
+             job_end(m, v->job, job_state, strcmp(job_state, "done") ? text : NULL, &e) < 0) ||
+            store_update(m->store, row, &e) < 0)
+            store_rollback(m->store);
+        else if (store_commit(m->store, &e) == 0)
+            return true;
+    }
+    log_error("%s: %s", v->id, e.text);
+    timer_start(m->timers, &v->timer, 1000, queued_step, v);
+    return false;
+}
+
+static void finish(struct image *v, struct store_row *row) {
+    struct manager *m = v->all->m;
+    char path[PATH_MAX];
+    int64_t size;
+
+    timer_stop(&v->timer);
+    if (v->error.code) {
+        bool cancelled = __atomic_load_n(&v->stop, __ATOMIC_RELAXED);
+        const char *why = cancelled ? "it was cancelled" : v->error.text;
+
+        row_set_state(row, "failed", why);
+        if (save(v, row, "failed", why, cancelled ? "cancelled" : "failed"))
+            forget(v);
+        return;
+    }
+    snprintf(path, sizeof(path), "%.4000s/images/%s/disk.raw", m->home.place.data, v->id);
+    size = v->known->disk ? file_size(path) : 0;
+    row_set_number(row->status, "size", size);
+    row_set_number(row->status, "used", v->used);
+    row_set_text(row->status, "title", v->known->title);
+    row_set_state(row, "ready", NULL);
+    if (save(v, row, "ready", "it is ready for machines", "done"))
+        forget(v);
+}
+
+static void start_making(struct image *v, const struct store_row *row) {
+    v->known = image_known_find(row->name);
+    snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
+    snprintf(v->source, sizeof(v->source), "%s", row_text(row->spec, "source"));
+    if (!*v->source)
+        image_known_source(v->known, v->source);
+    v->error = (struct error){0};
+    timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
+    if (*v->source) {
+        v->phase = DONE;
+        begin(v, copy_work);
+    } else {
+        start_script(v);
+    }
+}
+
+static void step_building(struct image *v, struct store_row *row) {
+    switch (v->phase) {
+    case CLEAN: /* of what an earlier manager left */
+        v->phase = REMOVED;
+        begin(v, remove_work);
+        break;
+    case REMOVED:
+        start_making(v, row);
+        break;
+    case MAKE: /* the script tells when it has ended */
+        break;
+    case TIDY:
+        v->phase = DONE;
+        begin(v, tidy_work);
+        break;
+    case DONE:
+        finish(v, row);
+        break;
+    }
+}
+
+static void delete_row(struct image *v, struct store_row *row) {
+    struct manager *m = v->all->m;
+    struct error e = {0};
+
+    if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
+        if (manager_event(m, row, "deleted", &e, "it is deleted") < 0 ||
+            store_delete(m->store, "image", v->id, &e) < 0)
+            store_rollback(m->store);
+        else
+            store_commit(m->store, &e);
+    }
+    if (e.code)
+        log_error("%s: %s", v->id, e.text);
+}
+
+/* row NULL: a folder that belongs to nothing. */
+static void step_delete(struct image *v, struct store_row *row) {
+    if (v->phase != REMOVED) {
+        v->phase = REMOVED;
+        begin(v, remove_work);
+    } else if (row) {
+        delete_row(v, row);
+    } else {
+        forget(v);
+    }
+}
+
+static void step(struct image *v) {
+    struct store_row row = {0};
+    const char *state;
+    int r;
+
+    if (v->busy)
+        return;
+    r = store_get(v->all->m->store, "image", v->id, &row);
+    state = r == 0 ? row_text(row.status, "state") : "";
+    if (r == -ENOENT)
+        step_delete(v, NULL);
+    else if (!strcmp(state, "deleting"))
+        step_delete(v, &row);
+    else if (!strcmp(state, "building"))
+        step_building(v, &row);
+    else
+        forget(v);
+    store_row_done(&row);
+}
+
+/* ------------------------------------------------------------------ beginning and end */
+
+struct images *images_new(struct manager *m, struct error *err) {
+    struct images *is = calloc(1, sizeof(*is));
+
+    if (!is)
+        error_set(err, -ENOMEM, "images: out of memory");
+    else
+        is->m = m;
+    return is;
+}
+
+static bool look_at_row(void *opaque, const struct store_text *t) {
+    images_kick(opaque, t->id); /* few, and most are forgotten at once */
+    return true;
+}
+
+void images_load(struct images *is) {
+    struct store_query q = {.kind = "image"};
+    int fd = fcntl(is->m->home.images, F_DUPFD_CLOEXEC, 0);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+
+    store_list(is->m->store, &q, look_at_row, is);
+    while (d && (e = readdir(d)))
+        if (e->d_name[0] != '.' && strlen(e->d_name) < STORE_WORD)
+            images_kick(is, e->d_name);
+    if (d)
+        closedir(d);
+}
+
+void images_free(struct images *is) {
+    struct image *next;
+
+    for (struct image *v = is ? is->first : NULL; v; v = next) {
+        next = v->next;
+        release(v);
+        free(v); /* the loop has stopped: nothing queued is called any more */
+    }
+    free(is);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The library of images. An image is a folder, images/ID/, that never changes once it is ready:
+ * disk.raw (unless it has none), vmlinuz, initrd.img, and a key that its root accepts.
+ */
+#ifndef HOST_IMAGE_H
+#define HOST_IMAGE_H
+
+#include <limits.h>
+
+#include "host/manager.h"
+
+struct images;
+
+struct image_files {
+    char kernel[PATH_MAX], initrd[PATH_MAX];
+    char disk[PATH_MAX]; /* relative to a machine's folder; "" if it has none */
+    const char *append;  /* what its kernel wants to be told */
+    int64_t size;        /* of the disk */
+};
+
+struct images *images_new(struct manager *m, struct error *err);
+void images_load(struct images *is);
+void images_free(struct images *is); /* what is being made is given up, and begun anew next time */
+void images_kick(struct images *is, const char *id);
+void images_job_changed(struct images *is, const char *job);
+unsigned images_active(const struct images *is);
+
+/* -ENOENT, -EAGAIN (not ready) with a sentence. */
+int image_files(struct manager *m, const char *id, struct image_files *ret, struct error *err);
+
+#endif

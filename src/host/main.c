@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* vivd: the manager (docs/manager.md). */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/man.h"
+#include "base/unix_socket.h"
+#include "base/version.h"
+#include "host/api.h"
+#include "host/image.h"
+#include "host/vm.h"
+#include "host/worker.h"
+
+enum {
+    IDLE_SECONDS = 600,
+    LOOK_MS = 15000,
+    FILES_WANTED = 65536,
+    BACKLOG = 1024,
+    LISTEN_TRIES = 100
+};
+
+enum exit_code { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_BUSY = 3 };
+
+static const struct {
+    const char *name, *value, *help;
+} options[] = {
+    {"--system", NULL, "be the manager of the whole host: /var/lib/vivarium and /run/vivarium"},
+    {"--idle", "SECONDS",
+     "end after so long without a machine, a client or work; 0: never. Default 600, with --system "
+     "0"},
+    {"--ready-fd", "N", "write a line to this descriptor when the API answers, and close it"},
+    {"--help", NULL, "print this text"},
+    {"--help-man", NULL, "print the manual page"},
+    {"--version", NULL, "print the version"},
+};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+
+static const char about[] = "look after virtual machines, and answer to viv";
+static const char usage[] = "[OPTION]...";
+static const char codes[] =
+    "0 it was asked to end, or had nothing to do; 1 it failed; 2 wrong options; 3 another manager "
+    "has the folder";
+
+struct settings {
+    bool system, help, man, version, idle_given;
+    long idle;
+    int ready;
+};
+
+static void print_help(void) {
+    printf("vivd: %s.\n\nusage: vivd %s\n\nviv starts it when it is needed. Machines run on when "
+           "it ends.\n\nOptions:\n",
+           about, usage);
+    for (unsigned i = 0; i < OPTIONS; i++)
+        printf("  %s%s%s\n      %s.\n", options[i].name, options[i].value ? " " : "",
+               options[i].value ? options[i].value : "", options[i].help);
+    printf("\nVIV_HOME names the folder where everything is kept.\n\nExample:\n  VIV_HOME=/srv/viv "
+           "vivd --idle 0\n\nExit codes: %s.\n",
+           codes);
+}
+
+static void print_man(void) {
+    man_begin(stdout, "vivd", about, usage);
+    puts(".SH DESCRIPTION\n.BR viv (1)\nstarts it when it is needed. Machines run on when it ends. "
+         "VIV_HOME names the folder where everything is kept.\n.SH OPTIONS");
+    for (unsigned i = 0; i < OPTIONS; i++)
+        man_item(stdout, options[i].name, options[i].value, options[i].help);
+    puts(".SH EXIT STATUS");
+    man_text(stdout, codes);
+    puts(".\n.SH SEE ALSO\n.BR viv (1),\n.BR viv\\-vm (1)");
+}
+
+static int number(const char *name, const char *value, long max, long *ret, struct error *err) {
+    char *end = NULL;
+
+    errno = 0;
+    *ret = value ? strtol(value, &end, 10) : -1;
+    if (!value || errno || end == value || *end || *ret < 0 || *ret > max)
+        return error_set(err, -EINVAL, "%s needs a number up to %ld", name, max);
+    return 0;
+}
+
+static int parse(struct settings *s, int argc, char **argv, struct error *err) {
+    long n;
+
+    *s = (struct settings){.idle = IDLE_SECONDS, .ready = -1};
+    for (int i = 1; i < argc; i++) {
+        const char *w = argv[i];
+
+        if (!strcmp(w, "--system"))
+            s->system = true;
+        else if (!strcmp(w, "--idle")) {
+            if (number(w, argv[++i], 1000000, &s->idle, err) < 0)
+                return -EINVAL;
+            s->idle_given = true;
+        } else if (!strcmp(w, "--ready-fd")) {
+            if (number(w, argv[++i], 1000, &n, err) < 0)
+                return -EINVAL;
+            s->ready = (int)n;
+        } else if (!strcmp(w, "--help") || !strcmp(w, "-h"))
+            s->help = true;
+        else if (!strcmp(w, "--help-man"))
+            s->man = true;
+        else if (!strcmp(w, "--version"))
+            s->version = true;
+        else
+            return error_set(err, -EINVAL, "'%.60s' is no option: 'vivd --help' lists them", w);
+    }
+    if (s->system && !s->idle_given)
+        s->idle = 0;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ hooks of the store */
+
+static void changed(void *opaque, const char *kind, const char *id) {
+    struct manager *m = opaque;
+
+    if (!strcmp(kind, "vm"))
+        machines_kick(m->machines, id);
+    else if (!strcmp(kind, "image"))
+        images_kick(m->images, id);
+    else if (!strcmp(kind, "job"))
+        images_job_changed(m->images, id);
+    waits_look(m->waits, kind, id);
+}
+
+static void events(void *opaque) {
+    struct manager *m = opaque;
+
+    follows_look(m->follows);
+}
+
+/* ------------------------------------------------------------------ idleness and signals */
+
+static void look_idle(void *opaque) {
+    struct manager *m = opaque;
+    int64_t now = timer_now_ms();
+
+    if (machines_active(m->machines) || images_active(m->images) || follows_count(m->follows) ||
+        waits_count(m->waits) || consoles_count(m->consoles))
+        m->idle_since = now;
+    if (now - m->idle_since >= m->idle_ms) {
+        log_notice("nothing has been to do for %lld s", (long long)m->idle_ms / 1000);
+        loop_stop(m->loop);
+        return;
+    }
+    timer_start(m->timers, &m->idle, m->idle_ms < LOOK_MS ? m->idle_ms / 2 + 1 : LOOK_MS, look_idle,
+                m);
+}
+
+static void on_signal(void *opaque) {
+    struct manager *m = opaque;
+
+    loop_stop(m->loop);
+}
+
+/* ------------------------------------------------------------------ life */
+
+/* A process that the last manager had just started may hold the socket for a moment more. */
+static int listen_patiently(const char *path, struct error *err) {
+    static const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
+    struct error e = {0};
+    int fd = -EADDRINUSE;
+
+    for (int i = 0; i < LISTEN_TRIES && fd == -EADDRINUSE; i++) {
+        if (i)
+            nanosleep(&nap, NULL);
+        e = (struct error){0};
+        fd = unix_socket_listen(path, 0600, "the API's socket", &e);
+    }
+    return fd < 0 ? error_set(err, fd, "%s", e.text) : fd;
+}
+
+static int listen_api(struct manager *m, struct error *err) {
+    int fd = listen_patiently(m->home.place.socket, err);
+
+    if (fd < 0)
+        return fd;
+    listen(fd, BACKLOG); /* many clients may come at the same moment */
+    m->http = http_server_new(m->loop, m->timers, api_handle, m, err);
+    if (!m->http)
+        return -ENOMEM;
+    http_server_set_error_fn(m->http, api_parse_failure_body);
+    return http_server_listen(m->http, fd, err);
+}
+
+static int start(struct manager *m, const struct settings *s, struct error *err) {
+    const struct store_hooks hooks = {changed, events, m};
+    char path[PATH_MAX];
+
+    if (home_open(&m->home, s->system, err) < 0)
+        return err->code;
+    snprintf(path, sizeof(path), "%.4000s/store.db", m->home.place.data);
+    m->store = store_open(path, err);
+    if (!m->store)
+        return -EIO;
+    m->loop = loop_new(NULL, err);
+    if (!m->loop || loop_signal(m->loop, SIGTERM, on_signal, m, err) < 0 ||
+        loop_signal(m->loop, SIGINT, on_signal, m, err) < 0)
+        return -EIO;
+    m->timers = timers_new(m->loop, err);
+    m->workers = m->timers ? workers_new(m->loop, err) : NULL;
+    m->machines = m->workers ? machines_new(m, err) : NULL;
+    m->images = m->machines ? images_new(m, err) : NULL;
+    m->waits = waits_new(m);
+    m->follows = follows_new(m);
+    m->consoles = consoles_new(m);
+    if (!m->images || !m->waits || !m->follows || !m->consoles)
+        return error_set(err, -ENOMEM, "the manager: out of memory");
+    store_set_hooks(m->store, &hooks);
+    if (listen_api(m, err) < 0)
+        return -EIO;
+    images_load(m->images);
+    machines_load(m->machines);
+    m->idle_ms = s->idle * 1000;
+    m->idle_since = timer_now_ms();
+    if (m->idle_ms)
+        look_idle(m);
+    return 0;
+}
+
+static void finish(struct manager *m) {
+    workers_free(m->workers);
+    if (m->http)
+        unlink(m->home.place.socket);
+    http_server_free(m->http);
+    waits_free(m->waits);
+    follows_free(m->follows);
+    consoles_free(m->consoles);
+    machines_free(m->machines);
+    images_free(m->images);
+    timer_stop(&m->idle);
+    timers_free(m->timers);
+    loop_free(m->loop);
+    store_close(m->store);
+    home_close(&m->home);
+}
+
+static void raise_file_limit(void) {
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES_WANTED) {
+        files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static void tell_ready(int fd) {
+    if (fd < 0)
+        return;
+    if (write(fd, "ready\n", 6) < 0)
+        log_warning("who started the manager did not wait for it");
+    close(fd);
+}
+
+int main(int argc, char **argv) {
+    struct manager m = {.home = {.lock = -1, .machines = -1, .images = -1}};
+    struct settings s;
+    struct error err = {0};
+    int code = EXIT_FINE;
+
+    log_init("vivd", LOG_LEVEL_NOTICE);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* the terminal of whoever started it */
+    umask(077);
+    if (parse(&s, argc, argv, &err) < 0)
+        code = EXIT_USAGE;
+    else if (s.help)
+        print_help();
+    else if (s.man)
+        print_man();
+    else if (s.version)
+        puts("vivd " VIVARIUM_VERSION);
+    else {
+        raise_file_limit();
+        if (start(&m, &s, &err) == 0) {
+            log_notice("version %s looks after '%s'", VIVARIUM_VERSION, m.home.place.data);
+            tell_ready(s.ready);
+            loop_run(m.loop);
+        } else {
+            code = err.code == -EBUSY || err.code == -EADDRINUSE ? EXIT_BUSY : EXIT_FAILED;
+        }
+        finish(&m);
+    }
+    if (err.code)
+        log_error("%s", err.text);
+    return code;
+}

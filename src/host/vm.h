@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The controller of machines: brings each to what its row wants.
+ *
+ * A machine is a folder, machines/ID/: disk.qcow2 (on top of its image), lock and run
+ * (vm_process.h), log and log.old (what viv-vm said), control and serial (its sockets).
+ *
+ * Members of a row's `wanted`, all numbers but the last three:
+ *   cycle       number of the start that is wanted; grows with each start
+ *   ended       the last start whose end was written down
+ *   launched    the last start that was seen running
+ *   up          when that was, ms since 1970
+ *   stop_by     when a process that is not wanted any more is ended by force
+ *   next_start  not before that (restart policy)
+ *   failures    restarts in a row that did not last
+ *   force       do not ask the guest
+ *   prepared    the folder and its disk are made
+ *   deleting    nothing of it is to be left
+ */
+#ifndef HOST_VM_H
+#define HOST_VM_H
+
+#include "host/manager.h"
+
+struct machines;
+
+struct machines *machines_new(struct manager *m, struct error *err);
+/* Looks at every machine that may need it, and at folders that belong to none. */
+void machines_load(struct machines *ms);
+/* Processes stay. */
+void machines_free(struct machines *ms);
+/* Looks at one soon. */
+void machines_kick(struct machines *ms, const char *id);
+unsigned machines_active(const struct machines *ms); /* that have a process, or something to do */
+
+/* The path of a file in a machine's folder, short enough for a socket. */
+void machine_path(const struct manager *m, const char *id, const char *file, char *out, size_t n);
+
+/* The command line of its process; NULL with a sentence. For vm_argv_free. */
+char **vm_argv(struct manager *m, const struct store_row *row, struct error *err);
+void vm_argv_free(char **argv);
+
+/* Is nothing going to happen by itself? */
+bool vm_settled(const char *state);
+
+/* Serial lines: one connection to the machine, any number of clients (console.c). */
+struct consoles *consoles_new(struct manager *m);
+void consoles_free(struct consoles *c);
+unsigned consoles_count(const struct consoles *c);
+struct api_call;
+/* The call's client becomes one of the console of call->row; as an operation (api.h). */
+int console_attach(struct api_call *call);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From a machine's row to the command line of viv-vm. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "host/image.h"
+#include "host/vm.h"
+#include "proto/place.h"
+
+enum { MOST_WORDS = 64 };
+
+struct words {
+    char *word[MOST_WORDS + 1];
+    unsigned count;
+    bool bad;
+};
+
+static void add(struct words *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct words *w, const char *fmt, ...) {
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (w->count == MOST_WORDS || vasprintf(&w->word[w->count], fmt, ap) < 0)
+        w->bad = true;
+    else
+        w->count++;
+    va_end(ap);
+}
+
+/* "8080:80", "udp:53:53", "0.0.0.0:8080:80" as viv-vm takes it; by default only this host reaches
+ * it. */
+static void put_forward(struct buf *nic, const char *s) {
+    const char *protocol = strncmp(s, "udp:", 4) ? "tcp" : "udp", *address = "127.0.0.1:";
+    unsigned colons = 0;
+
+    if (!strncmp(s, "udp:", 4) || !strncmp(s, "tcp:", 4))
+        s += 4;
+    for (const char *p = s; *p; p++)
+        colons += *p == ':';
+    buf_printf(nic, ",forward=%s:%s%s", protocol, colons == 2 ? "" : address, s);
+}
+
+static void add_nic(struct words *w, const json_t *spec) {
+    struct buf nic = {0};
+    const json_t *one;
+    size_t i;
+
+    add(w, "--nic");
+    if (!strcmp(row_text(spec, "network"), "none")) {
+        add(w, "none");
+        return;
+    }
+    buf_printf(&nic, "user");
+    json_array_foreach(json_object_get(spec, "forward"), i, one)
+        put_forward(&nic, json_string_value(one));
+    buf_put(&nic, "", 1);
+    add(w, "%s", (const char *)nic.data);
+    buf_done(&nic);
+}
+
+static void add_program(struct words *w) {
+    const char *given = getenv("VIV_VM");
+    char program[PATH_MAX];
+
+    if (!given || !*given)
+        place_program("viv-vm", program);
+    add(w, "%s", given && *given ? given : program);
+}
+
+char **vm_argv(struct manager *m, const struct store_row *row, struct error *err) {
+    const json_t *spec = row->spec;
+    struct words *w = calloc(1, sizeof(*w));
+    struct image_files files;
+
+    if (!w || image_files(m, row_text(row->status, "image_id"), &files, err) < 0) {
+        free(w);
+        return NULL;
+    }
+    add_program(w);
+    add(w, "--name");
+    add(w, "%s", row->name);
+    add(w, "--cpu");
+    add(w, "%s", row_text(spec, "cpu"));
+    add(w, "--cpus");
+    add(w, "%lld", (long long)row_number(spec, "cpus"));
+    add(w, "--memory");
+    add(w, "%lld", (long long)row_number(spec, "memory"));
+    add(w, "--kernel");
+    add(w, "%s", files.kernel);
+    add(w, "--initrd");
+    add(w, "%s", files.initrd);
+    add(w, "--append");
+    add(w, "%s%s%s", files.append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
+    if (*files.disk) {
+        add(w, "--disk");
+        add(w, "disk.qcow2,format=qcow2");
+    }
+    add_nic(w, spec);
+    add(w, "--serial");
+    add(w, "unix:serial");
+    add(w, "--control");
+    add(w, "unix:control");
+    if (!strcmp(row_text(spec, "power"), "paused"))
+        add(w, "--paused");
+    if (!w->bad)
+        return w->word; /* the first member: the same address */
+    vm_argv_free(w->word);
+    error_set(err, -ENOMEM, "the command line of '%s': out of memory", row->name);
+    return NULL;
+}
+
+void vm_argv_free(char **argv) {
+    for (unsigned i = 0; argv && argv[i]; i++)
+        free(argv[i]);
+    free(argv);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Operations of machines: each writes what is wanted, and vm.c does it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/api.h"
+#include "host/image.h"
+#include "host/vm.h"
+#include "proto/units.h"
+
+static int update_row(struct api_call *call) {
+    struct error e = {0};
+
+    return store_update(call->m->store, &call->row, &e) < 0 ? api_fail_error(call, &e) : 0;
+}
+
+static int event(struct api_call *call, const char *what, const char *text) {
+    struct error e = {0};
+
+    return manager_event(call->m, &call->row, what, &e, "%s (asked by %s)", text, call->caller) < 0
+               ? api_fail_error(call, &e)
+               : 0;
+}
+
+static const char *power_of(const struct api_call *call) {
+    return row_text(call->row.spec, "power");
+}
+
+static const char *state_of(const struct api_call *call) {
+    return row_text(call->row.status, "state");
+}
+
+static int check_not_deleting(struct api_call *call) {
+    if (!row_flag(call->row.wanted, "deleting"))
+        return 0;
+    return api_fail(call, FAILURE_CONFLICT, "status.state", "", "'%s' is being deleted",
+                    call->row.name);
+}
+
+/* ------------------------------------------------------------------ what is wanted */
+
+/* The next process of the machine. */
+static void want_start(struct api_call *call) {
+    struct store_row *row = &call->row;
+    bool prepared = row_flag(row->wanted, "prepared");
+
+    row_set_text(row->spec, "power", "on");
+    row_set_number(row->wanted, "cycle", row_number(row->wanted, "cycle") + 1);
+    row_unset(row->wanted, "next_start");
+    row_unset(row->wanted, "failures");
+    row_unset(row->status, "next_start");
+    row_unset(row->status, "restarts");
+    row_set_state(row, prepared ? "starting" : "creating", NULL);
+}
+
+/* The process is to go by then; without one nothing needs it. */
+static void want_end(struct api_call *call, int64_t seconds, bool force) {
+    struct store_row *row = &call->row;
+
+    row_set_number(row->wanted, "stop_by", units_now_ms() + seconds * 1000);
+    if (force)
+        json_object_set_new(row->wanted, "force", json_true());
+}
+
+static void want_off(struct api_call *call, int64_t seconds, bool force) {
+    struct store_row *row = &call->row;
+
+    row_set_text(row->spec, "power", "off");
+    want_end(call, seconds, force);
+    if (row_flag(row->wanted, "prepared"))
+        row_set_state(row, "stopping", NULL);
+}
+
+/* ------------------------------------------------------------------ operations */
+
+static int start(struct api_call *call) {
+    if (check_not_deleting(call) < 0)
+        return -EINVAL;
+    if (!strcmp(power_of(call), "paused"))
+        return api_fail(call, FAILURE_CONFLICT, "spec.power", "resume it", "'%s' is paused",
+                        call->row.name);
+    if (!strcmp(power_of(call), "on") && strcmp(state_of(call), "restarting") != 0)
+        return 0;
+    want_start(call);
+    return event(call, "starting", "it is to start") < 0 ? -EINVAL : update_row(call);
+}
+
+static int end(struct api_call *call, int64_t seconds, bool force) {
+    if (check_not_deleting(call) < 0)
+        return -EINVAL;
+    if (!strcmp(power_of(call), "off") && vm_settled(state_of(call)))
+        return 0;
+    want_off(call, seconds, force);
+    return event(call, "stopping", force ? "it is to be ended by force" : "it is to shut down") < 0
+               ? -EINVAL
+               : update_row(call);
+}
+
+static int stop(struct api_call *call) {
+    return end(call, row_number(call->args, "timeout"), false);
+}
+
+static int kill_it(struct api_call *call) { return end(call, 0, true); }
+
+static int restart(struct api_call *call) {
+    if (check_not_deleting(call) < 0)
+        return -EINVAL;
+    if (strcmp(power_of(call), "off") != 0)
+        want_end(call, row_number(call->args, "timeout"), false);
+    want_start(call);
+    return event(call, "starting", "it is to start anew") < 0 ? -EINVAL : update_row(call);
+}
+
+static int pause_it(struct api_call *call) {
+    if (check_not_deleting(call) < 0)
+        return -EINVAL;
+    if (!strcmp(power_of(call), "paused"))
+        return 0;
+    if (strcmp(state_of(call), "running") != 0)
+        return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
+                        "'%s' is %s: only a machine that runs can be paused", call->row.name,
+                        state_of(call));
+    row_set_text(call->row.spec, "power", "paused");
+    row_set_state(&call->row, "pausing", NULL);
+    return update_row(call);
+}
+
+static int resume(struct api_call *call) {
+    bool paused = !strcmp(power_of(call), "paused") || !strcmp(state_of(call), "paused");
+
+    if (check_not_deleting(call) < 0)
+        return -EINVAL;
+    if (!paused && !strcmp(power_of(call), "on"))
+        return 0;
+    if (!paused)
+        return api_fail(call, FAILURE_CONFLICT, "status.state", "start it",
+                        "'%s' is %s, not paused", call->row.name, state_of(call));
+    row_set_text(call->row.spec, "power", "on");
+    row_set_state(&call->row, "resuming", NULL);
+    return update_row(call);
+}
+
+static int delete_it(struct api_call *call) {
+    bool runs = strcmp(power_of(call), "off") != 0 || !vm_settled(state_of(call));
+
+    if (row_flag(call->row.wanted, "deleting"))
+        return 0;
+    if (runs && !row_flag(call->args, "force"))
+        return api_fail(call, FAILURE_CONFLICT, "status.state",
+                        "stop it first, or delete it with force", "'%s' is %s", call->row.name,
+                        state_of(call));
+    json_object_set_new(call->row.wanted, "deleting", json_true());
+    row_set_text(call->row.spec, "power", "off");
+    row_set_state(&call->row, "deleting", NULL);
+    return event(call, "deleting", "it is to be deleted") < 0 ? -EINVAL : update_row(call);
+}
+
+/* ------------------------------------------------------------------ creation and changes */
+
+/* What the declaration cannot say. */
+static int check_spec(struct api_call *call, const json_t *spec) {
+    const json_t *one;
+    size_t i;
+
+    if (row_number(spec, "cpus") > 1)
+        return api_fail(call, FAILURE_INVALID, "spec.cpus", "use 1",
+                        "this version runs one processor a machine");
+    json_array_foreach(json_object_get(spec, "forward"), i, one) {
+        const char *s = json_string_value(one), *last = strrchr(s, ':'), *first = last;
+
+        while (first > s && first[-1] != ':')
+            first--;
+        if (atoi(first) > 65535 || atoi(last + 1) > 65535)
+            return api_fail(call, FAILURE_INVALID, "spec.forward", "use 1 to 65535",
+                            "'%s' has a port that cannot be", s);
+    }
+    return 0;
+}
+
+static int check_image(struct api_call *call, const char *name, char id[STORE_WORD]) {
+    struct store_row image = {0};
+    struct image_files files;
+    struct error e = {0};
+    int64_t disk = row_number(call->row.spec, "disk");
+    int r = store_find(call->m->store, "image", call->tenant, name, &image);
+
+    if (r < 0)
+        return api_fail(call, FAILURE_CONFLICT, "spec.image", "make it first: viv image build NAME",
+                        "there is no image '%s'", name);
+    if (image_files(call->m, image.id, &files, &e) < 0)
+        r = api_fail(call, FAILURE_CONFLICT, "spec.image", "wait for its job", "%s", e.text);
+    else if (disk && !*files.disk)
+        r = api_fail(call, FAILURE_INVALID, "spec.disk", "leave it out",
+                     "the image '%s' has no disk", name);
+    else if (disk && (disk < files.size || disk % 512))
+        r = api_fail(call, FAILURE_INVALID, "spec.disk", "use its size or more",
+                     "the disk must not be smaller than that of the image (%lld bytes), and a "
+                     "multiple of 512",
+                     (long long)files.size);
+    snprintf(id, STORE_WORD, "%s", image.id);
+    store_row_done(&image);
+    return r;
+}
+
+static int create(struct api_call *call) {
+    const json_t *spec = json_object_get(call->body, "spec");
+    char image[STORE_WORD];
+    struct error e = {0};
+    bool on;
+
+    call->row = (struct store_row){.kind = "vm",
+                                   .spec = json_deep_copy(spec),
+                                   .status = json_object(),
+                                   .wanted = json_object()};
+    snprintf(call->row.name, sizeof(call->row.name), "%s", row_text(call->body, "name"));
+    snprintf(call->row.tenant, sizeof(call->row.tenant), "%s", call->tenant);
+    resource_fill(call->resource, call->row.spec);
+    if (check_spec(call, call->row.spec) < 0 ||
+        check_image(call, row_text(call->row.spec, "image"), image) < 0)
+        return -EINVAL;
+    on = strcmp(power_of(call), "off") != 0;
+    row_set_number(call->row.wanted, "cycle", on);
+    row_set_text(call->row.status, "image_id", image);
+    row_set_state(&call->row, "creating", NULL);
+    if (store_insert(call->m->store, &call->row, &e) < 0)
+        return api_fail_error(call, &e);
+    return event(call, "created", "it is to be made");
+}
+
+/* A change of power is the operation of that name. */
+static int change_power(struct api_call *call, const char *power) {
+    bool was_off = !strcmp(power_of(call), "off");
+
+    if (!strcmp(power, power_of(call)))
+        return 0;
+    if (!strcmp(power, "off"))
+        want_off(call, 60, false);
+    else if (was_off) {
+        want_start(call);
+        row_set_text(call->row.spec, "power", power);
+    } else {
+        row_set_text(call->row.spec, "power", power);
+        row_set_state(&call->row, strcmp(power, "on") ? "pausing" : "resuming", NULL);
+    }
+    return event(call, "changed", "its power is to change");
+}
+
+static int update(struct api_call *call) {
+    json_t *patch = json_object_get(call->body, "spec"), *v;
+    const char *key;
+
+    if (check_not_deleting(call) < 0 || check_spec(call, patch) < 0)
+        return -EINVAL;
+    json_object_foreach(patch, key, v)
+        if (strcmp(key, "power") != 0)
+            json_object_set(call->row.spec, key, v);
+    if (json_object_get(patch, "power") && change_power(call, row_text(patch, "power")) < 0)
+        return -EINVAL;
+    return update_row(call);
+}
+
+/* ------------------------------------------------------------------ waiting and the console */
+
+static enum wait_result over(const struct store_row *row, const char *word, int64_t unused) {
+    const char *state = row ? row_text(row->status, "state") : "";
+    bool yes;
+
+    if (!row)
+        return strcmp(word, "deleted") ? WAIT_MORE : WAIT_OVER;
+    if (!strcmp(word, "settled"))
+        yes = vm_settled(state);
+    else if (!strcmp(word, "stopped"))
+        yes = !strcmp(state, "stopped") || !strcmp(state, "failed");
+    else
+        yes = !strcmp(state, word);
+    return yes ? WAIT_OVER : WAIT_MORE;
+}
+
+static int wait_for(struct api_call *call) {
+    return wait_begin(call, over, row_text(call->args, "for"), 0,
+                      row_number(call->args, "timeout"));
+}
+
+static int console(struct api_call *call) {
+    if (!http_header_has(http_request(call->x), "Upgrade", "serial"))
+        return api_fail(call, FAILURE_INVALID, "Upgrade",
+                        "send 'Connection: Upgrade' and 'Upgrade: serial'",
+                        "the console is a stream of bytes");
+    return console_attach(call);
+}
+
+const struct api_handler vm_handlers[] = {
+    {"create", create}, {"update", update}, {"delete", delete_it}, {"start", start},
+    {"stop", stop},     {"kill", kill_it},  {"restart", restart},  {"pause", pause_it},
+    {"resume", resume}, {"wait", wait_for}, {"console", console},  {NULL, NULL},
+};

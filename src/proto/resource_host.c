@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The host that the manager runs on: what it can do. host/doctor.c does the operations. */
+#include "proto/resource.h"
+
+#include <stddef.h>
+
+static const struct field fields[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 64,
+     .column = "NAME",
+     .help = "local: the one that answers"},
+    {.name = "version",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 64,
+     .column = "VERSION",
+     .help = "of the manager"},
+    {.name = "pid",
+     .type = FIELD_INT,
+     .flags = FIELD_ALWAYS,
+     .min = 1,
+     .max = INT32_MAX,
+     .column = "PID",
+     .help = "of the manager"},
+    {.name = "folder",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 4096,
+     .column = "FOLDER",
+     .help = "where everything is kept"},
+    {.name = "machines",
+     .type = FIELD_INT,
+     .flags = FIELD_ALWAYS,
+     .min = 0,
+     .max = INT32_MAX,
+     .column = "MACHINES",
+     .help = "processes of machines that it looks after"},
+    {.name = "resident",
+     .type = FIELD_SIZE,
+     .flags = FIELD_ALWAYS,
+     .min = 0,
+     .max = INT64_MAX,
+     .column = "RESIDENT",
+     .help = "memory that the manager itself takes"},
+    {.name = "checks",
+     .type = FIELD_OBJECT,
+     .flags = 0,
+     .help = "what this host can do: an object a check, with state (good, note or bad), text and "
+             "remedy"},
+    {0},
+};
+
+static const struct operation ops[] = {
+    {.name = "get",
+     .shape = OP_GET,
+     .status = 200,
+     .permission = "host.read",
+     .help = "The manager and its host"},
+    {.name = "doctor",
+     .shape = OP_LOOK,
+     .status = 200,
+     .permission = "host.read",
+     .help = "Look what this host can do and what is missing"},
+    {0},
+};
+
+const struct resource resource_host = {.name = "host",
+                                       .plural = "hosts",
+                                       .noun = "host",
+                                       .help = "the host that the manager runs on",
+                                       .plain = true,
+                                       .fields = fields,
+                                       .ops = ops};
