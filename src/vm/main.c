@@ -3,6 +3,7 @@
  * it ends. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/terminal.h"
+#include "vm/working_set.h"
 
 enum exit_code { EXIT_GUEST_OFF = 0, EXIT_OURS = 1, EXIT_BAD_INPUT = 2, EXIT_GUEST_DOWN = 3 };
 
@@ -33,6 +35,7 @@ struct vm {
     struct chardev *serial, *console;
     struct control_vm controlled;
     struct control *control;
+    struct vm_working_set *working_set;
     struct block *disk[MACHINE_MAX_DISKS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
@@ -408,6 +411,10 @@ static int restore_machine(struct vm *vm, const struct snapshot *s, struct error
         return r;
     pthread_mutex_lock(&vm->lock);
     r = machine_load(vm->machine, s, err);
+    if (r == 0 && vm->options.renew_identity)
+        machine_replug_nics(vm->machine);
+    if (r == 0)
+        vm->working_set = vm_working_set_start(&vm->options, vm->loop, vm->machine, s);
     pthread_mutex_unlock(&vm->lock);
     return r;
 }
@@ -440,6 +447,9 @@ static void close_all(struct vm *vm) {
     end_disk_jobs(vm);
     control_free(vm->control);
     vm->control = NULL;
+    pthread_mutex_lock(&vm->lock);
+    vm_working_set_stop(vm->working_set);
+    pthread_mutex_unlock(&vm->lock);
     machine_free(vm->machine);
     vm->machine = NULL;
     pthread_mutex_lock(&vm->lock);
@@ -547,6 +557,7 @@ int main(int argc, char **argv) {
     char prefix[80];
     int code;
 
+    mallopt(M_ARENA_MAX, 1); /* what threads allocate is little, and an arena each is not */
     fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */

@@ -29,6 +29,9 @@ struct options {
     const char *control; /* path, NULL = none */
     const char *restore; /* folder of a snapshot, NULL = boot */
     bool paused;
+    bool renew_identity; /* with restore: new MAC addresses */
+    bool prefetch;
+    unsigned record_working_set; /* seconds, 0: not */
     struct cpu_debug cpu_debug;
     unsigned cpus;
     uint64_t memory;
