@@ -388,6 +388,11 @@ static int set_renew_identity(struct options *o, const char *v, struct error *er
     return 0;
 }
 
+static int set_template(struct options *o, const char *v, struct error *err) {
+    o->template = true;
+    return 0;
+}
+
 static int set_prefetch(struct options *o, const char *v, struct error *err) {
     o->prefetch = true;
     return 0;
@@ -554,6 +559,11 @@ static const struct option table[] = {
      "with --restore: load the pages that --record-working-set wrote down while the machine runs "
      "already, before it asks for them",
      "--restore /srv/web.monday --prefetch"},
+    {"template", NULL, set_template,
+     "with --restore and --control: run nothing, but fork a machine from the snapshot for each "
+     "'viv-ctl PATH clone', which is quicker than to start viv-vm each time. docs/snapshot.md says "
+     "more",
+     "--restore /srv/web.monday --template --control unix:/srv/web.template"},
     {"control", "unix:PATH", set_control,
      "listen there for programs that look after the machine: viv-ctl PATH status, pause, resume, "
      "powerdown, reset, quit and more ('viv-ctl --help')",
@@ -691,6 +701,10 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
                          o->serial);
+    if (o->template && (!o->restore || !o->control))
+        return error_set(err, -EINVAL,
+                         "--template forks machines from a snapshot for those who ask at a socket: "
+                         "give it with --restore FOLDER and --control unix:PATH");
     if ((o->prefetch || o->record_working_set) && !o->restore)
         return error_set(err, -EINVAL,
                          "--prefetch and --record-working-set are about the pages of a snapshot: "

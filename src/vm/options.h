@@ -30,6 +30,7 @@ struct options {
     const char *restore; /* folder of a snapshot, NULL = boot */
     bool paused;
     bool renew_identity; /* with restore: new MAC addresses */
+    bool template;       /* fork machines from `restore` */
     bool prefetch;
     unsigned record_working_set; /* seconds, 0: not */
     struct cpu_debug cpu_debug;

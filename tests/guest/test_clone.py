@@ -1,13 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Clones of a saved machine: a disk of its own for each, a new identity, the working set."""
+"""Clones of a saved machine: a disk of its own for each, a new identity, a template, the working set."""
+import json
 import os
+import socket
 import subprocess
+import sys
 import tempfile
+import time
 import unittest
 
 import vivtest
 
+# Standard input and output to a socket and back, as socat does.
+RELAY = """
+import os, socket, sys, threading
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+threading.Thread(target=lambda: [s.sendall(d) for d in iter(lambda: os.read(0, 65536), b"")], daemon=True).start()
+for d in iter(lambda: s.recv(65536), b""):
+    os.write(1, d)
+"""
 TOOLS = os.path.dirname(os.path.realpath(vivtest.PROGRAM))
 
 
@@ -116,6 +129,92 @@ class Clones(unittest.TestCase):
             guest.close()
         self.assertEqual(macs[2], "52:54:00:aa:bb:cc")
         self.assertEqual(len({*macs, "52:54:00:12:34:56"}), 4, macs)
+
+    # ---- a template ----
+
+    def template(self, *options):
+        path = self.path("t")
+        if os.path.exists(path):  # of one that was killed
+            os.unlink(path)
+        process = subprocess.Popen([vivtest.VM, "--restore", self.path("s"), "--template", "--control", "unix:" + path,
+                                    *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        end = time.monotonic() + 60
+        while not os.path.exists(path) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        return process
+
+    def clone(self, name, *options):
+        """The number of a new process; it ends with the test."""
+        done = tool("ctl", "--json", self.path("t"), "clone", "--", "--control", "unix:" + self.path(name), *options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        pid = json.loads(done.stdout)["pid"]
+        self.addCleanup(tool, "ctl", self.path(name), "quit")
+        return pid
+
+    def status(self, name):
+        done = tool("ctl", "--json", self.path(name), "status")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_a_template_forks_machines_that_live_on_without_it(self):
+        template = self.template("--nic", "user")
+        pids = [self.clone(f"t{i}", "--disk", self.overlay(f"t{i}.qcow2"), "--name", f"clone{i}",
+                           "--serial", "unix:" + self.path(f"serial{i}")) for i in range(3)]
+        self.assertEqual(len({*pids, template.pid}), 4)
+        for i, pid in enumerate(pids):
+            status = self.status(f"t{i}")
+            self.assertEqual((status["state"], status["pid"], status["name"]), ("running", pid, f"clone{i}"))
+        template.terminate()
+        self.assertEqual(template.wait(60), 0)
+        self.assertFalse(os.path.exists(self.path("t")))
+        for i in range(3):
+            relay = vivtest.Guest([sys.executable, "-c", RELAY, self.path(f"serial{i}")])
+            self.addCleanup(relay.close)
+            relay.check(f"echo {i} >/root/mark; sync; echo 3 >/proc/sys/vm/drop_caches")
+            self.assertEqual(relay.check("cat /root/mark"), f"{i}\n")
+        # A snapshot of a clone forks a child that is waited for.
+        done = tool("ctl", self.path("t0"), "snapshot", self.path("s0"), "--then", "quit")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(tool("state", "check", self.path("s0")).returncode, 0)
+
+    def test_clones_of_a_template_share_its_memory(self):
+        self.template("--nic", "user")
+        pids = [self.clone(f"m{i}", "--disk", self.overlay(f"m{i}.qcow2"), "--paused") for i in range(3)]
+        for i, pid in enumerate(pids):
+            self.assertEqual(self.status(f"m{i}")["state"], "paused")
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+                private = sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
+            self.assertLess(private, 4096)
+
+    def test_what_a_template_cannot_do_is_refused_and_the_next_client_is_served(self):
+        template = self.template("--nic", "user")
+        rude = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for s in rude:
+            self.addCleanup(s.close)
+            s.connect(self.path("t"))
+        rude[0].sendall(b"\0" * 70000)  # longer than a line may be
+        rude[1].sendall(b'{"command": "clone", "arguments": {"options": [1]}}\n')
+        rude[2].sendall(b'{"command":')  # and no more
+        self.assertIn(b"'options' must hold strings", rude[1].makefile("rb").read())
+        for words, text in ((("status",), "knows the command clone alone"),
+                            (("clone", "--", "--nonsense"), "there is no option '--nonsense'"),
+                            (("clone", "--", "--template", "--control", "unix:/x"), "a clone is a machine"),
+                            (("clone", "--", "--restore", "/elsewhere"), "leave out --restore"),
+                            (("clone", "--", "--paused"), "--paused leaves nobody"),
+                            (("clone", "--", "--disk", "/nowhere.qcow2"), "/nowhere.qcow2"),
+                            (("clone", "now"), "takes no further word")):
+            done = tool("ctl", self.path("t"), *words)
+            self.assertIn(done.returncode, (1, 2), (words, done.stderr))
+            self.assertIn(text, done.stderr)
+        self.clone("n", "--disk", self.overlay("n.qcow2"))
+        done = tool("ctl", self.path("n"), "clone")
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("no template", done.stderr)
+        self.assertIsNone(template.poll())
 
     def test_the_working_set_is_recorded_and_loaded_early(self):
         guest = self.restored("--disk", self.overlay("w0.qcow2"), "--nic", "user", "--record-working-set", "2",

@@ -305,6 +305,11 @@ static void what_is_about_a_snapshot_needs_one(void **state) {
     options_done(&o);
     bad("--renew-identity", "--restore");
     bad("--prefetch", "--restore");
+    good("--restore|s|--template|--control|unix:t");
+    assert_true(o.template);
+    options_done(&o);
+    bad("--template|--control|unix:t", "--restore");
+    bad("--restore|s|--template", "--control");
     bad("--record-working-set|10", "--restore");
     bad("--restore|s|--record-working-set|0", "not a number from 1 to 3600");
     bad("--restore|s|--record-working-set|10|--prefetch", "one of the two");

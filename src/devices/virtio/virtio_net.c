@@ -24,10 +24,12 @@
  */
 #include "devices/virtio/virtio_net.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/trace.h"
+#include "base/zero.h"
 #include "devices/virtio/virtio.h"
 #include "net/checksum.h"
 #include "net/net.h"
@@ -67,7 +69,7 @@ struct virtio_net {
     struct clock_timer plug;
     bool pushed;               /* to the receive queue, since its last interrupt */
     struct virtio_chain chain; /* the one at hand; only within a call */
-    uint8_t frame[NET_FRAME_MAX];
+    uint8_t *frame; /* NET_FRAME_MAX bytes; apart, as the struct is copied to check saved state */
 };
 
 /* ------------------------------------------------------------------ guest to network */
@@ -360,6 +362,9 @@ static int net_init(struct device *dev, struct error *err) {
     static const uint8_t default_mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 
     clock_timer_init(&d->plug, dev->env.clock, plug_in, d);
+    d->frame = zero_alloc(NET_FRAME_MAX);
+    if (!d->frame)
+        return error_set(err, -ENOMEM, "device '%s': out of memory", dev->name);
     memcpy(d->mac, config ? config->mac : default_mac, sizeof(d->mac));
     d->port = config ? config->port : NULL;
     if (d->port) {
@@ -383,6 +388,7 @@ static void net_done(struct device *dev) {
     struct virtio_net *d = (struct virtio_net *)dev;
 
     clock_timer_disarm(&d->plug);
+    zero_free(d->frame, NET_FRAME_MAX);
     if (d->port) {
         d->port->receive = NULL;
         d->port->received = NULL;
