@@ -272,7 +272,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->cpus = m->cpus;
     r = add_memory(b, err);
     if (r == 0) {
-        b->clock = clock_new(config->loop, err);
+        b->clock =
+            m->restoring ? clock_new_restored(config->loop, err) : clock_new(config->loop, err);
         r = b->clock ? 0 : -ENOMEM;
     }
     if (r == 0)

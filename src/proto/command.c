@@ -76,6 +76,20 @@ static int check_choices(const struct command_arg *a, const json_t *v, struct er
     return 0;
 }
 
+static int check_words(const struct command_arg *a, const json_t *v, struct error *err) {
+    const json_t *one;
+    size_t i, n = json_array_size(v);
+
+    if (!json_is_array(v) || n < (size_t)a->min || n > (size_t)a->max)
+        return error_set(err, -EINVAL,
+                         "'%s' must be an array of %" PRId64 " to %" PRId64 " strings", a->name,
+                         a->min, a->max);
+    json_array_foreach(v, i, one)
+        if (!json_is_string(one) || strlen(json_string_value(one)) != json_string_length(one))
+            return error_set(err, -EINVAL, "'%s' must hold strings without zero bytes", a->name);
+    return 0;
+}
+
 static int check_value(const struct command_arg *a, const json_t *v, struct error *err) {
     switch (a->type) {
     case COMMAND_BOOL:
@@ -94,6 +108,8 @@ static int check_value(const struct command_arg *a, const json_t *v, struct erro
         return check_choice(a, v, err);
     case COMMAND_CHOICES:
         return check_choices(a, v, err);
+    case COMMAND_WORDS:
+        return check_words(a, v, err);
     case COMMAND_END:
         break;
     }
@@ -219,6 +235,27 @@ static const struct command_arg *next_required(const struct command *c, const js
     return NULL;
 }
 
+static const struct command_arg *words_of(const struct command *c) {
+    for (const struct command_arg *a = c->args; a->type != COMMAND_END; a++)
+        if (a->type == COMMAND_WORDS)
+            return a;
+    return NULL;
+}
+
+static int set_words(const struct command *c, const struct command_arg *a, int argc, char **argv,
+                     json_t *args, struct error *err) {
+    json_t *list = json_array();
+
+    for (int i = 0; i < argc; i++)
+        if (json_array_append_new(list, json_string(argv[i])) < 0) {
+            json_decref(list);
+            return error_set(err, -EINVAL, "%s: '%.60s' is not valid UTF-8", c->name, argv[i]);
+        }
+    if (json_object_set_new(args, a->name, list) < 0)
+        return error_set(err, -ENOMEM, "%s: out of memory", c->name);
+    return command_check(c, args, err);
+}
+
 static int parse_words(const struct command *c, int argc, char **argv, json_t *args,
                        struct error *err) {
     bool options = true;
@@ -227,6 +264,8 @@ static int parse_words(const struct command *c, int argc, char **argv, json_t *a
         const struct command_arg *a = next_required(c, args);
         int r;
 
+        if (options && !strcmp(argv[i], "--") && words_of(c))
+            return set_words(c, words_of(c), argc - i - 1, argv + i + 1, args, err);
         if (options && !strcmp(argv[i], "--")) {
             options = false;
             continue;

@@ -26,6 +26,9 @@ static const char *type_text(const struct command_arg *a, char *out, size_t size
     case COMMAND_CHOICES:
         snprintf(out, size, "%s%s", a->choices, a->type == COMMAND_CHOICES ? ", ..." : "");
         break;
+    case COMMAND_WORDS:
+        snprintf(out, size, "strings");
+        break;
     case COMMAND_END:
         break;
     }
@@ -56,6 +59,8 @@ void command_usage(const struct command *c, char *out, size_t size) {
             command_value(a, value, sizeof(value));
             if (a->type == COMMAND_BOOL)
                 form = " [--%1$s]";
+            if (a->type == COMMAND_WORDS)
+                form = " [-- %1$s...]";
             at += (size_t)snprintf(out + at, size - at, form, a->name, value);
         }
 }

@@ -64,6 +64,16 @@ const struct command control_commands[] = {
               {"then", COMMAND_CHOICE, false, 0, 0, "go-on|pause|quit",
                "what the machine does next. Unless its disks are read-only, nothing may write them "
                "while the snapshot is of use: pause or quit, or copy them"}}},
+    {.name = "clone",
+     .needs = COMMAND_OPERATE,
+     .help =
+         "Of a template (viv-vm --restore FOLDER --template): make a machine from its snapshot, "
+         "in a process of its own, and with options of its own beside those of the template",
+     .answer = "pid of the process, when the machine runs, or holds still under --paused",
+     .example = "clone -- --disk /srv/clone1.qcow2 --control unix:/srv/clone1.ctl",
+     .args =
+         {{"options", COMMAND_WORDS, false, 0, 200, NULL,
+           "as on the command line of viv-vm; the template's folder is that of relative paths"}}},
     {.name = "stats",
      .needs = COMMAND_READ,
      .help = "What it has cost so far, and counters",

@@ -409,6 +409,29 @@ static int set_restore(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_renew_identity(struct options *o, const char *v, struct error *err) {
+    o->renew_identity = true;
+    return 0;
+}
+
+static int set_template(struct options *o, const char *v, struct error *err) {
+    o->template = true;
+    return 0;
+}
+
+static int set_prefetch(struct options *o, const char *v, struct error *err) {
+    o->prefetch = true;
+    return 0;
+}
+
+static int set_record_working_set(struct options *o, const char *v, struct error *err) {
+    unsigned long seconds;
+    int r = parse_number(v, 1, 3600, &seconds, err);
+
+    o->record_working_set = r < 0 ? 0 : (unsigned)seconds;
+    return r;
+}
+
 static int set_control(struct options *o, const char *v, struct error *err) {
     if (strncmp(v, "unix:", 5) != 0 || !v[5])
         return error_set(err, -EINVAL, "'%s' is no place for a control socket: use unix:PATH", v);
@@ -555,6 +578,25 @@ static const struct option table[] = {
      "not say is as it was. --disk, --nic, --serial, --console and --vsock attach other things of "
      "the host",
      "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
+    {"renew-identity", NULL, set_renew_identity,
+     "with --restore: the network interfaces get new MAC addresses, at random unless --nic says "
+     "mac=, and their links go down for a second, so that the guest asks for its addresses again. "
+     "For clones that meet each other; docs/snapshot.md says what the guest has to do",
+     "--restore /srv/web.monday --renew-identity"},
+    {"record-working-set", "SECONDS", set_record_working_set,
+     "with --restore: write into the snapshot's folder which of its pages the machine touches in "
+     "the "
+     "first seconds, for --prefetch",
+     "--restore /srv/web.monday --record-working-set 10"},
+    {"prefetch", NULL, set_prefetch,
+     "with --restore: load the pages that --record-working-set wrote down while the machine runs "
+     "already, before it asks for them",
+     "--restore /srv/web.monday --prefetch"},
+    {"template", NULL, set_template,
+     "with --restore and --control: run nothing, but fork a machine from the snapshot for each "
+     "'viv-ctl PATH clone', which is quicker than to start viv-vm each time. docs/snapshot.md says "
+     "more",
+     "--restore /srv/web.monday --template --control unix:/srv/web.template"},
     {"control", "unix:PATH", set_control,
      "listen there for programs that look after the machine: viv-ctl PATH status, pause, resume, "
      "powerdown, reset, quit and more ('viv-ctl --help')",
@@ -691,6 +733,22 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
                          o->serial);
+    if (o->template && (!o->restore || !o->control))
+        return error_set(err, -EINVAL,
+                         "--template forks machines from a snapshot for those who ask at a socket: "
+                         "give it with --restore FOLDER and --control unix:PATH");
+    if ((o->prefetch || o->record_working_set) && !o->restore)
+        return error_set(err, -EINVAL,
+                         "--prefetch and --record-working-set are about the pages of a snapshot: "
+                         "give one with --restore FOLDER");
+    if (o->prefetch && o->record_working_set)
+        return error_set(err, -EINVAL,
+                         "--prefetch would load pages that --record-working-set then takes for "
+                         "touched: give one of the two");
+    if (o->renew_identity && !o->restore)
+        return error_set(err, -EINVAL,
+                         "--renew-identity is for machines that go on with a snapshot: give it "
+                         "with --restore FOLDER, or give --nic user,mac=MAC");
     if (o->paused && !o->control)
         return error_set(err, -EINVAL,
                          "--paused leaves nobody who could resume the machine: give it --control");

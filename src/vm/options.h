@@ -31,6 +31,10 @@ struct options {
     const char *vsock;   /* path, NULL = none */
     uint64_t vsock_cid;
     bool paused;
+    bool renew_identity; /* with restore: new MAC addresses */
+    bool template;       /* fork machines from `restore` */
+    bool prefetch;
+    unsigned record_working_set; /* seconds, 0: not */
     struct cpu_debug cpu_debug;
     unsigned cpus;
     uint64_t memory;

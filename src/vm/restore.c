@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/bytes.h"
 #include "base/version.h"
 #include "block/block.h"
+#include "block/disk.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
 #include "vm/options.h"
@@ -249,7 +251,17 @@ static int take_forwards(struct options_nic *n, const json_t *list, struct error
     return 0;
 }
 
-/* Interfaces given on the command line keep the guest's addresses, unless they name their own. */
+/* One that nobody else has, for who counts on chance: locally administered, not a group's. */
+static int random_mac(uint8_t mac[6], struct error *err) {
+    mac[0] = 0x52;
+    mac[1] = 0x54;
+    if (getrandom(mac + 2, 4, 0) == 4)
+        return 0;
+    return error_set(err, -EIO, "--renew-identity: the host gives no random numbers");
+}
+
+/* Interfaces given on the command line keep the guest's addresses, unless they name their own or
+ * new ones are wanted. */
 static int take_nics(struct options *o, const json_t *list, struct error *err) {
     bool given = options_given(o, "nic");
     const json_t *v;
@@ -266,7 +278,7 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
             continue;
         if (!given)
             *n = (struct options_nic){.forwards = 0};
-        r = take_mac(v, n->mac, err);
+        r = o->renew_identity ? random_mac(n->mac, err) : take_mac(v, n->mac, err);
         if (r == 0 && !given)
             r = take_forwards(n, json_object_get(v, "forwards"), err);
         if (r < 0)
@@ -339,8 +351,35 @@ int restore_options(struct options *o, const struct snapshot *s, struct error *e
 
 /* ------------------------------------------------------------------ disks */
 
-static int check_disk(const struct options *o, unsigned i, const struct block_info *info,
-                      const json_t *v, struct error *err) {
+/* A disk given instead of the snapshot's may be an empty overlay on that one, for a clone of its
+ * own. What the guest would see then is known to fit its memory, or not to. Of a copy nothing is
+ * known. */
+static int check_overlay(const char *name, struct block *disk, const json_t *v, struct error *err) {
+    const char *base = json_string_value(json_object_get(v, "path")),
+               *format = json_string_value(json_object_get(v, "format"));
+    int depth = base ? disk_find_layer(disk, base) : -ENOENT, r;
+
+    if (depth <= 0)
+        return 0;
+    if (!same_time(base, json_object_get(v, "modified")))
+        return error_set(err, -ESTALE,
+                         "disk '%s' lies on '%s', which was written after the snapshot was made: "
+                         "the guest's memory no longer fits it; give a disk on a copy from that "
+                         "time",
+                         name, base);
+    r = disk_layers_hold(disk, (unsigned)depth, err);
+    if (r == 1)
+        r = error_set(err, -EINVAL,
+                      "disk '%s' is not empty: what was written on top of '%s' since the snapshot "
+                      "does not fit the guest's memory; make a new one: viv-img create -f qcow2 "
+                      "-b '%s' -F %s NEW.qcow2",
+                      name, base, base, format ? format : "raw");
+    return r;
+}
+
+static int check_disk(const struct options *o, unsigned i, struct block *disk, const json_t *v,
+                      struct error *err) {
+    const struct block_info *info = block_info(disk);
     int64_t size = 0;
     int r = take_number(v, "size", 0, INT64_MAX, &size, err);
 
@@ -351,7 +390,7 @@ static int check_disk(const struct options *o, unsigned i, const struct block_in
                          "disk '%s' has %" PRIu64 " bytes, the guest's has %" PRId64
                          ": give the image that the snapshot was made with",
                          o->disk[i].path, info->size, size);
-    return 0;
+    return options_given(o, "disk") ? check_overlay(o->disk[i].path, disk, v, err) : 0;
 }
 
 int restore_check_disks(const struct options *o, struct block *const *disk,
@@ -366,7 +405,7 @@ int restore_check_disks(const struct options *o, struct block *const *disk,
             "all of them or none",
             s->dir, json_array_size(list), o->disks);
     for (unsigned i = 0; i < o->disks && r == 0; i++)
-        r = check_disk(o, i, block_info(disk[i]), json_array_get(list, i), err);
+        r = check_disk(o, i, disk[i], json_array_get(list, i), err);
     json_decref(v);
     return r;
 }

@@ -138,7 +138,8 @@ void sites_flush(struct ref *c) {
         k->site_link[BY_INDEX][i].linked = k->site_link[BY_HOST][i].linked = false;
     }
     k->site_fills = 0;
-    memset(k->site_head, 0, sizeof(k->site_head));
+    if (k->sites) /* else no chain has begun */
+        memset(k->site_head, 0, sizeof(k->site_head));
 }
 
 void sites_flush_local(struct ref *c) {

@@ -19,6 +19,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/zero.h"
 #include "cpu/soft/ref/host_emit.h"
 
 #define ARENA_SIZE ((size_t)16 << 20)
@@ -199,12 +200,11 @@ static int publish(struct ref_host *h, struct error *err) {
 }
 
 int ref_host_new(struct ref *c, struct error *err) {
-    struct ref_host *h = aligned_alloc(64, (sizeof(*h) + 63) & ~(size_t)63);
+    struct ref_host *h = zero_alloc(sizeof(*h));
     int ret;
 
     if (!h)
         return error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
-    memset(h, 0, sizeof(*h));
     c->host = h;
     h->thunks = calloc(MAX_THUNKS, sizeof(*h->thunks));
     ret = h->thunks ? map_arena(h, err)
@@ -230,7 +230,7 @@ void ref_host_free(struct ref *c) {
     }
     unmap_arena(h);
     free(h->thunks);
-    free(h);
+    zero_free(h, sizeof(*h));
     c->host = NULL;
 }
 
