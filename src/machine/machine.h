@@ -51,7 +51,8 @@ struct machine_config {
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */
     bool restoring;
-    struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */
+    struct block *disk[MACHINE_MAX_DISKS];   /* the caller's, outlive the machine */
+    unsigned disk_queues[MACHINE_MAX_DISKS]; /* 1 to 8; 0: 1 */
     unsigned disks;
     struct machine_nic nic[MACHINE_MAX_NICS];
     unsigned nics;

@@ -14,7 +14,9 @@ static const char *type_text(const struct command_arg *a, char *out, size_t size
         snprintf(out, size, "bool");
         break;
     case COMMAND_INT:
-        snprintf(out, size, "%" PRId64 "..%" PRId64, a->min, a->max);
+    case COMMAND_INTS:
+        snprintf(out, size, "%" PRId64 "..%" PRId64 "%s", a->min, a->max,
+                 a->type == COMMAND_INTS ? ", ..." : "");
         break;
     case COMMAND_STRING:
         snprintf(out, size, "string");
@@ -37,7 +39,8 @@ static const char *type_text(const struct command_arg *a, char *out, size_t size
 
 void command_value(const struct command_arg *a, char *out, size_t size) {
     type_text(a, out, size);
-    if (a->type == COMMAND_STRING || a->type == COMMAND_PATH || a->type == COMMAND_INT) {
+    if (a->type == COMMAND_STRING || a->type == COMMAND_PATH || a->type == COMMAND_INT ||
+        a->type == COMMAND_INTS) {
         size_t n = 0;
 
         for (; a->name[n] && n + 1 < size; n++) /* NAME instead of a type */

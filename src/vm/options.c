@@ -12,6 +12,7 @@
 #include "base/man.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
+#include "devices/virtio/virtio_blk.h"
 #include "vm/chardev.h"
 
 /* ---- values ---- */
@@ -182,7 +183,17 @@ static bool is_limit(const char *part) {
     return !strncmp(part, "burst=", 6) || find_limit(&l, part, &value);
 }
 
-static int set_disk_part(struct block_options *d, const char *part, struct error *err) {
+static int set_queues(unsigned *queues, const char *value, struct error *err) {
+    unsigned long n;
+
+    if (parse_number(value, 1, VIRTIO_BLK_MAX_QUEUES, &n, err) < 0)
+        return error_prefix(err, "queues=");
+    *queues = (unsigned)n;
+    return 0;
+}
+
+static int set_disk_part(struct options *o, const char *part, struct error *err) {
+    struct block_options *d = &o->disk[o->disks];
     unsigned n;
 
     if (!strncmp(part, "format=", 7))
@@ -199,14 +210,16 @@ static int set_disk_part(struct block_options *d, const char *part, struct error
         d->keep_discarded = n;
     else if (!strncmp(part, "on-error=", 9) && parse_word(part + 9, error_words, &n) == 0)
         d->on_error = n;
+    else if (!strncmp(part, "queues=", 7))
+        return set_queues(&o->disk_queues[o->disks], part + 7, err);
     else if (is_limit(part))
         return set_limit(&d->limits, part, err) < 0 ? error_prefix(err, "%s", part) : 0;
     else
         return error_set(err, -EINVAL,
                          "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
                          "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
-                         "discard=unmap|ignore, on-error=enospc|report|pause, iops=N, bps=SIZE "
-                         "(or iops-read= and so on) or burst=SECONDS",
+                         "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, iops=N, "
+                         "bps=SIZE (or iops-read= and so on) or burst=SECONDS",
                          part);
     return 0;
 }
@@ -231,11 +244,12 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part};
+    o->disk_queues[o->disks] = 0;
     o->disk_text[o->disks] = options_keep(o, v);
     if (!o->disk_text[o->disks])
         return error_set(err, -ENOMEM, "out of memory");
     while ((part = next_part(&rest)))
-        if (set_disk_part(d, part, err) < 0)
+        if (set_disk_part(o, part, err) < 0)
             return -EINVAL;
     d->format_assumed = !d->format;
     if (!d->format)
@@ -251,6 +265,16 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
 
 int options_add_disk(struct options *o, const char *text, struct error *err) {
     return set_disk(o, text, err);
+}
+
+/* Linux puts an I/O scheduler and a kernel thread before a disk with one queue, and nothing before
+ * one with more: two, of which one processor uses one, are what makes its requests cheap. */
+unsigned options_disk_queues(const struct options *o, unsigned disk) {
+    unsigned n = o->cpus < 2 ? 2 : o->cpus;
+
+    if (o->disk_queues[disk])
+        return o->disk_queues[disk];
+    return n < VIRTIO_BLK_MAX_QUEUES ? n : VIRTIO_BLK_MAX_QUEUES;
 }
 
 const char *options_disk_properties(const char *text) {
@@ -543,7 +567,7 @@ static const struct option table[] = {
      "--append 'root=/dev/vda console=ttyS0'"},
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
-     "[,discard=unmap|ignore][,on-error=enospc|report|pause]"
+     "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
@@ -552,7 +576,9 @@ static const struct option table[] = {
      "the "
      "machine if there is no room on the host (on-error=enospc, the default), always (pause) or "
      "never "
-     "(report: the guest gets the error). iops and bps limit requests and bytes a second; unused "
+     "(report: the guest gets the error). queues, of 1 to 8, is how many the guest may use: one "
+     "for each processor without it, but at least two. iops and bps limit requests and bytes a "
+     "second; unused "
      "allowance is kept for the burst. docs/disks.md says more",
      "--disk debian.raw --disk data.raw,cache=none,iops=500,burst=10"},
     {"nic", "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|none", set_nic,

@@ -17,6 +17,7 @@
 #include "base/version.h"
 #include "block/block.h"
 #include "block/disk.h"
+#include "devices/virtio/virtio_blk.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
 #include "vm/options.h"
@@ -50,10 +51,11 @@ static json_t *disks(const struct options *o, struct block *const *disk) {
     json_t *list = json_array();
 
     for (unsigned i = 0; i < o->disks; i++)
-        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:I, s:o}", "path",
+        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:i, s:I, s:o}", "path",
                                               absolute(block_info(disk[i])->path), "format",
                                               block_info(disk[i])->format, "properties",
-                                              options_disk_properties(o->disk_text[i]), "size",
+                                              options_disk_properties(o->disk_text[i]), "queues",
+                                              (int)options_disk_queues(o, i), "size",
                                               (json_int_t)block_info(disk[i])->size, "modified",
                                               modified(block_info(disk[i])->path)));
     return list;
@@ -175,6 +177,23 @@ static int take_disk(struct options *o, const json_t *v, struct error *err) {
     buf_put(&text, "", 1);
     r = options_add_disk(o, (const char *)text.data, err);
     buf_done(&text);
+    return r;
+}
+
+/* As many as the guest's driver knows, unless somebody has said another number. Snapshots before
+ * there could be more than one do not tell. */
+static int take_queues(struct options *o, const json_t *list, struct error *err) {
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < o->disks; i++) {
+        const json_t *v = json_array_get(list, i);
+        int64_t n = 1;
+
+        if (json_object_get(v, "queues"))
+            r = take_number(v, "queues", 1, VIRTIO_BLK_MAX_QUEUES, &n, err);
+        if (r == 0 && !o->disk_queues[i])
+            o->disk_queues[i] = (unsigned)n;
+    }
     return r;
 }
 
@@ -338,6 +357,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
     if (!options_given(o, "disk"))
         r = take_disks(o, json_object_get(v, "disks"), err);
+    if (r == 0)
+        r = take_queues(o, json_object_get(v, "disks"), err);
     return r < 0 ? r : take_nics(o, json_object_get(v, "nics"), err);
 }
 

@@ -185,6 +185,13 @@ static void a_disk_is_a_path_and_properties(void **state) {
     assert_int_equal(o.disk[2].limits.bps[1], 1);
     assert_int_equal(o.disk[2].limits.iops[2], 3);
     options_done(&o);
+    good("--disk|a,queues=4|--disk|b|--disk|c,queues=8,readonly");
+    assert_int_equal(o.disk_queues[0], 4);
+    assert_int_equal(o.disk_queues[1], 0);
+    assert_int_equal(o.disk_queues[2], 8);
+    options_done(&o);
+    bad("--disk|a,queues=0", "queues=: '0' is not a number from 1 to 8");
+    bad("--disk|a,queues=9", "not a number from 1 to 8");
     bad("--disk|a,iops=fast", "iops=fast: 'fast' is no size");
     bad("--disk|a,burst=3601", "not a number from 0 to 3600");
     bad("--disk|a,on-error=ignore", "is no property");
