@@ -46,6 +46,11 @@ GUEST(back_and_next_read, ".code64",
 GUEST(next_reads_and_back_does_not, ".code64",
       "mov %r14, %rcx\n 1: add %r9, %r10\n sub $1, %rcx\n ja 1b\n adc %r10, %r11");
 
+/* INC leaves the carry to whom the second jump leads. Backward: no superblock. */
+GUEST(behind_two_jumps, ".code64",
+      "jmp 9f\n 2: inc %rdx\n jz 1f\n add $1, %r8\n jmp 3f\n"
+      "9: mov %r15, %rdx\n cmp %r14, %r13\n jmp 2b\n 1: adc $0, %r10\n 3: add $1, %r11");
+
 static void flags_go_along_the_edge_that_wants_them(void **state) {
     static const struct {
         const uint8_t *start, *end;
@@ -54,12 +59,14 @@ static void flags_go_along_the_edge_that_wants_them(void **state) {
                 {both_read, both_read_end},
                 {back_reads, back_reads_end},
                 {back_and_next_read, back_and_next_read_end},
-                {next_reads_and_back_does_not, next_reads_and_back_does_not_end}};
+                {next_reads_and_back_does_not, next_reads_and_back_does_not_end},
+                {behind_two_jumps, behind_two_jumps_end}};
     static const uint64_t value[] = {0, 1, 2, 5};
     struct twin *t = *state;
 
     t->heat[9] = t->s.gpr[9] = 0x8000000000000003;
     t->heat[13] = t->s.gpr[13] = 2;
+    t->heat[15] = t->s.gpr[15] = ~0ull;
     for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++)
         for (unsigned hot = 1; hot < 4; hot++) {
             t->heat[14] = value[hot];
