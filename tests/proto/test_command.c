@@ -103,6 +103,33 @@ static void what_follows_two_dashes_is_taken_as_it_is(void **state) {
     assert_string_equal(usage, "tell WHO [-- words...]");
 }
 
+static json_t *shelf(const char *places, struct error *err) {
+    static const struct command c = {
+        .name = "shelf", .args = {{"places", COMMAND_INTS, true, 2, 5, NULL, "where it stands"}}};
+    char copy[40], *argv[] = {copy};
+
+    memset(err, 0, sizeof(*err));
+    snprintf(copy, sizeof(copy), "%s", places);
+    return command_parse(&c, 1, argv, err);
+}
+
+static void numbers_that_are_separated_by_commas_become_an_array(void **state) {
+    static const char *const bad[][2] = {{"", "from 2 to 5"},    {"3,", "from 2 to 5"},
+                                         {"3,x", "from 2 to 5"}, {"2,6", "from 2 to 5"},
+                                         {"1", "from 2 to 5"},   {"3 4", "from 2 to 5"}};
+    struct error err;
+    json_t *got = shelf("2,5,0x3", &err), *want = json_pack("{s:[i,i,i]}", "places", 2, 5, 3);
+
+    assert_true(json_equal(got, want));
+    json_decref(got);
+    json_decref(want);
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_null(shelf(bad[i][0], &err));
+        assert_non_null(strstr(err.text, bad[i][1]));
+    }
+    assert_null(shelf("2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,", &err));
+}
+
 static void a_path_is_made_absolute_where_it_is_typed(void **state) {
     char cwd[400], json[900];
 
@@ -216,6 +243,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_become_arguments_of_the_declared_types),
         cmocka_unit_test(what_follows_two_dashes_is_taken_as_it_is),
+        cmocka_unit_test(numbers_that_are_separated_by_commas_become_an_array),
         cmocka_unit_test(a_path_is_made_absolute_where_it_is_typed),
         cmocka_unit_test(words_that_mean_nothing_are_refused_with_a_sentence),
         cmocka_unit_test(messages_with_wrong_arguments_are_refused),
