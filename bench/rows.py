@@ -122,7 +122,7 @@ ROWS = [
     Row("idle", "idle Debian", "CPU of the idle guest", "state", unit="%"),
 
     Row("restore", "saved Debian of 512 MiB", "exec to the first instruction of a restored guest", "restore"),
-    Row("forks", "saved Debian of 512 MiB", "50 clones at once, each with its disk", "clones", unit="/s"),
+    Row("forks", "saved Debian of 512 MiB", "50 clones forked at once, each with its disk", "clones", unit="/s"),
     Row("fork-cpu", "saved Debian of 512 MiB", "CPU time of each", "clones"),
     Row("fork-memory", "saved Debian of 512 MiB", "private memory of each", "clones", unit="MiB"),
     Row("fork-memory-5", "saved Debian of 512 MiB", "... when they have run for five seconds", "clones", unit="MiB"),

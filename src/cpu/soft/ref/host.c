@@ -206,7 +206,7 @@ int ref_host_new(struct ref *c, struct error *err) {
     if (!h)
         return error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
     c->host = h;
-    h->thunks = calloc(MAX_THUNKS, sizeof(*h->thunks));
+    h->thunks = zero_alloc(MAX_THUNKS * sizeof(*h->thunks));
     ret = h->thunks ? map_arena(h, err)
                     : error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
     if (ret == 0)
@@ -229,7 +229,7 @@ void ref_host_free(struct ref *c) {
         atomic_compare_exchange_strong(&arenas[i], &mine, NULL);
     }
     unmap_arena(h);
-    free(h->thunks);
+    zero_free(h->thunks, MAX_THUNKS * sizeof(*h->thunks));
     zero_free(h, sizeof(*h));
     c->host = NULL;
 }
