@@ -78,6 +78,28 @@ static void flags_go_along_the_edge_that_wants_them(void **state) {
         }
 }
 
+/* What follows a jump that was never taken is looked at, though no block: it becomes ADC. */
+GUEST(seldom_taken, ".code64",
+      "cmp %r14, %r13\n jb 1f\n add $1, %r8\n 3: add $1, %r11\n jmp *0x61410\n"
+      ".org seldom_taken + 0x80\n 1: add $0, %r10\n jmp 3b");
+GUEST(makes_it_adc, ".code64", "movb $0xd2, 0x10082\n hlt");
+
+static void a_look_at_code_that_never_ran_is_repeated_when_it_changes(void **state) {
+    struct twin *t = *state;
+
+    t->heat[13] = t->s.gpr[13] = 2;
+    t->heat[14] = 1;
+    TWIN_HEAT(t, seldom_taken);
+    twin_put(t, BOX_CODE + 0x2000, makes_it_adc, (size_t)(makes_it_adc_end - makes_it_adc));
+    t->s.rip = BOX_CODE + 0x2000;
+    twin_once(t);
+    t->s.rip = BOX_CODE;
+    t->s.gpr[14] = 3;
+    t->s.gpr[10] = 0;
+    twin_once(t);
+    assert_int_equal(t->box[1].s.gpr[10], 1);
+}
+
 /* ---- links into other pages ---- */
 
 /* A loop over the two pages at 0x100000: R12 rounds. What the second page does with the flags of
@@ -325,6 +347,8 @@ static void links_of_replaced_code_leave_its_jump_alone(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(flags_go_along_the_edge_that_wants_them, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_at_code_that_never_ran_is_repeated_when_it_changes,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(flags_reach_another_page, setup, teardown),
         cmocka_unit_test_setup_teardown(links_follow_the_mapping, setup, teardown),
         cmocka_unit_test_setup_teardown(links_follow_what_is_written, setup, teardown),
