@@ -62,6 +62,7 @@ struct machine {
     char why_paused[STORE_WORD];
     int connect_ms;
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
+    int64_t stop_by, stop_due;    /* wanted.stop_by, and the same by the monotonic clock */
     bool resume_sent, pause_sent;
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
@@ -561,6 +562,7 @@ static void step_ended(struct machine *v, struct store_row *row, int64_t cycle) 
     note_end(v, row, good || off || again);
     row_set_number(row->wanted, "ended", cycle);
     row_unset(row->wanted, "stop_by");
+    row_unset(row->wanted, "stop_ms");
     row_unset(row->wanted, "force");
     if (again) {
         row_set_state(row, "starting", NULL);
@@ -588,9 +590,23 @@ static void end_by_force(struct machine *v) {
         again_in(v, v->quit + QUIT_MS - now);
 }
 
+/* What is left until force is used, in ms. From when it is first seen, a wall clock that is set
+ * changes nothing any more. */
+static int64_t stop_time(struct machine *v, const struct store_row *row, int64_t now) {
+    int64_t by = row_number(row->wanted, "stop_by"), most = row_number(row->wanted, "stop_ms");
+
+    if (v->stop_by != by) {
+        int64_t left = by - units_now_ms();
+
+        v->stop_by = by;
+        v->stop_due = now + (left < 0 ? 0 : left > most ? most : left);
+    }
+    return v->stop_due - now;
+}
+
 /* Power button, again and again, until the time is over. */
 static void step_stop(struct machine *v, const struct store_row *row) {
-    int64_t left = row_number(row->wanted, "stop_by") - units_now_ms(), now = timer_now_ms();
+    int64_t now = timer_now_ms(), left = stop_time(v, row, now);
 
     if (row_flag(row->wanted, "force") || left <= 0) {
         end_by_force(v);
@@ -667,7 +683,8 @@ static void step_alive(struct machine *v, struct store_row *row) {
 static void step_start(struct machine *v, struct store_row *row) {
     int64_t left = row_number(row->wanted, "next_start") - units_now_ms();
 
-    if (row_number(row->wanted, "next_start") && left > 0) {
+    /* More than there ever is: the wall clock was set back. */
+    if (row_number(row->wanted, "next_start") && left > 0 && left <= BACKOFF_MOST_MS) {
         again_in(v, left);
         return;
     }

@@ -11,6 +11,7 @@
  *   launched    the last start that was seen running
  *   up          when that was, ms since 1970
  *   stop_by     when a process that is not wanted any more is ended by force
+ *   stop_ms     how long that was from when it was asked
  *   next_start  not before that (restart policy)
  *   failures    restarts in a row that did not last
  *   force       do not ask the guest

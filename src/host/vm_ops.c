@@ -60,6 +60,7 @@ static void want_end(struct api_call *call, int64_t seconds, bool force) {
     struct store_row *row = &call->row;
 
     row_set_number(row->wanted, "stop_by", units_now_ms() + seconds * 1000);
+    row_set_number(row->wanted, "stop_ms", seconds * 1000);
     if (force)
         json_object_set_new(row->wanted, "force", json_true());
 }

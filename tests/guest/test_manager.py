@@ -365,6 +365,24 @@ class Rules(Case):
         wait = self.follow(Last_Event_ID=seq)
         self.assertGreater(wait("created", "b")["seq"], seq)
 
+    def test_viv_follows_events_through_the_end_of_a_manager(self):
+        self.begin("tiny")
+        p = subprocess.Popen([manager.VIV, "event", "follow", "--json", "--kind", "vm"], env=self.m.env,
+                             stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        # The first event is told only to who follows already: ask until one comes.
+        names, told = iter(range(1000)), []
+        while not told:
+            self.m.create(f"a{next(names)}")
+            if select.select([p.stdout], [], [], 0.3)[0]:
+                told.append(json.loads(p.stdout.readline()))
+        self.m.kill()  # viv starts the next one
+        self.m.viv("create", "b", "--image", "tiny")
+        while told[-1]["name"] != "b":
+            told.append(json.loads(p.stdout.readline()))
+        self.assertEqual([e["seq"] for e in told], sorted({e["seq"] for e in told}))
+
     def test_others_may_not_use_the_manager(self):
         if os.geteuid() != 0:
             self.skipTest("only root can be two users")
