@@ -104,6 +104,8 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     add(w, "unix:serial");
     add(w, "--control");
     add(w, "unix:control");
+    add(w, "--vsock");
+    add(w, "unix:vsock");
     if (!strcmp(row_text(spec, "power"), "paused"))
         add(w, "--paused");
     if (!w->bad)
