@@ -93,6 +93,18 @@ const struct cli_command cli_commands[] = {
      "ssh web -- uptime", ssh_flags, do_ssh},
     {"logs", "vm", "log", ONE_NAME, "NAME", "Print what viv-vm said since the machine's last start",
      "logs web", NULL, do_logs},
+    {"snapshot create", "snapshot", "create", TWO_NAMES, "MACHINE NAME",
+     "Keep a machine as it is: its disk, and if it runs its memory at the same instant",
+     "snapshot create web before", no_wait, do_snapshot_create},
+    {"snapshot list", "snapshot", "list", NO_NAME, NULL, "List snapshots: MACHINE.NAME",
+     "snapshot list --vm web", quiet, do_list},
+    {"snapshot revert", "snapshot", "revert", TWO_NAMES, "MACHINE NAME",
+     "Bring a machine back to a snapshot. What it has done since is lost; one that runs is ended "
+     "first, and goes on if the snapshot has its memory",
+     "snapshot revert web before", no_wait, do_snapshot_revert},
+    {"snapshot rm", "snapshot", "delete", TWO_NAMES, "MACHINE NAME",
+     "Forget a snapshot; the machine and its other snapshots stay as they are",
+     "snapshot rm web before", NULL, do_snapshot_rm},
     {"image list", "image", "list", NO_NAME, NULL, "List images", "image list", quiet, do_list},
     {"image show", "image", "get", ONE_NAME, "IMAGE", "Show an image", "image show debian", NULL,
      do_show},
@@ -149,7 +161,8 @@ const struct field *cli_flag(const struct cli_command *c, unsigned i) {
             return f;
     for (const struct field *f = r->fields; f->type != FIELD_END; f++) {
         /* "viv run IMAGE" says it without a flag */
-        if (c->run == do_run && !strcmp(f->name, "image"))
+        if ((c->run == do_run && !strcmp(f->name, "image")) ||
+            (c->run == do_snapshot_create && !strcmp(f->name, "vm")))
             continue;
         if (is_flag_of(op, f) && !i--)
             return f;

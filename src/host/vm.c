@@ -25,6 +25,7 @@
 #include "base/loop.h"
 #include "block/chain.h"
 #include "host/image.h"
+#include "host/snapshot.h"
 #include "host/tree.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
@@ -65,6 +66,7 @@ struct machine {
     int connect_ms;
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
     bool resume_sent, pause_sent, agent_asked;
+    struct snapshot_task *task; /* for the worker, or done */
     struct vm_probe *probe;
     struct vm_agent *asking; /* the agent, for a shutdown */
     struct timer timer;
@@ -134,6 +136,8 @@ static void release(struct machine *v) {
     timer_stop(&v->timer);
     loop_remove(v->watch);
     leave_agent(v);
+    snapshot_task_free(v->task);
+    v->task = NULL;
     vm_control_close(v->control);
     vm_process_close(&v->process);
     if (v->folder >= 0)
@@ -500,6 +504,31 @@ static void launch(struct machine *v, struct store_row *row) {
     }
 }
 
+/* ------------------------------------------------------------------ snapshots */
+
+static void task_work(void *opaque) {
+    struct machine *v = opaque;
+
+    snapshot_task_work(v->task);
+}
+
+/* True: something is being done with its disks, or was. */
+static bool step_task(struct machine *v, struct store_row *row) {
+    struct error e = {0};
+
+    if (!v->task) {
+        v->task = snapshot_task_new(v->all->m, row, v->process.pid);
+        if (v->task)
+            begin_work(v, task_work);
+        return v->task;
+    }
+    if (snapshot_task_finish(v->all->m, row, v->task, &e) < 0)
+        save_failed(v, &e); /* and do it again */
+    snapshot_task_free(v->task);
+    v->task = NULL;
+    return true;
+}
+
 /* ------------------------------------------------------------------ ends */
 
 /* How it ended, for people. */
@@ -703,6 +732,8 @@ static void step_alive(struct machine *v, struct store_row *row) {
 
     if (!v->control)
         connect_control(v);
+    if ((v->up || v->task) && step_task(v, row))
+        return;
     if (!wanted)
         step_stop(v, row);
     else if (v->up)
@@ -730,6 +761,8 @@ static void step_dead(struct machine *v, struct store_row *row) {
         step_ended(v, row, last);
         return;
     }
+    if (step_task(v, row))
+        return;
     if (strcmp(row_text(row->spec, "power"), "off") != 0) {
         step_start(v, row);
         return;
@@ -751,7 +784,8 @@ static void delete_row(struct machine *v, struct store_row *row) {
     struct error e = {0};
 
     if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
-        if (manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
+        if (snapshot_forget_all(m, row, &e) < 0 ||
+            manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
             store_delete(m->store, "vm", v->id, &e) < 0)
             store_rollback(m->store);
         else if (store_commit(m->store, &e) == 0)
@@ -843,7 +877,7 @@ struct machines *machines_new(struct manager *m, struct error *err) {
 /* What is compact JSON of ours may be looked at as text. */
 static bool look_at_row(void *opaque, const struct store_text *t) {
     bool rests =
-        strstr(t->spec, "\"power\":\"off\"") &&
+        strstr(t->spec, "\"power\":\"off\"") && !strstr(t->status, "\"work\":\"") &&
         (strstr(t->status, "\"state\":\"stopped\"") || strstr(t->status, "\"state\":\"failed\""));
 
     if (!rests)
