@@ -342,6 +342,34 @@ int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret
     return code;
 }
 
+int remote_get_text(struct remote *r, struct buf *ret, struct remote_failure *f, const char *path,
+                    ...) {
+    struct buf request = {0};
+    struct answer a = {0};
+    char target[1024];
+    json_t *failure;
+    va_list ap;
+    int code;
+
+    va_start(ap, path);
+    vsnprintf(target, sizeof(target), path, ap);
+    va_end(ap);
+    put_request(&request, "GET", target, "", NULL);
+    code = repeat(r, &request, &a, f);
+    buf_done(&request);
+    if (code == 0 && a.status < 400) {
+        *ret = a.body;
+        return 0;
+    }
+    if (code == 0) {
+        failure = json_loadb((const char *)a.body.data, a.body.len, 0, NULL);
+        code = take_failure(failure, a.status, f);
+        json_decref(failure);
+    }
+    buf_done(&a.body);
+    return code;
+}
+
 /* ------------------------------------------------------------------ streams */
 
 /* On a connection of its own. 0, or -1 with f filled. */
