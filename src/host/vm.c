@@ -26,6 +26,7 @@
 #include "block/chain.h"
 #include "host/image.h"
 #include "host/tree.h"
+#include "host/usage.h"
 #include "host/vm_control.h"
 #include "host/vm_process.h"
 #include "host/worker.h"
@@ -63,6 +64,8 @@ struct machine {
     int connect_ms;
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
     bool resume_sent, pause_sent;
+    struct usage usage;
+    unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
@@ -90,7 +93,7 @@ bool vm_settled(const char *state) {
 
 /* ------------------------------------------------------------------ the list of them */
 
-static struct machine *find(struct machines *ms, const char *id) {
+static struct machine *find(const struct machines *ms, const char *id) {
     for (struct machine *v = ms->first; v; v = v->next)
         if (!strcmp(v->id, id))
             return v;
@@ -117,6 +120,20 @@ static struct machine *machine_new(struct machines *ms, const char *id) {
 
 static void not_starting(struct machine *v);
 
+/* It has answered, or will not. */
+static void usage_over(struct machine *v) {
+    unsigned round = v->usage_round;
+
+    v->usage_round = 0;
+    if (round)
+        usage_came(v->all->m->usages, round);
+}
+
+static void usage_lost(struct machine *v) {
+    v->usage = (struct usage){0};
+    usage_over(v);
+}
+
 /* Nothing is to be done about it, or the manager ends. */
 static void release(struct machine *v) {
     timer_stop(&v->timer);
@@ -133,6 +150,7 @@ static void forget(struct machine *v) {
         v->next->link = v->link;
     v->all->active--;
     not_starting(v);
+    usage_lost(v);
     release(v);
     v->forgotten = true;
     if (!v->queued)
@@ -174,6 +192,26 @@ void machines_kick(struct machines *ms, const char *id) {
 }
 
 unsigned machines_active(const struct machines *ms) { return ms->active; }
+
+unsigned machines_ask_usage(struct machines *ms, unsigned round) {
+    unsigned asked = 0;
+
+    for (struct machine *v = ms->first; v; v = v->next) {
+        if (!v->up || v->usage_round)
+            continue;
+        v->usage_round = round;
+        vm_control_send(v->control, "stats");
+        asked++;
+    }
+    return asked;
+}
+
+const struct usage *machine_usage(const struct machines *ms, const char *id) {
+    const struct machine *v = find(ms, id);
+
+    /* Who did not answer is not known, whatever it said before. */
+    return v && v->up && !v->usage_round ? &v->usage : NULL;
+}
 
 /* ------------------------------------------------------------------ turns */
 
@@ -369,8 +407,20 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
         tell(v, "disk-error", text_of(data, "text"));
 }
 
+static void control_answered(void *opaque, const char *command, const json_t *result) {
+    struct machine *v = opaque;
+
+    if (strcmp(command, "stats") != 0)
+        return;
+    usage_read(&v->usage, result);
+    usage_over(v);
+}
+
 static void control_refused(void *opaque, const char *command, const char *text) {
     struct machine *v = opaque;
+
+    if (!strcmp(command, "stats"))
+        usage_lost(v);
 
     log_warning("%s: %s: %s", v->id, command, text);
 }
@@ -381,6 +431,7 @@ static void control_closed(void *opaque, const char *why) {
     vm_control_close(v->control);
     v->control = NULL;
     v->up = false;
+    usage_lost(v);
     kick(v); /* which finds the process ended, or connects again */
 }
 
@@ -392,6 +443,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     vm_control_close(v->control);
     v->control = NULL;
     v->up = false;
+    usage_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
     v->last_cycle = v->process.cycle;
@@ -436,8 +488,8 @@ static bool look_for_process(struct machine *v) {
 }
 
 static void connect_control(struct machine *v) {
-    const struct vm_control_user user = {control_seen, control_event, control_refused,
-                                         control_closed, v};
+    const struct vm_control_user user = {control_seen,    control_event,  control_answered,
+                                         control_refused, control_closed, v};
     char path[160];
 
     machine_path(v->all->m, v->id, "control", path, sizeof(path));
