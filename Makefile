@@ -5,7 +5,7 @@
 B := build
 PREFIX ?= /usr/local
 
-.PHONY: build run guest test check asan format bench fuzz fuzz-cpu install deb clean distclean help
+.PHONY: build run guest test check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
 
 build: ## compile build/viv, build/vivd, build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
@@ -44,6 +44,9 @@ asan: ## the unit tests under AddressSanitizer and UBSan; T=pattern selects
 bench: build guest ## CPU time against QEMU's software CPU and native; ROUNDS=5, QUICK=1, ONLY=pattern
 	@scripts/setup.sh bench
 	@bench/run
+
+bench-manager: build ## what the manager costs and how fast it answers; ROUNDS=5
+	@bench/manager
 
 fuzz: ## run the fuzz target T=name for SECONDS=60 (all of them without T)
 	@scripts/setup.sh build test

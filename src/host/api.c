@@ -199,8 +199,7 @@ static int send_list(struct api_call *call) {
     }
     if (l.count <= l.limit)
         buf_printf(&l.out, "]}");
-    http_answer(call->x, 200, "application/json", l.out.data, l.out.len);
-    buf_done(&l.out);
+    http_answer_buf(call->x, 200, "application/json", &l.out);
     return 1;
 }
 

@@ -148,8 +148,7 @@ static void answer(struct manager *m, struct http_exchange *x, const struct usag
 
     put_manager(&out, m);
     put_machines(&out, rows, n < 0 ? 0 : n);
-    http_answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len);
-    buf_done(&out);
+    http_answer_buf(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
     free(rows);
 }
 

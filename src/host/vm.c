@@ -34,7 +34,7 @@
 
 enum {
     LOOK_AGAIN_MS = 20,
-    CONNECT_MS = 2, /* doubled up to the next */
+    CONNECT_MS = 2, /* and an eighth of the time that it has taken so far, up to the next */
     CONNECT_MOST_MS = 100,
     PRESS_MS = 3000, /* a guest that was not up far enough gets the power button again */
     QUIT_MS = 3000,  /* from `quit` to SIGKILL */
@@ -61,7 +61,7 @@ struct machine {
     struct vm_control *control;
     bool up, paused;
     char why_paused[STORE_WORD];
-    int connect_ms;
+    int64_t connect_since;        /* tries to reach its control socket, by the monotonic clock */
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
     bool resume_sent, pause_sent;
     struct usage usage;
@@ -460,7 +460,7 @@ static bool watch_process(struct machine *v) {
     *v->end_how = 0;
     v->end = (struct vm_process_end){0};
     v->pressed = v->quit = 0;
-    v->connect_ms = CONNECT_MS;
+    v->connect_since = timer_now_ms();
     v->watch = loop_add(v->all->m->loop, v->process.pidfd, EPOLLIN, process_ended, v);
     if (!v->watch)
         log_error("%s: its process cannot be watched; raise the limit of open files", v->id);
@@ -491,15 +491,15 @@ static void connect_control(struct machine *v) {
     const struct vm_control_user user = {control_seen,    control_event,  control_answered,
                                          control_refused, control_closed, v};
     char path[160];
+    int64_t wait;
 
     machine_path(v->all->m, v->id, "control", path, sizeof(path));
     v->control = vm_control_open(v->all->m->loop, path, &user, NULL);
-    if (v->control) {
-        v->connect_ms = CONNECT_MS;
-        return;
-    }
-    again_in(v, v->connect_ms);
-    v->connect_ms = v->connect_ms * 2 < CONNECT_MOST_MS ? v->connect_ms * 2 : CONNECT_MOST_MS;
+    wait = CONNECT_MS + (timer_now_ms() - v->connect_since) / 8;
+    if (v->control)
+        v->connect_since = timer_now_ms(); /* should it be lost */
+    else
+        again_in(v, wait < CONNECT_MOST_MS ? wait : CONNECT_MOST_MS);
 }
 
 static void launch(struct machine *v, struct store_row *row) {
@@ -511,7 +511,7 @@ static void launch(struct machine *v, struct store_row *row) {
 
     vm_argv_free(argv);
     if (r == 0 && watch_process(v)) {
-        again_in(v, v->connect_ms);
+        again_in(v, CONNECT_MS);
         return;
     }
     not_starting(v);
