@@ -5,7 +5,7 @@
 B := build
 PREFIX ?= /usr/local
 
-.PHONY: build run guest test check asan format bench fuzz fuzz-cpu install clean distclean help
+.PHONY: build run guest test check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
 
 build: ## compile build/viv, build/vivd, build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
@@ -45,6 +45,9 @@ bench: build guest ## CPU time against QEMU's software CPU and native; ROUNDS=5,
 	@scripts/setup.sh bench
 	@bench/run
 
+bench-manager: build ## what the manager costs and how fast it answers; ROUNDS=5
+	@bench/manager
+
 fuzz: ## run the fuzz target T=name for SECONDS=60 (all of them without T)
 	@scripts/setup.sh build test
 	@scripts/build.sh $(B)/asan sanitize
@@ -55,10 +58,12 @@ fuzz-cpu: ## N=cases of random instructions against the host's CPU; SEED=number 
 	@scripts/build.sh $(B)/meson tests
 	@scripts/fuzz-cpu.sh "$(N)" "$(SEED)"
 
-install: build ## copy the programs to $(DESTDIR)$(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/bin
-	find $(B)/meson -maxdepth 1 -type f -name 'viv*' -exec install -m 755 -t $(DESTDIR)$(PREFIX)/bin {} +
-	install -D -m 755 scripts/guest.sh $(DESTDIR)$(PREFIX)/share/vivarium/guest.sh
+install: build ## programs, manual pages, completions, units: to $(DESTDIR)$(PREFIX)
+	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+deb: build ## a Debian package, build/vivarium_VERSION_ARCHITECTURE.deb
+	@scripts/setup.sh deb
+	@scripts/deb.sh $(B)
 
 clean: ## remove what was compiled; the guest's disk stays
 	rm -rf $(B)/meson $(B)/asan $(B)/viv*

@@ -35,6 +35,9 @@ set -eu
 # A guest has its modes whatever those of new files of this user are.
 umask 022
 self=$(realpath "$0")
+# The agent that goes into the guest: of the package that this script was installed with, or of this tree.
+agent=$(realpath -m "$(dirname "$self")/../../lib/vivarium/viv-agent")
+[ -x "$agent" ] || agent=$(realpath -m "$(dirname "$self")/../build/meson/viv-agent")
 cd "$(dirname "$0")/.."
 suite=bookworm
 what="Debian 12"
@@ -120,7 +123,8 @@ image() {
 # It is started by the device, so that a machine without one has nothing to do.
 agent() {
     local root=$1
-    install -m 755 -s build/meson/viv-agent "$root/usr/sbin/viv-agent"
+    install -m 755 "$agent" "$root/usr/sbin/viv-agent"
+    if command -v strip >/dev/null; then strip "$root/usr/sbin/viv-agent"; fi
     echo 'KERNEL=="vsock", TAG+="systemd", ENV{SYSTEMD_WANTS}+="viv-agent.service"' \
         >"$root/etc/udev/rules.d/80-viv-agent.rules"
     cat >"$root/etc/systemd/system/viv-agent.service" <<-'END'
@@ -235,10 +239,11 @@ case ${1:-} in
 esac
 
 # ---- the host's side ----------------------------------------------------------------------------
-agent=
-if [ -z "$bench" ]; then agent="src/agent/*.[ch] src/proto/agent.[ch]"; fi
+parts=
+if [ -z "$bench" ] && [ -d src/agent ]; then parts="src/agent/*.[ch] src/proto/agent.[ch]"; fi
+if [ -z "$bench" ] && [ ! -d src/agent ]; then parts=$agent; fi
 # shellcheck disable=SC2086
-stamp=$({ cat "$self" $agent; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
+stamp=$({ cat "$self" $parts; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
 keys=
 if [ -z "$bench" ]; then keys="id_ed25519 id_ed25519.pub"; fi
 complete() {
@@ -248,8 +253,8 @@ complete() {
 }
 if [ "${1:-}" != --force ] && complete; then exit 0; fi
 
-[ -n "$bench" ] || [ -x build/meson/viv-agent ] ||
-    die "the agent that goes into the guest is not compiled: 'make guest' does that first"
+[ -n "$bench" ] || [ -x "$agent" ] ||
+    die "the agent that goes into the guest is not there: 'make guest' compiles it first"
 mkdir -p "$out"
 exec 9>"$out/lock"
 flock -n 9 || { echo "guest: another make is building the guest; waiting for it" && flock 9; }

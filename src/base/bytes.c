@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { SHORT = 64 };
+
 static void reserve(struct buf *b, size_t n) {
     size_t cap = b->cap ? b->cap : 64;
 
@@ -55,13 +57,15 @@ void buf_printf(struct buf *b, const char *fmt, ...) {
 
     va_start(ap, fmt);
     va_copy(again, ap);
-    n = vsnprintf(NULL, 0, fmt, ap);
+    reserve(b, SHORT); /* printed twice only if that is too little */
+    n = vsnprintf((char *)b->data + b->len, b->cap - b->len, fmt, ap);
     va_end(ap);
-    if (n > 0) {
+    if (n > 0 && (size_t)n >= b->cap - b->len) {
         reserve(b, (size_t)n + 1); /* the terminating zero is written but not counted */
         vsnprintf((char *)b->data + b->len, (size_t)n + 1, fmt, again);
-        b->len += (size_t)n;
     }
+    if (n > 0)
+        b->len += (size_t)n;
     va_end(again);
 }
 

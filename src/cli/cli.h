@@ -81,6 +81,8 @@ bool cli_completion(const char *shell, FILE *f);
 void show_json(const json_t *v);
 void show_table(const struct resource *r, const json_t *items);
 void show_item(const struct resource *r, const json_t *item);
+/* The fields from the one called `first` on. */
+void show_fields(const struct resource *r, const char *first, const json_t *item);
 void show_event(const json_t *event);
 /* A word for the state that a machine has come to, on standard error; nothing with --json. */
 void show_note(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -94,7 +96,8 @@ int show_failure(const struct cli *c);
 /* Members of an item. */
 const char *item_text(const json_t *item, const char *part, const char *name);
 json_t *cli_spec(const struct cli *c, const struct operation *op); /* what flags say of a spec */
-json_t *cli_args(const struct cli *c, const char *op);             /* of an operation */
+int cli_list(struct cli *c, json_t **ret); /* all pages of the command's resource as one array */
+json_t *cli_args(const struct cli *c, const char *op); /* of an operation */
 /* Waits until the machine has settled; 0 with *ret (for json_decref), or -1. */
 int cli_settle(struct cli *c, const char *name, int64_t seconds, json_t **ret);
 /* Waits for a job with a bar; -1 with the failure if it did not end well. */
@@ -115,6 +118,7 @@ int do_action(struct cli *c);
 int do_rm(struct cli *c);
 int do_list(struct cli *c);
 int do_show(struct cli *c);
+int do_top(struct cli *c);
 int do_wait(struct cli *c);
 int do_console(struct cli *c);
 int do_exec(struct cli *c);

@@ -19,8 +19,7 @@ static void put_filters(const struct cli *c, char *out, size_t size) {
             at += (size_t)snprintf(out + at, size - at, "&%s=%s", f->name, cli_text(c, f->name));
 }
 
-/* All pages as one array. */
-static int get_all(struct cli *c, json_t **ret) {
+int cli_list(struct cli *c, json_t **ret) {
     char after[80] = "";
 
     *ret = json_array();
@@ -42,7 +41,7 @@ static int get_all(struct cli *c, json_t **ret) {
 
 int do_list(struct cli *c) {
     json_t *items = NULL, *item;
-    int r = get_all(c, &items);
+    int r = cli_list(c, &items);
     size_t i;
 
     if (r == 0 && cli_true(c, "quiet")) {
@@ -59,6 +58,20 @@ int do_list(struct cli *c) {
     return r;
 }
 
+/* What a machine uses, below what it is. */
+static int show_usage(const struct cli *c, struct remote_failure *f) {
+    const struct resource *usage = resource_find("usage");
+    json_t *item = NULL;
+    int r = remote_call(c->remote, "GET", NULL, &item, f, "/v1/usage/%s", c->name[0]);
+
+    if (json_object_get(item, "time")) { /* there is a process that answers */
+        putchar('\n');
+        show_fields(usage, "time", item);
+    }
+    json_decref(item);
+    return r;
+}
+
 int do_show(struct cli *c) {
     json_t *item = NULL;
     int r = remote_call(c->remote, "GET", NULL, &item, &c->failure, "/v1/%s/%s",
@@ -68,6 +81,8 @@ int do_show(struct cli *c) {
         show_json(item);
     else if (r == 0)
         show_item(c->resource, item);
+    if (r == 0 && !c->json && !strcmp(c->resource->name, "vm"))
+        r = show_usage(c, &c->failure);
     json_decref(item);
     return r;
 }
@@ -117,7 +132,7 @@ int do_job_cancel(struct cli *c) {
 
 int do_events(struct cli *c) {
     json_t *items = NULL, *item;
-    int r = get_all(c, &items);
+    int r = cli_list(c, &items);
     size_t i;
 
     if (r == 0 && c->json)

@@ -103,6 +103,16 @@ void show_table(const struct resource *r, const json_t *items) {
         }
 }
 
+/* Names of fields stand in a column of their own. */
+static int name_width(const struct resource *r) {
+    size_t width = 11;
+
+    for (const struct field *f = r->fields; f->type != FIELD_END; f++)
+        if (strlen(f->name) > width)
+            width = strlen(f->name);
+    return (int)width;
+}
+
 static void show_field(const struct resource *r, const struct field *f, const json_t *item) {
     const json_t *v = member(item, r, f);
     char value[4200];
@@ -110,11 +120,11 @@ static void show_field(const struct resource *r, const struct field *f, const js
     put_value(f, v, value, sizeof(value));
     if (!*value)
         return;
-    printf("%-12s", f->name);
+    printf("%-*s ", name_width(r), f->name);
     for (const char *p = value; *p; p++) { /* lines of a log stand below each other */
         putchar(*p);
         if (*p == '\n')
-            printf("%-12s", "");
+            printf("%-*s ", name_width(r), "");
     }
     if (f->type == FIELD_TIME)
         printf(" (%s)", json_string_value(v));
@@ -125,6 +135,11 @@ void show_item(const struct resource *r, const json_t *item) {
     for (const struct field *f = resource_common; !r->plain && f->type != FIELD_END; f++)
         show_field(r, f, item);
     for (const struct field *f = r->fields; f->type != FIELD_END; f++)
+        show_field(r, f, item);
+}
+
+void show_fields(const struct resource *r, const char *first, const json_t *item) {
+    for (const struct field *f = field_find(r->fields, first); f && f->type != FIELD_END; f++)
         show_field(r, f, item);
 }
 

@@ -43,6 +43,15 @@ static const struct field ssh_flags[] = {{.name = "user",
                                           .max = 64,
                                           .help = "to log in as, default root; also -u"},
                                          {0}};
+static const struct field top_flags[] = {
+    {.name = "once", .type = FIELD_BOOL, .help = "print one table and end"},
+    {.name = "interval",
+     .type = FIELD_INT,
+     .min = 1,
+     .max = 3600,
+     .standard = "2",
+     .help = "seconds between two looks"},
+    {0}};
 
 const struct cli_command cli_commands[] = {
     {"run", "vm", "create", ONE_NAME, "IMAGE",
@@ -71,6 +80,10 @@ const struct cli_command cli_commands[] = {
     {"list", "vm", "list", NO_NAME, NULL, "List machines", "list --state running", quiet, do_list},
     {"show", "vm", "get", ONE_NAME, "NAME", "Show what is wanted and what is seen of a machine",
      "show web", NULL, do_show},
+    {"top", "usage", "list", NO_NAME, NULL,
+     "Watch what machines use: processor time, memory, disks and network, the busiest first. "
+     "Ctrl-C ends it",
+     "top --interval 5", top_flags, do_top},
     {"edit", "vm", "update", ONE_NAME, "NAME",
      "Change what is wanted of a machine. What its process was started with holds until the next "
      "start",

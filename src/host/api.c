@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/usage.h"
 #include "proto/lines.h"
 #include "proto/units.h"
 
@@ -198,8 +199,7 @@ static int send_list(struct api_call *call) {
     }
     if (l.count <= l.limit)
         buf_printf(&l.out, "]}");
-    http_answer(call->x, 200, "application/json", l.out.data, l.out.len);
-    buf_done(&l.out);
+    http_answer_buf(call->x, 200, "application/json", &l.out);
     return 1;
 }
 
@@ -570,11 +570,14 @@ static int change(struct api_call *call) {
     return r < 0 ? r : 1;
 }
 
-static bool answer_document(struct http_exchange *x) {
+/* What is no resource. */
+static bool answer_document(struct manager *m, struct http_exchange *x) {
     const struct http_request *r = http_request(x);
     const char *text;
     size_t len;
 
+    if (!strcmp(r->path, "/metrics") && !strcmp(r->method, "GET"))
+        return metrics_answer(m, x);
     if (strcmp(r->path, "/openapi.json") != 0 || strcmp(r->method, "GET") != 0)
         return false;
     text = api_openapi(&len);
@@ -587,7 +590,8 @@ void api_handle(void *opaque, struct http_exchange *x) {
     int r = check_caller(&call);
 
     call.m->idle_since = timer_now_ms();
-    if (r == 0 && answer_document(x))
+    call.m->requests++;
+    if (r == 0 && answer_document(call.m, x))
         r = 1;
     if (r == 0)
         r = route(&call);
@@ -595,8 +599,10 @@ void api_handle(void *opaque, struct http_exchange *x) {
         r = read_arguments(&call);
     if (r == 0)
         r = changes(call.op->shape) ? change(&call) : read_only(&call);
-    if (r < 0)
+    if (r < 0) {
+        call.m->refusals++;
         api_send_failure(x, &call.failure);
+    }
     store_row_done(&call.row);
     json_decref(call.args);
     json_decref(call.body);

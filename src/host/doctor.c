@@ -118,17 +118,6 @@ static void check_limits(json_t *checks) {
           "raise it with ulimit -n; a machine takes 3 of the manager's");
 }
 
-static int64_t resident(void) {
-    FILE *f = fopen("/proc/self/statm", "re");
-    long long pages = 0;
-
-    if (f && fscanf(f, "%*s %lld", &pages) != 1)
-        pages = 0;
-    if (f)
-        fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
 static int answer(struct api_call *call, bool look) {
     const char *folder = call->m->home.place.data;
     json_t *checks;
@@ -136,10 +125,10 @@ static int answer(struct api_call *call, bool look) {
     if (strcmp(call->name, "local") != 0)
         return api_fail(call, FAILURE_NOT_FOUND, "name", "ask for 'local'",
                         "there is no host '%.60s' here", call->name);
-    call->result =
-        json_pack("{s:s, s:s, s:i, s:s, s:i, s:I}", "name", "local", "version", VIVARIUM_VERSION,
-                  "pid", (int)getpid(), "folder", folder, "machines",
-                  (int)machines_active(call->m->machines), "resident", (json_int_t)resident());
+    call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:I}", "name", "local", "version",
+                             VIVARIUM_VERSION, "pid", (int)getpid(), "folder", folder, "machines",
+                             (int)machines_active(call->m->machines), "resident",
+                             (json_int_t)manager_resident());
     if (!call->result)
         return api_fail(call, FAILURE_FAILED, "", "", "the name of the folder is not UTF-8");
     if (!look)

@@ -23,6 +23,7 @@ enum {
     STALL_MS = 60000, /* a client that takes nothing of its answer */
     LINGER_MS = 2000,
     STEP = 16 * 1024,
+    LARGE = 64 * 1024, /* a body that is worth not to be copied */
     BACKLOG_SMALL = 64 * 1024,
     BACKLOG_MAX = 16 * 1024 * 1024,
 };
@@ -46,6 +47,7 @@ struct http_exchange { /* a connection */
     struct timer timer;
     struct http_parser parser;
     struct buf in, out, headers;
+    struct buf body; /* of a long answer: goes out behind `out`, without being copied */
     size_t in_start, out_start;
     bool half_closed; /* sends no more */
     bool continued;   /* 100 was sent */
@@ -92,6 +94,7 @@ static void free_exchange(struct http_exchange *x) {
     http_parser_done(&x->parser);
     buf_done(&x->in);
     buf_done(&x->out);
+    buf_done(&x->body);
     buf_done(&x->headers);
     if (x->fd >= 0)
         close(x->fd);
@@ -127,15 +130,25 @@ static void set_timer(struct http_exchange *x, int64_t ms) {
 
 /* ------------------------------------------------------------------ output */
 
-static size_t pending(const struct http_exchange *x) { return x->out.len - x->out_start; }
+static size_t pending(const struct http_exchange *x) {
+    return x->out.len - x->out_start + x->body.len;
+}
 
 size_t http_backlog(const struct http_exchange *x) { return pending(x); }
 
 /* False: the connection is broken. */
 static bool flush(struct http_exchange *x) {
     while (pending(x)) {
-        ssize_t n =
-            send(x->fd, x->out.data + x->out_start, pending(x), MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n;
+
+        if (x->out_start == x->out.len) {
+            buf_done(&x->out);
+            x->out = x->body;
+            x->body = (struct buf){0};
+            x->out_start = 0;
+        }
+        n = send(x->fd, x->out.data + x->out_start, x->out.len - x->out_start,
+                 MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -191,21 +204,36 @@ static void begin_answer(struct http_exchange *x) {
     x->gone = NULL;
 }
 
-void http_answer(struct http_exchange *x, int status, const char *type, const void *body,
-                 size_t len) {
+void http_answer_buf(struct http_exchange *x, int status, const char *type, struct buf *body) {
     bool keep = x->parser.request.keep_alive && x->parser.state == HTTP_DONE;
+    size_t len = body->len;
 
     begin_answer(x);
     put_head(x, status, len ? type : NULL);
     if (status != 204 && status != 304)
         buf_printf(&x->out, "Content-Length: %zu\r\n", len);
     buf_printf(&x->out, "%s\r\n", keep ? "" : "Connection: close\r\n");
-    buf_put(&x->out, body, len);
+    assert(!x->body.len); /* a request is read when the answer before it has gone */
+    if (len >= LARGE) {
+        x->body = *body;
+        *body = (struct buf){0};
+    } else {
+        buf_put(&x->out, body->data, len);
+        buf_done(body);
+    }
     http_parser_done(&x->parser);
     x->continued = false;
     x->phase = keep ? READING : CLOSING;
     set_timer(x, STALL_MS);
     work(x);
+}
+
+void http_answer(struct http_exchange *x, int status, const char *type, const void *body,
+                 size_t len) {
+    struct buf copy = {0};
+
+    buf_put(&copy, body, len);
+    http_answer_buf(x, status, type, &copy);
 }
 
 void http_set_gone(struct http_exchange *x, void (*gone)(void *opaque), void *opaque) {

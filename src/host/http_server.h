@@ -48,6 +48,8 @@ void http_add_header(struct http_exchange *x, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void http_answer(struct http_exchange *x, int status, const char *type, const void *body,
                  size_t len);
+/* The same with a body that is the exchange's from now on: for long ones. */
+void http_answer_buf(struct http_exchange *x, int status, const char *type, struct buf *body);
 /* For answers that come later. */
 void http_set_gone(struct http_exchange *x, void (*gone)(void *opaque), void *opaque);
 

@@ -18,9 +18,11 @@
 #include "base/version.h"
 #include "host/api.h"
 #include "host/image.h"
+#include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
 #include "host/worker.h"
+#include "proto/units.h"
 
 enum {
     IDLE_SECONDS = 600,
@@ -218,13 +220,15 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->follows = follows_new(m);
     m->consoles = consoles_new(m);
     m->agents = agent_clients_new(m);
-    if (!m->images || !m->waits || !m->follows || !m->consoles || !m->agents)
+    m->usages = usages_new(m);
+    if (!m->images || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     store_set_hooks(m->store, &hooks);
     if (listen_api(m, err) < 0)
         return -EIO;
     images_load(m->images);
     machines_load(m->machines);
+    m->started = units_now_ms();
     m->idle_ms = s->idle * 1000;
     m->idle_since = timer_now_ms();
     if (m->idle_ms)
@@ -242,6 +246,7 @@ static void finish(struct manager *m) {
     consoles_free(m->consoles);
     agent_clients_free(m->agents);
     machines_free(m->machines);
+    usages_free(m->usages);
     images_free(m->images);
     timer_stop(&m->idle);
     timers_free(m->timers);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/lines.h"
 #include "proto/units.h"
@@ -25,6 +26,17 @@ int manager_event(struct manager *m, const struct store_row *row, const char *wh
                                                  .what = what,
                                                  .text = text},
                            err);
+}
+
+int64_t manager_resident(void) {
+    FILE *f = fopen("/proc/self/statm", "re");
+    long long pages = 0;
+
+    if (f && fscanf(f, "%*s %lld", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
 }
 
 const char *row_text(const json_t *object, const char *name) {

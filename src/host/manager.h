@@ -27,14 +27,20 @@ struct manager {
     struct agent_clients *agents;
     struct waits *waits;
     struct follows *follows;
+    struct usages *usages;
     int64_t idle_ms; /* of doing nothing after which the manager ends; 0: never */
     struct timer idle;
     int64_t idle_since;
+    int64_t started;             /* ms since 1970 */
+    uint64_t requests, refusals; /* of the API */
 };
 
 /* Adds to the events of a resource; within a transaction. */
 int manager_event(struct manager *m, const struct store_row *row, const char *what,
                   struct error *err, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/* Memory that the process takes, in bytes. */
+int64_t manager_resident(void);
 
 /* ---- members of a row's objects ---- */
 

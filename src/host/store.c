@@ -489,7 +489,11 @@ static void bind_value(sqlite3_stmt *q, int at, const json_t *v) {
         sqlite3_bind_int64(q, at, json_integer_value(v));
 }
 
-/* Names of fields come from the declarations, never from a caller. */
+/*
+ * Names of fields come from the declarations, never from a caller. The condition on the tenant is
+ * left out if there is none, so that the index of names gives the order: with "?2 IS NULL OR" all
+ * rows would be sorted with their texts.
+ */
 static sqlite3_stmt *list_query(struct store *s, const struct store_query *q, const char *what) {
     struct buf sql = {0};
     sqlite3_stmt *stmt = NULL;
@@ -499,11 +503,12 @@ static sqlite3_stmt *list_query(struct store *s, const struct store_query *q, co
     for (unsigned i = 0; i < q->filters; i++)
         buf_printf(&sql, " AND json_extract(%s, '$.%s') = ?%u", q->filter[i].part,
                    q->filter[i].field, 5 + i);
-    buf_printf(&sql, " ORDER BY name LIMIT ?4");
+    buf_printf(&sql, " ORDER BY tenant, name LIMIT ?4");
     buf_put(&sql, "", 1);
     if (sqlite3_prepare_v2(s->db, (const char *)sql.data, -1, &stmt, NULL) == SQLITE_OK) {
         text(stmt, 1, q->kind);
-        text(stmt, 2, q->tenant);
+        if (q->tenant)
+            text(stmt, 2, q->tenant);
         text(stmt, 3, q->after ? q->after : "");
         sqlite3_bind_int64(stmt, 4, q->limit ? (int64_t)q->limit : -1);
         for (unsigned i = 0; i < q->filters; i++)

@@ -44,8 +44,8 @@ struct store_filter {
 };
 
 struct store_query {
-    const char *kind, *tenant; /* tenant NULL: all */
-    const char *after;         /* names behind this one; NULL: from the first */
+    const char *kind, *tenant; /* tenant NULL: all, by tenant and name */
+    const char *after;         /* names behind this one (of one tenant); NULL: from the first */
     int64_t after_seq;         /* events */
     unsigned limit;
     struct store_filter filter[STORE_MAX_FILTERS];

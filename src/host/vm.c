@@ -27,6 +27,7 @@
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/tree.h"
+#include "host/usage.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_process.h"
@@ -35,7 +36,7 @@
 
 enum {
     LOOK_AGAIN_MS = 20,
-    CONNECT_MS = 2, /* doubled up to the next */
+    CONNECT_MS = 2, /* and an eighth of the time that it has taken so far, up to the next */
     CONNECT_MOST_MS = 100,
     PRESS_MS = 3000,     /* a guest that was not up far enough gets the power button again */
     SHUTDOWN_MS = 20000, /* which an agent was asked for and began: then the button as well */
@@ -63,13 +64,15 @@ struct machine {
     struct vm_control *control;
     bool up, paused;
     char why_paused[STORE_WORD];
-    int connect_ms;
+    int64_t connect_since;        /* tries to reach its control socket, by the monotonic clock */
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
     int64_t stop_by, stop_due;    /* wanted.stop_by, and the same by the monotonic clock */
     bool resume_sent, pause_sent, agent_asked;
     struct snapshot_task *task; /* for the worker, or done */
     struct vm_probe *probe;
     struct vm_agent *asking; /* the agent, for a shutdown */
+    struct usage usage;
+    unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
@@ -97,7 +100,7 @@ bool vm_settled(const char *state) {
 
 /* ------------------------------------------------------------------ the list of them */
 
-static struct machine *find(struct machines *ms, const char *id) {
+static struct machine *find(const struct machines *ms, const char *id) {
     for (struct machine *v = ms->first; v; v = v->next)
         if (!strcmp(v->id, id))
             return v;
@@ -132,6 +135,20 @@ static void leave_agent(struct machine *v) {
     v->agent_asked = false;
 }
 
+/* It has answered, or will not. */
+static void usage_over(struct machine *v) {
+    unsigned round = v->usage_round;
+
+    v->usage_round = 0;
+    if (round)
+        usage_came(v->all->m->usages, round);
+}
+
+static void usage_lost(struct machine *v) {
+    v->usage = (struct usage){0};
+    usage_over(v);
+}
+
 /* Nothing is to be done about it, or the manager ends. */
 static void release(struct machine *v) {
     timer_stop(&v->timer);
@@ -151,6 +168,7 @@ static void forget(struct machine *v) {
         v->next->link = v->link;
     v->all->active--;
     not_starting(v);
+    usage_lost(v);
     release(v);
     v->forgotten = true;
     if (!v->queued)
@@ -199,6 +217,26 @@ void machines_want_agent(struct machines *ms, const char *id, int64_t seconds) {
 }
 
 unsigned machines_active(const struct machines *ms) { return ms->active; }
+
+unsigned machines_ask_usage(struct machines *ms, unsigned round) {
+    unsigned asked = 0;
+
+    for (struct machine *v = ms->first; v; v = v->next) {
+        if (!v->up || v->usage_round)
+            continue;
+        v->usage_round = round;
+        vm_control_send(v->control, "stats");
+        asked++;
+    }
+    return asked;
+}
+
+const struct usage *machine_usage(const struct machines *ms, const char *id) {
+    const struct machine *v = find(ms, id);
+
+    /* Who did not answer is not known, whatever it said before. */
+    return v && v->up && !v->usage_round ? &v->usage : NULL;
+}
 
 /* ------------------------------------------------------------------ turns */
 
@@ -398,8 +436,20 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
         tell(v, "disk-error", text_of(data, "text"));
 }
 
+static void control_answered(void *opaque, const char *command, const json_t *result) {
+    struct machine *v = opaque;
+
+    if (strcmp(command, "stats") != 0)
+        return;
+    usage_read(&v->usage, result);
+    usage_over(v);
+}
+
 static void control_refused(void *opaque, const char *command, const char *text) {
     struct machine *v = opaque;
+
+    if (!strcmp(command, "stats"))
+        usage_lost(v);
 
     log_warning("%s: %s: %s", v->id, command, text);
 }
@@ -410,6 +460,7 @@ static void control_closed(void *opaque, const char *why) {
     vm_control_close(v->control);
     v->control = NULL;
     v->up = false;
+    usage_lost(v);
     kick(v); /* which finds the process ended, or connects again */
 }
 
@@ -421,6 +472,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     vm_control_close(v->control);
     v->control = NULL;
     v->up = false;
+    usage_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
     leave_agent(v);
@@ -438,7 +490,7 @@ static bool watch_process(struct machine *v) {
     *v->end_how = 0;
     v->end = (struct vm_process_end){0};
     v->pressed = v->quit = 0;
-    v->connect_ms = CONNECT_MS;
+    v->connect_since = timer_now_ms();
     v->watch = loop_add(v->all->m->loop, v->process.pidfd, EPOLLIN, process_ended, v);
     if (!v->watch)
         log_error("%s: its process cannot be watched; raise the limit of open files", v->id);
@@ -466,18 +518,18 @@ static bool look_for_process(struct machine *v) {
 }
 
 static void connect_control(struct machine *v) {
-    const struct vm_control_user user = {control_seen, control_event, control_refused,
-                                         control_closed, v};
+    const struct vm_control_user user = {control_seen,    control_event,  control_answered,
+                                         control_refused, control_closed, v};
     char path[160];
+    int64_t wait;
 
     machine_path(v->all->m, v->id, "control", path, sizeof(path));
     v->control = vm_control_open(v->all->m->loop, path, &user, NULL);
-    if (v->control) {
-        v->connect_ms = CONNECT_MS;
-        return;
-    }
-    again_in(v, v->connect_ms);
-    v->connect_ms = v->connect_ms * 2 < CONNECT_MOST_MS ? v->connect_ms * 2 : CONNECT_MOST_MS;
+    wait = CONNECT_MS + (timer_now_ms() - v->connect_since) / 8;
+    if (v->control)
+        v->connect_since = timer_now_ms(); /* should it be lost */
+    else
+        again_in(v, wait < CONNECT_MOST_MS ? wait : CONNECT_MOST_MS);
 }
 
 static void launch(struct machine *v, struct store_row *row) {
@@ -489,7 +541,7 @@ static void launch(struct machine *v, struct store_row *row) {
 
     vm_argv_free(argv);
     if (r == 0 && watch_process(v)) {
-        again_in(v, v->connect_ms);
+        again_in(v, CONNECT_MS);
         return;
     }
     not_starting(v);

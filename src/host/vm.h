@@ -36,6 +36,13 @@ void machines_kick(struct machines *ms, const char *id);
 void machines_want_agent(struct machines *ms, const char *id, int64_t seconds);
 unsigned machines_active(const struct machines *ms); /* that have a process, or something to do */
 
+/* Asks each that is up for what it uses; returns how many. usage_came(round) follows for each of
+ * them. One that has not answered an earlier round is left out. */
+unsigned machines_ask_usage(struct machines *ms, unsigned round);
+struct usage;
+/* What it said last; NULL: it has no process that answers. */
+const struct usage *machine_usage(const struct machines *ms, const char *id);
+
 /* The path of a file in a machine's folder, short enough for a socket. */
 void machine_path(const struct manager *m, const char *id, const char *file, char *out, size_t n);
 

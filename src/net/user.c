@@ -117,6 +117,7 @@ static bool offer(struct net_user *u, const uint8_t *frame, size_t len) {
     if (u->port.receive && !u->port.receive(u->port.opaque, frame, len))
         return false;
     stat_inc(net_user_frames_in);
+    stat_add(net_user_bytes_in, len);
     u->received = true;
     return true;
 }
@@ -388,6 +389,7 @@ static void user_send(struct net_port *p, const struct iovec *iov, unsigned coun
         len += iov[i].iov_len;
     }
     stat_inc(net_user_frames_out);
+    stat_add(net_user_bytes_out, len);
     frame = reassemble_add(&u->reassemble, frame, len, &len);
     if (!frame)
         return;

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What machines use: /metrics, the resource usage, viv top and viv show."""
+import json
+import os
+import pathlib
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import manager
+import mini
+import vivtest
+
+sys.path.insert(0, str(vivtest.ROOT / "tests/support"))
+import prometheus  # noqa: E402
+
+GOOD = "# HELP a_total b\n# TYPE a_total counter\n"
+
+
+class Grammar(unittest.TestCase):
+    """The checker itself: it must see what it is for."""
+
+    def test_good_text_is_read(self):
+        read = prometheus.parse(GOOD + 'a_total{x="1",y="\\""} 2\na_total{x="2"} 1e3\n')
+        self.assertEqual(sorted(read["a_total"]["samples"].values()), [2, 1000])
+
+    def test_bad_text_is_refused(self):
+        for bad in ("a_total 1", GOOD + "a_total  1\n", GOOD + 'a_total{x="1} 1\n', GOOD + 'a_total{x="1"y="2"} 1\n',
+                    GOOD + 'a_total{x="1",} 1\n', GOOD + "a_total 1\na_total 1\n", GOOD + "a_total -1\n",
+                    GOOD + "b 1\n", GOOD + "a_total 1\n" + GOOD, "# HELP a b\n# TYPE a counter\na 1\n",
+                    "# TYPE a gauge\na 1\n", "# HELP a_ms b\n# TYPE a_ms gauge\na_ms 1\n",
+                    "# HELP a_total b\n# TYPE a_total gauge\na_total 1\n", GOOD + "a_total one\n", GOOD + "\n"):
+            with self.subTest(bad), self.assertRaises((prometheus.Malformed, ValueError, IndexError)):
+                prometheus.parse(bad)
+
+
+class Metrics(unittest.TestCase):
+    def setUp(self):
+        self.m = manager.Manager(self)
+        self.api = self.m.api
+
+    def metrics(self):
+        status, headers, text = self.api.raw("GET", "/metrics")
+        self.assertEqual(status, 200)
+        self.assertTrue(headers["Content-Type"].startswith("text/plain; version=0.0.4"))
+        self.text = text.decode()
+        return prometheus.parse(self.text)
+
+    def of(self, families, family, vm):
+        """The sample of a machine, or None."""
+        found = [v for labels, v in families[family]["samples"].items() if ("vm", vm) in labels]
+        self.assertLess(len(found), 2)
+        return found[0] if found else None
+
+    def test_metrics_tell_of_the_manager_and_each_machine(self):
+        self.m.start().image()
+        self.m.create("off")
+        self.m.create("on", power="on")
+        self.assertEqual(self.api.settled("on")["status"]["state"], "running")
+        self.api.settled("off")
+        read = self.metrics()
+        states = {(dict(k)["vm"], dict(k)["state"]): v for k, v in read["viv_vm_state"]["samples"].items()}
+        self.assertEqual(states, {("off", "stopped"): 1, ("on", "running"): 1})
+        self.assertEqual(self.of(read, "viv_vm_memory_bytes", "off"), 16 << 20)
+        self.assertEqual(self.of(read, "viv_vm_cpus", "on"), 1)
+        self.assertGreater(self.of(read, "viv_vm_resident_bytes", "on"), 1 << 20)
+        self.assertGreater(self.of(read, "viv_vm_cpu_seconds_total", "on"), 0)
+        self.assertGreaterEqual(self.of(read, "viv_vm_halts_total", "on"), 1)
+        self.assertIsNone(self.of(read, "viv_vm_resident_bytes", "off"))  # it has no process
+        self.assertEqual(read["viv_vms"]["samples"], {frozenset(): 2})
+        self.assertGreater(read["process_resident_memory_bytes"]["samples"][frozenset()], 1 << 20)
+        self.assertGreater(read["viv_api_requests_total"]["samples"][frozenset()], 3)
+        own = pathlib.Path(f"/proc/{self.m.process.pid}/fd")
+        self.assertAlmostEqual(read["process_open_fds"]["samples"][frozenset()], len(list(own.iterdir())), delta=2)
+        status, _, _ = self.api.raw("POST", "/metrics", "{}")
+        self.assertEqual(status, 404)
+        if shutil.which("promtool"):
+            done = subprocess.run(["promtool", "check", "metrics"], input=self.text, capture_output=True, text=True,
+                                  check=False)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_a_guest_that_works_is_seen_in_its_counters(self):
+        self.m.start()
+        self.m.linux()
+        self.api.post("/v1/vms", {"name": "busy", "spec": {
+            "image": "tiny", "memory": 96 << 20, "power": "on",
+            "append": "viv.modules=virtio_pci,virtio_net viv.net=10.0.2.15/24"}})
+        self.api.settled("busy")
+        self.m.wait_for(lambda: self.api.get("/v1/usage/busy").get("net_sent_frames", 0) > 0, "a frame")
+        use = self.api.get("/v1/usage/busy")
+        self.assertGreaterEqual(use["net_sent_bytes"], 42 * use["net_sent_frames"])
+        self.assertGreater(use["kicks"], 0)
+        self.assertGreater(use["interrupts"], 0)
+        self.assertEqual(self.api.get("/v1/usage")["items"][0]["name"], "busy")
+        self.assertRegex(self.m.viv("show", "busy"), r"(?m)^net_sent_bytes +[1-9]")
+
+    def test_usage_is_a_list_in_pages_and_an_item(self):
+        self.m.start().image()
+        for name in ("a", "b", "c"):
+            self.m.create(name)
+        self.api.settled("c")
+        page = self.api.get("/v1/usage?limit=2")
+        self.assertEqual(([u["name"] for u in page["items"]], page["next"]), (["a", "b"], "b"))
+        page = self.api.get("/v1/usage?after=b")
+        self.assertEqual(([u["name"] for u in page["items"]], "next" in page), (["c"], False))
+        self.assertNotIn("resident", self.api.get("/v1/usage/a"))
+        with self.assertRaises(manager.Failure) as caught:
+            self.api.get("/v1/usage/nope")
+        self.assertEqual(caught.exception.code, "not-found")
+
+    def test_many_that_ask_make_a_machine_answer_once(self):
+        self.m.start().image()
+        self.m.create("one", power="on")
+        vm = self.api.settled("one")
+        control = str(self.m.home / "machines" / vm["id"] / "control")
+
+        def messages():
+            said = json.loads(subprocess.run([vivtest.ROOT / "build/viv-ctl", "--json", control, "stats"], check=True,
+                                             capture_output=True, text=True).stdout)
+            return {c["name"]: c["value"] for c in said["counters"]}["control_messages"]
+        before, begin = messages(), time.monotonic()
+        for _ in range(100):
+            self.metrics()
+        rounds = time.monotonic() - begin + 1  # one a second, and one
+        self.assertLessEqual(messages() - before - 1, rounds)
+
+    def test_a_machine_that_does_not_answer_holds_nobody_up(self):
+        self.m.start().image()
+        self.m.create("deaf", power="on")
+        self.m.create("fine", power="on")
+        vm = self.api.settled("deaf")
+        self.api.settled("fine")
+        os.kill(vm["status"]["pid"], signal.SIGSTOP)
+        self.m.wait_for(lambda: self.of(self.metrics(), "viv_vm_resident_bytes", "deaf") is None, "its absence")
+        self.assertIsNotNone(self.of(self.metrics(), "viv_vm_resident_bytes", "fine"))
+        os.kill(vm["status"]["pid"], signal.SIGCONT)
+        self.m.wait_for(lambda: self.of(self.metrics(), "viv_vm_resident_bytes", "deaf"), "its figures")
+        os.kill(vm["status"]["pid"], signal.SIGKILL)
+        self.m.wait_for(lambda: self.of(self.metrics(), "viv_vm_resident_bytes", "deaf") is None, "its end")
+
+    def test_top_shows_the_busiest_first(self):
+        self.m.start().image(mini.forever(b"\x90"))
+        self.m.create("busy", power="on")
+        self.m.create("asleep")
+        self.api.settled("busy")
+        lines = self.m.viv("top", "--once", "--interval", "1").splitlines()
+        self.assertRegex(lines[0], r"^NAME +STATE +CPU % +RESIDENT +MEMORY +READ/S")
+        self.assertRegex(lines[1], r"^busy +running +[1-9][0-9.]* +[0-9.]+[KM] +16M ")
+        self.assertRegex(lines[2], r"^asleep +stopped +- +- +16M ")
+        self.assertEqual([u["name"] for u in json.loads(self.m.viv("top", "--json"))], ["asleep", "busy"])
+        ours, theirs = pty.openpty()
+        top = subprocess.Popen([manager.VIV, "top", "--interval", "1"], env=self.m.env, stdin=theirs, stdout=theirs)
+        os.close(theirs)
+        said = b""
+        while said.count(b"\033[H\033[J") < 2:  # it looks again
+            said += os.read(ours, 4096)
+        top.send_signal(signal.SIGINT)
+        self.assertEqual(top.wait(manager.LIMIT), -signal.SIGINT)
+        os.close(ours)
+        self.assertTrue(re.search(rb"busy +running +[1-9]", said))
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
