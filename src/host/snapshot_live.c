@@ -71,6 +71,27 @@ static int run_job(struct client *c, const char *command, json_t *args, struct e
     return r < 0 ? r : 0;
 }
 
+/* What a manager began that was ended meanwhile. */
+static int finish_old(struct client *c, struct error *err) {
+    static const struct timespec nap = {.tv_nsec = LOOK_NS};
+    bool more = true;
+    int r = 0;
+
+    while (more && r == 0) {
+        json_t *result = NULL, *job;
+        size_t i;
+
+        more = false;
+        r = call(c, "jobs", NULL, &result, err);
+        json_array_foreach(json_object_get(result, "jobs"), i, job)
+            more |= strstr(word(job, "kind"), "snapshot") && !strcmp(word(job, "state"), "running");
+        json_decref(result);
+        if (more)
+            nanosleep(&nap, NULL);
+    }
+    return r;
+}
+
 /* Does it write the next file already? */
 static int on_next(struct client *c, const struct snapshot_live *s, bool *ret, struct error *err) {
     json_t *status = NULL;
@@ -144,7 +165,9 @@ int snapshot_live(struct snapshot_live *s, struct error *err) {
     c = client_open(control, NULL, NULL, err);
     if (!c)
         return -EIO;
-    r = on_next(c, s, &done, err);
+    r = finish_old(c, err);
+    if (r == 0)
+        r = on_next(c, s, &done, err);
     if (r == 0 && done) {
         s->memory_done = s->with_memory && access(memory, F_OK) == 0;
     } else if (r == 0) {
