@@ -91,6 +91,7 @@ def image_format(path):
 class Machine:
     """What QEMU and viv-vm have in common. Both get the same kernel, initrd, disk and RAM."""
     name = None
+    extra = []  # more options for the next start
 
     def __init__(self, out):
         self.out = out
@@ -212,7 +213,7 @@ class Viv(Machine):
         argv = [VIV, "--memory", f"{ram}M", "--kernel", kernel, "--initrd", initrd, "--append", append]
         for disk, readonly in disks:
             argv += ["--disk", f"{disk},format={image_format(disk)},cache={CACHE}{',readonly' if readonly else ''}"]
-        return [*argv, "--nic", "user", "--serial", "stdio", *self.options]
+        return [*argv, "--nic", "user", "--serial", "stdio", *self.options, *self.extra]
 
     @staticmethod
     def version():
@@ -238,7 +239,7 @@ class Qemu(Machine):
                      f"cache={CACHE}{QEMU_DISK}",
                      "-device", f"virtio-blk-pci,drive=disk{number}"]
         return [*argv, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
-                "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
+                "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng", *self.extra]
 
 
 class Native(Machine):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What was measured, and the table that is made of it."""
+import operator
 import statistics
 
 NATIVE = "native"
@@ -77,10 +78,10 @@ class Results:
         if sums and len(set().union(*sums.values())) > 1:
             return "results differ: " + ", ".join(
                 f"{n} {' or '.join(sorted(s)).strip()[:60]}" for n, s in sums.items())
-        for machine in (peer, name):
+        for machine in (name,) if row.kind == "clones" else (peer, name):
             if not self.samples.get((row.key, machine)):
                 return f"{machine}: {self.errors.get(row.key, {}).get(machine, 'not measured')}"
-        return None if self.ratios(row, name, trusted=True) else "never both in one round"
+        return None if row.kind == "clones" or self.ratios(row, name, trusted=True) else "never both in one round"
 
     def ratios(self, row, name, trusted=False):
         """Ours against the row's peer, round by round."""
@@ -106,7 +107,7 @@ class Results:
         for name in self.ours:
             ratios = self.ratios(row, name)
             half = (max(ratios) - min(ratios)) / 2 / self.ratio(row, name) if len(ratios) > 1 else None
-            cells += [verdict(self.ratio(row, name)) if ratios else "void", "" if half is None else f"±{100 * half:.0f} %"]
+            cells += [verdict(self.ratio(row, name)) if ratios else "-" if row.kind == "clones" else "void", "" if half is None else f"±{100 * half:.0f} %"]
         slow = self.against_native(row, self.ours[-1])
         return [*cells, f"{slow:.1f}x" if slow else "-"]
 
@@ -192,7 +193,7 @@ class Results:
     # ---- goals ----
 
     def goal_value(self, goal):
-        if goal.measure in ("ratio", "value"):
+        if goal.measure in ("ratio", "value", "rate"):
             row = next((r for r in self.rows if r.key == goal.key), None)
             if not row or self.void(row, goal.backend):
                 return None
@@ -210,25 +211,27 @@ class Results:
             if goal.backend not in self.ours:
                 continue
             value = self.goal_value(goal)
+            beyond = operator.lt if goal.measure == "rate" else operator.gt
             if value is None:
                 word = "not measured"
-            elif value > goal.limit:
+            elif beyond(value, goal.limit):
                 word = "short"
             else:
-                word = "PASS" if goal.aim is None or value > goal.aim else "PASS, aim"
+                word = "PASS" if goal.aim is None or beyond(value, goal.aim) else "PASS, aim"
             yield goal, value, word
 
     def goal_lines(self, goals):
         """A ratio is told as what it means: how many times less or more than the peer."""
         def told(goal, value):
-            if goal.measure != "value":
+            if goal.measure not in ("value", "rate"):
                 return verdict(value, exact=True)
             unit = next(r.unit for r in self.all_rows if r.key == goal.key)
             return f"{value:.2f} {unit}" if value < 10 else f"{value:.0f} {unit}"
 
         yield "goals (CPU time against QEMU):"
         for goal, value, word in self.goals(goals):
-            bound = "at most" if goal.measure == "value" or goal.limit >= 1 else "at least"
+            less = goal.measure != "rate" and (goal.measure == "value" or goal.limit >= 1)
+            bound = "at most" if less else "at least"
             aim = "" if goal.aim is None else f" (aim: {told(goal, goal.aim)})"
             got = "" if value is None else f"{told(goal, value)}; "
             yield f"  {word:<13} {goal.backend:<5} {goal.text}: {got}{bound} {told(goal, goal.limit)}{aim}"

@@ -27,6 +27,9 @@ extern const struct kernel io_kernels[];
 
 /* Fills a file of that many MiB with random blocks. 0 or negative errno. */
 int io_make_disk(const char *path, uint64_t mib);
+/* Prints what reads and writes through the page cache cost; the file is written. The same. */
+int io_cached(const char *path);
+uint64_t cpu_ns(void); /* of this process and its children so far */
 
 /* The argument with which system_kernels start this program again as the child of fork+exec. */
 #define CHILD_ARG    "child"

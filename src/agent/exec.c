@@ -46,27 +46,33 @@ struct job {
 
 /* ---- the user ---- */
 
+/* The next entry that is read takes the place of this one. */
+static void keep_user(struct job *j, const struct passwd *p) {
+    j->user = *p;
+    j->user.pw_name = strdup(p->pw_name);
+    j->user.pw_dir = strdup(p->pw_dir);
+    j->user.pw_shell = strdup(p->pw_shell);
+}
+
 static int find_user(struct job *j, const char *name, struct error *err) {
+    static const struct passwd root = {
+        .pw_name = (char *)"root", .pw_dir = (char *)"/root", .pw_shell = (char *)"/bin/sh"};
     FILE *f = fopen("/etc/passwd", "re");
     const struct passwd *p = NULL;
 
     while (f && (p = fgetpwent(f)) && strcmp(p->pw_name, name) != 0)
         ;
-    if (p) {
-        j->user = *p;
-        j->user.pw_name = strdup(p->pw_name);
-        j->user.pw_dir = strdup(p->pw_dir);
-        j->user.pw_shell = strdup(p->pw_shell);
-    }
+    if (p)
+        keep_user(j, p);
     if (f)
         fclose(f);
-    if (!p && !strcmp(name, "root")) { /* a system without the file has a root all the same */
-        j->user = (struct passwd){
-            .pw_name = strdup("root"), .pw_dir = strdup("/root"), .pw_shell = strdup("/bin/sh")};
-        p = &j->user;
-    }
-    return p ? 0
-             : error_set(err, -ENOENT, "the guest has no user '%.60s' in its /etc/passwd", name);
+    if (!p && strcmp(name, "root") != 0)
+        return error_set(err, -ENOENT, "the guest has no user '%.60s' in its /etc/passwd", name);
+    if (!p) /* a system without the file has a root all the same */
+        keep_user(j, &root);
+    return j->user.pw_name && j->user.pw_dir && j->user.pw_shell
+               ? 0
+               : error_set(err, -ENOMEM, "the guest is out of memory");
 }
 
 static void find_groups(struct job *j) {
@@ -76,7 +82,8 @@ static void find_groups(struct job *j) {
     j->group[j->groups++] = j->user.pw_gid;
     while (f && (g = fgetgrent(f)) && j->groups < GROUPS_MAX)
         for (char **member = g->gr_mem; *member; member++)
-            if (!strcmp(*member, j->user.pw_name) && g->gr_gid != j->user.pw_gid) {
+            if (j->user.pw_name && !strcmp(*member, j->user.pw_name) &&
+                g->gr_gid != j->user.pw_gid) {
                 j->group[j->groups++] = g->gr_gid;
                 break;
             }

@@ -92,19 +92,20 @@ static json_t *system_name(void) {
 int agent_info(struct agent_call *call, struct error *err) {
     struct utsname u = {0};
     struct sysinfo s = {0};
-    uint64_t unit;
+    uint64_t unit, total, unused;
 
     uname(&u);
     sysinfo(&s);
     unit = s.mem_unit ? s.mem_unit : 1;
+    total = s.totalram * unit;
+    unused = (s.freeram + s.bufferram) * unit;
     return agent_answer(call,
                         json_pack("{s:s, s:i, s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:o}", "agent",
                                   AGENT_VERSION, "protocol", AGENT_PROTOCOL, "hostname", u.nodename,
                                   "system", system_name(), "kernel", u.release, "uptime",
-                                  (json_int_t)s.uptime, "memory", (json_int_t)(s.totalram * unit),
-                                  "memory_free", (json_int_t)((s.freeram + s.bufferram) * unit),
-                                  "processors", (int)sysconf(_SC_NPROCESSORS_ONLN), "interfaces",
-                                  interfaces()),
+                                  (json_int_t)s.uptime, "memory", (json_int_t)total, "memory_free",
+                                  (json_int_t)unused, "processors",
+                                  (int)sysconf(_SC_NPROCESSORS_ONLN), "interfaces", interfaces()),
                         err);
 }
 

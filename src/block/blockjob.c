@@ -39,7 +39,8 @@ static blockjob_fn *const run_fns[BLOCKJOB_KINDS] = {
 
 struct blockjob {
     struct disk *disk;
-    struct blockjob_spec spec; /* its strings are ours */
+    struct blockjob_group *group; /* NULL: none */
+    struct blockjob_spec spec;    /* its strings are ours */
     struct blockjob_fns fns;
     pthread_t thread;
     int event_fd;
@@ -68,6 +69,9 @@ struct disk *blockjob_disk(struct blockjob *j) {
     return j->disk;
 }
 const struct blockjob_spec *blockjob_spec(const struct blockjob *j) { return &j->spec; }
+struct blockjob_group *blockjob_group_of(struct blockjob *j) {
+    return j->group;
+}
 
 static void wake_loop(struct blockjob *j) {
     uint64_t one = 1;
@@ -145,9 +149,11 @@ static void *thread_main(void *opaque) {
     struct error err = {0};
     int r = run_fns[j->spec.kind](j, &err);
 
-    pthread_mutex_lock(&j->lock);
     if (r < 0 && !err.code)
         error_set(&err, r, "%s: %s", blockjob_names[j->spec.kind], strerror(-r));
+    if (r < 0 && j->group)
+        blockjob_group_fail(j->group, &err);
+    pthread_mutex_lock(&j->lock);
     if (r == 0)
         err.code = 0;
     j->error = err;
@@ -211,6 +217,8 @@ static void end(struct blockjob *j) {
     err = j->error;
     d->job = NULL;
     disk_changed(d);
+    if (j->group)
+        blockjob_group_forget(j->group, j);
     job_free(j);
     if (fns.ended)
         fns.ended(fns.opaque, err.code ? &err : NULL);
@@ -290,8 +298,9 @@ static int start_thread(struct blockjob *j) {
     return -r;
 }
 
-struct blockjob *blockjob_start(struct block *b, const struct blockjob_spec *spec,
-                                const struct blockjob_fns *fns, struct error *err) {
+struct blockjob *blockjob_start_in(struct blockjob_group *group, struct block *b,
+                                   const struct blockjob_spec *spec, const struct blockjob_fns *fns,
+                                   struct error *err) {
     struct disk *d = disk_of(b);
     struct blockjob *j;
 
@@ -315,6 +324,7 @@ struct blockjob *blockjob_start(struct block *b, const struct blockjob_spec *spe
                   b->path);
         return NULL;
     }
+    j->group = group;
     d->job = j; /* from now on all requests go through the gate on threads */
     if (start_thread(j) == 0)
         return j;
@@ -324,6 +334,11 @@ struct blockjob *blockjob_start(struct block *b, const struct blockjob_spec *spe
     return NULL;
 }
 
+struct blockjob *blockjob_start(struct block *b, const struct blockjob_spec *spec,
+                                const struct blockjob_fns *fns, struct error *err) {
+    return blockjob_start_in(NULL, b, spec, fns, err);
+}
+
 static void tell_thread(struct blockjob *j, bool *flag) {
     pthread_mutex_lock(&j->lock);
     *flag = true;
@@ -331,7 +346,17 @@ static void tell_thread(struct blockjob *j, bool *flag) {
     pthread_mutex_unlock(&j->lock);
 }
 
-void blockjob_cancel(struct blockjob *j) { tell_thread(j, &j->cancelled); }
+void blockjob_tell_cancelled(struct blockjob *j) { tell_thread(j, &j->cancelled); }
+
+void blockjob_cancel(struct blockjob *j) {
+    struct error err = {0};
+
+    blockjob_tell_cancelled(j);
+    if (!j->group)
+        return;
+    error_set(&err, -ECANCELED, "given up");
+    blockjob_group_fail(j->group, &err);
+}
 
 void blockjob_complete(struct blockjob *j) { tell_thread(j, &j->completing); }
 

@@ -65,4 +65,18 @@ void blockjob_stop(struct block *b);
 
 extern const char *const blockjob_names[BLOCKJOB_KINDS];
 
+/*
+ * Snapshots or backups of several disks at one instant: a job on each, and all of them succeed or
+ * none leaves anything. specs[i] is for disks[i], with a speed of its own; fns are told of the
+ * whole, whose progress is the sum, and `ended` comes when the last has ended, with the first
+ * failure.
+ */
+struct blockjob_group;
+enum { BLOCKJOB_GROUP_MAX = 64 };
+struct blockjob_group *blockjob_start_group(struct block *const *disks,
+                                            const struct blockjob_spec *specs, unsigned count,
+                                            const struct blockjob_fns *fns, struct error *err);
+void blockjob_group_cancel(struct blockjob_group *g);
+void blockjob_group_set_speed(struct blockjob_group *g, uint64_t bytes_a_second); /* of all */
+
 #endif

@@ -25,7 +25,35 @@ void blockjob_ready(struct blockjob *j);
 /* Waits up to ms; true: the job is to be completed or cancelled. */
 bool blockjob_wait(struct blockjob *j, unsigned ms);
 
+/*
+ * A point that all jobs of a group come to, and go on from only together: 0 when all have come with
+ * a result of 0; what it was asked with, or -ECANCELED with a sentence, when one has failed or was
+ * cancelled. All of them get the same answer. A job that is in no group gets its own result.
+ */
+int blockjob_meet(struct blockjob *j, int result, struct error *err);
+/* The first of them: before it, no request is left that only the loop could bring to its end, which
+ * might wait for another disk of the group meanwhile. */
+int blockjob_meet_first(struct blockjob *j, int result, struct error *err);
+
+/* ---- between blockjob.c and blockjob_group.c ---- */
+
+/* A member of a group (NULL: none), which it belongs to until it has ended. */
+struct blockjob *blockjob_start_in(struct blockjob_group *group, struct block *b,
+                                   const struct blockjob_spec *spec, const struct blockjob_fns *fns,
+                                   struct error *err);
+struct blockjob_group *blockjob_group_of(struct blockjob *j);
+void blockjob_tell_cancelled(struct blockjob *j); /* any thread */
+/* Any thread: the others give up. */
+void blockjob_group_fail(struct blockjob_group *g, const struct error *err);
+void blockjob_group_forget(struct blockjob_group *g, const struct blockjob *j);
+
 /* ------------------------------------------------------------------ copies of a running disk */
+
+enum { COPY_CLAIMS = 32 };
+
+struct copy_claim { /* bytes of the disk that somebody writes or copies now; end 0: free */
+    uint64_t offset, end;
+};
 
 struct copy {
     struct blockjob *job;
@@ -33,9 +61,14 @@ struct copy {
     unsigned depth;     /* only what the layers above this one hold; 0: everything */
     struct dirty dirty; /* what differs, or may */
     struct disk_filter filter;
-    uint64_t done; /* bytes copied so far */
-    bool hurry;    /* the guest waits: no limit of speed */
+    uint64_t done;  /* bytes copied so far */
+    bool hurry;     /* the guest waits: no limit of speed */
+    bool following; /* gate: what the guest writes goes to the copy, too */
+    int failed;     /* atomic: while it followed */
     uint8_t *buf;
+    pthread_mutex_t lock; /* innermost, for the claims */
+    pthread_cond_t changed;
+    struct copy_claim claim[COPY_CLAIMS];
 };
 
 /* From now on it is known what the guest writes. copy_end accepts a copy that did not begin, with
@@ -43,8 +76,8 @@ struct copy {
 int copy_begin(struct copy *c, struct blockjob *j, struct chain *to, unsigned depth,
                struct error *err);
 void copy_end(struct copy *c);
-/* Copies until nothing is left for a moment, tells that it is ready, and goes on until it is to be
- * completed (0) or cancelled. */
+/* Copies until little is left, tells that it is ready, and goes on until it is to be completed (0)
+ * or cancelled. A guest that writes faster than this can copy has to write to both from then on. */
 int copy_until_told(struct copy *c, struct error *err);
 /* What is left, with the gate closed: then both are equal, and the copy is safe. */
 int copy_rest(struct copy *c, struct error *err);

@@ -131,3 +131,40 @@ bool disk_try(struct disk *d, struct block_request *req, int *ret_result) {
     disk_gate_leave(d);
     return done;
 }
+
+/* ------------------------------------------------------------------ what it lies on */
+
+int disk_find_layer(const struct block *b, const char *path) {
+    struct disk *d = disk_of(b);
+    struct chain *wanted = d ? chain_find(d->image, path) : NULL;
+    int depth = 0;
+
+    if (!wanted)
+        return -ENOENT;
+    for (const struct chain *i = d->image; i != wanted; i = i->backing)
+        depth++;
+    return depth;
+}
+
+static int layer_holds(struct chain *i, struct error *err) {
+    struct qcow2_run run = {.type = QCOW2_UNALLOCATED};
+
+    for (uint64_t at = 0; at < i->size; at += run.length) {
+        int r = qcow2_map(i->qcow2, at, i->size - at, &run);
+
+        if (r < 0)
+            return error_set(err, r, "disk image '%s' cannot be read: %s", i->path, strerror(-r));
+        if (run.type != QCOW2_UNALLOCATED)
+            return 1;
+    }
+    return 0;
+}
+
+int disk_layers_hold(const struct block *b, unsigned count, struct error *err) {
+    struct chain *i = disk_of(b)->image;
+    int r = 0;
+
+    for (; count && r == 0; count--, i = i->backing)
+        r = i->qcow2 ? layer_holds(i, err) : 1;
+    return r;
+}

@@ -62,6 +62,12 @@ struct disk *disk_of(const struct block *b);
 /* Its first layer, for the bitmaps in it; NULL with a sentence: it has none, or a job works on it.
  * Machine lock. */
 struct qcow2 *disk_qcow2(const struct block *b, struct error *err);
+/* How many layers of the disk lie on top of this file: 0 if it is the first; -ENOENT: it is none of
+ * them. Machine lock, no job; so the next. */
+int disk_find_layer(const struct block *b, const char *path);
+/* Whether one of the first `count` layers says anything itself: 0, 1, or a negative errno with a
+ * sentence. Blocks. */
+int disk_layers_hold(const struct block *b, unsigned count, struct error *err);
 /* A job has ended: name, format and size may be others. Machine lock. */
 void disk_changed(struct disk *d);
 

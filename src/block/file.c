@@ -16,8 +16,8 @@
  * ext4 knows no RWF_NOWAIT for writes, though one into the page cache takes microseconds as long as
  * the host is not short of clean pages, and a software processor that goes idle and is interrupted
  * costs ten times that. So such writes are done at once on the caller's thread (eager) while
- * nothing else is in flight, in whole pages, so that nothing has to be read; the first that takes
- * long turns this off for a time.
+ * nothing else is in flight, in whole pages, so that nothing has to be read; if two take long this
+ * is turned off for a time.
  *
  * After a failed fdatasync every later flush fails too: the kernel has marked the lost pages as
  * clean, and a second fdatasync would report a success that is none.
@@ -57,6 +57,7 @@ enum {
 
 #define MS                 1000000ull
 #define EAGER_SLOW_NS      (2 * MS)
+#define EAGER_WATCH_NS     (1000 * MS)
 #define EAGER_PAUSE_MIN_NS (1000 * MS)
 #define EAGER_PAUSE_MAX_NS (64000 * MS)
 
@@ -75,6 +76,7 @@ struct file {
     bool eager;          /* machine lock, and so on: the filesystem is one of those */
     uint64_t eager_from; /* ns: not before */
     uint64_t eager_pause;
+    uint64_t eager_watch; /* ns: until then it is looked at why a write takes long */
 };
 
 static const uint8_t zeroes[ZEROES] __attribute__((aligned(4096)));
@@ -401,18 +403,23 @@ static long sleeps(void) {
     return getrusage(RUSAGE_THREAD, &r) == 0 ? r.ru_nvcsw : 0;
 }
 
-/* After a write that took `took`. */
+/* After a write that took `took`; slept: how often the thread had slept before it, -1: unknown. The
+ * first slow one for a while is not to blame: asking before each would cost two system calls. */
 static void judge_eager(struct file *f, uint64_t now, uint64_t took, long slept) {
-    if (took < EAGER_SLOW_NS || sleeps() == slept) {
+    if (took < EAGER_SLOW_NS || (slept >= 0 && sleeps() == slept)) {
         if (now - f->eager_from > 2 * f->eager_pause) /* it has gone well for a while */
             f->eager_pause = 0;
         return;
     }
+    f->eager_watch = now + EAGER_WATCH_NS;
+    if (slept < 0)
+        return;
     stat_inc(block_eager_slow);
     f->eager_pause = f->eager_pause ? 2 * f->eager_pause : EAGER_PAUSE_MIN_NS;
     if (f->eager_pause > EAGER_PAUSE_MAX_NS)
         f->eager_pause = EAGER_PAUSE_MAX_NS;
     f->eager_from = now + f->eager_pause;
+    f->eager_watch += f->eager_pause;
 }
 
 static bool write_eagerly(struct file *f, const struct block_request *req, uint64_t offset) {
@@ -425,7 +432,7 @@ static bool write_eagerly(struct file *f, const struct block_request *req, uint6
     begin = now_ns();
     if (begin < f->eager_from)
         return false;
-    slept = sleeps();
+    slept = begin < f->eager_watch ? sleeps() : -1;
     n = pwritev(f->fd, req->iov, (int)req->iov_count, (off_t)offset);
     end = now_ns();
     judge_eager(f, end, end - begin, slept);

@@ -199,13 +199,16 @@ static int take_bitmap(struct backup *b, struct error *err) {
 
 static int begin(struct backup *b, struct error *err) {
     struct disk *d = blockjob_disk(b->job);
-    int r;
+    int r = 0;
 
     b->filter = (struct disk_filter){.before = before, .idle = idle, .opaque = b};
     if (dirty_init(&b->todo, d->image->size, PART_SHIFT) < 0)
-        return error_set(err, -ENOMEM, "disk image '%s': out of memory", d->image->path);
+        r = error_set(err, -ENOMEM, "disk image '%s': out of memory", d->image->path);
+    r = blockjob_meet_first(b->job, r, err);
+    if (r < 0)
+        return r;
     disk_gate_close(d);
-    r = take_bitmap(b, err);
+    r = blockjob_meet(b->job, take_bitmap(b, err), err);
     if (r == 0)
         d->filter = &b->filter;
     disk_gate_open(d);
@@ -247,6 +250,17 @@ static int copy_all(struct backup *b, struct error *err) {
                  : 0;
 }
 
+/* The file is whole, or the reason why not. */
+static int close_target(struct backup *b, struct error *err) {
+    int r;
+
+    let_go(blockjob_disk(b->job));
+    r = chain_close(b->to);
+    return r < 0 ? error_set(err, r, "the backup '%s' cannot be written: %s",
+                             blockjob_spec(b->job)->path, strerror(-r))
+                 : 0;
+}
+
 int blockjob_run_backup(struct blockjob *j, struct error *err) {
     struct backup b = {.job = j};
     int r = check(j, err), closed;
@@ -260,13 +274,10 @@ int blockjob_run_backup(struct blockjob *j, struct error *err) {
     r = begin(&b, err);
     if (r == 0)
         r = copy_all(&b, err);
+    closed = close_target(&b, r < 0 ? &(struct error){0} : err);
+    r = blockjob_meet(j, r < 0 ? r : closed, err);
     if (r < 0)
-        unlink(b.to->path);
-    let_go(blockjob_disk(j));
-    closed = chain_close(b.to);
-    if (r == 0 && closed < 0)
-        r = error_set(err, closed, "the backup '%s' cannot be written: %s", blockjob_spec(j)->path,
-                      strerror(-closed));
+        unlink(blockjob_spec(j)->path);
     if (b.bitmap_of)
         qcow2_bitmap_give(b.bitmap_of, blockjob_spec(j)->bitmap, r == 0);
     dirty_done(&b.todo);

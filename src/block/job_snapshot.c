@@ -11,19 +11,28 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/trace.h"
 #include "block/blockjob_internal.h"
 
-/* With the gate closed. */
-static int put_on_top(struct disk *d, struct chain *overlay, struct error *err) {
+/* With the gate closed: what can fail. */
+static int prepare(struct disk *d, struct chain *overlay, struct error *err) {
     int r = blockjob_carry_bitmaps(overlay, d->image, err);
 
-    if (r == 0)
-        r = chain_set_writable(d->image, false, err);
-    if (r < 0)
-        return r;
-    chain_attach(overlay, d->image);
+    if (r == 0 && (r = chain_flush(d->image)) < 0)
+        error_set(err, r, "disk image '%s' cannot be flushed: %s", d->image->path, strerror(-r));
+    return r;
+}
+
+/* With the gate closed, when all disks are prepared. */
+static void put_on_top(struct disk *d, struct chain *overlay) {
+    struct chain *base = d->image;
+
+    chain_attach(overlay, base);
     d->image = overlay;
-    return 0;
+    /* All of it is in the file already. If that is not known for sure it stays locked as one that
+     * is written. */
+    if (chain_set_writable(base, false, NULL) < 0)
+        trace(blockjob_base_locked, base->path);
 }
 
 static struct chain *make_overlay(struct blockjob *j, struct error *err) {
@@ -67,18 +76,19 @@ static int check_depth(struct disk *d, struct error *err) {
 int blockjob_run_snapshot(struct blockjob *j, struct error *err) {
     struct disk *d = blockjob_disk(j);
     struct chain *overlay = check_depth(d, err) == 0 ? make_overlay(j, err) : NULL;
-    int r;
+    int r = overlay ? blockjob_check(j, err) : err->code;
 
-    if (!overlay)
-        return err->code;
-    chain_flush(d->image); /* so that there is little left to do while the guest waits */
-    r = blockjob_check(j, err);
+    if (r == 0)
+        chain_flush(d->image); /* so that there is little left to do while the guest waits */
+    r = blockjob_meet_first(j, r, err);
     if (r == 0) {
         disk_gate_close(d);
-        r = put_on_top(d, overlay, err);
+        r = blockjob_meet(j, prepare(d, overlay, err), err);
+        if (r == 0)
+            put_on_top(d, overlay);
         disk_gate_open(d);
     }
-    if (r < 0) {
+    if (r < 0 && overlay) {
         unlink(overlay->path);
         chain_close(overlay);
     }

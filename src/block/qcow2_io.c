@@ -16,7 +16,7 @@
 #include "base/trace.h"
 #include "block/qcow2_internal.h"
 
-enum { TRY_MAX = 128 * 1024, TRY_PIECES = 64, ZEROES = 64 * 1024, PULL = 512 * 1024 };
+enum { EDGE_PIECES = 64, ZEROES = 64 * 1024, PULL = 512 * 1024 };
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
@@ -122,7 +122,7 @@ static int write_with_edges(struct qcow2 *q, const struct span *s, const struct 
                             uint64_t head, uint64_t tail) {
     uint64_t to = f->first << q->cluster_bits;
     uint8_t *edges = head + tail ? malloc(head + tail) : NULL;
-    struct iovec iov[TRY_PIECES + 2];
+    struct iovec iov[EDGE_PIECES + 2];
     unsigned count = 0;
     uint64_t n;
     int r = head + tail && !edges ? -ENOMEM : 0;
@@ -133,7 +133,7 @@ static int write_with_edges(struct qcow2 *q, const struct span *s, const struct 
         r = read_old(q, edges + head, f->offset + f->length, tail);
     if (r == 0) { /* in one call if there are few pieces */
         iov[0] = (struct iovec){edges, head};
-        count = span_pieces(s, f->length, iov + 1, TRY_PIECES, &n);
+        count = span_pieces(s, f->length, iov + 1, EDGE_PIECES, &n);
         iov[count + 1] = (struct iovec){edges + head, tail};
         if (n == f->length) {
             r = q->file->ops->writev(q->file, iov + !head, count + !!head + !!tail, to);
@@ -505,49 +505,4 @@ int qcow2_flush(struct qcow2 *q) {
     r = flush_locked(q);
     pthread_mutex_unlock(&q->lock);
     return r;
-}
-
-/* ------------------------------------------------------------------ at once */
-
-static bool try_locked(struct qcow2 *q, bool write, const struct span *s, uint64_t offset,
-                       uint64_t length) {
-    uint64_t entry = cluster_of(q, offset) >> q->l2_bits;
-    uint64_t l2 = entry < q->l1_size ? q->l1[entry] & ENTRY_OFFSET : 0, n;
-    struct qcow2_run run = {.length = 0};
-    struct iovec iov[TRY_PIECES];
-    unsigned count;
-
-    if (!l2 || !table_find_locked(q, l2))
-        return false;
-    if (write) {
-        if (range_busy_locked(q, cluster_of(q, offset), cluster_of(q, offset + length - 1),
-                              false) ||
-            map_in_place_locked(q, offset, length, &run.host, &run.length) < 0)
-            return false;
-    } else if (map_locked(q, offset, length, &run) < 0) {
-        return false;
-    } else if (run.length == length && run_is_zero(q, &run, offset)) {
-        span_zero(s, length);
-        return true;
-    } else if (run.type != QCOW2_DATA) {
-        return false;
-    }
-    if (run.length != length)
-        return false;
-    count = span_pieces(s, length, iov, TRY_PIECES, &n);
-    return n == length && q->file->ops->try_rw(q->file, write, iov, count, run.host, length);
-}
-
-bool qcow2_try(struct qcow2 *q, bool write, const struct span *s, uint64_t offset,
-               uint64_t length) {
-    bool done;
-
-    if (length > TRY_MAX || !length || !in_disk(q, offset, length) || (write && q->readonly) ||
-        !q->file->ops->try_rw || pthread_mutex_trylock(&q->lock) != 0)
-        return false;
-    done = try_locked(q, write, s, offset, length);
-    pthread_mutex_unlock(&q->lock);
-    if (done && write)
-        bitmaps_mark(q, offset, length);
-    return done;
 }

@@ -109,7 +109,7 @@ int metadata_collect(struct qcow2 *q, struct error *err) {
                     clusters_of(q, q->reftable_size * 8ull);
     int r, r2;
 
-    q->metadata = calloc(most, sizeof(*q->metadata));
+    q->metadata = reallocarray(NULL, most, sizeof(*q->metadata)); /* few of them, mostly */
     q->checked = calloc(1, q->reftable_size / 8 + 1);
     if (!q->metadata || !q->checked)
         return error_set(err, -ENOMEM, "disk image '%s': out of memory", q->path);

@@ -330,7 +330,22 @@ void clock_return(struct clock *c, const void *who) {
 
 /* ------------------------------------------------------------------ making and running it */
 
+static void find_rate(struct clock *c, uint64_t known) {
+    c->tsc_hz = clock_tsc_measure(known);
+    c->host_tsc = c->tsc_hz != 0;
+    if (!c->host_tsc)
+        c->tsc_hz = NS_PER_SEC;
+}
+
 struct clock *clock_new(struct loop *loop, struct error *err) {
+    struct clock *c = clock_new_restored(loop, err);
+
+    if (c)
+        find_rate(c, 0);
+    return c;
+}
+
+struct clock *clock_new_restored(struct loop *loop, struct error *err) {
     struct clock *c = calloc(1, sizeof(*c));
 
     if (!c) {
@@ -338,10 +353,6 @@ struct clock *clock_new(struct loop *loop, struct error *err) {
         return NULL;
     }
     c->programmed = NEVER;
-    c->tsc_hz = clock_tsc_measure();
-    c->host_tsc = c->tsc_hz != 0;
-    if (!c->host_tsc)
-        c->tsc_hz = NS_PER_SEC;
     c->timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (c->timerfd >= 0)
         c->watch = loop_add(loop, c->timerfd, EPOLLIN, timerfd_ready, c);
@@ -410,9 +421,12 @@ void clock_set(struct clock *c, uint64_t now) {
 }
 
 void clock_restore(struct clock *c, uint64_t now, uint64_t tsc, uint64_t tsc_hz) {
-    uint64_t diff = c->tsc_hz > tsc_hz ? c->tsc_hz - tsc_hz : tsc_hz - c->tsc_hz;
+    uint64_t diff;
 
     assert(!c->running || c->stepped);
+    if (!c->tsc_hz)
+        find_rate(c, tsc_hz);
+    diff = c->tsc_hz > tsc_hz ? c->tsc_hz - tsc_hz : tsc_hz - c->tsc_hz;
     if (diff > tsc_hz / 1000000 * TSC_SAME_PPM) {
         c->host_tsc = false;
         c->tsc_hz = tsc_hz;

@@ -29,6 +29,9 @@ struct clock_timer {
 };
 
 struct clock *clock_new(struct loop *loop, struct error *err); /* starts paused at 0 */
+/* One that clock_restore is called for before it runs: the rate of its TSC, which takes time to
+ * find, is found then. Until then it is 0, and so is the TSC. */
+struct clock *clock_new_restored(struct loop *loop, struct error *err);
 struct clock *clock_new_stepped(void);
 void clock_free(struct clock *clock); /* accepts NULL; after everything that has timers on it */
 

@@ -18,7 +18,13 @@ enum { CLI_MAX_NAMES = 64 };
 
 struct cli;
 
-enum cli_names { NO_NAME, ONE_NAME, SOME_NAMES };
+enum cli_names {
+    NO_NAME,
+    ONE_NAME,
+    TWO_NAMES,
+    SOME_NAMES,
+    NAME_AND_WORDS /* the words behind the name are not looked at; flags have short forms */
+};
 
 struct cli_command {
     const char *words;    /* "image build" */
@@ -40,6 +46,9 @@ struct cli {
     struct remote *remote;
     const char *name[CLI_MAX_NAMES];
     unsigned names;
+    char **rest; /* of NAME_AND_WORDS */
+    int rest_count;
+    int code;      /* if not 0: the exit code */
     json_t *flags; /* what was given, by the names of the fields */
     bool json, system, help;
     bool progress; /* on a terminal */
@@ -112,6 +121,13 @@ int do_show(struct cli *c);
 int do_top(struct cli *c);
 int do_wait(struct cli *c);
 int do_console(struct cli *c);
+int do_exec(struct cli *c);
+int do_cp(struct cli *c);
+int do_ssh(struct cli *c);
+int do_snapshot_create(struct cli *c);
+int do_snapshot_revert(struct cli *c);
+int do_snapshot_rm(struct cli *c);
+int do_logs(struct cli *c);
 int do_build(struct cli *c);
 int do_image_rm(struct cli *c);
 int do_job_wait(struct cli *c);

@@ -60,9 +60,9 @@ static void flag_limits(const struct field *f, char *out, size_t size) {
 }
 
 static void usage(const struct cli_command *c, char *out, size_t size) {
-    snprintf(out, size, "viv %s%s%s%s%s", c->words, c->names ? " " : "",
+    snprintf(out, size, "viv %s%s%s%s%s%s", c->words, c->names ? " " : "",
              c->operand ? c->operand : "", c->names == SOME_NAMES ? "..." : "",
-             cli_flag(c, 0) ? " [FLAG]..." : "");
+             cli_flag(c, 0) ? " [FLAG]..." : "", c->names == NAME_AND_WORDS ? " [--] WORD..." : "");
 }
 
 void cli_help(FILE *f) {
@@ -152,13 +152,15 @@ static void put_cell(FILE *f, const char *s) {
 }
 
 void cli_markdown(FILE *f) {
-    char line[200], name[64], value[160];
+    char line[200], name[64], value[160], *flags;
     const struct field *flag;
 
     fputs("| command | what it does | flags |\n| --- | --- | --- |\n", f);
     for (const struct cli_command *c = cli_commands; c->words; c++) {
         usage(c, line, sizeof(line));
-        line[strlen(line) - (cli_flag(c, 0) ? strlen(" [FLAG]...") : 0)] = 0;
+        flags = strstr(line, " [FLAG]...");
+        if (flags)
+            memmove(flags, flags + strlen(" [FLAG]..."), strlen(flags + strlen(" [FLAG]...")) + 1);
         fprintf(f, "| `%s` | ", line);
         put_cell(f, c->help);
         fputs(" | ", f);

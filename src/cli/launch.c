@@ -80,17 +80,19 @@ static void last_line(const char *path, char *out, size_t size) {
     snprintf(out, size, "%s", line ? line + 1 : text);
 }
 
-static bool is_ready(int fd) {
+/* 1: it answers. 0: it has ended. -1: neither, for too long. */
+static int wait_ready(int fd) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     char word[8];
 
-    return poll(&p, 1, READY_MS) == 1 && read(fd, word, sizeof(word)) > 0;
+    if (poll(&p, 1, READY_MS) != 1)
+        return -1;
+    return read(fd, word, sizeof(word)) > 0;
 }
 
 int launch_manager(const struct place *p, struct error *err) {
     char program[PATH_MAX], log_path[PATH_MAX + 16], why[600];
-    int ends[2], log, status = 0;
-    bool ready;
+    int ends[2], log, status = 0, ready = 0;
     pid_t pid;
 
     place_program("vivd", program);
@@ -109,13 +111,14 @@ int launch_manager(const struct place *p, struct error *err) {
         become(program, ends[1], log);
     close(ends[1]);
     close(log);
-    ready = pid > 0 && is_ready(ends[0]);
+    if (pid > 0)
+        ready = wait_ready(ends[0]);
     close(ends[0]);
-    if (ready)
+    if (ready == 1)
         return 0;
-    if (pid > 0 && waitpid(pid, &status, WNOHANG) == pid && WIFEXITED(status) &&
+    if (pid > 0 && ready == 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
         WEXITSTATUS(status) == EXIT_BUSY)
-        return 0; /* another one has just been started by somebody else */
+        return 0; /* another one is there, or has not ended entirely: to be tried again */
     last_line(log_path, why, sizeof(why));
     return error_set(err, -EIO, "the manager could not be started: %s (its log: %s)", why,
                      log_path);

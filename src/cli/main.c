@@ -31,6 +31,8 @@ static int run(struct cli *c) {
     c->remote = remote_new(c->system);
     if (c->command->run(c) < 0)
         code = show_failure(c);
+    if (c->code)
+        code = c->code;
     remote_free(c->remote);
     return code;
 }

@@ -96,10 +96,22 @@ static void set_flag(struct cli *c, const struct field *f, json_t *v) {
     }
 }
 
+/* -t is the flag whose name begins so. */
+static const struct field *find_short(const struct cli_command *c, const char *word) {
+    const struct field *f = NULL;
+
+    for (unsigned i = 0; word[0] && !word[1] && (f = cli_flag(c, i)); i++)
+        if (f->name[0] == word[0])
+            return f;
+    return NULL;
+}
+
 static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error *err) {
-    const char *word = argv[*i] + 2, *value = strchr(word, '=');
+    bool is_short = argv[*i][1] != '-';
+    const char *word = argv[*i] + 2, *value = is_short ? NULL : strchr(word, '=');
     const struct field *f =
-        find_flag(c->command, word, value ? (size_t)(value - word) : strlen(word));
+        is_short ? find_short(c->command, argv[*i] + 1)
+                 : find_flag(c->command, word, value ? (size_t)(value - word) : strlen(word));
     json_t *v;
 
     if (!f)
@@ -121,9 +133,10 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
 }
 
 static int take_word(struct cli *c, const char *word, struct error *err) {
-    unsigned most = c->command->names == NO_NAME    ? 0
-                    : c->command->names == ONE_NAME ? 1
-                                                    : CLI_MAX_NAMES;
+    unsigned most = c->command->names == NO_NAME     ? 0
+                    : c->command->names == ONE_NAME  ? 1
+                    : c->command->names == TWO_NAMES ? 2
+                                                     : CLI_MAX_NAMES;
 
     if (c->names == most)
         return error_set(err, -EINVAL,
@@ -155,11 +168,23 @@ static int check(struct cli *c, struct error *err) {
     if (c->command->names != NO_NAME && !c->names)
         return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
                          c->command->operand, c->command->example);
+    if (c->command->names == TWO_NAMES && c->names != 2)
+        return error_set(err, -EINVAL, "'viv %s' needs two names, as in 'viv %s'",
+                         c->command->words, c->command->example);
     for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)
         if (f->flags & FIELD_REQUIRED && c->command->run == do_create && !cli_given(c, f->name))
             return error_set(err, -EINVAL, "'viv %s' needs --%s: %s", c->command->words, f->name,
                              f->help);
     return 0;
+}
+
+/* Words of the guest's command begin; true if the rest is theirs. */
+static bool begins_rest(struct cli *c, bool flags, int argc, char **argv, int i) {
+    if (c->command->names != NAME_AND_WORDS || !c->names || (flags && argv[i][0] == '-'))
+        return false;
+    c->rest = argv + i;
+    c->rest_count = argc - i;
+    return true;
 }
 
 int cli_parse(struct cli *c, int argc, char **argv, struct error *err) {
@@ -177,11 +202,14 @@ int cli_parse(struct cli *c, int argc, char **argv, struct error *err) {
     if (r < 0)
         return r;
     for (i += r; i < argc; i++) {
+        if (begins_rest(c, flags, argc, argv, i))
+            break;
         if (flags && !strcmp(argv[i], "--"))
             flags = false;
         else if (flags && take_common(c, argv[i]))
             continue;
-        else if (flags && !strncmp(argv[i], "--", 2))
+        else if (flags && (!strncmp(argv[i], "--", 2) ||
+                           (c->command->names == NAME_AND_WORDS && argv[i][0] == '-')))
             r = take_flag(c, argc, argv, &i, err);
         else if (flags && argv[i][0] == '-' && argv[i][1])
             r = error_set(err, -EINVAL, "'%.20s' is no flag: 'viv %s --help' lists them", argv[i],

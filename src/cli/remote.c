@@ -342,7 +342,51 @@ int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret
     return code;
 }
 
+int remote_get_text(struct remote *r, struct buf *ret, struct remote_failure *f, const char *path,
+                    ...) {
+    struct buf request = {0};
+    struct answer a = {0};
+    char target[1024];
+    json_t *failure;
+    va_list ap;
+    int code;
+
+    va_start(ap, path);
+    vsnprintf(target, sizeof(target), path, ap);
+    va_end(ap);
+    put_request(&request, "GET", target, "", NULL);
+    code = repeat(r, &request, &a, f);
+    buf_done(&request);
+    if (code == 0 && a.status < 400) {
+        *ret = a.body;
+        return 0;
+    }
+    if (code == 0) {
+        failure = json_loadb((const char *)a.body.data, a.body.len, 0, NULL);
+        code = take_failure(failure, a.status, f);
+        json_decref(failure);
+    }
+    buf_done(&a.body);
+    return code;
+}
+
 /* ------------------------------------------------------------------ streams */
+
+/* On a connection of its own. 0, or -1 with f filled. */
+static int ask_stream(struct remote *r, const struct buf *request, struct answer *a,
+                      struct remote_failure *f) {
+    for (int i = 0; i < TRIES; i++) {
+        if (i)
+            nap(NAP_MS << i);
+        disconnect(r);
+        if (connect_manager(r, f) < 0)
+            return -1;
+        if (send_all(r, request->data, request->len) == 0 && read_head(r, a) == 0)
+            return 0;
+    }
+    return remote_fail(f, FAILURE_UNAVAILABLE, "look at its log, vivd.log",
+                       "the manager closed the connection again and again");
+}
 
 static int begin_stream(struct remote *r, const struct buf *request, int status,
                         struct remote_failure *f) {
@@ -350,14 +394,11 @@ static int begin_stream(struct remote *r, const struct buf *request, int status,
     json_t *body = NULL;
     int code = -1;
 
-    disconnect(r); /* one of its own */
-    if (connect_manager(r, f) < 0)
+    if (ask_stream(r, request, &a, f) < 0)
         return -1;
-    if (send_all(r, request->data, request->len) < 0 || read_head(r, &a) < 0)
-        code = remote_fail(f, FAILURE_UNAVAILABLE, "", "the manager closed the connection");
-    else if (a.status == status)
+    if (a.status == status)
         return 0;
-    else if (read_body(r, &a) == 0) {
+    if (read_body(r, &a) == 0) {
         body = json_loadb((const char *)a.body.data, a.body.len, 0, NULL);
         code = take_failure(body, a.status, f);
     }

@@ -29,6 +29,10 @@ int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret
                 struct remote_failure *f, const char *path, ...)
     __attribute__((format(printf, 6, 7)));
 
+/* The same for an answer that is text. */
+int remote_get_text(struct remote *r, struct buf *ret, struct remote_failure *f, const char *path,
+                    ...) __attribute__((format(printf, 4, 5)));
+
 /* Server-sent events: the next `data`, or NULL with f filled. `after` as Last-Event-ID, "" none. */
 int remote_follow(struct remote *r, const char *path, const char *after, struct remote_failure *f);
 json_t *remote_next(struct remote *r, struct remote_failure *f);

@@ -33,6 +33,25 @@ static const struct field top_flags[] = {
      .standard = "2",
      .help = "seconds between two looks"},
     {0}};
+static const struct field exec_flags[] = {
+    {.name = "tty", .type = FIELD_BOOL, .help = "give the command a terminal; also -t"},
+    {.name = "user",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 64,
+     .help = "of the guest who runs it; also -u"},
+    {.name = "workdir",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 1000,
+     .help = "folder of the guest that it begins in; also -w"},
+    {0}};
+static const struct field ssh_flags[] = {{.name = "user",
+                                          .type = FIELD_STRING,
+                                          .min = 1,
+                                          .max = 64,
+                                          .help = "to log in as, default root; also -u"},
+                                         {0}};
 
 const struct cli_command cli_commands[] = {
     {"run", "vm", "create", ONE_NAME, "IMAGE",
@@ -45,7 +64,8 @@ const struct cli_command cli_commands[] = {
     {"start", "vm", "start", SOME_NAMES, "NAME", "Start machines, and wait until they run",
      "start web", no_wait, do_action},
     {"stop", "vm", "stop", SOME_NAMES, "NAME",
-     "Ask the guests to shut down (ACPI), and end those by force that take too long",
+     "Ask the guests to shut down (by their agents, else ACPI), and end those by force that take "
+     "too long",
      "stop web --timeout 120", no_wait, do_action},
     {"kill", "vm", "kill", SOME_NAMES, "NAME", "End machines at once; the guests are not asked",
      "kill web", no_wait, do_action},
@@ -73,6 +93,31 @@ const struct cli_command cli_commands[] = {
     {"console", "vm", "console", ONE_NAME, "NAME",
      "Attach to the serial line of a machine. Ctrl-] and then q detaches", "console web", NULL,
      do_console},
+    {"exec", "vm", "agent", NAME_AND_WORDS, "NAME",
+     "Run a command in the guest with this input, output and errors. Its exit code is that of viv: "
+     "125 if it was not run, 124 if no agent answers there, 123 if the connection broke off",
+     "exec web -- uname -r", exec_flags, do_exec},
+    {"cp", "vm", "agent", TWO_NAMES, "FROM TO",
+     "Copy a file out of a guest or into it: NAME:PATH is in the guest, '-' is standard input or "
+     "output. It appears whole or not at all",
+     "cp web:/etc/hostname hostname", NULL, do_cp},
+    {"ssh", "vm", "get", NAME_AND_WORDS, "NAME",
+     "Log in by ssh: through a forward to port 22 if there is one, else through the agent",
+     "ssh web -- uptime", ssh_flags, do_ssh},
+    {"logs", "vm", "log", ONE_NAME, "NAME", "Print what viv-vm said since the machine's last start",
+     "logs web", NULL, do_logs},
+    {"snapshot create", "snapshot", "create", TWO_NAMES, "MACHINE NAME",
+     "Keep a machine as it is: its disk, and if it runs its memory at the same instant",
+     "snapshot create web before", no_wait, do_snapshot_create},
+    {"snapshot list", "snapshot", "list", NO_NAME, NULL, "List snapshots: MACHINE.NAME",
+     "snapshot list --vm web", quiet, do_list},
+    {"snapshot revert", "snapshot", "revert", TWO_NAMES, "MACHINE NAME",
+     "Bring a machine back to a snapshot. What it has done since is lost; one that runs is ended "
+     "first, and goes on if the snapshot has its memory",
+     "snapshot revert web before", no_wait, do_snapshot_revert},
+    {"snapshot rm", "snapshot", "delete", TWO_NAMES, "MACHINE NAME",
+     "Forget a snapshot; the machine and its other snapshots stay as they are",
+     "snapshot rm web before", NULL, do_snapshot_rm},
     {"image list", "image", "list", NO_NAME, NULL, "List images", "image list", quiet, do_list},
     {"image show", "image", "get", ONE_NAME, "IMAGE", "Show an image", "image show debian", NULL,
      do_show},
@@ -129,7 +174,8 @@ const struct field *cli_flag(const struct cli_command *c, unsigned i) {
             return f;
     for (const struct field *f = r->fields; f->type != FIELD_END; f++) {
         /* "viv run IMAGE" says it without a flag */
-        if (c->run == do_run && !strcmp(f->name, "image"))
+        if ((c->run == do_run && !strcmp(f->name, "image")) ||
+            (c->run == do_snapshot_create && !strcmp(f->name, "vm")))
             continue;
         if (is_flag_of(op, f) && !i--)
             return f;

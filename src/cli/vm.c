@@ -235,6 +235,17 @@ int do_edit(struct cli *c) {
     return r;
 }
 
+int do_logs(struct cli *c) {
+    struct buf text = {0};
+    int r = remote_get_text(c->remote, &text, &c->failure, "/v1/vms/%s/log%s", c->name[0],
+                            cli_true(c, "old") ? "?old=true" : "");
+
+    if (r == 0)
+        fwrite(text.data, 1, text.len, stdout);
+    buf_done(&text);
+    return r;
+}
+
 int do_wait(struct cli *c) {
     const char *word = cli_given(c, "for") ? cli_text(c, "for") : "settled";
     json_t *vm = NULL;

@@ -4,8 +4,9 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/zero.h"
 
 #define DEVICE(name) extern const struct device_class name##_class;
 #include "devices/devices.def"
@@ -35,7 +36,7 @@ static void set_up_regions(struct device *dev) {
 
 struct device *device_new(const struct device_class *cls, const char *name,
                           const struct device_env *env, struct error *err) {
-    struct device *dev = calloc(1, cls->size);
+    struct device *dev = zero_alloc(cls->size);
 
     if (!dev) {
         error_set(err, -ENOMEM, "device '%s': out of memory", name);
@@ -59,7 +60,7 @@ void device_free(struct device *dev) {
         return;
     if (dev->cls->done)
         dev->cls->done(dev);
-    free(dev);
+    zero_free(dev, dev->cls->size);
 }
 
 void device_reset(struct device *dev) { dev->cls->reset(dev); }

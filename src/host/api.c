@@ -445,8 +445,7 @@ static int find_item(struct api_call *call) {
     return 0;
 }
 
-/* 1: a GET that needs no body, answered. */
-static int answer_unchanged(struct api_call *call) {
+int api_answer_unchanged(struct api_call *call) {
     const char *none = http_find_header(http_request(call->x), "If-None-Match");
 
     if (call->op->shape != OP_GET || !none || !etag_matches(none, call->row.revision))
@@ -469,7 +468,7 @@ static int perform(struct api_call *call) {
     if (call->op->shape == OP_LIST)
         return send_list(call);
     assert(call->op->shape == OP_GET && !call->resource->plain);
-    return answer_unchanged(call);
+    return api_answer_unchanged(call);
 }
 
 static void answer_text(struct api_call *call, struct buf *out) {

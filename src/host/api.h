@@ -63,6 +63,9 @@ void api_send_failure(struct http_exchange *x, const struct api_failure *f);
 void api_send_row(struct http_exchange *x, int status, const struct store_row *row);
 void api_put_text(struct buf *out, const struct store_text *t);
 
+/* For a get: 1 if the caller knows it already (If-None-Match) and was told so, 0: answer it. */
+int api_answer_unchanged(struct api_call *call);
+
 /* The OpenAPI document as text; made once. */
 const char *api_openapi(size_t *ret_len);
 

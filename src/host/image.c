@@ -252,9 +252,9 @@ static void show_progress(void *opaque) {
     int64_t of = __atomic_load_n(&v->of, __ATOMIC_RELAXED);
 
     if (v->builder)
-        job_progress(v->all->m, v->job, builder_percent(v->builder), builder_stage(v->builder));
+        job_note(v->all->m, v->job, builder_percent(v->builder), builder_stage(v->builder));
     else if (of > 0)
-        job_progress(v->all->m, v->job, (int)(copied * 100 / of), "copying");
+        job_note(v->all->m, v->job, (int)(copied * 100 / of), "copying");
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
 }
 

@@ -68,7 +68,7 @@ int job_end(struct manager *m, const char *id, const char *state, const char *re
     return r;
 }
 
-void job_progress(struct manager *m, const char *id, int percent, const char *stage) {
+void job_note(struct manager *m, const char *id, int percent, const char *stage) {
     struct store_row row = {0};
     struct error e = {0};
 

@@ -12,7 +12,7 @@ int job_end(struct manager *m, const char *id, const char *state, const char *re
             struct error *err);
 
 /* In a transaction of its own; nothing happens if that is known already. */
-void job_progress(struct manager *m, const char *id, int percent, const char *stage);
+void job_note(struct manager *m, const char *id, int percent, const char *stage);
 bool job_cancelling(struct manager *m, const char *id);
 
 #endif

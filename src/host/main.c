@@ -20,6 +20,7 @@
 #include "host/image.h"
 #include "host/usage.h"
 #include "host/vm.h"
+#include "host/vm_agent.h"
 #include "host/worker.h"
 #include "proto/units.h"
 
@@ -150,7 +151,7 @@ static void look_idle(void *opaque) {
     int64_t now = timer_now_ms();
 
     if (machines_active(m->machines) || images_active(m->images) || follows_count(m->follows) ||
-        waits_count(m->waits) || consoles_count(m->consoles))
+        waits_count(m->waits) || consoles_count(m->consoles) || agent_clients_count(m->agents))
         m->idle_since = now;
     if (now - m->idle_since >= m->idle_ms) {
         log_notice("nothing has been to do for %lld s", (long long)m->idle_ms / 1000);
@@ -218,8 +219,9 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->waits = waits_new(m);
     m->follows = follows_new(m);
     m->consoles = consoles_new(m);
+    m->agents = agent_clients_new(m);
     m->usages = usages_new(m);
-    if (!m->images || !m->waits || !m->follows || !m->consoles || !m->usages)
+    if (!m->images || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     store_set_hooks(m->store, &hooks);
     if (listen_api(m, err) < 0)
@@ -242,6 +244,7 @@ static void finish(struct manager *m) {
     waits_free(m->waits);
     follows_free(m->follows);
     consoles_free(m->consoles);
+    agent_clients_free(m->agents);
     machines_free(m->machines);
     usages_free(m->usages);
     images_free(m->images);

@@ -24,6 +24,7 @@ struct manager {
     struct machines *machines;
     struct images *images;
     struct consoles *consoles;
+    struct agent_clients *agents;
     struct waits *waits;
     struct follows *follows;
     struct usages *usages;

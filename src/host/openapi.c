@@ -238,7 +238,9 @@ static json_t *answers(const struct resource *r, const struct operation *o) {
 
     schema_name(r, o->answer == ANSWER_LIST || o->answer == ANSWER_STREAM ? "List" : "", name,
                 sizeof(name));
-    if (o->answer != ANSWER_BYTES)
+    if (o->answer == ANSWER_TEXT)
+        set(good, "content", json_pack("{s:{s:{s:s}}}", "text/plain", "schema", "type", "string"));
+    else if (o->answer != ANSWER_BYTES)
         set(good, "content", json_content(reference("schemas", name)));
     if (o->answer == ANSWER_STREAM) {
         schema_name(r, "", name, sizeof(name));

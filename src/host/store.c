@@ -368,8 +368,7 @@ int store_insert(struct store *s, struct store_row *row, struct error *err) {
         text(q, 9, t.wanted);
         r = run(s, q, NULL);
         if (r == -EEXIST)
-            error_set(err, r, "the name '%s' is taken by another %s: choose another one", row->name,
-                      row->kind);
+            error_set(err, r, "the name '%s' is taken: choose another one", row->name);
         else if (r < 0)
             r = failed(s, "writing", err);
         else

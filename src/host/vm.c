@@ -25,8 +25,10 @@
 #include "base/loop.h"
 #include "block/chain.h"
 #include "host/image.h"
+#include "host/snapshot.h"
 #include "host/tree.h"
 #include "host/usage.h"
+#include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_process.h"
 #include "host/worker.h"
@@ -36,8 +38,9 @@ enum {
     LOOK_AGAIN_MS = 20,
     CONNECT_MS = 2, /* and an eighth of the time that it has taken so far, up to the next */
     CONNECT_MOST_MS = 100,
-    PRESS_MS = 3000, /* a guest that was not up far enough gets the power button again */
-    QUIT_MS = 3000,  /* from `quit` to SIGKILL */
+    PRESS_MS = 3000,     /* a guest that was not up far enough gets the power button again */
+    SHUTDOWN_MS = 20000, /* which an agent was asked for and began: then the button as well */
+    QUIT_MS = 3000,      /* from `quit` to SIGKILL */
     BACKOFF_MS = 1000,
     BACKOFF_MOST_MS = 60000,
     LASTED_MS = 60000, /* what ran that long has not failed at once */
@@ -63,7 +66,11 @@ struct machine {
     char why_paused[STORE_WORD];
     int64_t connect_since;        /* tries to reach its control socket, by the monotonic clock */
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
-    bool resume_sent, pause_sent;
+    int64_t stop_by, stop_due;    /* wanted.stop_by, and the same by the monotonic clock */
+    bool resume_sent, pause_sent, agent_asked;
+    struct snapshot_task *task; /* for the worker, or done */
+    struct vm_probe *probe;
+    struct vm_agent *asking; /* the agent, for a shutdown */
     struct usage usage;
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     struct timer timer;
@@ -134,10 +141,21 @@ static void usage_lost(struct machine *v) {
     usage_over(v);
 }
 
+static void leave_agent(struct machine *v) {
+    vm_probe_free(v->probe);
+    v->probe = NULL;
+    vm_agent_cancel(v->asking);
+    v->asking = NULL;
+    v->agent_asked = false;
+}
+
 /* Nothing is to be done about it, or the manager ends. */
 static void release(struct machine *v) {
     timer_stop(&v->timer);
     loop_remove(v->watch);
+    leave_agent(v);
+    snapshot_task_free(v->task);
+    v->task = NULL;
     vm_control_close(v->control);
     vm_process_close(&v->process);
     if (v->folder >= 0)
@@ -189,6 +207,13 @@ void machines_kick(struct machines *ms, const char *id) {
     struct machine *v = find(ms, id);
 
     kick(v ? v : machine_new(ms, id));
+}
+
+void machines_want_agent(struct machines *ms, const char *id, int64_t seconds) {
+    struct machine *v = find(ms, id);
+
+    if (v && v->probe)
+        vm_probe_wanted(v->probe, seconds);
 }
 
 unsigned machines_active(const struct machines *ms) { return ms->active; }
@@ -378,6 +403,8 @@ static void control_seen(void *opaque, bool paused, const char *reason) {
     struct machine *v = opaque;
 
     v->up = true;
+    if (!v->probe)
+        v->probe = vm_probe_new(v->all->m, v->id);
     v->paused = paused;
     v->pause_sent = v->resume_sent = false;
     snprintf(v->why_paused, sizeof(v->why_paused), "%s", paused ? reason : "");
@@ -396,6 +423,8 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
         v->end.code = (int)row_number(data, "code");
         return;
     }
+    if (!strcmp(name, "reset") && v->probe)
+        vm_probe_rebooted(v->probe);
     if (v->noise && now - v->noise < NOISE_MS)
         return;
     v->noise = now;
@@ -446,6 +475,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     usage_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
+    leave_agent(v);
     v->last_cycle = v->process.cycle;
     if (v->process.child || !*v->end_how)
         v->end = vm_process_reap(&v->process);
@@ -527,6 +557,31 @@ static void launch(struct machine *v, struct store_row *row) {
     }
 }
 
+/* ------------------------------------------------------------------ snapshots */
+
+static void task_work(void *opaque) {
+    struct machine *v = opaque;
+
+    snapshot_task_work(v->task);
+}
+
+/* True: something is being done with its disks, or was. */
+static bool step_task(struct machine *v, struct store_row *row) {
+    struct error e = {0};
+
+    if (!v->task) {
+        v->task = snapshot_task_new(v->all->m, row, v->process.pid);
+        if (v->task)
+            begin_work(v, task_work);
+        return v->task;
+    }
+    if (snapshot_task_finish(v->all->m, row, v->task, &e) < 0)
+        save_failed(v, &e); /* and do it again */
+    snapshot_task_free(v->task);
+    v->task = NULL;
+    return true;
+}
+
 /* ------------------------------------------------------------------ ends */
 
 /* How it ended, for people. */
@@ -551,6 +606,7 @@ static void describe_end(const struct machine *v, char *out, size_t size) {
 static void note_end(struct machine *v, struct store_row *row, bool good) {
     char *words = good ? NULL : vm_process_last_words(v->folder);
 
+    vm_probe_unset(row);
     row_unset(row->status, "pid");
     row_unset(row->status, "exit_code");
     row_unset(row->status, "exit_signal");
@@ -613,6 +669,7 @@ static void step_ended(struct machine *v, struct store_row *row, int64_t cycle) 
     note_end(v, row, good || off || again);
     row_set_number(row->wanted, "ended", cycle);
     row_unset(row->wanted, "stop_by");
+    row_unset(row->wanted, "stop_ms");
     row_unset(row->wanted, "force");
     if (again) {
         row_set_state(row, "starting", NULL);
@@ -640,9 +697,43 @@ static void end_by_force(struct machine *v) {
         again_in(v, v->quit + QUIT_MS - now);
 }
 
-/* Power button, again and again, until the time is over. */
+/* What is left until force is used, in ms. From when it is first seen, a wall clock that is set
+ * changes nothing any more. */
+static int64_t stop_time(struct machine *v, const struct store_row *row, int64_t now) {
+    int64_t by = row_number(row->wanted, "stop_by"), most = row_number(row->wanted, "stop_ms");
+
+    if (v->stop_by != by) {
+        int64_t left = by - units_now_ms();
+
+        v->stop_by = by;
+        v->stop_due = now + (left < 0 ? 0 : left > most ? most : left);
+    }
+    return v->stop_due - now;
+}
+
+static void shutdown_answered(void *opaque, int fd, const json_t *answer, const struct error *err) {
+    struct machine *v = opaque;
+
+    v->asking = NULL;
+    v->pressed = answer ? timer_now_ms() + SHUTDOWN_MS - PRESS_MS : 0;
+    kick(v);
+}
+
+/* Once, where there is an agent: it is heard while the guest boots, and by guests that leave the
+ * power button alone. */
+static bool ask_agent(struct machine *v, const struct store_row *row) {
+    if (v->agent_asked || !*row_text(row->status, "agent"))
+        return false;
+    v->agent_asked = true;
+    v->asking =
+        vm_agent_ask(v->all->m, v->id, json_pack("{s:s, s:s}", "do", "shutdown", "how", "poweroff"),
+                     PRESS_MS, shutdown_answered, v, NULL);
+    return v->asking;
+}
+
+/* The agent, else the power button, again and again, until the time is over. */
 static void step_stop(struct machine *v, const struct store_row *row) {
-    int64_t left = row_number(row->wanted, "stop_by") - units_now_ms(), now = timer_now_ms();
+    int64_t now = timer_now_ms(), left = stop_time(v, row, now);
 
     if (row_flag(row->wanted, "force") || left <= 0) {
         end_by_force(v);
@@ -651,7 +742,8 @@ static void step_stop(struct machine *v, const struct store_row *row) {
     if (v->up && (!v->pressed || now - v->pressed >= PRESS_MS)) {
         if (v->paused) /* or the guest would never see the button */
             vm_control_send(v->control, "resume");
-        vm_control_send(v->control, "powerdown");
+        if (!ask_agent(v, row))
+            vm_control_send(v->control, "powerdown");
         v->pressed = now;
     }
     again_in(v, v->up && left > PRESS_MS ? PRESS_MS : left);
@@ -708,6 +800,8 @@ static void step_alive(struct machine *v, struct store_row *row) {
 
     if (!v->control)
         connect_control(v);
+    if ((v->up || v->task) && step_task(v, row))
+        return;
     if (!wanted)
         step_stop(v, row);
     else if (v->up)
@@ -719,7 +813,8 @@ static void step_alive(struct machine *v, struct store_row *row) {
 static void step_start(struct machine *v, struct store_row *row) {
     int64_t left = row_number(row->wanted, "next_start") - units_now_ms();
 
-    if (row_number(row->wanted, "next_start") && left > 0) {
+    /* More than there ever is: the wall clock was set back. */
+    if (row_number(row->wanted, "next_start") && left > 0 && left <= BACKOFF_MOST_MS) {
         again_in(v, left);
         return;
     }
@@ -735,6 +830,8 @@ static void step_dead(struct machine *v, struct store_row *row) {
         step_ended(v, row, last);
         return;
     }
+    if (step_task(v, row))
+        return;
     if (strcmp(row_text(row->spec, "power"), "off") != 0) {
         step_start(v, row);
         return;
@@ -756,7 +853,8 @@ static void delete_row(struct machine *v, struct store_row *row) {
     struct error e = {0};
 
     if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
-        if (manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
+        if (snapshot_forget_all(m, row, &e) < 0 ||
+            manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
             store_delete(m->store, "vm", v->id, &e) < 0)
             store_rollback(m->store);
         else if (store_commit(m->store, &e) == 0)
@@ -848,7 +946,7 @@ struct machines *machines_new(struct manager *m, struct error *err) {
 /* What is compact JSON of ours may be looked at as text. */
 static bool look_at_row(void *opaque, const struct store_text *t) {
     bool rests =
-        strstr(t->spec, "\"power\":\"off\"") &&
+        strstr(t->spec, "\"power\":\"off\"") && !strstr(t->status, "\"work\":\"") &&
         (strstr(t->status, "\"state\":\"stopped\"") || strstr(t->status, "\"state\":\"failed\""));
 
     if (!rests)

@@ -3,7 +3,7 @@
  * The controller of machines: brings each to what its row wants.
  *
  * A machine is a folder, machines/ID/: disk.qcow2 (on top of its image), lock and run
- * (vm_process.h), log and log.old (what viv-vm said), control and serial (its sockets).
+ * (vm_process.h), log and log.old (what viv-vm said), control, serial and vsock (its sockets).
  *
  * Members of a row's `wanted`, all numbers but the last three:
  *   cycle       number of the start that is wanted; grows with each start
@@ -11,6 +11,7 @@
  *   launched    the last start that was seen running
  *   up          when that was, ms since 1970
  *   stop_by     when a process that is not wanted any more is ended by force
+ *   stop_ms     how long that was from when it was asked
  *   next_start  not before that (restart policy)
  *   failures    restarts in a row that did not last
  *   force       do not ask the guest
@@ -31,6 +32,8 @@ void machines_load(struct machines *ms);
 void machines_free(struct machines *ms);
 /* Looks at one soon. */
 void machines_kick(struct machines *ms, const char *id);
+/* Somebody wants to know about the agent in its guest, for so long. */
+void machines_want_agent(struct machines *ms, const char *id, int64_t seconds);
 unsigned machines_active(const struct machines *ms); /* that have a process, or something to do */
 
 /* Asks each that is up for what it uses; returns how many. usage_came(round) follows for each of

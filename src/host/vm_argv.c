@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "host/image.h"
+#include "host/snapshot.h"
 #include "host/vm.h"
 #include "proto/place.h"
 
@@ -71,6 +72,28 @@ static void add_program(struct words *w) {
     add(w, "%s", given && *given ? given : program);
 }
 
+/* From its kernel, or from the memory of a snapshot. */
+static void add_boot(struct words *w, const struct store_row *row,
+                     const struct image_files *files) {
+    const json_t *spec = row->spec;
+
+    if (*snapshot_restore(row)) {
+        add(w, "--restore");
+        add(w, "memory.%s", snapshot_restore(row));
+        return;
+    }
+    add(w, "--cpus");
+    add(w, "%lld", (long long)row_number(spec, "cpus"));
+    add(w, "--memory");
+    add(w, "%lld", (long long)row_number(spec, "memory"));
+    add(w, "--kernel");
+    add(w, "%s", files->kernel);
+    add(w, "--initrd");
+    add(w, "%s", files->initrd);
+    add(w, "--append");
+    add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
+}
+
 char **vm_argv(struct manager *m, const struct store_row *row, struct error *err) {
     const json_t *spec = row->spec;
     struct words *w = calloc(1, sizeof(*w));
@@ -85,25 +108,18 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     add(w, "%s", row->name);
     add(w, "--cpu");
     add(w, "%s", row_text(spec, "cpu"));
-    add(w, "--cpus");
-    add(w, "%lld", (long long)row_number(spec, "cpus"));
-    add(w, "--memory");
-    add(w, "%lld", (long long)row_number(spec, "memory"));
-    add(w, "--kernel");
-    add(w, "%s", files.kernel);
-    add(w, "--initrd");
-    add(w, "%s", files.initrd);
-    add(w, "--append");
-    add(w, "%s%s%s", files.append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
+    add_boot(w, row, &files);
     if (*files.disk) {
         add(w, "--disk");
-        add(w, "disk.qcow2,format=qcow2");
+        add(w, "%s,format=qcow2", snapshot_disk(row));
     }
     add_nic(w, spec);
     add(w, "--serial");
     add(w, "unix:serial");
     add(w, "--control");
     add(w, "unix:control");
+    add(w, "--vsock");
+    add(w, "unix:vsock");
     if (!strcmp(row_text(spec, "power"), "paused"))
         add(w, "--paused");
     if (!w->bad)

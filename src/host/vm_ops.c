@@ -8,6 +8,8 @@
 #include "host/api.h"
 #include "host/image.h"
 #include "host/vm.h"
+#include "host/vm_agent.h"
+#include "host/vm_process.h"
 #include "proto/units.h"
 
 static int update_row(struct api_call *call) {
@@ -60,6 +62,7 @@ static void want_end(struct api_call *call, int64_t seconds, bool force) {
     struct store_row *row = &call->row;
 
     row_set_number(row->wanted, "stop_by", units_now_ms() + seconds * 1000);
+    row_set_number(row->wanted, "stop_ms", seconds * 1000);
     if (force)
         json_object_set_new(row->wanted, "force", json_true());
 }
@@ -271,6 +274,8 @@ static enum wait_result over(const struct store_row *row, const char *word, int6
         return strcmp(word, "deleted") ? WAIT_MORE : WAIT_OVER;
     if (!strcmp(word, "settled"))
         yes = vm_settled(state);
+    else if (!strcmp(word, "ready"))
+        yes = !strcmp(state, "running") && *row_text(row->status, "agent");
     else if (!strcmp(word, "stopped"))
         yes = !strcmp(state, "stopped") || !strcmp(state, "failed");
     else
@@ -279,8 +284,36 @@ static enum wait_result over(const struct store_row *row, const char *word, int6
 }
 
 static int wait_for(struct api_call *call) {
+    if (!strcmp(row_text(call->args, "for"), "ready"))
+        machines_want_agent(call->m->machines, call->row.id, row_number(call->args, "timeout"));
     return wait_begin(call, over, row_text(call->args, "for"), 0,
                       row_number(call->args, "timeout"));
+}
+
+/* What the guest says of itself is asked for again, for the next who looks. */
+static int get(struct api_call *call) {
+    machines_want_agent(call->m->machines, call->row.id, 0);
+    return api_answer_unchanged(call);
+}
+
+static int agent(struct api_call *call) {
+    if (!http_header_has(http_request(call->x), "Upgrade", "agent"))
+        return api_fail(call, FAILURE_INVALID, "Upgrade",
+                        "send 'Connection: Upgrade' and 'Upgrade: agent'",
+                        "what is said with an agent is a stream of bytes");
+    return agent_attach(call);
+}
+
+static int log_text(struct api_call *call) {
+    char path[160], *text;
+
+    machine_path(call->m, call->row.id, row_flag(call->args, "old") ? "log.old" : "log", path,
+                 sizeof(path));
+    text = vm_log_read(path);
+    http_answer(call->x, 200, "text/plain; charset=utf-8", text ? text : "",
+                text ? strlen(text) : 0);
+    free(text);
+    return 1;
 }
 
 static int console(struct api_call *call) {
@@ -294,5 +327,6 @@ static int console(struct api_call *call) {
 const struct api_handler vm_handlers[] = {
     {"create", create}, {"update", update}, {"delete", delete_it}, {"start", start},
     {"stop", stop},     {"kill", kill_it},  {"restart", restart},  {"pause", pause_it},
-    {"resume", resume}, {"wait", wait_for}, {"console", console},  {NULL, NULL},
+    {"resume", resume}, {"wait", wait_for}, {"console", console},  {"agent", agent},
+    {"log", log_text},  {"get", get},       {NULL, NULL},
 };

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LOCK_FD = 3, NO_EXEC = 127, WORDS = 2000 };
+enum { LOCK_FD = 3, NO_EXEC = 127, LOG_MOST = 1 << 20, WORDS = 2000 };
 
 struct run { /* the file `run`: one line of numbers */
     int64_t cycle, pid;
@@ -194,28 +194,37 @@ void vm_process_close(struct vm_process *p) {
     p->pid = 0;
 }
 
-char *vm_process_last_words(int folder) {
-    int fd = openat(folder, "log", O_RDONLY | O_CLOEXEC);
-    char *text = fd < 0 ? NULL : calloc(1, WORDS + 1), *start;
+/* The end of a file, for free, with blanks for what a terminal would obey: a guest chose some of
+ * it. The first line is left out if it is cut. */
+static char *read_end(int fd, size_t most) {
+    char *text = fd < 0 ? NULL : calloc(1, most + 1), *start;
     off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
     ssize_t n = 0;
 
     if (text)
-        n = pread(fd, text, WORDS, size > WORDS ? size - WORDS : 0);
+        n = pread(fd, text, most, size > (off_t)most ? size - (off_t)most : 0);
     if (fd >= 0)
         close(fd);
     if (n <= 0) {
         free(text);
         return NULL;
     }
+    for (ssize_t i = 0; i < n; i++)
+        if (((unsigned char)text[i] < 0x20 && text[i] != '\n') || text[i] == 0x7f)
+            text[i] = ' ';
     text[n] = 0;
-    for (char *c = text; *c; c++) /* one line for a terminal, whatever the guest had said */
-        if ((unsigned char)*c < 0x20 && *c != '\n')
-            *c = ' ';
-    start = size > WORDS ? strchr(text, '\n') : NULL; /* a line that was cut */
+    start = size > (off_t)most ? strchr(text, '\n') : NULL;
     if (start)
         memmove(text, start + 1, strlen(start));
-    for (n = (ssize_t)strlen(text); n > 0 && text[n - 1] == '\n'; n--)
+    return text;
+}
+
+char *vm_log_read(const char *path) { return read_end(open(path, O_RDONLY | O_CLOEXEC), LOG_MOST); }
+
+char *vm_process_last_words(int folder) {
+    char *text = read_end(openat(folder, "log", O_RDONLY | O_CLOEXEC), WORDS);
+
+    for (size_t n = text ? strlen(text) : 0; n > 0 && text[n - 1] == '\n'; n--)
         text[n - 1] = 0;
     return text;
 }

@@ -42,5 +42,7 @@ struct vm_process_end vm_process_reap(struct vm_process *p);
 void vm_process_close(struct vm_process *p);
 /* The last lines of the log, for free; NULL if there are none. */
 char *vm_process_last_words(int folder);
+/* The newest MiB of a log, without what a terminal would obey; the same. */
+char *vm_log_read(const char *path);
 
 #endif

@@ -228,7 +228,7 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     int r = add_function(b, "virtio_rng", NULL, &slot, NULL, err);
 
     for (unsigned i = 0; r == 0 && i < m->disks; i++) {
-        struct virtio_blk_config c = {.block = m->disk[i]};
+        struct virtio_blk_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
         snprintf(c.serial, sizeof(c.serial), "disk%u", i);
         r = add_function(b, "virtio_blk", &c, &slot, NULL, err);
     }
@@ -272,7 +272,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->cpus = m->cpus;
     r = add_memory(b, err);
     if (r == 0) {
-        b->clock = clock_new(config->loop, err);
+        b->clock =
+            m->restoring ? clock_new_restored(config->loop, err) : clock_new(config->loop, err);
         r = b->clock ? 0 : -ENOMEM;
     }
     if (r == 0)

@@ -15,6 +15,7 @@
 #include "base/trace.h"
 #include "block/block.h"
 #include "devices/acpi_pm.h"
+#include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
 #include "machine/machine_internal.h"
@@ -474,6 +475,12 @@ void machine_cpu_state(struct machine *m, unsigned i, struct x86_state *ret) {
 const char *machine_cpu_backend(const struct machine *m, const char **ret_why) {
     *ret_why = *m->cpu_why ? m->cpu_why : "as asked for";
     return m->ops->name;
+}
+
+void machine_replug_nics(struct machine *m) {
+    for (unsigned i = 0; i < m->board.devices; i++)
+        if (!strcmp(m->board.device[i]->cls->name, "virtio_net"))
+            virtio_net_replug(m->board.device[i]);
 }
 
 void machine_power_button(struct machine *m) { acpi_pm_power_button(m->board.pm); }

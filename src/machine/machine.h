@@ -51,7 +51,8 @@ struct machine_config {
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */
     bool restoring;
-    struct block *disk[MACHINE_MAX_DISKS]; /* the caller's, outlive the machine */
+    struct block *disk[MACHINE_MAX_DISKS];   /* the caller's, outlive the machine */
+    unsigned disk_queues[MACHINE_MAX_DISKS]; /* 1 to 8; 0: 1 */
     unsigned disks;
     struct machine_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
@@ -101,6 +102,8 @@ void machine_cpu_state(struct machine *m, unsigned i, struct x86_state *ret);
 const char *machine_cpu_backend(const struct machine *m, const char **ret_why);
 
 void machine_power_button(struct machine *m);
+/* Pulls the network cables out for a moment: guests then ask for their addresses again. */
+void machine_replug_nics(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
 
 struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */

@@ -253,6 +253,20 @@ static const struct snapshot *source(const struct mapping *map, uint64_t page) {
     return !layer && snapshot_page_kind(map->root, page) == SNAPSHOT_ZERO ? map->root : layer;
 }
 
+/* How many pages from here on come from *ret_from. */
+static uint64_t source_run(const struct mapping *map, uint64_t page, uint64_t end,
+                           const struct snapshot **ret_from) {
+    uint64_t at = page;
+
+    *ret_from = source(map, page);
+    do {
+        uint64_t next = at + snapshot_page_run(map->top, at, end);
+
+        at += snapshot_page_run(map->root, at, next);
+    } while (at < end && source(map, at) == *ret_from);
+    return at - page;
+}
+
 static int put_run(const struct mapping *map, uint64_t page, uint64_t count,
                    const struct snapshot *from, struct error *err) {
     uint64_t at = page * SNAPSHOT_PAGE, size = count * SNAPSHOT_PAGE;
@@ -272,25 +286,24 @@ static int put_run(const struct mapping *map, uint64_t page, uint64_t count,
 static int map_range(const struct mapping *map, uint64_t first, uint64_t end, struct error *err) {
     int code = mem_map(map->mem, first * SNAPSHOT_PAGE, (end - first) * SNAPSHOT_PAGE,
                        map->root->memory_fd, err);
-    uint64_t zeros = 0;
+    uint64_t zeros = 0, n;
 
-    for (uint64_t page = first, n; page < end && code == 0; page += n) {
-        const struct snapshot *from = source(map, page);
+    for (uint64_t page = first; page < end && code == 0; page += n) {
+        const struct snapshot *from;
 
-        for (n = 1; page + n < end && source(map, page + n) == from;)
-            n++;
+        n = source_run(map, page, end, &from);
         if (from != map->root)
             code = put_run(map, page, n, from, err);
     }
     /* Long runs of zeros need no file behind them: a write to them then copies nothing. */
-    for (uint64_t page = first; page <= end && code == 0; page++) {
-        if (page < end && !snapshot_page_layer(map->top, page)) {
-            zeros++;
+    for (uint64_t page = first; page < end && code == 0; page += n) {
+        n = snapshot_page_run(map->top, page, end);
+        zeros = snapshot_page_layer(map->top, page) ? 0 : zeros + n;
+        if (page + n < end && zeros && !snapshot_page_layer(map->top, page + n))
             continue;
-        }
         if (zeros >= ZERO_RUN && zeros >= map->min_run)
-            code =
-                mem_map(map->mem, (page - zeros) * SNAPSHOT_PAGE, zeros * SNAPSHOT_PAGE, -1, err);
+            code = mem_map(map->mem, (page + n - zeros) * SNAPSHOT_PAGE, zeros * SNAPSHOT_PAGE, -1,
+                           err);
         zeros = 0;
     }
     return code;

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { MAX_LIST = 64 };
+
 const struct command *command_find(const struct command *table, const char *name) {
     for (; table->name; table++)
         if (!strcmp(table->name, name))
@@ -68,10 +70,46 @@ static int check_choices(const struct command_arg *a, const json_t *v, struct er
     const json_t *one;
     size_t i;
 
-    if (!json_is_array(v) || json_array_size(v) > 64)
-        return error_set(err, -EINVAL, "'%s' must be an array of at most 64 strings", a->name);
+    if (!json_is_array(v) || json_array_size(v) > MAX_LIST)
+        return error_set(err, -EINVAL, "'%s' must be an array of at most %d strings", a->name,
+                         MAX_LIST);
     json_array_foreach(v, i, one)
         if (check_choice(a, one, err) < 0)
+            return -EINVAL;
+    return 0;
+}
+
+static int check_words(const struct command_arg *a, const json_t *v, struct error *err) {
+    const json_t *one;
+    size_t i, n = json_array_size(v);
+
+    if (!json_is_array(v) || n < (size_t)a->min || n > (size_t)a->max)
+        return error_set(err, -EINVAL,
+                         "'%s' must be an array of %" PRId64 " to %" PRId64 " strings", a->name,
+                         a->min, a->max);
+    json_array_foreach(v, i, one)
+        if (!json_is_string(one) || strlen(json_string_value(one)) != json_string_length(one))
+            return error_set(err, -EINVAL, "'%s' must hold strings without zero bytes", a->name);
+    return 0;
+}
+
+static int check_int(const struct command_arg *a, const json_t *v, struct error *err) {
+    if (json_is_integer(v) && json_integer_value(v) >= a->min && json_integer_value(v) <= a->max)
+        return 0;
+    return error_set(err, -EINVAL, "'%s' must be %s from %" PRId64 " to %" PRId64, a->name,
+                     a->type == COMMAND_INTS ? "an array of whole numbers" : "a whole number",
+                     a->min, a->max);
+}
+
+static int check_ints(const struct command_arg *a, const json_t *v, struct error *err) {
+    const json_t *one;
+    size_t i;
+
+    if (!json_is_array(v) || !json_array_size(v) || json_array_size(v) > MAX_LIST)
+        return error_set(err, -EINVAL, "'%s' must be an array of 1 to %d whole numbers", a->name,
+                         MAX_LIST);
+    json_array_foreach(v, i, one)
+        if (check_int(a, one, err) < 0)
             return -EINVAL;
     return 0;
 }
@@ -82,11 +120,9 @@ static int check_value(const struct command_arg *a, const json_t *v, struct erro
         return json_is_boolean(v) ? 0
                                   : error_set(err, -EINVAL, "'%s' must be true or false", a->name);
     case COMMAND_INT:
-        if (json_is_integer(v) && json_integer_value(v) >= a->min &&
-            json_integer_value(v) <= a->max)
-            return 0;
-        return error_set(err, -EINVAL, "'%s' must be a whole number from %" PRId64 " to %" PRId64,
-                         a->name, a->min, a->max);
+        return check_int(a, v, err);
+    case COMMAND_INTS:
+        return check_ints(a, v, err);
     case COMMAND_STRING:
     case COMMAND_PATH:
         return check_text(a, v, err);
@@ -94,6 +130,8 @@ static int check_value(const struct command_arg *a, const json_t *v, struct erro
         return check_choice(a, v, err);
     case COMMAND_CHOICES:
         return check_choices(a, v, err);
+    case COMMAND_WORDS:
+        return check_words(a, v, err);
     case COMMAND_END:
         break;
     }
@@ -137,13 +175,26 @@ static json_t *absolute(const char *path) {
     return v;
 }
 
-static json_t *split(const char *word) {
+/* What is no number stays a word, for which it is refused. */
+static json_t *to_int(const char *word) {
+    char *end;
+    long long n;
+
+    errno = 0;
+    n = strtoll(word, &end, 0);
+    return errno || end == word || *end ? json_string(word) : json_integer(n);
+}
+
+static json_t *split(const char *word, bool numbers) {
     json_t *list = json_array();
 
     for (;;) {
         size_t n = strcspn(word, ",");
+        char *one = strndup(word, n);
+        json_t *v = !one ? NULL : numbers ? to_int(one) : json_string(one);
 
-        if (json_array_append_new(list, json_stringn(word, n)) < 0) {
+        free(one);
+        if (json_array_append_new(list, v) < 0) {
             json_decref(list);
             return NULL;
         }
@@ -154,21 +205,17 @@ static json_t *split(const char *word) {
 }
 
 static json_t *to_value(const struct command_arg *a, const char *word) {
-    char *end;
-    long long n;
-
     switch (a->type) {
     case COMMAND_BOOL:
         return !strcmp(word, "true") || !strcmp(word, "false") ? json_boolean(*word == 't')
                                                                : json_string(word);
     case COMMAND_INT:
-        errno = 0;
-        n = strtoll(word, &end, 0);
-        return errno || end == word || *end ? json_string(word) : json_integer(n);
+        return to_int(word);
     case COMMAND_PATH:
         return absolute(word);
     case COMMAND_CHOICES:
-        return split(word);
+    case COMMAND_INTS:
+        return split(word, a->type == COMMAND_INTS);
     default:
         return json_string(word);
     }
@@ -219,6 +266,27 @@ static const struct command_arg *next_required(const struct command *c, const js
     return NULL;
 }
 
+static const struct command_arg *words_of(const struct command *c) {
+    for (const struct command_arg *a = c->args; a->type != COMMAND_END; a++)
+        if (a->type == COMMAND_WORDS)
+            return a;
+    return NULL;
+}
+
+static int set_words(const struct command *c, const struct command_arg *a, int argc, char **argv,
+                     json_t *args, struct error *err) {
+    json_t *list = json_array();
+
+    for (int i = 0; i < argc; i++)
+        if (json_array_append_new(list, json_string(argv[i])) < 0) {
+            json_decref(list);
+            return error_set(err, -EINVAL, "%s: '%.60s' is not valid UTF-8", c->name, argv[i]);
+        }
+    if (json_object_set_new(args, a->name, list) < 0)
+        return error_set(err, -ENOMEM, "%s: out of memory", c->name);
+    return command_check(c, args, err);
+}
+
 static int parse_words(const struct command *c, int argc, char **argv, json_t *args,
                        struct error *err) {
     bool options = true;
@@ -227,6 +295,8 @@ static int parse_words(const struct command *c, int argc, char **argv, json_t *a
         const struct command_arg *a = next_required(c, args);
         int r;
 
+        if (options && !strcmp(argv[i], "--") && words_of(c))
+            return set_words(c, words_of(c), argc - i - 1, argv + i + 1, args, err);
         if (options && !strcmp(argv[i], "--")) {
             options = false;
             continue;

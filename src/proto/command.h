@@ -17,11 +17,13 @@
 enum command_type {
     COMMAND_END, /* ends a list of arguments */
     COMMAND_BOOL,
-    COMMAND_INT,    /* min .. max */
-    COMMAND_STRING, /* min .. max bytes */
-    COMMAND_PATH,   /* the same: of a file on the host of the program, absolute in a message */
-    COMMAND_CHOICE, /* one of `choices`, which are separated by '|' */
-    COMMAND_CHOICES /* an array of them; on a command line separated by commas */
+    COMMAND_INT,     /* min .. max */
+    COMMAND_STRING,  /* min .. max bytes */
+    COMMAND_PATH,    /* the same: of a file on the host of the program, absolute in a message */
+    COMMAND_CHOICE,  /* one of `choices`, which are separated by '|' */
+    COMMAND_CHOICES, /* an array of them; on a command line separated by commas */
+    COMMAND_WORDS,   /* an array of min .. max strings; on a command line all that follows "--" */
+    COMMAND_INTS     /* the same of numbers, min .. max; at least one */
 };
 
 struct command_arg {

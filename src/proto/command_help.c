@@ -14,7 +14,9 @@ static const char *type_text(const struct command_arg *a, char *out, size_t size
         snprintf(out, size, "bool");
         break;
     case COMMAND_INT:
-        snprintf(out, size, "%" PRId64 "..%" PRId64, a->min, a->max);
+    case COMMAND_INTS:
+        snprintf(out, size, "%" PRId64 "..%" PRId64 "%s", a->min, a->max,
+                 a->type == COMMAND_INTS ? ", ..." : "");
         break;
     case COMMAND_STRING:
         snprintf(out, size, "string");
@@ -26,6 +28,9 @@ static const char *type_text(const struct command_arg *a, char *out, size_t size
     case COMMAND_CHOICES:
         snprintf(out, size, "%s%s", a->choices, a->type == COMMAND_CHOICES ? ", ..." : "");
         break;
+    case COMMAND_WORDS:
+        snprintf(out, size, "strings");
+        break;
     case COMMAND_END:
         break;
     }
@@ -34,7 +39,8 @@ static const char *type_text(const struct command_arg *a, char *out, size_t size
 
 void command_value(const struct command_arg *a, char *out, size_t size) {
     type_text(a, out, size);
-    if (a->type == COMMAND_STRING || a->type == COMMAND_PATH || a->type == COMMAND_INT) {
+    if (a->type == COMMAND_STRING || a->type == COMMAND_PATH || a->type == COMMAND_INT ||
+        a->type == COMMAND_INTS) {
         size_t n = 0;
 
         for (; a->name[n] && n + 1 < size; n++) /* NAME instead of a type */
@@ -56,6 +62,8 @@ void command_usage(const struct command *c, char *out, size_t size) {
             command_value(a, value, sizeof(value));
             if (a->type == COMMAND_BOOL)
                 form = " [--%1$s]";
+            if (a->type == COMMAND_WORDS)
+                form = " [-- %1$s...]";
             at += (size_t)snprintf(out + at, size - at, form, a->name, value);
         }
 }

@@ -8,6 +8,8 @@
 #define JOB_ANSWER "job: the number of the job that does it"
 #define DISK                                                                                       \
     { "disk", COMMAND_INT, true, 0, 255, NULL, "number of the disk, as in status" }
+#define DISKS                                                                                      \
+    { "disks", COMMAND_INTS, true, 0, 255, NULL, "numbers of the disks, as in status" }
 #define SPEED                                                                                      \
     { "speed", COMMAND_INT, false, 0, INT64_MAX, NULL, "bytes a second at most; default no limit" }
 #define BITMAP                                                                                     \
@@ -64,6 +66,16 @@ const struct command control_commands[] = {
               {"then", COMMAND_CHOICE, false, 0, 0, "go-on|pause|quit",
                "what the machine does next. Unless its disks are read-only, nothing may write them "
                "while the snapshot is of use: pause or quit, or copy them"}}},
+    {.name = "clone",
+     .needs = COMMAND_OPERATE,
+     .help =
+         "Of a template (viv-vm --restore FOLDER --template): make a machine from its snapshot, "
+         "in a process of its own, and with options of its own beside those of the template",
+     .answer = "pid of the process, when the machine runs, or holds still under --paused",
+     .example = "clone -- --disk /srv/clone1.qcow2 --control unix:/srv/clone1.ctl",
+     .args =
+         {{"options", COMMAND_WORDS, false, 0, 200, NULL,
+           "as on the command line of viv-vm; the template's folder is that of relative paths"}}},
     {.name = "stats",
      .needs = COMMAND_READ,
      .help = "What it has cost so far, and counters",
@@ -123,6 +135,16 @@ const struct command control_commands[] = {
      .example = "disk-snapshot 0 /srv/web.tuesday.qcow2",
      .job = true,
      .args = {DISK, {"file", COMMAND_PATH, true, 1, 1000, NULL, "the layer to be made"}}},
+    {.name = "disks-snapshot",
+     .needs = COMMAND_OPERATE,
+     .help = "Put empty qcow2 layers on top of several disks at one instant, as disk-snapshot does "
+             "of one. If it fails for one of them, all stay as they are",
+     .answer = JOB_ANSWER,
+     .example = "disks-snapshot 0,1 /srv/web.tuesday.%d.qcow2",
+     .job = true,
+     .args = {DISKS,
+              {"file", COMMAND_PATH, true, 1, 1000, NULL,
+               "the layers to be made: %d stands for the number of the disk"}}},
     {.name = "disk-commit",
      .needs = COMMAND_OPERATE,
      .help = "Write what layers of a disk hold into the layer below them, and drop them. If the "
@@ -179,6 +201,25 @@ const struct command control_commands[] = {
                "everything, and the bitmap begins with it; it is made if it is not there"},
               {"parent", COMMAND_PATH, false, 1, 1000, NULL,
                "qcow2: the backup before, as backing file of the new one"},
+              SPEED}},
+    {.name = "disks-backup",
+     .needs = COMMAND_OPERATE,
+     .help = "Copy several disks to new images as they are at one instant, as disk-backup does of "
+             "one. If it fails for one of them, no copy is left",
+     .answer = JOB_ANSWER,
+     .example = "disks-backup 0,1 /backup/web.2.%d.qcow2 --bitmap nightly --parent "
+                "/backup/web.1.%d.qcow2",
+     .job = true,
+     .args = {DISKS,
+              {"file", COMMAND_PATH, true, 1, 1000, NULL,
+               "the images to be made: %d stands for the number of the disk"},
+              {"format", COMMAND_CHOICE, false, 0, 0, "qcow2|raw", "of the copies; default qcow2"},
+              {"bitmap", COMMAND_STRING, false, 1, 1023, NULL,
+               "only what the bitmap of this name says was written; it begins anew"},
+              {"begin", COMMAND_BOOL, false, 0, 0, NULL,
+               "everything, and the bitmaps begin with it; made where they are not there"},
+              {"parent", COMMAND_PATH, false, 1, 1000, NULL,
+               "qcow2: the backups before, as backing files of the new ones, with %d, too"},
               SPEED}},
     {.name = "disk-resize",
      .needs = COMMAND_OPERATE,

@@ -65,6 +65,7 @@ enum op_answer {
     ANSWER_ITEM,
     ANSWER_LIST,
     ANSWER_STREAM, /* lists that may follow: server-sent events, one item each */
+    ANSWER_TEXT,   /* plain text */
     ANSWER_BYTES,  /* the connection becomes a stream of bytes (Upgrade) */
 };
 

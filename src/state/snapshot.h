@@ -63,6 +63,9 @@ const struct snapshot_section *snapshot_find(const struct snapshot *s, const cha
 enum snapshot_page snapshot_page_kind(const struct snapshot *s, uint64_t page);
 /* The layer that holds the page, NULL if it is zero. */
 const struct snapshot *snapshot_page_layer(const struct snapshot *s, uint64_t page);
+/* How many pages from here on, up to `end`, are told of in the same way, and so are in the same
+ * layer; what follows may be, too. Looks at many pages in one step. */
+uint64_t snapshot_page_run(const struct snapshot *s, uint64_t page, uint64_t end);
 /* Pages as they were, from whatever layer. */
 int snapshot_read(const struct snapshot *s, uint64_t page, unsigned count, void *buf,
                   struct error *err);

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/unix_socket.h"
+#include "base/zero.h"
 #include "vm/terminal.h"
 
 enum { RING = 65536, INPUT = 65536, SLICE = 512, SOCKET_MODE = 0600, ESCAPE = 0x1d /* Ctrl-] */ };
@@ -454,7 +455,7 @@ static int open_kind(struct chardev *c, const char *spec, struct error *err) {
 }
 
 struct chardev *chardev_open(struct loop *loop, const char *spec, struct error *err) {
-    struct chardev *c = calloc(1, sizeof(*c));
+    struct chardev *c = zero_alloc(sizeof(*c));
 
     if (!c) {
         error_set(err, -ENOMEM, "the console: out of memory");
@@ -500,5 +501,5 @@ void chardev_close(struct chardev *c) {
         close(c->wake);
     if (c->kind == STDIO)
         terminal_restore();
-    free(c);
+    zero_free(c, sizeof(*c));
 }

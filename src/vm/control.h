@@ -70,7 +70,7 @@ struct control_handler {
 };
 
 extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[],
-    control_disk_handlers[], control_bitmap_handlers[];
+    control_disk_handlers[], control_disks_handlers[], control_bitmap_handlers[];
 
 /* The disk that the argument `disk` names. */
 struct block *control_find_disk(const struct control_call *call, struct error *err);

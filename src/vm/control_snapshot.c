@@ -136,7 +136,15 @@ static int do_snapshot(struct control_call *call, struct error *err) {
     return r;
 }
 
+/* Templates answer by themselves (template.c). */
+static int do_clone(struct control_call *call, struct error *err) {
+    return error_set(err, -EBUSY,
+                     "this machine runs and is no template: make a snapshot of it, and start a "
+                     "template with viv-vm --restore FOLDER --template --control unix:PATH");
+}
+
 const struct control_handler control_snapshot_handlers[] = {
+    {"clone", do_clone},
     {"snapshot", do_snapshot},
     {NULL, NULL},
 };

@@ -3,6 +3,7 @@
  * it ends. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,8 +22,10 @@
 #include "vm/control.h"
 #include "vm/options.h"
 #include "vm/restore.h"
+#include "vm/template.h"
 #include "vm/terminal.h"
 #include "vm/vsock.h"
+#include "vm/working_set.h"
 
 enum exit_code { EXIT_GUEST_OFF = 0, EXIT_OURS = 1, EXIT_BAD_INPUT = 2, EXIT_GUEST_DOWN = 3 };
 
@@ -35,6 +38,8 @@ struct vm {
     struct vsock *vsock;
     struct control_vm controlled;
     struct control *control;
+    struct vm_working_set *working_set;
+    struct clone *clone; /* somebody waits for it to run; NULL: nobody does */
     struct block *disk[MACHINE_MAX_DISKS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
@@ -335,6 +340,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
             return -EINVAL;
         block_set_error_fn(vm->disk[i], disk_failed, vm);
         block_set_pause_fn(vm->disk[i], disk_wants_pause, vm);
+        m->disk_queues[m->disks] = options_disk_queues(&vm->options, i);
         m->disk[m->disks++] = vm->disk[i];
     }
     for (unsigned i = 0; i < vm->options.nics; i++) {
@@ -421,13 +427,19 @@ static int restore_machine(struct vm *vm, const struct snapshot *s, struct error
         return r;
     pthread_mutex_lock(&vm->lock);
     r = machine_load(vm->machine, s, err);
+    if (r == 0 && vm->options.renew_identity)
+        machine_replug_nics(vm->machine);
+    if (r == 0)
+        vm->working_set = vm_working_set_start(&vm->options, vm->loop, vm->machine, s);
     pthread_mutex_unlock(&vm->lock);
     return r;
 }
 
 static int make_machine(struct vm *vm, struct error *err) {
     const char *from = vm->options.restore;
-    struct snapshot *s = from ? snapshot_open(from, err) : NULL;
+    struct snapshot *s = vm->clone ? clone_take_snapshot(vm->clone)
+                         : from    ? snapshot_open(from, err)
+                                   : NULL;
     int r = !from ? build_machine(vm, err) : s ? restore_machine(vm, s, err) : -EINVAL;
 
     if (r == 0)
@@ -453,6 +465,9 @@ static void close_all(struct vm *vm) {
     end_disk_jobs(vm);
     control_free(vm->control);
     vm->control = NULL;
+    pthread_mutex_lock(&vm->lock);
+    vm_working_set_stop(vm->working_set);
+    pthread_mutex_unlock(&vm->lock);
     machine_free(vm->machine);
     vm->machine = NULL;
     pthread_mutex_lock(&vm->lock);
@@ -494,6 +509,8 @@ static int run(struct vm *vm, struct error *err) {
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;
     else if (machine_start(vm->machine, err) < 0)
         r = EXIT_OURS;
+    clone_answer(vm->clone, err);
+    vm->clone = NULL;
     if (r == 0) {
         loop_run(vm->loop);
         r = vm->exit_code;
@@ -555,25 +572,45 @@ static void fill_standard_descriptors(void) {
         close(fd);
 }
 
-int main(int argc, char **argv) {
-    struct vm vm = {.lock = PTHREAD_MUTEX_INITIALIZER, .exit_code = EXIT_OURS};
-    struct error err = {0};
+/* A machine that was asked for on the command line, or by a client of a template. */
+static int run_machine(struct vm *vm, struct error *err) {
     char prefix[80];
     int code;
 
+    snprintf(prefix, sizeof(prefix), "viv-vm/%s", vm->options.name);
+    if (*vm->options.name)
+        log_init(prefix, LOG_LEVEL_NOTICE);
+    terminal_guard();
+    code = run(vm, err);
+    terminal_restore();
+    return code;
+}
+
+/* Goes on as the template, and as each of its machines. */
+static int run_template(struct vm *vm, int argc, char **argv, struct error *err) {
+    int r = template_serve(&vm->options, argc, argv, &vm->clone, err);
+
+    if (r == 1)
+        return run_machine(vm, err);
+    return r == 0 ? EXIT_GUEST_OFF : EXIT_BAD_INPUT;
+}
+
+int main(int argc, char **argv) {
+    struct vm vm = {.lock = PTHREAD_MUTEX_INITIALIZER, .exit_code = EXIT_OURS};
+    struct error err = {0};
+    int code;
+
+    mallopt(M_ARENA_MAX, 1); /* what threads allocate is little, and an arena each is not */
     fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */
     log_init("viv-vm", LOG_LEVEL_NOTICE);
     if (answer(&vm.options, argc, argv, &err)) {
         code = err.code ? EXIT_BAD_INPUT : flush_answer();
+    } else if (vm.options.template) {
+        code = run_template(&vm, argc, argv, &err);
     } else {
-        snprintf(prefix, sizeof(prefix), "viv-vm/%s", vm.options.name);
-        if (*vm.options.name)
-            log_init(prefix, LOG_LEVEL_NOTICE);
-        terminal_guard();
-        code = run(&vm, &err);
-        terminal_restore();
+        code = run_machine(&vm, &err);
     }
     if (err.code)
         log_error("%s", err.text);

@@ -12,6 +12,7 @@
 #include "base/man.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
+#include "devices/virtio/virtio_blk.h"
 #include "vm/chardev.h"
 
 /* ---- values ---- */
@@ -182,7 +183,17 @@ static bool is_limit(const char *part) {
     return !strncmp(part, "burst=", 6) || find_limit(&l, part, &value);
 }
 
-static int set_disk_part(struct block_options *d, const char *part, struct error *err) {
+static int set_queues(unsigned *queues, const char *value, struct error *err) {
+    unsigned long n;
+
+    if (parse_number(value, 1, VIRTIO_BLK_MAX_QUEUES, &n, err) < 0)
+        return error_prefix(err, "queues=");
+    *queues = (unsigned)n;
+    return 0;
+}
+
+static int set_disk_part(struct options *o, const char *part, struct error *err) {
+    struct block_options *d = &o->disk[o->disks];
     unsigned n;
 
     if (!strncmp(part, "format=", 7))
@@ -199,14 +210,16 @@ static int set_disk_part(struct block_options *d, const char *part, struct error
         d->keep_discarded = n;
     else if (!strncmp(part, "on-error=", 9) && parse_word(part + 9, error_words, &n) == 0)
         d->on_error = n;
+    else if (!strncmp(part, "queues=", 7))
+        return set_queues(&o->disk_queues[o->disks], part + 7, err);
     else if (is_limit(part))
         return set_limit(&d->limits, part, err) < 0 ? error_prefix(err, "%s", part) : 0;
     else
         return error_set(err, -EINVAL,
                          "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
                          "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
-                         "discard=unmap|ignore, on-error=enospc|report|pause, iops=N, bps=SIZE "
-                         "(or iops-read= and so on) or burst=SECONDS",
+                         "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, iops=N, "
+                         "bps=SIZE (or iops-read= and so on) or burst=SECONDS",
                          part);
     return 0;
 }
@@ -231,11 +244,12 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part};
+    o->disk_queues[o->disks] = 0;
     o->disk_text[o->disks] = options_keep(o, v);
     if (!o->disk_text[o->disks])
         return error_set(err, -ENOMEM, "out of memory");
     while ((part = next_part(&rest)))
-        if (set_disk_part(d, part, err) < 0)
+        if (set_disk_part(o, part, err) < 0)
             return -EINVAL;
     d->format_assumed = !d->format;
     if (!d->format)
@@ -251,6 +265,16 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
 
 int options_add_disk(struct options *o, const char *text, struct error *err) {
     return set_disk(o, text, err);
+}
+
+/* Linux puts an I/O scheduler and a kernel thread before a disk with one queue, and nothing before
+ * one with more: two, of which one processor uses one, are what makes its requests cheap. */
+unsigned options_disk_queues(const struct options *o, unsigned disk) {
+    unsigned n = o->cpus < 2 ? 2 : o->cpus;
+
+    if (o->disk_queues[disk])
+        return o->disk_queues[disk];
+    return n < VIRTIO_BLK_MAX_QUEUES ? n : VIRTIO_BLK_MAX_QUEUES;
 }
 
 const char *options_disk_properties(const char *text) {
@@ -409,6 +433,29 @@ static int set_restore(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_renew_identity(struct options *o, const char *v, struct error *err) {
+    o->renew_identity = true;
+    return 0;
+}
+
+static int set_template(struct options *o, const char *v, struct error *err) {
+    o->template = true;
+    return 0;
+}
+
+static int set_prefetch(struct options *o, const char *v, struct error *err) {
+    o->prefetch = true;
+    return 0;
+}
+
+static int set_record_working_set(struct options *o, const char *v, struct error *err) {
+    unsigned long seconds;
+    int r = parse_number(v, 1, 3600, &seconds, err);
+
+    o->record_working_set = r < 0 ? 0 : (unsigned)seconds;
+    return r;
+}
+
 static int set_control(struct options *o, const char *v, struct error *err) {
     if (strncmp(v, "unix:", 5) != 0 || !v[5])
         return error_set(err, -EINVAL, "'%s' is no place for a control socket: use unix:PATH", v);
@@ -520,7 +567,7 @@ static const struct option table[] = {
      "--append 'root=/dev/vda console=ttyS0'"},
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
-     "[,discard=unmap|ignore][,on-error=enospc|report|pause]"
+     "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
@@ -529,7 +576,9 @@ static const struct option table[] = {
      "the "
      "machine if there is no room on the host (on-error=enospc, the default), always (pause) or "
      "never "
-     "(report: the guest gets the error). iops and bps limit requests and bytes a second; unused "
+     "(report: the guest gets the error). queues, of 1 to 8, is how many the guest may use: one "
+     "for each processor without it, but at least two. iops and bps limit requests and bytes a "
+     "second; unused "
      "allowance is kept for the burst. docs/disks.md says more",
      "--disk debian.raw --disk data.raw,cache=none,iops=500,burst=10"},
     {"nic", "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|none", set_nic,
@@ -555,6 +604,25 @@ static const struct option table[] = {
      "not say is as it was. --disk, --nic, --serial, --console and --vsock attach other things of "
      "the host",
      "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
+    {"renew-identity", NULL, set_renew_identity,
+     "with --restore: the network interfaces get new MAC addresses, at random unless --nic says "
+     "mac=, and their links go down for a second, so that the guest asks for its addresses again. "
+     "For clones that meet each other; docs/snapshot.md says what the guest has to do",
+     "--restore /srv/web.monday --renew-identity"},
+    {"record-working-set", "SECONDS", set_record_working_set,
+     "with --restore: write into the snapshot's folder which of its pages the machine touches in "
+     "the "
+     "first seconds, for --prefetch",
+     "--restore /srv/web.monday --record-working-set 10"},
+    {"prefetch", NULL, set_prefetch,
+     "with --restore: load the pages that --record-working-set wrote down while the machine runs "
+     "already, before it asks for them",
+     "--restore /srv/web.monday --prefetch"},
+    {"template", NULL, set_template,
+     "with --restore and --control: run nothing, but fork a machine from the snapshot for each "
+     "'viv-ctl PATH clone', which is quicker than to start viv-vm each time. docs/snapshot.md says "
+     "more",
+     "--restore /srv/web.monday --template --control unix:/srv/web.template"},
     {"control", "unix:PATH", set_control,
      "listen there for programs that look after the machine: viv-ctl PATH status, pause, resume, "
      "powerdown, reset, quit and more ('viv-ctl --help')",
@@ -691,6 +759,22 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
                          o->serial);
+    if (o->template && (!o->restore || !o->control))
+        return error_set(err, -EINVAL,
+                         "--template forks machines from a snapshot for those who ask at a socket: "
+                         "give it with --restore FOLDER and --control unix:PATH");
+    if ((o->prefetch || o->record_working_set) && !o->restore)
+        return error_set(err, -EINVAL,
+                         "--prefetch and --record-working-set are about the pages of a snapshot: "
+                         "give one with --restore FOLDER");
+    if (o->prefetch && o->record_working_set)
+        return error_set(err, -EINVAL,
+                         "--prefetch would load pages that --record-working-set then takes for "
+                         "touched: give one of the two");
+    if (o->renew_identity && !o->restore)
+        return error_set(err, -EINVAL,
+                         "--renew-identity is for machines that go on with a snapshot: give it "
+                         "with --restore FOLDER, or give --nic user,mac=MAC");
     if (o->paused && !o->control)
         return error_set(err, -EINVAL,
                          "--paused leaves nobody who could resume the machine: give it --control");

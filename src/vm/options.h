@@ -31,10 +31,15 @@ struct options {
     const char *vsock;   /* path, NULL = none */
     uint64_t vsock_cid;
     bool paused;
+    bool renew_identity; /* with restore: new MAC addresses */
+    bool template;       /* fork machines from `restore` */
+    bool prefetch;
+    unsigned record_working_set; /* seconds, 0: not */
     struct cpu_debug cpu_debug;
     unsigned cpus;
     uint64_t memory;
     struct block_options disk[MACHINE_MAX_DISKS];
+    unsigned disk_queues[MACHINE_MAX_DISKS];  /* 0: not given */
     const char *disk_text[MACHINE_MAX_DISKS]; /* as it was given */
     unsigned disks;
     struct options_nic nic[MACHINE_MAX_NICS];
@@ -50,6 +55,7 @@ struct options {
 /* 0, or -EINVAL with the sentence. Checks everything that needs no file. */
 int options_parse(struct options *o, int argc, char **argv, struct error *err);
 int options_add_disk(struct options *o, const char *text, struct error *err); /* as --disk */
+unsigned options_disk_queues(const struct options *o, unsigned disk);
 /* What follows the path in it, "" if nothing does. */
 const char *options_disk_properties(const char *text);
 bool options_given(const struct options *o, const char *name); /* on the command line */

@@ -9,12 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/bytes.h"
 #include "base/version.h"
 #include "block/block.h"
+#include "block/disk.h"
+#include "devices/virtio/virtio_blk.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
 #include "vm/options.h"
@@ -48,10 +51,11 @@ static json_t *disks(const struct options *o, struct block *const *disk) {
     json_t *list = json_array();
 
     for (unsigned i = 0; i < o->disks; i++)
-        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:I, s:o}", "path",
+        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:i, s:I, s:o}", "path",
                                               absolute(block_info(disk[i])->path), "format",
                                               block_info(disk[i])->format, "properties",
-                                              options_disk_properties(o->disk_text[i]), "size",
+                                              options_disk_properties(o->disk_text[i]), "queues",
+                                              (int)options_disk_queues(o, i), "size",
                                               (json_int_t)block_info(disk[i])->size, "modified",
                                               modified(block_info(disk[i])->path)));
     return list;
@@ -176,6 +180,23 @@ static int take_disk(struct options *o, const json_t *v, struct error *err) {
     return r;
 }
 
+/* As many as the guest's driver knows, unless somebody has said another number. Snapshots before
+ * there could be more than one do not tell. */
+static int take_queues(struct options *o, const json_t *list, struct error *err) {
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < o->disks; i++) {
+        const json_t *v = json_array_get(list, i);
+        int64_t n = 1;
+
+        if (json_object_get(v, "queues"))
+            r = take_number(v, "queues", 1, VIRTIO_BLK_MAX_QUEUES, &n, err);
+        if (r == 0 && !o->disk_queues[i])
+            o->disk_queues[i] = (unsigned)n;
+    }
+    return r;
+}
+
 static bool same_time(const char *path, const json_t *then) {
     json_t *now = modified(path);
     bool same = json_equal(now, then);
@@ -249,7 +270,17 @@ static int take_forwards(struct options_nic *n, const json_t *list, struct error
     return 0;
 }
 
-/* Interfaces given on the command line keep the guest's addresses, unless they name their own. */
+/* One that nobody else has, for who counts on chance: locally administered, not a group's. */
+static int random_mac(uint8_t mac[6], struct error *err) {
+    mac[0] = 0x52;
+    mac[1] = 0x54;
+    if (getrandom(mac + 2, 4, 0) == 4)
+        return 0;
+    return error_set(err, -EIO, "--renew-identity: the host gives no random numbers");
+}
+
+/* Interfaces given on the command line keep the guest's addresses, unless they name their own or
+ * new ones are wanted. */
 static int take_nics(struct options *o, const json_t *list, struct error *err) {
     bool given = options_given(o, "nic");
     const json_t *v;
@@ -266,7 +297,7 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
             continue;
         if (!given)
             *n = (struct options_nic){.forwards = 0};
-        r = take_mac(v, n->mac, err);
+        r = o->renew_identity ? random_mac(n->mac, err) : take_mac(v, n->mac, err);
         if (r == 0 && !given)
             r = take_forwards(n, json_object_get(v, "forwards"), err);
         if (r < 0)
@@ -326,6 +357,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
     if (!options_given(o, "disk"))
         r = take_disks(o, json_object_get(v, "disks"), err);
+    if (r == 0)
+        r = take_queues(o, json_object_get(v, "disks"), err);
     return r < 0 ? r : take_nics(o, json_object_get(v, "nics"), err);
 }
 
@@ -339,8 +372,35 @@ int restore_options(struct options *o, const struct snapshot *s, struct error *e
 
 /* ------------------------------------------------------------------ disks */
 
-static int check_disk(const struct options *o, unsigned i, const struct block_info *info,
-                      const json_t *v, struct error *err) {
+/* A disk given instead of the snapshot's may be an empty overlay on that one, for a clone of its
+ * own. What the guest would see then is known to fit its memory, or not to. Of a copy nothing is
+ * known. */
+static int check_overlay(const char *name, struct block *disk, const json_t *v, struct error *err) {
+    const char *base = json_string_value(json_object_get(v, "path")),
+               *format = json_string_value(json_object_get(v, "format"));
+    int depth = base ? disk_find_layer(disk, base) : -ENOENT, r;
+
+    if (depth <= 0)
+        return 0;
+    if (!same_time(base, json_object_get(v, "modified")))
+        return error_set(err, -ESTALE,
+                         "disk '%s' lies on '%s', which was written after the snapshot was made: "
+                         "the guest's memory no longer fits it; give a disk on a copy from that "
+                         "time",
+                         name, base);
+    r = disk_layers_hold(disk, (unsigned)depth, err);
+    if (r == 1)
+        r = error_set(err, -EINVAL,
+                      "disk '%s' is not empty: what was written on top of '%s' since the snapshot "
+                      "does not fit the guest's memory; make a new one: viv-img create -f qcow2 "
+                      "-b '%s' -F %s NEW.qcow2",
+                      name, base, base, format ? format : "raw");
+    return r;
+}
+
+static int check_disk(const struct options *o, unsigned i, struct block *disk, const json_t *v,
+                      struct error *err) {
+    const struct block_info *info = block_info(disk);
     int64_t size = 0;
     int r = take_number(v, "size", 0, INT64_MAX, &size, err);
 
@@ -351,7 +411,7 @@ static int check_disk(const struct options *o, unsigned i, const struct block_in
                          "disk '%s' has %" PRIu64 " bytes, the guest's has %" PRId64
                          ": give the image that the snapshot was made with",
                          o->disk[i].path, info->size, size);
-    return 0;
+    return options_given(o, "disk") ? check_overlay(o->disk[i].path, disk, v, err) : 0;
 }
 
 int restore_check_disks(const struct options *o, struct block *const *disk,
@@ -366,7 +426,7 @@ int restore_check_disks(const struct options *o, struct block *const *disk,
             "all of them or none",
             s->dir, json_array_size(list), o->disks);
     for (unsigned i = 0; i < o->disks && r == 0; i++)
-        r = check_disk(o, i, block_info(disk[i]), json_array_get(list, i), err);
+        r = check_disk(o, i, disk[i], json_array_get(list, i), err);
     json_decref(v);
     return r;
 }

@@ -20,7 +20,8 @@ char *restore_describe(const struct options *o, struct block *const *disk, struc
 /* Fills in what was not given on the command line. Disks out of the snapshot must be as they were
  * left: -ESTALE. */
 int restore_options(struct options *o, const struct snapshot *s, struct error *err);
-/* The disks that were opened have the sizes that the guest knows. */
+/* The disks that were opened have the sizes that the guest knows; those given on the command line
+ * that lie on the snapshot's own show what that held: -ESTALE or -EINVAL. */
 int restore_check_disks(const struct options *o, struct block *const *disk,
                         const struct snapshot *s, struct error *err);
 

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/trace.h"
 #include "block/jobs_rig.h"
 
 enum { SPEED = 60 << 20 };
@@ -121,7 +122,8 @@ static void stream_to(const char *base, const char *kind, unsigned cluster, bool
 
     make_chain(kind, cluster);
     jobs_open(&r, "top", "qcow2", 21 + cluster);
-    jobs_start(&r, &(struct blockjob_spec){.kind = BLOCKJOB_STREAM, .base = path, .speed = SPEED});
+    jobs_start(&r, &(struct blockjob_spec){
+                       .kind = BLOCKJOB_STREAM, .base = path, .speed = cancel ? 1 << 20 : SPEED});
     if (cancel) {
         jobs_run(&r, 40);
         blockjob_cancel(r.job);
@@ -346,6 +348,38 @@ static void a_raw_disk_is_mirrored_and_goes_on(void **state) {
     jobs_compare(&r, "new", "raw", NULL);
     free(r.model);
     free(file);
+}
+
+/* Each pass takes a second, in which the guest writes nearly everywhere: without writing to both it
+ * would never be caught up with. */
+static void a_mirror_catches_up_with_a_guest_that_writes_faster(void **state) {
+    static const struct {
+        const char *name, *format, *to;
+    } kinds[] = {{"top", "qcow2", "qcow2"}, {"base", "raw", "raw"}};
+
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t before = stat_counts[STAT_blockjob_followed];
+        char *file = path_of("new");
+        struct jobs_rig r;
+
+        make_chain("raw", 65536);
+        jobs_open(&r, kinds[i].name, kinds[i].format, 45);
+        jobs_start(&r, &(struct blockjob_spec){.kind = BLOCKJOB_MIRROR,
+                                               .path = file,
+                                               .format = kinds[i].to,
+                                               .speed = JOBS_SIZE});
+        jobs_until_ready(&r);
+        assert_int_equal(stat_counts[STAT_blockjob_followed], before + 1);
+        jobs_run(&r, 300);
+        blockjob_complete(r.job);
+        assert_int_equal(jobs_until_ended(&r), 0);
+        assert_string_equal(block_info(r.block)->path, file);
+        jobs_run(&r, 200);
+        jobs_close(&r);
+        jobs_compare(&r, "new", kinds[i].to, NULL);
+        free(r.model);
+        free(file);
+    }
 }
 
 static void one_job_at_a_time_works_on_a_disk(void **state) {
@@ -650,6 +684,7 @@ int main(void) {
         cmocka_unit_test(a_mirror_that_is_given_up_stays_as_it_was_at_that_moment),
         cmocka_unit_test(a_mirror_that_is_not_ready_goes_when_it_is_given_up),
         cmocka_unit_test(a_raw_disk_is_mirrored_and_goes_on),
+        cmocka_unit_test(a_mirror_catches_up_with_a_guest_that_writes_faster),
         cmocka_unit_test(one_job_at_a_time_works_on_a_disk),
         cmocka_unit_test(a_full_backup_is_the_disk_as_it_was),
         cmocka_unit_test(incremental_backups_are_the_disk_as_it_was_each_time),

@@ -249,6 +249,28 @@ static void a_new_clock_stands_at_zero_until_started(void **state) {
     free_machine(&m);
 }
 
+static void a_clock_that_is_to_be_restored_finds_its_rate_then(void **state) {
+    struct machine m = new_machine();
+    uint64_t hz = clock_tsc_hz(m.clock), other;
+
+    clock_free(m.clock);
+    m.clock = clock_new_restored(m.loop, &(struct error){0});
+    assert_non_null(m.clock);
+    assert_true(clock_tsc_hz(m.clock) == 0 && clock_tsc(m.clock) == 0 && clock_now(m.clock) == 0);
+    clock_restore(m.clock, 1000, 5000, hz);
+    other = clock_tsc_hz(m.clock);
+    assert_true((other > hz ? other - hz : hz - other) <= hz / 2500);
+    assert_true(clock_now(m.clock) == 1000 && clock_tsc(m.clock) == 5000);
+    clock_start(m.clock);
+    wait_ms(1);
+    assert_true(clock_tsc(m.clock) > 5000);
+    clock_free(m.clock);
+    m.clock = clock_new_restored(m.loop, &(struct error){0});
+    clock_restore(m.clock, 1000, 5000, hz * 3); /* of another host */
+    assert_true(clock_tsc_hz(m.clock) == hz * 3);
+    free_machine(&m);
+}
+
 static void a_pause_leaves_no_trace_in_time_or_tsc(void **state) {
     struct machine m = new_machine();
     uint64_t now, tsc;
@@ -519,6 +541,7 @@ int main(void) {
         cmocka_unit_test(a_paused_stepped_clock_stands_still_and_fires_nothing),
         cmocka_unit_test(a_stepped_clock_has_a_tsc_of_one_tick_a_nanosecond),
         cmocka_unit_test(a_new_clock_stands_at_zero_until_started),
+        cmocka_unit_test(a_clock_that_is_to_be_restored_finds_its_rate_then),
         cmocka_unit_test(a_pause_leaves_no_trace_in_time_or_tsc),
         cmocka_unit_test(a_timer_fires_on_the_loop_not_early),
         cmocka_unit_test(a_timer_armed_while_paused_fires_after_the_start_only),

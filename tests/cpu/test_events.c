@@ -33,6 +33,9 @@ GUEST(stepped_ss, ".code64",
       "xor %edx, %edx\n mov %ss, %eax\n pushfq\n orl $0x100, (%rsp)\n popfq\n mov %eax, %ss\n inc "
       "%rdx\n inc %rdx\n"
       "hlt");
+GUEST(forbidden_behind, ".code64",
+      "mov $0x50000, %ebx\n stc\n mov (%rbx), %rax\n addps %xmm1, %xmm1\n add $1, %rax\n add $1, "
+      "%rbx\n hlt");
 GUEST(changes_if, ".code64", "inc %rax\n cli\n inc %rax\n sti\n inc %rax\n int $0x40");
 GUEST(changes_if_32, ".code32", "inc %eax\n cli\n inc %eax\n sti\n inc %eax\n int $0x40");
 GUEST(sets_if, ".code64", "inc %rax\n sti\n inc %rax");
@@ -72,6 +75,17 @@ static void a_fault_saves_the_faulting_instruction_with_rf_set(void **state) {
     assert_int_equal(f.sp, BOX_STACK0);
     assert_true(f.flags & X86_FLAG_RF);
     assert_false(b->s.rflags & X86_FLAG_RF);
+}
+
+/* Whatever the code behind, which nobody executes, overwrites. */
+static void a_fault_for_sure_saves_all_flags(void **state) {
+    struct box *b = *state;
+
+    box_long(b);
+    b->s.cr0 |= X86_CR0_TS;
+    BOX_EXEC(b, forbidden_behind);
+    assert_int_equal(box_fault(b).vector, X86_NM);
+    assert_true(box_fault(b).flags & X86_FLAG_CF);
 }
 
 static void a_fault_in_user_code_switches_to_the_stack_of_the_tss(void **state) {
@@ -601,6 +615,7 @@ static void a_vector_beyond_the_real_mode_table_ends_in_shutdown_at_last(void **
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_fault_saves_the_faulting_instruction_with_rf_set),
+        TEST(a_fault_for_sure_saves_all_flags),
         TEST(a_fault_in_user_code_switches_to_the_stack_of_the_tss),
         TEST(an_ist_stack_is_taken_and_aligned_even_without_a_change_of_level),
         TEST(the_stack_is_aligned_to_sixteen_bytes),

@@ -94,6 +94,7 @@ GUEST(store_anywhere, ".code64",
       "stc\n adc $1, %r8\n stc\n mov %r15, 8(%r14,%r13,2)\n adc $2, %r8");
 GUEST(stack_anywhere, ".code64",
       "stc\n adc $1, %r8\n stc\n mov %r14, %rsp\n push %rax\n adc $2, %r8");
+GUEST(pops_flags, ".code64", "stc\n mov (%rbx), %rax\n mov %r14, %rsp\n popfq");
 GUEST(aligned_load, ".code64", "stc\n adc $1, %r8\n stc\n movaps (%r14), %xmm1\n adc $2, %r8");
 GUEST(aligned_store, ".code64", "stc\n adc $1, %r8\n stc\n movntps %xmm1, (%r14)\n adc $2, %r8");
 GUEST(aligned_add, ".code64", "stc\n adc $1, %r8\n stc\n addps (%r14), %xmm1\n adc $2, %r8");
@@ -190,6 +191,17 @@ static void expect(struct twin *t, unsigned vector) {
     t->dead_flags = ALL_BUT_CF;
     twin_once(t);
     assert_int_equal(t->fault.vector, vector);
+}
+
+static void a_fault_of_popf_has_the_flags_from_before(void **state) {
+    struct twin *t = *state;
+
+    twin_set(t, DATA + 0x800, 8, X86_FLAG_FIXED);
+    t->heat[14] = DATA + 0x800;
+    TWIN_HEAT(t, pops_flags);
+    t->s.gpr[14] = 0x7ffff000;
+    expect(t, X86_PF);
+    assert_true(t->fault.flags & X86_FLAG_CF);
 }
 
 static void divisions_fault_in_hot_code(void **state) {
@@ -328,6 +340,7 @@ int main(void) {
             an_access_across_pages_faults_though_its_first_page_is_well_known, setup, teardown),
         cmocka_unit_test_setup_teardown(stack_and_string_instructions_can_fault_on_every_access,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_fault_of_popf_has_the_flags_from_before, setup, teardown),
         cmocka_unit_test_setup_teardown(divisions_fault_in_hot_code, setup, teardown),
         cmocka_unit_test_setup_teardown(a_jump_to_an_undefined_opcode_faults_there, setup,
                                         teardown),

@@ -46,6 +46,11 @@ GUEST(back_and_next_read, ".code64",
 GUEST(next_reads_and_back_does_not, ".code64",
       "mov %r14, %rcx\n 1: add %r9, %r10\n sub $1, %rcx\n ja 1b\n adc %r10, %r11");
 
+/* INC leaves the carry to whom the second jump leads. Backward: no superblock. */
+GUEST(behind_two_jumps, ".code64",
+      "jmp 9f\n 2: inc %rdx\n jz 1f\n add $1, %r8\n jmp 3f\n"
+      "9: mov %r15, %rdx\n cmp %r14, %r13\n jmp 2b\n 1: adc $0, %r10\n 3: add $1, %r11");
+
 static void flags_go_along_the_edge_that_wants_them(void **state) {
     static const struct {
         const uint8_t *start, *end;
@@ -54,12 +59,14 @@ static void flags_go_along_the_edge_that_wants_them(void **state) {
                 {both_read, both_read_end},
                 {back_reads, back_reads_end},
                 {back_and_next_read, back_and_next_read_end},
-                {next_reads_and_back_does_not, next_reads_and_back_does_not_end}};
+                {next_reads_and_back_does_not, next_reads_and_back_does_not_end},
+                {behind_two_jumps, behind_two_jumps_end}};
     static const uint64_t value[] = {0, 1, 2, 5};
     struct twin *t = *state;
 
     t->heat[9] = t->s.gpr[9] = 0x8000000000000003;
     t->heat[13] = t->s.gpr[13] = 2;
+    t->heat[15] = t->s.gpr[15] = ~0ull;
     for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++)
         for (unsigned hot = 1; hot < 4; hot++) {
             t->heat[14] = value[hot];
@@ -69,6 +76,28 @@ static void flags_go_along_the_edge_that_wants_them(void **state) {
                 twin_once(t);
             }
         }
+}
+
+/* What follows a jump that was never taken is looked at, though no block: it becomes ADC. */
+GUEST(seldom_taken, ".code64",
+      "cmp %r14, %r13\n jb 1f\n add $1, %r8\n 3: add $1, %r11\n jmp *0x61410\n"
+      ".org seldom_taken + 0x80\n 1: add $0, %r10\n jmp 3b");
+GUEST(makes_it_adc, ".code64", "movb $0xd2, 0x10082\n hlt");
+
+static void a_look_at_code_that_never_ran_is_repeated_when_it_changes(void **state) {
+    struct twin *t = *state;
+
+    t->heat[13] = t->s.gpr[13] = 2;
+    t->heat[14] = 1;
+    TWIN_HEAT(t, seldom_taken);
+    twin_put(t, BOX_CODE + 0x2000, makes_it_adc, (size_t)(makes_it_adc_end - makes_it_adc));
+    t->s.rip = BOX_CODE + 0x2000;
+    twin_once(t);
+    t->s.rip = BOX_CODE;
+    t->s.gpr[14] = 3;
+    t->s.gpr[10] = 0;
+    twin_once(t);
+    assert_int_equal(t->box[1].s.gpr[10], 1);
 }
 
 /* ---- links into other pages ---- */
@@ -318,6 +347,8 @@ static void links_of_replaced_code_leave_its_jump_alone(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(flags_go_along_the_edge_that_wants_them, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_at_code_that_never_ran_is_repeated_when_it_changes,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(flags_reach_another_page, setup, teardown),
         cmocka_unit_test_setup_teardown(links_follow_the_mapping, setup, teardown),
         cmocka_unit_test_setup_teardown(links_follow_what_is_written, setup, teardown),

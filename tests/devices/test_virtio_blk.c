@@ -22,12 +22,14 @@ enum { NEEDS_RESET = 0x40 };
 #define F_RO           (1ull << 5)
 #define F_FLUSH        (1ull << 9)
 #define F_CONFIG_WCE   (1ull << 11)
+#define F_MQ           (1ull << 12)
 #define F_DISCARD      (1ull << 13)
 #define F_WRITE_ZEROES (1ull << 14)
 #define F_ALL          (F_FLUSH | F_CONFIG_WCE | F_DISCARD | F_WRITE_ZEROES | VIRTIO_F_INDIRECT_DESC)
 
 static struct loop *loop;
 static enum block_on_error on_error;
+static unsigned queues = 1;
 static struct block *image;
 static struct board b;
 static struct device *dev;
@@ -35,7 +37,7 @@ static struct driver d;
 static gpa header, data, status;
 
 static void start_with(uint64_t features, bool readonly) {
-    struct virtio_blk_config config = {.serial = "SN-0123456789abcdefgh"};
+    struct virtio_blk_config config = {.queues = queues, .serial = "SN-0123456789abcdefgh"};
     struct block_options o = {.path = image_path("disk.raw"),
                               .readonly = readonly,
                               .ops = &fault_block_ops,
@@ -48,7 +50,7 @@ static void start_with(uint64_t features, bool readonly) {
     config.block = image;
     board_init(&b, RAM);
     dev = board_add(&b, "virtio_blk", &config, DEVFN);
-    driver_start(&d, &b, DEVFN, features, 1, true);
+    driver_start(&d, &b, DEVFN, features, queues, true);
     header = board_alloc(&b, 16, 16);
     status = board_alloc(&b, 1, 16);
     data = board_alloc(&b, DISK + 4096, 4096);
@@ -72,6 +74,7 @@ static void stop(void) {
 static int drop(void **state) {
     fault_clear();
     on_error = BLOCK_ON_ERROR_ENOSPC;
+    queues = 1;
     stop();
     loop_free(loop);
     block_help_clean();
@@ -165,7 +168,7 @@ static bool disk_is(uint64_t offset, uint8_t value, uint64_t len) {
 static void its_configuration_describes_the_disk(void **state) {
     assert_int_equal(driver_config(&d, 0, 4), DISK / 512);
     assert_int_equal(driver_config(&d, 4, 4), 0);
-    assert_int_equal(driver_config(&d, 12, 4), 254);
+    assert_int_equal(driver_config(&d, 12, 4), 256);
     assert_int_equal(driver_config(&d, 20, 4), 512);
     assert_int_equal(driver_config(&d, 24, 1), 3);
     assert_int_equal(driver_config(&d, 32, 1), 1);
@@ -722,6 +725,140 @@ static void what_the_host_has_cached_is_answered_within_the_kick(void **state) {
     assert_int_equal(get_status(status), OK);
 }
 
+/* ------------------------------------------------------------------ several queues */
+
+enum { QUEUES = 4 };
+
+static void start_queues(enum block_on_error policy) {
+    queues = QUEUES;
+    on_error = policy;
+    restart(F_ALL | F_MQ, false);
+    pauses = 0;
+    block_set_pause_fn(image, note_pause, NULL);
+}
+
+/* A write of one sector, filled with `value`, from memory of its own. */
+static void add_write(unsigned queue, unsigned slot, uint8_t value) {
+    gpa at = data + slot * 4096;
+    const struct driver_buf bufs[3] = {
+        {at, 16, false}, {at + 512, 512, false}, {at + 2048, 1, true}};
+
+    put_header(at, OUT, slot);
+    put_status(at + 2048, UNTOUCHED);
+    memset(mem_ptr(&b.mem, at + 512, 512, true), value, 512);
+    driver_add(&d, queue, bufs, 3);
+}
+
+static void each_queue_answers_for_itself(void **state) {
+    uint16_t head;
+    uint32_t used;
+
+    assert_false(driver_offered(&d) & F_MQ);
+    assert_int_equal(driver_config(&d, 34, 2), 1);
+    start_queues(BLOCK_ON_ERROR_ENOSPC);
+    assert_true(driver_offered(&d) & F_MQ);
+    assert_int_equal(driver_config(&d, 34, 2), QUEUES);
+    assert_int_equal(driver_read(&d, 0x12, 2), QUEUES);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        unsigned before = b.msi_count;
+
+        add_write(q, q, (uint8_t)(0x60 + q));
+        driver_kick(&d, q);
+        block_drain(image);
+        for (unsigned other = 0; other < QUEUES; other++)
+            assert_int_equal(driver_used(&d, other, &head, &used), other == q);
+        assert_int_equal(get_status(data + q * 4096 + 2048), OK);
+        assert_true(disk_is(q * 512, (uint8_t)(0x60 + q), 512));
+        assert_int_equal(b.msi_count, before + 1);
+        assert_int_equal(b.msi[before].data, DRIVER_VECTOR_BASE + q + 1);
+    }
+}
+
+static void a_driver_may_use_fewer_queues_than_there_are(void **state) {
+    start_queues(BLOCK_ON_ERROR_ENOSPC);
+    driver_start(&d, &b, DEVFN, F_ALL, 1, true); /* it knows of one only */
+    fill_data(0x21, 512);
+    assert_int_equal(request(OUT, 7, 512), OK);
+    assert_true(disk_is(7 * 512, 0x21, 512));
+    driver_kick(&d, 3); /* of a queue that is not enabled */
+    assert_int_equal(driver_status(&d) & NEEDS_RESET, 0);
+}
+
+/* Two of each queue fail and are kept; saved, loaded and done again each answers in its own. */
+static void what_was_kept_goes_back_to_its_own_queue(void **state) {
+    const struct state_desc *desc = dev->cls->state;
+    struct buf saved = {0};
+    struct error err = {0};
+    uint16_t head;
+    uint32_t used;
+
+    start_queues(BLOCK_ON_ERROR_ENOSPC);
+    fault_inject(BLOCK_WRITE, 0, 2 * QUEUES, -ENOSPC);
+    for (unsigned i = 0; i < 2 * QUEUES; i++) {
+        add_write(i % QUEUES, i, (uint8_t)(0x70 + i));
+        driver_kick(&d, i % QUEUES);
+    }
+    block_drain(image);
+    assert_int_equal(pauses, 1);
+    state_save(desc, dev, &saved);
+    device_reset(dev);
+    assert_int_equal(state_load(desc, dev, saved.data, saved.len, &err), 0);
+    block_resume(image);
+    block_drain(image);
+    for (unsigned q = 0; q < QUEUES; q++) {
+        assert_true(driver_used(&d, q, &head, &used));
+        assert_true(driver_used(&d, q, &head, &used));
+        assert_false(driver_used(&d, q, &head, &used));
+    }
+    for (unsigned i = 0; i < 2 * QUEUES; i++)
+        assert_true(disk_is(i * 512, (uint8_t)(0x70 + i), 512));
+    clock_step(b.clock, 1000000); /* loaded queues are notified */
+    buf_done(&saved);
+}
+
+static void *field_of(const struct state_desc *desc, const char *name, unsigned *ret_at) {
+    for (unsigned i = 0; desc->fields[i].name; i++)
+        if (!strcmp(desc->fields[i].name, name)) {
+            *ret_at = i;
+            return (uint8_t *)dev + desc->fields[i].offset;
+        }
+    fail_msg("there is no field %s", name);
+    return NULL;
+}
+
+/* Version 2 of the state kept a list of heads. */
+static void what_an_older_state_kept_is_done_again(void **state) {
+    struct state_field fields[16] = {0};
+    struct state_desc old = *dev->cls->state;
+    struct buf saved = {0};
+    struct error err = {0};
+    uint64_t *bits;
+    uint16_t *heads, *count;
+    unsigned at;
+
+    start_pausing(BLOCK_ON_ERROR_ENOSPC);
+    fill_data(0x52, 4096);
+    fault_inject(BLOCK_WRITE, 0, 1, -ENOSPC);
+    kept(OUT, 8, 4096);
+    heads = field_of(&old, "kept", &at);
+    count = field_of(&old, "kept_count", &at);
+    bits = field_of(&old, "kept_heads", &at);
+    assert_int_equal(*count, 0);
+    assert_true(bits[0] && !(bits[0] & (bits[0] - 1)));
+    heads[0] = (uint16_t)__builtin_ctzll(bits[0]);
+    *count = 1;
+    memcpy(fields, old.fields, at * sizeof(fields[0])); /* those before kept_heads */
+    old.fields = fields;
+    old.version = 2;
+    state_save(&old, dev, &saved);
+    device_reset(dev);
+    assert_int_equal(state_load(dev->cls->state, dev, saved.data, saved.len, &err), 0);
+    assert_int_equal(resumed(), OK);
+    assert_true(disk_is(8 * 512, 0x52, 4096));
+    clock_step(b.clock, 1000000);
+    buf_done(&saved);
+}
+
 static void a_disk_without_an_image_is_empty(void **state) {
     struct device *empty = board_add(&b, "virtio_blk", NULL, 0x18);
 
@@ -759,6 +896,10 @@ int main(void) {
         T(a_device_may_go_with_requests_in_flight),
         T(what_completes_together_interrupts_once),
         T(what_the_host_has_cached_is_answered_within_the_kick),
+        T(each_queue_answers_for_itself),
+        T(a_driver_may_use_fewer_queues_than_there_are),
+        T(what_was_kept_goes_back_to_its_own_queue),
+        T(what_an_older_state_kept_is_done_again),
         T(a_disk_without_an_image_is_empty),
     };
 

@@ -471,6 +471,66 @@ static void without_a_port_the_link_is_down(void **state) {
     assert_false(send_frame(60));
 }
 
+/* ------------------------------------------------------------------ the cable */
+
+static unsigned link_is_up(void) { return (unsigned)driver_config(&d, 6, 2) & 1; }
+
+static void seconds(double s) { clock_step(dev->env.clock, (uint64_t)(s * 1e9)); }
+
+static void a_cable_that_was_pulled_out_comes_back_once_the_driver_has_seen_it(void **state) {
+    uint8_t frame[60] = {2};
+    unsigned told = b.msi_count;
+
+    virtio_net_replug(dev);
+    assert_int_equal(b.msi_count, told + 1); /* to the vector of the configuration */
+    seconds(5);                              /* nobody has looked */
+    assert_false(link_is_up());
+    seconds(0.5);
+    assert_false(link_is_up()); /* to look again makes it no longer */
+    told = b.msi_count;
+    seconds(0.6);
+    assert_int_equal(b.msi_count, told + 1);
+    assert_true(link_is_up());
+    add_rx(2000);
+    assert_true(wire.port.receive(wire.port.opaque, frame, sizeof(frame)));
+    wire.port.received(wire.port.opaque);
+    assert_true(driver_used(&d, RX, &(uint16_t){0}, &(uint32_t){0}));
+}
+
+static void without_a_cable_no_frame_comes_or_goes(void **state) {
+    uint8_t frame[60] = {2};
+    uint16_t head;
+    uint32_t used;
+
+    add_rx(2000);
+    put_header(0, 0, 0, 0);
+    virtio_net_replug(dev);
+    assert_false(send_frame(60));
+    assert_true(wire.port.receive(wire.port.opaque, frame, sizeof(frame))); /* and is gone */
+    assert_false(driver_used(&d, RX, &head, &used));
+    seconds(11); /* a driver that never looks */
+    assert_true(send_frame(60));
+}
+
+static void a_cable_that_is_out_is_saved_and_a_reset_puts_it_in(void **state) {
+    struct buf saved = {0};
+    struct error err = {0};
+
+    virtio_net_replug(dev);
+    assert_false(link_is_up());
+    state_save(dev->cls->state, dev, &saved);
+    device_reset(dev);
+    assert_int_equal(state_load(dev->cls->state, dev, saved.data, saved.len, &err), 0);
+    assert_false(link_is_up());
+    seconds(1.1);
+    assert_true(link_is_up());
+    assert_int_equal(state_load(dev->cls->state, dev, saved.data, saved.len, &err), 0);
+    device_reset(dev);
+    driver_start(&d, &b, DEVFN, F_MAC | F_STATUS, 2, true);
+    assert_true(link_is_up());
+    buf_done(&saved);
+}
+
 static void a_guest_gets_its_address_from_the_user_mode_network(void **state) {
     struct loop *loop = loop_new(NULL, NULL);
     struct net_port *port = net_user_open(loop, NULL, 0, NULL);
@@ -522,6 +582,9 @@ int main(void) {
         T(a_device_that_is_not_ready_drops_frames),
         T(many_frames_fill_many_buffers),
         T(without_a_port_the_link_is_down),
+        T(a_cable_that_was_pulled_out_comes_back_once_the_driver_has_seen_it),
+        T(without_a_cable_no_frame_comes_or_goes),
+        T(a_cable_that_is_out_is_saved_and_a_reset_puts_it_in),
         T(a_guest_gets_its_address_from_the_user_mode_network),
     };
 

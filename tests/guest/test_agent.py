@@ -167,8 +167,8 @@ class Agent(unittest.TestCase):
         def connect():
             s = socket.socket(socket.AF_UNIX)
             self.addCleanup(s.close)
+            s.connect(self.vsock)  # waits while many others connect
             s.settimeout(SECONDS)
-            s.connect(self.vsock)
             return s
 
         def ended(s):

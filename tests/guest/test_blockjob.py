@@ -71,6 +71,38 @@ class Jobs(unittest.TestCase):
         for name in names:
             run("qemu-img", "check", self.file(name))
 
+    def number_of(self, path, fmt):
+        run("qemu-img", "convert", "-U", "-f", fmt, "-O", "raw", path, self.file("flat"))
+        return int(self.file("flat").read_bytes()[:512].split(b"\0")[0])
+
+    def test_copies_of_two_disks_show_one_instant(self):
+        """The guest counts on both disks, on the second one behind the first: copies of different instants differ."""
+        for name in ("a.raw", "b.raw"):
+            run("qemu-img", "create", "-q", "-f", "raw", self.file(name), SIZE)
+        guest = vivtest.tiny(self, None, "--disk", f"{self.file('a.raw')}", "--disk", f"{self.file('b.raw')}",
+                             "--control", f"unix:{self.socket}", append="viv.modules=virtio_pci,virtio_blk")
+        guest.expect("BOOTED")
+        guest.send_line("i=1; while true; do for d in vda vdb; do printf %-512d $i | tr ' ' '\\0' | "
+                        "dd of=/dev/$d bs=512 count=1 conv=notrunc,fsync 2>/dev/null; done; "
+                        "[ $i = 3 ] && echo COUNTS; i=$((i + 1)); done &")
+        guest.expect(r"COUNTS\n")
+        for n in range(4):
+            done = self.ctl("disks-backup", "0,1", self.file(f"copy{n}.%d"))
+            self.assertEqual([d["path"] for d in done["result"]["disks"]],
+                             [str(self.file("a.raw")), str(self.file("b.raw"))])
+            first, second = (self.number_of(self.file(f"copy{n}.{d}"), "qcow2") for d in (0, 1))
+            self.assertIn(first - second, (0, 1))
+            self.check(f"copy{n}.0", f"copy{n}.1")
+        self.assertIn("must have %d in it", self.ctl("disks-snapshot", "0,1", self.file("layer"), code=2))
+        done = self.ctl("disks-snapshot", "0,1", self.file("layer.%d"))
+        self.assertEqual([d["path"] for d in done["result"]["disks"]],
+                         [str(self.file("layer.0")), str(self.file("layer.1"))])
+        first, second = (self.number_of(self.file(f"{d}.raw"), "raw") for d in "ab")
+        self.assertIn(first - second, (0, 1))
+        self.assertGreaterEqual(second, 2)
+        self.ctl("disks-backup", "0,1", self.file("copy1.%d"), code=1)
+        self.assertIn("is there already", self.ctl("jobs")["jobs"][-1]["error"])
+
     def test_layers_come_and_go_under_a_guest_that_writes(self):
         guest = self.start()
         self.write_always(guest)

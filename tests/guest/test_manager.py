@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import time
 import unittest
@@ -17,6 +18,7 @@ import unittest
 import manager
 import mini
 import vivtest
+from test_manager_agent import WITH_AGENT, image_with_agent
 
 LIMIT = manager.LIMIT
 LINUX = {"memory": 96 << 20, "power": "on"}  # its shell waits for input
@@ -41,17 +43,20 @@ class Case(unittest.TestCase):
 
     def console(self, name):
         """The serial line as a socket, by the API."""
+        return self.upgraded(name, "console", "serial")
+
+    def upgraded(self, name, operation, protocol=None):
         s = socket.socket(socket.AF_UNIX)
         s.settimeout(LIMIT)
         self.addCleanup(s.close)
         s.connect(self.api.path)
-        s.sendall(f"GET /v1/vms/{name}/console HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
-                  "Upgrade: serial\r\n\r\n".encode())
+        s.sendall(f"GET /v1/vms/{name}/{operation} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+                  f"Upgrade: {protocol or operation}\r\n\r\n".encode())
         head = b""
         while b"\r\n\r\n" not in head:
             head += s.recv(1)
         self.assertIn(b" 101 ", head)
-        manager.Api.exercised.add("vm.console")
+        manager.Api.exercised.add(f"vm.{operation}")
         return s
 
     def until(self, s, word):
@@ -365,6 +370,24 @@ class Rules(Case):
         wait = self.follow(Last_Event_ID=seq)
         self.assertGreater(wait("created", "b")["seq"], seq)
 
+    def test_viv_follows_events_through_the_end_of_a_manager(self):
+        self.begin("tiny")
+        p = subprocess.Popen([manager.VIV, "event", "follow", "--json", "--kind", "vm"], env=self.m.env,
+                             stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        # The first event is told only to who follows already: ask until one comes.
+        names, told = iter(range(1000)), []
+        while not told:
+            self.m.create(f"a{next(names)}")
+            if select.select([p.stdout], [], [], 0.3)[0]:
+                told.append(json.loads(p.stdout.readline()))
+        self.m.kill()  # viv starts the next one
+        self.m.viv("create", "b", "--image", "tiny")
+        while told[-1]["name"] != "b":
+            told.append(json.loads(p.stdout.readline()))
+        self.assertEqual([e["seq"] for e in told], sorted({e["seq"] for e in told}))
+
     def test_others_may_not_use_the_manager(self):
         if os.geteuid() != 0:
             self.skipTest("only root can be two users")
@@ -466,6 +489,32 @@ class Console(Case):
         os.write(terminal, b"\x1dq")
         until(b"runs on")
         self.assertEqual(p.wait(LIMIT), 0)
+
+
+class Guest(Case):
+    def test_the_agent_is_reached_and_the_log_is_text(self):
+        self.begin()
+        image_with_agent(self.m)
+        self.m.create("web", **WITH_AGENT)
+        self.api.get(f"/v1/vms/web/wait?for=ready&timeout={LIMIT}")
+        with self.upgraded("web", "agent") as s:
+            request = json.dumps({"do": "info"}).encode()
+            s.sendall(struct.pack("<IB", len(request), 0) + request)
+            size, kind = struct.unpack("<IB", s.recv(5, socket.MSG_WAITALL))
+            self.assertEqual((kind, json.loads(s.recv(size, socket.MSG_WAITALL))["hostname"]), (1, "tiny"))
+        self.assertEqual(self.api.get("/v1/snapshots")["items"], [])
+        made = self.api.post("/v1/snapshots", {"name": "web.a", "spec": {"vm": "web"}})
+        self.assertEqual(made["status"]["state"], "creating")
+        self.fails("conflict", "status.state", "POST", "/v1/snapshots", {"name": "web.b", "spec": {"vm": "web"}})
+        self.assertTrue(self.api.get(f"/v1/snapshots/web.a/wait?timeout={LIMIT}")["status"]["live"])
+        self.assertEqual(self.api.post("/v1/snapshots/web.a/revert")["status"]["state"], "reverting")
+        self.assertEqual(self.api.get(f"/v1/snapshots/web.a/wait?timeout={LIMIT}")["status"]["state"], "ready")
+        self.api.get(f"/v1/vms/web/wait?for=ready&timeout={LIMIT}")
+        self.api.get("/v1/snapshots/web.a")
+        self.api.delete("/v1/snapshots/web.a")
+        status, headers, text = self.api.raw("GET", "/v1/vms/web/log")
+        self.api.check("GET", "/v1/vms/web/log", status, text)
+        self.assertEqual((status, headers["Content-Type"]), (200, "text/plain; charset=utf-8"))
 
 
 class Words(Case):

@@ -169,6 +169,23 @@ static void the_madt_lists_every_processor_and_the_overrides(void **state) {
     assert_int_equal(nmis, 1);
 }
 
+static void the_madt_of_one_processor_names_a_second_that_could_come(void **state) {
+    unsigned present = 0, absent = 0;
+    const uint8_t *t;
+
+    write_tables(1, true);
+    t = find_table("APIC");
+    for (unsigned i = 44; i < load_le32(t + 4); i += t[i + 1]) {
+        if (t[i] != 0)
+            continue;
+        assert_int_equal(t[i + 3], present + absent);
+        present += load_le32(t + i + 4) == 1; /* enabled */
+        absent += load_le32(t + i + 4) == 2;  /* online capable */
+    }
+    assert_int_equal(present, 1);
+    assert_int_equal(absent, 1);
+}
+
 static void the_mcfg_gives_the_window_for_all_buses(void **state) {
     const uint8_t *t;
 
@@ -492,6 +509,7 @@ int main(void) {
         cmocka_unit_test(the_rsdp_has_two_checksums_and_leads_to_all_tables),
         cmocka_unit_test(the_fadt_says_where_the_fixed_hardware_is),
         cmocka_unit_test(the_madt_lists_every_processor_and_the_overrides),
+        cmocka_unit_test(the_madt_of_one_processor_names_a_second_that_could_come),
         cmocka_unit_test(the_mcfg_gives_the_window_for_all_buses),
         cmocka_unit_test(the_dsdt_is_well_formed_down_to_the_last_byte),
         cmocka_unit_test(the_root_bridge_is_a_pci_express_one_without_an_address),

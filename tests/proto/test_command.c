@@ -65,6 +65,71 @@ static void words_become_arguments_of_the_declared_types(void **state) {
     become("--|--wall|/x", "{\"thing\": \"--wall\", \"file\": \"/x\"}");
 }
 
+static void what_follows_two_dashes_is_taken_as_it_is(void **state) {
+    static const struct command tell = {
+        .name = "tell",
+        .help = "Tell somebody",
+        .args = {{"who", COMMAND_STRING, true, 1, 8, NULL, "the painter"},
+                 {"words", COMMAND_WORDS, false, 0, 3, NULL, "what is said"}}};
+    static const struct {
+        const char *json, *text;
+    } wrong[] = {
+        {"{\"who\": \"a\", \"words\": \"b\"}", "array of 0 to 3 strings"},
+        {"{\"who\": \"a\", \"words\": [\"\", \"\", \"\", \"\"]}", "array of 0 to 3 strings"},
+        {"{\"who\": \"a\", \"words\": [1]}", "strings without zero bytes"},
+        {"{\"who\": \"a\", \"words\": [\"a\\u0000b\"]}", "strings without zero bytes"},
+    };
+    char *argv[] = {"a", "--", "--who", "--", "b c"}, usage[100];
+    struct error err = {0};
+    json_t *got = command_parse(&tell, 5, argv, &err),
+           *want = json_loads("{\"who\": \"a\", \"words\": [\"--who\", \"--\", \"b c\"]}", 0, NULL);
+
+    assert_true(json_equal(got, want));
+    json_decref(got);
+    json_decref(want);
+    got = command_parse(&tell, 2, argv, &err);
+    assert_int_equal(json_array_size(json_object_get(got, "words")), 0);
+    json_decref(got);
+    assert_null(command_parse(&tell, 4, argv + 1, &err));
+    assert_non_null(strstr(err.text, "needs the argument 'who'"));
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        got = json_loads(wrong[i].json, JSON_ALLOW_NUL, NULL);
+        memset(&err, 0, sizeof(err));
+        assert_true(command_check(&tell, got, &err) < 0);
+        assert_non_null(strstr(err.text, wrong[i].text));
+        json_decref(got);
+    }
+    command_usage(&tell, usage, sizeof(usage));
+    assert_string_equal(usage, "tell WHO [-- words...]");
+}
+
+static json_t *shelf(const char *places, struct error *err) {
+    static const struct command c = {
+        .name = "shelf", .args = {{"places", COMMAND_INTS, true, 2, 5, NULL, "where it stands"}}};
+    char copy[40], *argv[] = {copy};
+
+    memset(err, 0, sizeof(*err));
+    snprintf(copy, sizeof(copy), "%s", places);
+    return command_parse(&c, 1, argv, err);
+}
+
+static void numbers_that_are_separated_by_commas_become_an_array(void **state) {
+    static const char *const bad[][2] = {{"", "from 2 to 5"},    {"3,", "from 2 to 5"},
+                                         {"3,x", "from 2 to 5"}, {"2,6", "from 2 to 5"},
+                                         {"1", "from 2 to 5"},   {"3 4", "from 2 to 5"}};
+    struct error err;
+    json_t *got = shelf("2,5,0x3", &err), *want = json_pack("{s:[i,i,i]}", "places", 2, 5, 3);
+
+    assert_true(json_equal(got, want));
+    json_decref(got);
+    json_decref(want);
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_null(shelf(bad[i][0], &err));
+        assert_non_null(strstr(err.text, bad[i][1]));
+    }
+    assert_null(shelf("2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,", &err));
+}
+
 static void a_path_is_made_absolute_where_it_is_typed(void **state) {
     char cwd[400], json[900];
 
@@ -177,6 +242,8 @@ static void the_table_of_the_control_socket_is_in_order(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_become_arguments_of_the_declared_types),
+        cmocka_unit_test(what_follows_two_dashes_is_taken_as_it_is),
+        cmocka_unit_test(numbers_that_are_separated_by_commas_become_an_array),
         cmocka_unit_test(a_path_is_made_absolute_where_it_is_typed),
         cmocka_unit_test(words_that_mean_nothing_are_refused_with_a_sentence),
         cmocka_unit_test(messages_with_wrong_arguments_are_refused),

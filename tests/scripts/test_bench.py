@@ -58,6 +58,17 @@ class Bookkeeping(unittest.TestCase):
         self.assertEqual([word for _, _, word in results.goals(goals)],
                          ["PASS", "short", "PASS, aim", "short", "PASS", "not measured"])
 
+    def test_a_rate_is_good_when_it_is_high_and_figures_of_clones_need_no_peer(self):
+        row = Row("forks", "clones", "clones", "clones", unit="/s")
+        results = report.Results([row], ["soft"])
+        results.add(row, "soft", 120)
+        goals = [Goal("soft", "rate", "forks", 100, None, "clones a second"), Goal("soft", "rate", "forks", 100, 110, ""),
+                 Goal("soft", "rate", "forks", 130, None, "")]
+        self.assertEqual([word for _, _, word in results.goals(goals)], ["PASS", "PASS, aim", "short"])
+        table = results.table(ABOUT, goals)
+        self.assertIn("PASS          soft  clones a second: 120 /s; at least 100 /s", table)
+        self.assertNotIn("void", table)
+
     def test_a_goal_of_a_group_needs_all_of_its_rows(self):
         results = self.results(("QEMU", 0.3, "aa"), ("soft", 0.6, "aa"))
         results.all_rows = [self.row, Row("two", "group", "the second", "kernel", 1)]

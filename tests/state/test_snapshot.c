@@ -159,6 +159,42 @@ static void zero_pages_take_no_room_in_the_file(void **state) {
     snapshot_close(s);
 }
 
+/* A run is what looking at each page by itself finds. */
+static void runs_are_right(const struct snapshot *s) {
+    for (uint64_t page = 0; page < PAGES; page++)
+        for (uint64_t end = page + 1; end <= PAGES; end += end < page + 3 ? 1 : 61) {
+            uint64_t n = snapshot_page_run(s, page, end);
+
+            assert_in_range(n, 1, end - page);
+            for (uint64_t i = 1; i < n; i++)
+                assert_ptr_equal(snapshot_page_layer(s, page + i), snapshot_page_layer(s, page));
+            if (page + n < end) /* it ends where some layer tells of the next page in another way */
+                assert_true(snapshot_page_kind(s, page + n) != snapshot_page_kind(s, page) ||
+                            (s->parent && snapshot_page_kind(s, page) == SNAPSHOT_PARENT));
+        }
+}
+
+static void pages_of_one_layer_are_found_as_runs(void **state) {
+    struct snapshot *a, *b;
+
+    for (unsigned i = 60; i < 250; i++)
+        memory[i][7] = 1;
+    a = saved("a", NULL);
+    assert_int_equal(snapshot_page_run(a, 60, PAGES), 190);
+    assert_int_equal(snapshot_page_run(a, 60, 100), 40);
+    assert_int_equal(snapshot_page_run(a, 4, PAGES), 56);
+    runs_are_right(a);
+    for (unsigned i = 100; i < 170; i++)
+        memory[i][9] = 2;
+    b = saved("b", a);
+    assert_int_equal(snapshot_page_run(b, 60, PAGES), 40);
+    assert_int_equal(snapshot_page_run(b, 100, PAGES), 70);
+    assert_int_equal(snapshot_page_run(b, 170, PAGES), 80);
+    runs_are_right(b);
+    snapshot_close(b);
+    snapshot_close(a);
+}
+
 /* ------------------------------------------------------------------ increments */
 
 static void an_increment_holds_only_what_changed_and_reads_through_its_parents(void **state) {
@@ -365,6 +401,7 @@ int main(void) {
         cmocka_unit_test(the_checksum_is_that_of_the_standard),
         cmocka_unit_test_setup(sections_json_and_memory_come_back, fresh),
         cmocka_unit_test_setup(zero_pages_take_no_room_in_the_file, fresh),
+        cmocka_unit_test_setup(pages_of_one_layer_are_found_as_runs, fresh),
         cmocka_unit_test_setup(an_increment_holds_only_what_changed_and_reads_through_its_parents,
                                fresh),
         cmocka_unit_test_setup(an_increment_on_another_parent_is_refused, fresh),

@@ -185,6 +185,13 @@ static void a_disk_is_a_path_and_properties(void **state) {
     assert_int_equal(o.disk[2].limits.bps[1], 1);
     assert_int_equal(o.disk[2].limits.iops[2], 3);
     options_done(&o);
+    good("--disk|a,queues=4|--disk|b|--disk|c,queues=8,readonly");
+    assert_int_equal(o.disk_queues[0], 4);
+    assert_int_equal(o.disk_queues[1], 0);
+    assert_int_equal(o.disk_queues[2], 8);
+    options_done(&o);
+    bad("--disk|a,queues=0", "queues=: '0' is not a number from 1 to 8");
+    bad("--disk|a,queues=9", "not a number from 1 to 8");
     bad("--disk|a,iops=fast", "iops=fast: 'fast' is no size");
     bad("--disk|a,burst=3601", "not a number from 0 to 3600");
     bad("--disk|a,on-error=ignore", "is no property");
@@ -296,6 +303,25 @@ static void rubbish_is_answered_with_a_sentence(void **state) {
     }
 }
 
+static void what_is_about_a_snapshot_needs_one(void **state) {
+    good("--restore|s|--renew-identity|--prefetch");
+    assert_true(o.renew_identity && o.prefetch);
+    options_done(&o);
+    good("--restore|s|--record-working-set|10");
+    assert_int_equal(o.record_working_set, 10);
+    options_done(&o);
+    bad("--renew-identity", "--restore");
+    bad("--prefetch", "--restore");
+    good("--restore|s|--template|--control|unix:t");
+    assert_true(o.template);
+    options_done(&o);
+    bad("--template|--control|unix:t", "--restore");
+    bad("--restore|s|--template", "--control");
+    bad("--record-working-set|10", "--restore");
+    bad("--restore|s|--record-working-set|0", "not a number from 1 to 3600");
+    bad("--restore|s|--record-working-set|10|--prefetch", "one of the two");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_sensible),
@@ -308,6 +334,7 @@ int main(void) {
         cmocka_unit_test(a_network_has_an_address_and_forwards),
         cmocka_unit_test(too_many_forwards_are_refused),
         cmocka_unit_test(help_needs_no_kernel_and_lists_what_is_understood),
+        cmocka_unit_test(what_is_about_a_snapshot_needs_one),
         cmocka_unit_test(rubbish_is_answered_with_a_sentence),
     };
 

@@ -142,18 +142,16 @@ static int add_buffer(struct virtio *v, struct virtio_chain *c, const struct des
         return broken(v, "a readable descriptor follows a writable one");
     while (left) {
         const struct mem_range *range = mem_find(m, addr);
-        uint64_t part = range ? range->base + range->size - addr : 0;
+        uint64_t at = range ? addr - range->base : 0, part = range ? range->size - at : 0;
         unsigned n = c->out_count + c->in_count;
-        void *p;
 
-        if (part > left)
-            part = left;
-        p = part ? mem_ptr(m, addr, part, write) : NULL;
-        if (!p)
+        if (!range || (write && range->readonly))
             return broken(v, "a descriptor points outside of RAM");
         if (n >= VIRTIO_CHAIN_MAX)
             return broken(v, "a chain is too long");
-        c->iov[n] = (struct iovec){p, part};
+        if (part > left)
+            part = left;
+        c->iov[n] = (struct iovec){range->host + at, part};
         c->addr[n] = addr;
         *(write ? &c->in_count : &c->out_count) += 1;
         *(write ? &c->in_len : &c->out_len) += part;

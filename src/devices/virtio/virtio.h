@@ -31,7 +31,7 @@
 
 #include "devices/pci.h"
 
-enum { VIRTIO_MAX_QUEUES = 8, VIRTIO_QUEUE_SIZE_MAX = 256, VIRTIO_CHAIN_MAX = 258 };
+enum { VIRTIO_MAX_QUEUES = 8, VIRTIO_QUEUE_SIZE_MAX = 512, VIRTIO_CHAIN_MAX = 258 };
 enum {
     VIRTIO_ID_NET = 1,
     VIRTIO_ID_BLOCK = 2,
@@ -105,7 +105,9 @@ struct virtio {
 extern const struct state_desc virtio_state;
 
 /* For the init, reset, done and post_load of a device type. `features` are those of this instance,
- * out of type->features; fewer queues than type->queues by setting v->queue_count afterwards. */
+ * out of type->features, `queues` its queues, at most type->queues; virtio_init has all of them. */
+int virtio_init_queues(struct virtio *v, const struct virtio_type *type, unsigned queues,
+                       uint64_t features, struct error *err);
 int virtio_init(struct virtio *v, const struct virtio_type *type, uint64_t features,
                 struct error *err);
 void virtio_done(struct virtio *v); /* accepts a half-initialised device; first drain as on reset */

@@ -16,9 +16,13 @@
  * Reset: a new epoch, then a drain, so that no buffer is touched afterwards. Completions of an old
  * epoch end their job silently. State is saved only after the machine has drained the image.
  *
+ * Several queues (VIRTIO_BLK_F_MQ) are for the driver's sake, which then needs no lock between its
+ * processors and no scheduler; here all are served alike, under the machine lock.
+ *
  * A request for whose failure the machine is paused (full disk) is kept: by the head of its chain,
- * which the driver leaves as it is until the request is answered, so that it is part of the state.
- * After the pause its chain is taken again and the request done from its beginning.
+ * which the driver leaves as it is until the request is answered, so that it is part of the state:
+ * a bit for each head of each queue. After the pause its chain is taken again and the request done
+ * from its beginning.
  */
 #include "devices/virtio/virtio_blk.h"
 
@@ -36,13 +40,15 @@
 #define F_FLUSH        (1ull << 9)
 #define F_TOPOLOGY     (1ull << 10)
 #define F_CONFIG_WCE   (1ull << 11)
+#define F_MQ           (1ull << 12)
 #define F_DISCARD      (1ull << 13)
 #define F_WRITE_ZEROES (1ull << 14)
 
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
 enum {
-    QUEUE_SIZE = 256,
+    QUEUE_SIZE = 512,
+    SEG_MAX = 256, /* 1 MiB in pages that lie anywhere is one request */
     SECTOR = 512,
     HEADER = 16,
     SERIAL = 20,
@@ -50,15 +56,19 @@ enum {
     SEGMENTS = 16,
     CONFIG_SIZE = 60,
     CONFIG_WCE = 32, /* offset of the write cache switch */
+    KEPT_2 = 256,
+    KEPT_WORDS = VIRTIO_BLK_MAX_QUEUES * QUEUE_SIZE / 64,
 };
 
 struct virtio_blk {
     struct virtio virtio; /* first */
     struct block *block;
     char serial[SERIAL];
-    bool write_cache;                      /* the switch in the configuration */
-    bool pushed;                           /* since the last interrupt */
-    uint16_t kept[QUEUE_SIZE], kept_count; /* heads of chains to be done again */
+    bool write_cache; /* the switch in the configuration */
+    uint32_t pushed;  /* bit a queue: since the last interrupt */
+    /* Version 2 of the state listed the heads of chains to be done again, of the only queue. */
+    uint16_t kept[KEPT_2], kept_count;
+    uint64_t kept_heads[KEPT_WORDS]; /* the same: QUEUE_SIZE bits a queue */
     struct job *spare;
 };
 
@@ -107,7 +117,7 @@ static void finish(struct job *j, uint8_t status) {
     iov_write(c->iov + c->out_count, c->in_count, c->in_len - 1, &status, 1);
     /* Counted up to the status byte, also when the data before it was not all written. */
     virtio_push(&j->dev->virtio, c, (uint32_t)c->in_len);
-    j->dev->pushed = true;
+    j->dev->pushed |= 1u << c->queue;
     job_put(j);
 }
 
@@ -163,6 +173,17 @@ static void start_segment(struct job *j) {
     start(j, j->type == T_DISCARD ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES);
 }
 
+/* False if it is kept already, as a driver has it that uses a head twice. */
+static bool keep(struct virtio_blk *d, unsigned queue, unsigned head) {
+    unsigned n = queue * QUEUE_SIZE + head;
+    uint64_t *word = &d->kept_heads[n / 64], bit = 1ull << n % 64;
+
+    if (*word & bit)
+        return false;
+    *word |= bit;
+    return true;
+}
+
 static void io_done(struct block_request *io, int result) {
     struct job *j = io->opaque;
 
@@ -170,8 +191,7 @@ static void io_done(struct block_request *io, int result) {
         job_put(j); /* the driver has reset the device: nobody waits for this */
         return;
     }
-    if (result < 0 && io->keep && j->dev->kept_count < QUEUE_SIZE) {
-        j->dev->kept[j->dev->kept_count++] = j->chain.head;
+    if (result < 0 && io->keep && keep(j->dev, j->chain.queue, j->chain.head)) {
         job_put(j);
         return;
     }
@@ -307,9 +327,10 @@ static void handle(struct job *j) {
 static void interrupt(void *opaque) {
     struct virtio_blk *d = opaque;
 
-    if (d->pushed)
-        virtio_interrupt(&d->virtio, 0);
-    d->pushed = false;
+    for (unsigned i = 0; d->pushed >> i; i++)
+        if (d->pushed & 1u << i)
+            virtio_interrupt(&d->virtio, i);
+    d->pushed = 0;
 }
 
 /* A chain that was taken. */
@@ -323,24 +344,30 @@ static void begin(struct virtio_blk *d, struct job *j) {
     job_put(j);
 }
 
+static void do_again(struct virtio_blk *d, unsigned queue, unsigned head) {
+    struct job *j = job_get(d);
+
+    if (!j)
+        virtio_broken(&d->virtio, "out of memory for a block request that was kept");
+    else if (virtio_retake(&d->virtio, queue, (uint16_t)head, &j->chain) == 1)
+        begin(d, j);
+    else
+        job_put(j);
+}
+
 static void resume(void *opaque) {
     struct virtio_blk *d = opaque;
-    uint16_t heads[QUEUE_SIZE], count = d->kept_count;
+    uint64_t heads[KEPT_WORDS];
 
-    memcpy(heads, d->kept, count * sizeof(heads[0]));
-    d->kept_count = 0; /* one that fails at once is kept again */
+    memcpy(heads, d->kept_heads, sizeof(heads));
+    memset(d->kept_heads, 0, sizeof(heads)); /* one that fails at once is kept again */
     block_plug(d->block);
-    for (unsigned i = 0; i < count; i++) {
-        struct job *j = job_get(d);
-        int r = j ? virtio_retake(&d->virtio, 0, heads[i], &j->chain) : 0;
+    for (unsigned i = 0; i < KEPT_WORDS; i++)
+        for (; heads[i]; heads[i] &= heads[i] - 1) {
+            unsigned n = i * 64 + (unsigned)__builtin_ctzll(heads[i]);
 
-        if (!j)
-            virtio_broken(&d->virtio, "out of memory for a block request that was kept");
-        else if (r == 1)
-            begin(d, j);
-        else
-            job_put(j);
-    }
+            do_again(d, n / QUEUE_SIZE, n % QUEUE_SIZE);
+        }
     block_unplug(d->block);
     interrupt(d);
 }
@@ -372,12 +399,12 @@ static void blk_config_read(struct virtio *v, unsigned offset, void *buf, unsign
     uint8_t c[CONFIG_SIZE] = {0};
 
     store_le64(c + 0, d->block ? block_info(d->block)->size / SECTOR : 0);
-    store_le32(c + 12, QUEUE_SIZE - 2); /* seg_max: with header and status a queue full */
+    store_le32(c + 12, SEG_MAX); /* with header and status a chain is no longer than a queue */
     store_le32(c + 20, SECTOR);
     c[24] = 3;             /* physical blocks of 4096 bytes: the host's pages */
     store_le16(c + 26, 8); /* minimum good I/O size, in blocks */
     c[CONFIG_WCE] = d->write_cache;
-    store_le16(c + 34, 1); /* queues */
+    store_le16(c + 34, d->virtio.queue_count);
     store_le32(c + 36,
                UINT32_MAX / SECTOR); /* sectors a discard: 2 TiB would overflow some drivers */
     store_le32(c + 40, SEGMENTS);
@@ -398,6 +425,13 @@ static void blk_config_write(struct virtio *v, unsigned offset, const void *buf,
 
 /* ------------------------------------------------------------------ life */
 
+static void forget(struct virtio_blk *d) {
+    d->pushed = 0;
+    d->kept_count = 0;
+    memset(d->kept_heads, 0, sizeof(d->kept_heads));
+    d->write_cache = true;
+}
+
 static void blk_status(struct virtio *v, uint8_t old, uint8_t now) {
     struct virtio_blk *d = (struct virtio_blk *)v;
 
@@ -405,16 +439,14 @@ static void blk_status(struct virtio *v, uint8_t old, uint8_t now) {
         return;
     if (d->block)
         block_drain(d->block);
-    d->pushed = false;
-    d->kept_count = 0;
-    d->write_cache = true;
+    forget(d);
 }
 
 static const struct virtio_type blk_type = {
     .id = VIRTIO_ID_BLOCK,
-    .features = F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_CONFIG_WCE | F_DISCARD |
-                F_WRITE_ZEROES,
-    .queues = 1,
+    .features = F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_CONFIG_WCE | F_MQ |
+                F_DISCARD | F_WRITE_ZEROES,
+    .queues = VIRTIO_BLK_MAX_QUEUES,
     .queue_size = QUEUE_SIZE,
     .config_size = CONFIG_SIZE,
     .pci_class = 0x01000000, /* mass storage, SCSI: as other hypervisors say it */
@@ -437,6 +469,7 @@ static void resized(void *opaque) { virtio_config_changed(&((struct virtio_blk *
 static int blk_init(struct device *dev, struct error *err) {
     struct virtio_blk *d = (struct virtio_blk *)dev;
     const struct virtio_blk_config *config = dev->env.config;
+    unsigned queues = config && config->queues ? config->queues : 1;
     uint64_t features = blk_type.features & ~F_RO;
 
     if (config) {
@@ -447,15 +480,16 @@ static int blk_init(struct device *dev, struct error *err) {
         set_callbacks(d, interrupt, resume, resized);
     if (!writable(d))
         features = (features & ~(F_DISCARD | F_WRITE_ZEROES)) | F_RO;
-    return virtio_init(&d->virtio, &blk_type, features, err);
+    if (queues == 1)
+        features &= ~F_MQ;
+    return virtio_init_queues(&d->virtio, &blk_type, queues, features, err);
 }
 
 static void blk_reset(struct device *dev) {
     struct virtio_blk *d = (struct virtio_blk *)dev;
 
     virtio_reset(&d->virtio);
-    d->kept_count = 0;
-    d->write_cache = true;
+    forget(d);
 }
 
 static void blk_done(struct device *dev) {
@@ -474,17 +508,26 @@ static void blk_done(struct device *dev) {
     }
 }
 
-static void blk_post_load(void *obj) { virtio_post_load(&((struct virtio_blk *)obj)->virtio); }
+static void blk_post_load(void *obj) {
+    struct virtio_blk *d = obj;
+
+    for (unsigned i = 0; i < d->kept_count; i++)
+        if (d->kept[i] < QUEUE_SIZE)
+            keep(d, 0, d->kept[i]);
+    d->kept_count = 0;
+    virtio_post_load(&d->virtio);
+}
 
 static const struct state_desc blk_state = {
     .name = "virtio_blk",
-    .version = 2,
+    .version = 3,
     .struct_size = sizeof(struct virtio_blk),
     .fields =
         (const struct state_field[]){
             STATE_SUB(struct virtio_blk, virtio, &virtio_state),
             STATE(struct virtio_blk, write_cache), STATE_ARRAY_SINCE(struct virtio_blk, kept, 2),
-            STATE_SINCE_MAX(struct virtio_blk, kept_count, 2, QUEUE_SIZE), STATE_END},
+            STATE_SINCE_MAX(struct virtio_blk, kept_count, 2, KEPT_2),
+            STATE_ARRAY_SINCE(struct virtio_blk, kept_heads, 3), STATE_END},
     .post_load = blk_post_load,
 };
 

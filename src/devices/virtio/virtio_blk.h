@@ -5,8 +5,11 @@
 
 struct block;
 
+enum { VIRTIO_BLK_MAX_QUEUES = 8 };
+
 struct virtio_blk_config {
     struct block *block; /* stays the caller's, outlives the device; NULL = a disk of size 0 */
+    unsigned queues;     /* 1 .. VIRTIO_BLK_MAX_QUEUES; 0 = 1 */
     char serial[21];     /* what GET_ID answers, up to 20 characters */
 };
 

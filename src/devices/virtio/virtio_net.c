@@ -16,13 +16,20 @@
  * of them at once. So the chains are first counted, put back, and then taken again and filled. When
  * there are too few the port keeps the frame, and only then does the driver get asked to kick the
  * receive queue.
+ *
+ * The cable can be pulled out and put in again, after which guests ask for their addresses anew. A
+ * driver looks at the link's status only when it gets round to it, and sees nothing of a change
+ * that was undone before: so the cable stays out until the driver has seen it, and a little longer
+ * for the programs that the driver tells.
  */
 #include "devices/virtio/virtio_net.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/trace.h"
+#include "base/zero.h"
 #include "devices/virtio/virtio.h"
 #include "net/checksum.h"
 #include "net/net.h"
@@ -41,6 +48,9 @@ enum { RX = 0, TX = 1 };
 enum { HDR_NEEDS_CSUM = 1, HDR_DATA_VALID = 2 };
 enum { GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_ECN = 0x80 };
 enum { STATUS_LINK_UP = 1 };
+enum { CONFIG_STATUS = 6 };
+#define UNPLUGGED_NS 1000000000ull  /* once the driver has seen it */
+#define UNSEEN_NS    10000000000ull /* drivers that look never need not stay cut off */
 enum {
     QUEUE_SIZE = 256,
     HEADER = 12,
@@ -54,9 +64,12 @@ struct virtio_net {
     struct virtio virtio; /* first */
     struct net_port *port;
     uint8_t mac[6];
+    bool unplugged, noticed; /* the cable is out; the driver has seen that */
+    uint64_t plug_at;        /* until then, on the machine's clock */
+    struct clock_timer plug;
     bool pushed;               /* to the receive queue, since its last interrupt */
     struct virtio_chain chain; /* the one at hand; only within a call */
-    uint8_t frame[NET_FRAME_MAX];
+    uint8_t *frame; /* NET_FRAME_MAX bytes; apart, as the struct is copied to check saved state */
 };
 
 /* ------------------------------------------------------------------ guest to network */
@@ -117,7 +130,7 @@ static void transmit(struct virtio_net *d) {
     bool sent = false, pushed = false;
 
     while (virtio_pop(v, TX, c) == 1) {
-        size_t len = d->port ? take_frame(d, c) : 0;
+        size_t len = d->port && !d->unplugged ? take_frame(d, c) : 0;
         struct iovec iov = {d->frame, len};
 
         if (len) {
@@ -215,7 +228,7 @@ static bool receive(void *opaque, const uint8_t *frame, size_t len) {
 
     if (!clock_running(v->pci.dev.env.clock))
         return false; /* the machine is paused */
-    if (!virtio_live(v) || len < FRAME_MIN || len > NET_FRAME_MAX ||
+    if (!virtio_live(v) || d->unplugged || len < FRAME_MIN || len > NET_FRAME_MAX ||
         (!virtio_has(v, F_MRG_RXBUF) && len > one_buffer_max(d))) {
         drop(d, len);
         return true;
@@ -260,12 +273,44 @@ static void net_notify(struct virtio *v, unsigned queue) {
 
 /* ------------------------------------------------------------------ configuration and life */
 
+static void plug_in(void *opaque) {
+    struct virtio_net *d = opaque;
+
+    d->unplugged = false;
+    trace(virtio_net_link, d->virtio.pci.dev.name, 1);
+    virtio_config_changed(&d->virtio);
+}
+
+static void unplug_until(struct virtio_net *d, uint64_t ns) {
+    d->plug_at = clock_now(d->plug.clock) + ns;
+    clock_timer_arm(&d->plug, d->plug_at);
+}
+
+void virtio_net_replug(struct device *dev) {
+    struct virtio_net *d = (struct virtio_net *)dev;
+
+    d->unplugged = true;
+    d->noticed = false;
+    trace(virtio_net_link, dev->name, 0);
+    unplug_until(d, UNSEEN_NS);
+    virtio_config_changed(&d->virtio);
+}
+
+static void look_at_status(struct virtio_net *d) {
+    if (!d->unplugged || d->noticed)
+        return;
+    d->noticed = true;
+    unplug_until(d, UNPLUGGED_NS);
+}
+
 static void net_config_read(struct virtio *v, unsigned offset, void *buf, unsigned len) {
     struct virtio_net *d = (struct virtio_net *)v;
     uint8_t c[CONFIG_SIZE] = {0};
 
     memcpy(c, d->mac, sizeof(d->mac));
-    store_le16(c + 6, d->port ? STATUS_LINK_UP : 0);
+    store_le16(c + CONFIG_STATUS, d->port && !d->unplugged ? STATUS_LINK_UP : 0);
+    if (offset <= CONFIG_STATUS && offset + len > CONFIG_STATUS)
+        look_at_status(d);
     store_le16(c + 8, 1); /* pairs of queues */
     store_le16(c + 10, d->port ? d->port->mtu : 0);
     memcpy(buf, c + offset, len);
@@ -316,6 +361,10 @@ static int net_init(struct device *dev, struct error *err) {
     const struct virtio_net_config *config = dev->env.config;
     static const uint8_t default_mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 
+    clock_timer_init(&d->plug, dev->env.clock, plug_in, d);
+    d->frame = zero_alloc(NET_FRAME_MAX);
+    if (!d->frame)
+        return error_set(err, -ENOMEM, "device '%s': out of memory", dev->name);
     memcpy(d->mac, config ? config->mac : default_mac, sizeof(d->mac));
     d->port = config ? config->port : NULL;
     if (d->port) {
@@ -326,11 +375,20 @@ static int net_init(struct device *dev, struct error *err) {
     return virtio_init(&d->virtio, &net_type, instance_features(d), err);
 }
 
-static void net_reset(struct device *dev) { virtio_reset(&((struct virtio_net *)dev)->virtio); }
+static void net_reset(struct device *dev) {
+    struct virtio_net *d = (struct virtio_net *)dev;
+
+    clock_timer_disarm(&d->plug);
+    d->unplugged = d->noticed = false;
+    d->plug_at = 0;
+    virtio_reset(&d->virtio);
+}
 
 static void net_done(struct device *dev) {
     struct virtio_net *d = (struct virtio_net *)dev;
 
+    clock_timer_disarm(&d->plug);
+    zero_free(d->frame, NET_FRAME_MAX);
     if (d->port) {
         d->port->receive = NULL;
         d->port->received = NULL;
@@ -343,14 +401,24 @@ static void net_post_load(void *obj) {
 
     virtio_post_load(&d->virtio);
     tell_port(d);
+    if (d->unplugged)
+        clock_timer_arm(&d->plug, d->plug_at);
+    else
+        clock_timer_disarm(&d->plug);
 }
 
 static const struct state_desc net_state = {
     .name = "virtio_net",
-    .version = 1,
+    .version = 2,
     .struct_size = sizeof(struct virtio_net),
-    .fields = (const struct state_field[]){STATE_SUB(struct virtio_net, virtio, &virtio_state),
-                                           STATE_END},
+    .fields =
+        (const struct state_field[]){
+            STATE_SUB(struct virtio_net, virtio, &virtio_state),
+            STATE_SINCE(struct virtio_net, unplugged, 2),
+            STATE_SINCE(struct virtio_net, noticed, 2),
+            STATE_SINCE(struct virtio_net, plug_at, 2),
+            STATE_END,
+        },
     .post_load = net_post_load,
 };
 

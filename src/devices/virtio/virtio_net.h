@@ -5,11 +5,16 @@
 
 #include <stdint.h>
 
+struct device;
 struct net_port;
 
 struct virtio_net_config {
     struct net_port *port; /* stays the caller's, outlives the device; NULL = no cable plugged in */
     uint8_t mac[6];
 };
+
+/* Pulls the cable out of this device; it comes back by itself, a second after the driver has seen
+ * that, or after ten if no driver looks. Machine lock. */
+void virtio_net_replug(struct device *dev);
 
 #endif

@@ -400,7 +400,7 @@ static void add_caps(struct virtio *v) {
     if (v->type->config_size)
         add_cap(v, CAP_DEVICE, AREA_DEVICE, v->type->config_size, 0, 0, NULL);
     add_cap(v, CAP_ISR, AREA_ISR, 1, 0, 0, NULL);
-    add_cap(v, CAP_NOTIFY, AREA_NOTIFY, v->type->queues * NOTIFY_STRIDE, 4, NOTIFY_STRIDE, NULL);
+    add_cap(v, CAP_NOTIFY, AREA_NOTIFY, v->queue_count * NOTIFY_STRIDE, 4, NOTIFY_STRIDE, NULL);
     add_cap(v, CAP_COMMON, AREA_COMMON, COMMON_SIZE, 0, 0, NULL);
 }
 
@@ -408,12 +408,18 @@ static void add_caps(struct virtio *v) {
 
 int virtio_init(struct virtio *v, const struct virtio_type *type, uint64_t features,
                 struct error *err) {
+    return virtio_init_queues(v, type, type->queues, features, err);
+}
+
+int virtio_init_queues(struct virtio *v, const struct virtio_type *type, unsigned queues,
+                       uint64_t features, struct error *err) {
     struct pci_device *d = &v->pci;
 
-    assert(type->queues && type->queues <= VIRTIO_MAX_QUEUES && type->config_size <= AREA_SIZE);
+    assert(type->queues <= VIRTIO_MAX_QUEUES && type->config_size <= AREA_SIZE);
+    assert(queues && queues <= type->queues);
     assert(type->queue_size <= VIRTIO_QUEUE_SIZE_MAX && !(features & ~type->features));
     v->type = type;
-    v->queue_count = (uint16_t)type->queues;
+    v->queue_count = (uint16_t)queues;
     v->offered = features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
     clock_timer_init(&v->again, d->dev.env.clock, virtio_again_fired, v);
     pci_init_header(d, VENDOR_VIRTIO, (uint16_t)(DEVICE_BASE + type->id),
@@ -423,7 +429,7 @@ int virtio_init(struct virtio *v, const struct virtio_type *type, uint64_t featu
     add_caps(v);
     d->config_reading = config_reading;
     d->config_written = config_written;
-    return pci_init_msix(d, type->queues + 1, BAR, AREA_MSIX, AREA_PBA);
+    return pci_init_msix(d, queues + 1, BAR, AREA_MSIX, AREA_PBA);
 }
 
 void virtio_done(struct virtio *v) {

@@ -11,7 +11,7 @@
 
 #include "base/man.h"
 #include "base/version.h"
-#include "tools/guest/guest.h"
+#include "proto/guest.h"
 
 #define NS_PER_SEC 1000000000ll
 
@@ -97,6 +97,22 @@ static int do_freeze(struct guest *g, int argc, char **argv, struct error *err) 
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static const char *in_guest(const char *path) {
+    return strncmp(path, "guest:", 6) ? NULL : path + 6;
+}
+
+static int do_copy(struct guest *g, int argc, char **argv, struct error *err) {
+    const char *from = in_guest(argv[0]), *to = in_guest(argv[1]);
+
+    if (!from == !to) {
+        error_set(err, -EINVAL,
+                  "copy: one of the two names must begin with guest:, as in copy "
+                  "guest:/etc/hostname hostname");
+        return GUEST_USAGE;
+    }
+    return from ? guest_copy_out(g, from, argv[1], err) : guest_copy_in(g, argv[0], to, err);
+}
+
 static const struct command {
     const char *name, *usage, *help, *example;
     int min, max; /* words behind it */
@@ -111,7 +127,7 @@ static const struct command {
     {"copy", "[guest:]FROM [guest:]TO",
      "copy a file out of the guest or into it; '-' is standard input or output. In the guest it "
      "appears whole or not at all",
-     "copy guest:/etc/hostname hostname", 2, 2, guest_copy},
+     "copy guest:/etc/hostname hostname", 2, 2, do_copy},
     {"time", "", "set the guest's clock to this host's", "time", 0, 0, do_time},
     {"freeze", "[--seconds N] -- COMMAND [ARGUMENT]...",
      "keep the guest's file systems written out and quiet while a command runs on this host, for "

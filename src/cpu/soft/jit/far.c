@@ -17,9 +17,9 @@
 #include "cpu/soft/jit/jit_internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "base/trace.h"
+#include "base/zero.h"
 
 #define OFF(m) offsetof(struct ref, m)
 #define NEVER  (0x4000ull << 48) /* no page and key make this guard */
@@ -29,14 +29,16 @@ enum { PATIENCE = 256 }; /* links that led elsewhere, from one that is made anew
 int far_new(struct ref *c, struct error *err) {
     struct jit_cache *k = c->jit.cache;
 
-    k->far_info = calloc(JIT_FARS, sizeof(*k->far_info));
+    k->far_info = zero_alloc(JIT_FARS * sizeof(*k->far_info));
     if (!k->far_info)
         return error_set(err, -ENOMEM, "the translator: out of memory");
     k->fars = 1;
     return 0;
 }
 
-void far_free(struct ref *c) { free(c->jit.cache->far_info); }
+void far_free(struct ref *c) {
+    zero_free(c->jit.cache->far_info, JIT_FARS * sizeof(*c->jit.cache->far_info));
+}
 
 void far_forget(struct ref *c) { c->jit.cache->fars = 1; }
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <cpuid.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -16,6 +17,7 @@
 
 #include "base/huge.h"
 #include "base/trace.h"
+#include "base/zero.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/dump.h"
 #include "cpu/soft/jit/emit.h"
@@ -23,7 +25,8 @@
 #include "cpu/soft/jit/profile.h"
 #include "cpu/soft/ref/ref.h"
 
-#define CACHE_SIZE ((size_t)64 << 20)
+#define CACHE_SIZE   ((size_t)64 << 20)
+#define SIGNAL_STACK ((size_t)65536)
 
 /* ---- the code cache: mapped once for writing and once for running ---- */
 
@@ -102,14 +105,12 @@ const char *jit_missing(void) {
     return NULL;
 }
 
-static void reset_heat(struct jit *j) {
-    for (unsigned i = 0; i < JIT_HEAT_SIZE; i++)
-        j->heat[i] = JIT_HOT;
-}
+static void reset_heat(struct jit *j) { memset(j->heat, 0, sizeof(j->heat)); }
 
-/* Empty: an entry that no key makes of any address is on top. */
+/* Empty: an entry that no key makes of any address is on top; below it nothing is read before it
+ * has been written. */
 static void forget_returns(struct jit *j) {
-    memset(j->cache->returns, 0xff, JIT_RETURNS_SIZE);
+    memset(j->cache->returns + JIT_RETURNS_SIZE - 16, 0xff, 16);
     j->returns = j->returns_top = (uintptr_t)j->cache->returns + JIT_RETURNS_SIZE - 16;
 }
 
@@ -135,7 +136,7 @@ int jit_new(struct ref *c, struct error *err) {
             err, -ENOTSUP,
             "the translator needs %s, which this host's processor lacks: use --cpu ref",
             jit_missing());
-    j->cache = calloc(1, sizeof(*j->cache));
+    j->cache = zero_alloc(sizeof(*j->cache));
     if (!j->cache)
         return error_set(err, -ENOMEM, "the translator: out of memory");
     j->cache->size = c->cpu.config.cache_size ? c->cpu.config.cache_size : CACHE_SIZE;
@@ -143,7 +144,6 @@ int jit_new(struct ref *c, struct error *err) {
     if (r < 0)
         return r;
     j->enabled = true;
-    j->cache->next_key = JIT_KEY_VALUES; /* the first one empties the jump cache */
     if (getrandom(&j->cache->secret, sizeof(j->cache->secret), 0) != sizeof(j->cache->secret))
         return error_set(err, -EIO, "the translator: the host gives no random numbers");
     r = sites_new(c, err);
@@ -151,7 +151,6 @@ int jit_new(struct ref *c, struct error *err) {
         r = far_new(c, err);
     if (r < 0)
         return r;
-    reset_heat(j);
     j->cache->returns = aligned_alloc(JIT_RETURNS_SIZE, JIT_RETURNS_SIZE);
     if (!j->cache->returns)
         return error_set(err, -ENOMEM, "the translator: out of memory");
@@ -184,19 +183,61 @@ void jit_free(struct ref *c) {
     free(k->trans);
     far_free(c);
     free(k->returns);
-    free(k);
+    zero_free(k, sizeof(*k));
     c->jit.cache = NULL;
 }
 
-void jit_thread_init(struct ref *c) {
-    static _Thread_local uint8_t stack[65536];
-    stack_t alt = {.ss_sp = stack, .ss_size = sizeof(stack)}, now;
+/* ---- the stack of signal handlers, as RSP is the guest's in generated code ---- */
 
+static pthread_key_t stack_key;
+
+static void free_stack(void *stack) {
+    stack_t none = {.ss_flags = SS_DISABLE};
+
+    sigaltstack(&none, NULL);
+    munmap(stack, SIGNAL_STACK);
+}
+
+static int stack_key_code;
+
+static void make_stack_key(void) { stack_key_code = pthread_key_create(&stack_key, free_stack); }
+
+/* Lives as long as the thread. Not thread-local data: every thread of the process would pay for it,
+ * as the C library fills that with zeroes. */
+static int use_signal_stack(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    stack_t alt = {.ss_size = SIGNAL_STACK}, now;
+
+    if (sigaltstack(NULL, &now) < 0)
+        return -errno;
+    if (!(now.ss_flags & SS_DISABLE)) /* somebody's is there */
+        return 0;
+    pthread_once(&once, make_stack_key);
+    if (stack_key_code)
+        return -stack_key_code;
+    alt.ss_sp = mmap(NULL, SIGNAL_STACK, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (alt.ss_sp == MAP_FAILED)
+        return -errno;
+    if (pthread_setspecific(stack_key, alt.ss_sp) == 0 && sigaltstack(&alt, NULL) == 0)
+        return 0;
+    munmap(alt.ss_sp, SIGNAL_STACK);
+    pthread_setspecific(stack_key, NULL);
+    return -ENOMEM;
+}
+
+int jit_thread_init(struct ref *c, struct error *err) {
+    int r;
+
+    if (running == c)
+        return 0;
+    r = use_signal_stack();
+    if (r == 0 && syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)c) < 0)
+        r = -errno;
+    if (r < 0)
+        return error_set(err, r, "the translator's thread cannot be set up: %s", strerror(-r));
     running = c;
-    syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)c);
-    /* RSP is the guest's in generated code, so handlers need a stack of their own. */
-    if (sigaltstack(NULL, &now) == 0 && (now.ss_flags & SS_DISABLE))
-        sigaltstack(&alt, NULL);
+    return 0;
 }
 
 void jit_flush(struct ref *c) {
@@ -438,27 +479,35 @@ static uint64_t jc_index(uint64_t rip) {
  * What keeps its address from matching an entry with another key is the index: of two addresses
  * that differ by two keys (or a key and the poison) the CRC is never alike in the lower 14 bits, as
  * long as keys have 12 bits. For the same reason an empty entry holds an address of which no key
- * makes one of its index.
+ * in use makes one of its index: zero, or JIT_UNREACHED where a key makes zero of its index.
  */
-static void jc_empty(struct jit *j) {
-    for (unsigned i = 0; i < JIT_JC_SIZE; i++)
-        j->jc[i] = (struct jit_jc_entry){0};
-    for (uint64_t key = 0; key < JIT_KEY_VALUES; key++) {
-        j->jc[jc_index(key << 48)].key = JIT_UNREACHED;
-        j->jc[jc_index(key << 48 | JIT_POISON)].key = JIT_UNREACHED;
-    }
+static void jc_spoil_zero(struct jit *j, uint64_t address) {
+    struct jit_jc_entry *e = &j->jc[jc_index(address)];
+
+    if (!e->key && !e->code)
+        e->key = JIT_UNREACHED;
 }
 
+static void jc_admit_key(struct jit *j, uint64_t key) {
+    jc_spoil_zero(j, key << 48);
+    jc_spoil_zero(j, key << 48 | JIT_POISON);
+}
+
+/* The first one that is given out finds the jump cache as it was made, which is empty. Key 0 is not
+ * given out, but what it would make is a poisoned address. */
 static uint16_t new_key(struct ref *c) {
     struct jit *j = &c->jit;
 
     if (j->cache->next_key == JIT_KEY_VALUES) { /* used up: no old entry may be left */
-        jc_empty(j);
+        memset(j->jc, 0, sizeof(j->jc));
         forget_returns(j);
         far_forget_guards(c);
         memset(j->cache->key_for, 0, sizeof(j->cache->key_for));
-        j->cache->next_key = 1;
+        j->cache->next_key = 0;
     }
+    if (!j->cache->next_key)
+        jc_admit_key(j, j->cache->next_key++);
+    jc_admit_key(j, j->cache->next_key);
     return (uint16_t)j->cache->next_key++;
 }
 

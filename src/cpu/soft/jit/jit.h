@@ -121,7 +121,8 @@ struct jit {       /* member of struct ref, reached through GS by generated code
 const char *jit_missing(void); /* what this host lacks, NULL if nothing */
 int jit_new(struct ref *c, struct error *err);
 void jit_free(struct ref *c);
-void jit_thread_init(struct ref *c); /* on the vCPU thread before it runs code: GS base */
+int jit_thread_init(struct ref *c,
+                    struct error *err); /* on the vCPU thread before it runs code: GS base */
 /* In a signal handler: true if the fault of this ucontext_t is none of the code's own, and it goes
  * on when the handler returns. */
 bool jit_resume(void *ucontext);

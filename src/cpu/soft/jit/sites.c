@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "base/trace.h"
+#include "base/zero.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
 
@@ -87,10 +88,10 @@ static void empty(struct ref *c, unsigned site) {
 int sites_new(struct ref *c, struct error *err) {
     struct jit_cache *k = c->jit.cache;
 
-    k->site_info = calloc(JIT_SITES, sizeof(*k->site_info));
+    k->site_info = zero_alloc(JIT_SITES * sizeof(*k->site_info));
     k->site_page = aligned_alloc(4096, 8192);
     for (unsigned w = 0; w < 2; w++)
-        k->site_link[w] = calloc(JIT_SITES, sizeof(*k->site_link[w]));
+        k->site_link[w] = zero_alloc(JIT_SITES * sizeof(*k->site_link[w]));
     if (!k->site_link[0] || !k->site_link[1] || !k->site_info || !k->site_page)
         return error_set(err, -ENOMEM, "the translator: out of memory");
     memset(k->site_page, 0, 8192);
@@ -99,10 +100,12 @@ int sites_new(struct ref *c, struct error *err) {
 }
 
 void sites_free(struct ref *c) {
-    free(c->jit.cache->site_info);
-    free(c->jit.cache->site_page);
-    free(c->jit.cache->site_link[0]);
-    free(c->jit.cache->site_link[1]);
+    struct jit_cache *k = c->jit.cache;
+
+    zero_free(k->site_info, JIT_SITES * sizeof(*k->site_info));
+    free(k->site_page);
+    for (unsigned w = 0; w < 2; w++)
+        zero_free(k->site_link[w], JIT_SITES * sizeof(*k->site_link[w]));
 }
 
 void sites_forget(struct ref *c) {
@@ -138,7 +141,8 @@ void sites_flush(struct ref *c) {
         k->site_link[BY_INDEX][i].linked = k->site_link[BY_HOST][i].linked = false;
     }
     k->site_fills = 0;
-    memset(k->site_head, 0, sizeof(k->site_head));
+    if (k->sites) /* else no chain has begun */
+        memset(k->site_head, 0, sizeof(k->site_head));
 }
 
 void sites_flush_local(struct ref *c) {

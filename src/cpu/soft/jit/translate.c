@@ -157,8 +157,13 @@ static bool put_native(struct trans *t, const struct line *l) {
     return false;
 }
 
-/* Counts down; a block that has run often is worth a second translation. */
+/* Counts down; a block that has run often is worth a second translation. A counter that nobody has
+ * used yet is zero. */
 static void put_heat(struct trans *t) {
+    int32_t *heat = (int32_t *)((uint8_t *)t->c + jit_heat_slot(t->k->used));
+
+    if (!*heat)
+        *heat = JIT_HOT;
     e_gs(&t->e, 0, 0x83, 5, jit_heat_slot(t->k->used)); /* sub dword, 1 */
     e8(&t->e, 1);
     stub_add(t, STUB_PROMOTE, e_jcc(&t->e, 8), t->line[0].off);

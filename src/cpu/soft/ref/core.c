@@ -540,8 +540,8 @@ static enum cpu_exit ref_run(struct cpu *cpu) {
     struct ref *c = (struct ref *)cpu;
     jmp_buf jb;
 
-    if (c->jit.enabled)
-        jit_thread_init(c);
+    if (c->jit.enabled && jit_thread_init(c, &cpu->error) < 0)
+        return CPU_EXIT_ERROR;
     c->jb = &jb;
     switch (_setjmp(jb)) {
     case JUMP_FAIL:
@@ -648,7 +648,7 @@ static void ref_destroy(struct cpu *cpu) {
     jit_free(c);
     ref_host_free(c);
     ref_cache_free(c);
-    free(c->space);
+    ref_space_free(c);
     pthread_mutex_destroy(&c->written_lock);
     huge_free(c, sizeof(*c));
 }

@@ -19,6 +19,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/zero.h"
 #include "cpu/soft/ref/host_emit.h"
 
 #define ARENA_SIZE ((size_t)16 << 20)
@@ -199,14 +200,13 @@ static int publish(struct ref_host *h, struct error *err) {
 }
 
 int ref_host_new(struct ref *c, struct error *err) {
-    struct ref_host *h = aligned_alloc(64, (sizeof(*h) + 63) & ~(size_t)63);
+    struct ref_host *h = zero_alloc(sizeof(*h));
     int ret;
 
     if (!h)
         return error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
-    memset(h, 0, sizeof(*h));
     c->host = h;
-    h->thunks = calloc(MAX_THUNKS, sizeof(*h->thunks));
+    h->thunks = zero_alloc(MAX_THUNKS * sizeof(*h->thunks));
     ret = h->thunks ? map_arena(h, err)
                     : error_set(err, -ENOMEM, "the interpreter's thunks: out of memory");
     if (ret == 0)
@@ -229,8 +229,8 @@ void ref_host_free(struct ref *c) {
         atomic_compare_exchange_strong(&arenas[i], &mine, NULL);
     }
     unmap_arena(h);
-    free(h->thunks);
-    free(h);
+    zero_free(h->thunks, MAX_THUNKS * sizeof(*h->thunks));
+    zero_free(h, sizeof(*h));
     c->host = NULL;
 }
 

@@ -172,6 +172,7 @@ struct ref {
     bool bounded_cs;     /* CS limit or base forbid cached successors */
     unsigned fill_count; /* TLB entries filled since the last flush; above the array: many */
     uint16_t filled[REF_FILLED];
+    uint32_t tlb_used[2]; /* bits: parts of the TLB's banks filled into since they were emptied */
     uint8_t write_seen[JIT_TLB_SIZE]; /* bits: host pages that had a write tag, hashed */
     uint8_t code_seen[JIT_TLB_SIZE];  /* bits: pages that code was fetched from, hashed */
     struct ref_space *space;          /* REF_SPACES of them: space.c */
@@ -282,6 +283,7 @@ uint64_t ref_seg_lin(struct ref *c, const struct ref_op *o, unsigned seg, uint64
 
 /* ---- space.c: what CR3 writes under CR4.PCIDE keep ---- */
 int ref_space_new(struct ref *c, struct error *err);
+void ref_space_free(struct ref *c);
 /* From one PCID to another; `keep`: bit 63, the other one's translations are still good. */
 void ref_space_switch(struct ref *c, unsigned from, unsigned to, bool keep);
 void ref_space_drop(struct ref *c, unsigned pcid); /* not the one in force */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/trace.h"
+#include "base/zero.h"
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/ref.h"
 
@@ -33,9 +34,11 @@ struct ref_space {
 };
 
 int ref_space_new(struct ref *c, struct error *err) {
-    c->space = calloc(REF_SPACES, sizeof(*c->space));
+    c->space = zero_alloc(REF_SPACES * sizeof(*c->space));
     return c->space ? 0 : error_set(err, -ENOMEM, "the processor's address spaces: out of memory");
 }
+
+void ref_space_free(struct ref *c) { zero_free(c->space, REF_SPACES * sizeof(*c->space)); }
 
 static struct ref_space *find(struct ref *c, unsigned pcid) {
     for (unsigned i = 0; i < REF_SPACES; i++)
@@ -52,11 +55,15 @@ void ref_space_drop(struct ref *c, unsigned pcid) {
 }
 
 void ref_space_drop_all(struct ref *c) {
+    if (!c->space_switches) /* none is used, and their memory never was */
+        return;
     for (unsigned i = 0; i < REF_SPACES; i++)
         c->space[i].used = false;
 }
 
 void ref_space_drop_code(struct ref *c) {
+    if (!c->space_switches)
+        return;
     for (unsigned i = 0; i < REF_SPACES; i++)
         c->space[i].generation = 0;
 }

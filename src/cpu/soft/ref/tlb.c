@@ -9,7 +9,10 @@
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/ref.h"
 
-/* An address whose TLB index differs from i, so that no access of index i can match it. */
+enum { TLB_PART = JIT_TLB_SIZE / 32 }; /* entries that a bit of tlb_used stands for */
+
+/* An address whose TLB index differs from i, so that no access of index i can match it. Page 0 is
+ * that for all entries but the first, so that memory never written to is an empty TLB. */
 static uint64_t invalid_tag(unsigned i) { return (uint64_t)(i ^ 1) << 12; }
 
 void ref_tlb_invalidate(struct ref *c, unsigned bank, unsigned i) {
@@ -18,6 +21,7 @@ void ref_tlb_invalidate(struct ref *c, unsigned bank, unsigned i) {
 
 /* For reading; ref_tlb_allow_write does the rest. */
 void ref_tlb_set(struct ref *c, unsigned bank, unsigned i, uint64_t page, uint64_t host) {
+    c->tlb_used[bank] |= 1u << i / TLB_PART;
     c->jit.tlb[bank][i] = (struct jit_tlb_entry){
         .tag_r = page, .tag_w = invalid_tag(i), .host = host, .addend = host - page};
 }
@@ -69,15 +73,24 @@ void ref_jc_fetched(struct ref *c, uint64_t lin) {
 /* ---- flushes ---- */
 
 void ref_tlb_init(struct ref *c) {
-    for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
-        ref_tlb_invalidate(c, 2, i);
+    for (unsigned bank = 0; bank < 3; bank++)
+        ref_tlb_invalidate(c, bank, 0);
 }
 
+/* Parts that nothing was filled into are left alone: a machine that has just been restored owns no
+ * memory for them. */
 static void flush_data(struct ref *c) {
-    for (unsigned bank = 0; bank < 2; bank++)
-        for (unsigned i = 0; i < JIT_TLB_SIZE; i++)
-            ref_tlb_invalidate(c, bank, i);
-    memset(c->write_seen, 0, sizeof(c->write_seen));
+    if (c->tlb_used[0] | c->tlb_used[1])
+        memset(c->write_seen, 0, sizeof(c->write_seen));
+    for (unsigned bank = 0; bank < 2; bank++) {
+        for (uint32_t used = c->tlb_used[bank]; used; used &= used - 1) {
+            unsigned first = (unsigned)__builtin_ctz(used) * TLB_PART;
+
+            for (unsigned i = first; i < first + TLB_PART; i++)
+                ref_tlb_invalidate(c, bank, i);
+        }
+        c->tlb_used[bank] = 0;
+    }
     c->fill_count = 0;
     if (c->jit.enabled)
         sites_flush(c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Asking the agent, and copies. */
-#include "tools/guest/guest.h"
+#include "proto/guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,13 @@ enum { SLICE = 32 * 1024 };
 enum { REFUSED = -1000 };
 
 /* ---- asking ---- */
+
+int guest_connect(struct guest *g, struct error *err) {
+    int fd = g->connect ? g->connect(g, err) : agent_connect(g->path, g->timeout_ms, err);
+
+    g->reader = (struct agent_reader){.fd = fd};
+    return fd;
+}
 
 json_t *guest_result(struct guest *g, struct error *err) {
     enum agent_frame type;
@@ -43,14 +50,13 @@ json_t *guest_result(struct guest *g, struct error *err) {
 }
 
 static int begin(struct guest *g, json_t *request, struct error *err) {
-    int fd = agent_connect(g->path, g->timeout_ms, err);
+    int fd = guest_connect(g, err);
 
     if (fd < 0) {
         json_decref(request);
         err->code = -ENOTCONN;
         return fd;
     }
-    g->reader = (struct agent_reader){.fd = fd};
     return agent_send_json(fd, AGENT_REQUEST, request, err);
 }
 
@@ -133,7 +139,7 @@ static int receive_data(struct guest *g, int fd, const char *to, struct error *e
 }
 
 /* The file appears when it is complete. */
-static int copy_out(struct guest *g, const char *from, const char *to, struct error *err) {
+int guest_copy_out(struct guest *g, const char *from, const char *to, struct error *err) {
     json_t *head = guest_ask(g, json_pack("{s:s, s:s}", "do", "get", "path", from), err);
     bool to_output = !strcmp(to, "-");
     char *temporary = NULL;
@@ -164,7 +170,7 @@ static int copy_out(struct guest *g, const char *from, const char *to, struct er
     return r < 0 ? guest_code(err) : 0;
 }
 
-static int copy_in(struct guest *g, const char *from, const char *to, struct error *err) {
+int guest_copy_in(struct guest *g, const char *from, const char *to, struct error *err) {
     int fd = strcmp(from, "-") ? open(from, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, r;
     static uint8_t bytes[SLICE];
     struct stat st = {.st_mode = 0644};
@@ -193,20 +199,4 @@ static int copy_in(struct guest *g, const char *from, const char *to, struct err
     v = r < 0 && err->code ? NULL : guest_result(g, err);
     json_decref(v);
     return v ? 0 : guest_code(err);
-}
-
-static const char *in_guest(const char *path) {
-    return strncmp(path, "guest:", 6) ? NULL : path + 6;
-}
-
-int guest_copy(struct guest *g, int argc, char **argv, struct error *err) {
-    const char *from = in_guest(argv[0]), *to = in_guest(argv[1]);
-
-    if (!from == !to) {
-        error_set(err, -EINVAL,
-                  "copy: one of the two names must begin with guest:, as in copy "
-                  "guest:/etc/hostname hostname");
-        return GUEST_USAGE;
-    }
-    return from ? copy_out(g, from, argv[1], err) : copy_in(g, argv[0], to, err);
 }

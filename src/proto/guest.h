@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The parts of viv-guest: a connection to the agent, commands, copies. */
-#ifndef TOOLS_GUEST_GUEST_H
-#define TOOLS_GUEST_GUEST_H
+/*
+ * What the host's programs ask of the agent in a guest (docs/agent.md): commands, copies, the rest.
+ * viv-guest and viv differ in the way to the agent: the guest's vsock, or the manager.
+ *
+ * Contract: calls wait; a struct guest is for one of them, and ends with guest_done.
+ */
+#ifndef PROTO_GUEST_H
+#define PROTO_GUEST_H
 
 #include "proto/agent.h"
 
@@ -9,7 +14,9 @@
 enum { GUEST_FAILED = 125, GUEST_USAGE = 2, GUEST_NO_AGENT = 124, GUEST_LOST = 123 };
 
 struct guest {
-    const char *path; /* of the vsock */
+    const char *path;                                   /* of the vsock; or: */
+    int (*connect)(struct guest *g, struct error *err); /* a descriptor, or negative */
+    void *opaque;                                       /* for connect */
     bool json, tty;
     int timeout_ms, seconds;
     const char *user, *cwd;
@@ -17,6 +24,7 @@ struct guest {
     struct agent_reader reader; /* fd -1: not connected */
 };
 
+int guest_connect(struct guest *g, struct error *err);
 /* Connects and asks; the answer, or NULL with the sentence. Takes the request. */
 json_t *guest_ask(struct guest *g, json_t *request, struct error *err);
 /* The next result on the connection. */
@@ -26,7 +34,10 @@ int guest_code(const struct error *err); /* our exit code for a failed guest_ask
 void guest_setenv(struct guest *g, const char *assignment); /* "NAME=VALUE" */
 void guest_done(struct guest *g);
 
+/* These give exit codes: 0 or that of the command, or GUEST_... with the sentence. */
 int guest_exec(struct guest *g, int argc, char **argv, struct error *err);
-int guest_copy(struct guest *g, int argc, char **argv, struct error *err);
+/* One file; "-" is standard input or output. It appears whole or not at all. */
+int guest_copy_out(struct guest *g, const char *from, const char *to, struct error *err);
+int guest_copy_in(struct guest *g, const char *from, const char *to, struct error *err);
 
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* viv-guest exec: a command of the guest with our input and output. */
+/* A command of the guest with our input and output. */
+#include "proto/guest.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,8 +14,6 @@
 #include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
-
-#include "tools/guest/guest.h"
 
 enum { SLICE = 32 * 1024 };
 
@@ -199,11 +199,10 @@ static int tend(struct guest *g, struct error *err) {
 }
 
 int guest_exec(struct guest *g, int argc, char **argv, struct error *err) {
-    int fd = agent_connect(g->path, g->timeout_ms, err);
+    int fd = guest_connect(g, err);
 
     if (fd < 0)
         return GUEST_NO_AGENT;
-    g->reader = (struct agent_reader){.fd = fd};
     if (agent_send_json(fd, AGENT_REQUEST, request(g, argc, argv), err) < 0)
         return GUEST_LOST;
     if (g->tty)

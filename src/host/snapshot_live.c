@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The machine is paused, its memory is written, its disk gets a new layer, and it goes on: so
+ * neither can run ahead of the other. Without memory the guest's file systems are frozen instead,
+ * where it has an agent.
+ */
+#include "host/snapshot_live.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "host/tree.h"
+#include "proto/client.h"
+#include "proto/guest.h"
+
+enum { CALL_MS = 30000, LOOK_NS = 20 * 1000 * 1000, FREEZE_SECONDS = 60, THAW_MS = 10000 };
+
+static const char *word(const json_t *o, const char *name) {
+    const char *s = json_string_value(json_object_get(o, name));
+
+    return s ? s : "";
+}
+
+static int call(struct client *c, const char *command, json_t *args, json_t **ret,
+                struct error *err) {
+    json_t *result = NULL;
+    int r = client_call(c, command, args, CALL_MS, &result, err);
+
+    if (r == 0 && ret)
+        *ret = json_incref(result);
+    json_decref(result);
+    return r;
+}
+
+/* 1: it is over, and well. */
+static int look_at_job(struct client *c, json_int_t id, struct error *err) {
+    json_t *result = NULL, *job;
+    int r = call(c, "jobs", NULL, &result, err);
+    size_t i;
+
+    if (r < 0)
+        return r;
+    json_array_foreach(json_object_get(result, "jobs"), i, job) {
+        if (json_integer_value(json_object_get(job, "id")) != id)
+            continue;
+        if (!strcmp(word(job, "state"), "done"))
+            r = 1;
+        else if (!strcmp(word(job, "state"), "failed") || !strcmp(word(job, "state"), "cancelled"))
+            r = error_set(err, -EIO, "%s", word(job, "error"));
+    }
+    json_decref(result);
+    return r;
+}
+
+static int run_job(struct client *c, const char *command, json_t *args, struct error *err) {
+    static const struct timespec nap = {.tv_nsec = LOOK_NS};
+    json_t *result = NULL;
+    json_int_t id;
+    int r = call(c, command, args, &result, err);
+
+    if (r < 0)
+        return r;
+    id = json_integer_value(json_object_get(result, "job"));
+    json_decref(result);
+    while ((r = look_at_job(c, id, err)) == 0)
+        nanosleep(&nap, NULL);
+    return r < 0 ? r : 0;
+}
+
+/* Does it write the next file already? */
+static int on_next(struct client *c, const struct snapshot_live *s, bool *ret, struct error *err) {
+    json_t *status = NULL;
+    const char *path, *slash;
+    int r = call(c, "status", NULL, &status, err);
+
+    if (r < 0)
+        return r;
+    path = word(json_array_get(json_object_get(status, "disks"), 0), "path");
+    slash = strrchr(path, '/');
+    *ret = *s->next && !strcmp(slash ? slash + 1 : path, s->next);
+    json_decref(status);
+    return 0;
+}
+
+static int write_memory(struct client *c, struct snapshot_live *s, struct error *err) {
+    char path[PATH_MAX + 100];
+    int folder = open(s->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+    if (folder >= 0) {
+        tree_remove(folder, s->memory, NULL); /* of an attempt that was not finished */
+        close(folder);
+    }
+    snprintf(path, sizeof(path), "%s/%s", s->folder, s->memory);
+    r = run_job(c, "snapshot", json_pack("{s:s, s:s}", "folder", path, "then", "pause"), err);
+    s->memory_done = r == 0;
+    return r;
+}
+
+static int put_layer(struct client *c, const struct snapshot_live *s, struct error *err) {
+    char path[PATH_MAX + 100];
+
+    if (!*s->next)
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s", s->folder, s->next);
+    unlink(path); /* nobody uses it: that was asked */
+    return run_job(c, "disk-snapshot", json_pack("{s:i, s:s}", "disk", 0, "file", path), err);
+}
+
+static int take(struct client *c, struct snapshot_live *s, struct error *err) {
+    int r = call(c, "pause", NULL, NULL, err);
+
+    if (r == 0 && s->with_memory)
+        r = write_memory(c, s, err);
+    if (r == 0)
+        r = put_layer(c, s, err);
+    return r;
+}
+
+/* The connection holds the freeze. A guest that does not want to is taken as it is: the disk is
+ * then as after a power failure. */
+static void freeze(struct snapshot_live *s, struct guest *g, const char *vsock) {
+    if (s->with_memory || !s->agent || !s->runs)
+        return;
+    g->path = vsock;
+    g->timeout_ms = THAW_MS;
+    json_decref(
+        guest_ask(g, json_pack("{s:s, s:i}", "do", "freeze", "seconds", FREEZE_SECONDS), NULL));
+}
+
+int snapshot_live(struct snapshot_live *s, struct error *err) {
+    char control[PATH_MAX + 100], vsock[PATH_MAX + 100], memory[PATH_MAX + 100];
+    struct guest g = {.reader = {.fd = -1}};
+    struct client *c;
+    bool done = false;
+    int r;
+
+    snprintf(control, sizeof(control), "%s/control", s->folder);
+    snprintf(vsock, sizeof(vsock), "%s/vsock", s->folder);
+    snprintf(memory, sizeof(memory), "%s/%s/state", s->folder, s->memory);
+    c = client_open(control, NULL, NULL, err);
+    if (!c)
+        return -EIO;
+    r = on_next(c, s, &done, err);
+    if (r == 0 && done) {
+        s->memory_done = s->with_memory && access(memory, F_OK) == 0;
+    } else if (r == 0) {
+        freeze(s, &g, vsock);
+        r = take(c, s, err);
+    }
+    if (s->runs)
+        call(c, "resume", NULL, NULL, NULL);
+    guest_done(&g);
+    client_close(c);
+    return r;
+}

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The agent in a guest by way of the manager: viv exec, cp, logs, wait, stop, and what the status says.
+The guest is the tiny one with the agent added."""
+import gzip
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import manager
+import mini
+import vivtest
+
+LIMIT = manager.LIMIT
+AGENT = vivtest.ROOT / "build/viv-agent"
+
+
+def member(name, mode, data):
+    """One file of a cpio archive (newc)."""
+    fields = (1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    text = b"070701" + b"".join(b"%08x" % f for f in fields) + name.encode() + b"\0"
+    text += b"\0" * (-len(text) % 4)
+    return text + data + b"\0" * (-len(data) % 4)
+
+
+def image_with_agent(m):
+    source = pathlib.Path(tempfile.mkdtemp(dir=m.home))
+    (source / "vmlinuz").symlink_to(vivtest.GUEST / "vmlinuz")
+    archive = member("bin/viv-agent", 0o100755, AGENT.read_bytes()) + member("sbin", 0o40755, b"")
+    # What the agent runs first: the guest's init is a shell that does not heed busybox' signal.
+    archive += member("sbin/poweroff", 0o100755, b"#!/bin/sh\nexec /bin/busybox poweroff -f\n") + member("TRAILER!!!", 0, b"")
+    (source / "tiny.cpio.gz").write_bytes((vivtest.GUEST / "tiny.cpio.gz").read_bytes() + gzip.compress(archive, 1))
+    m.wait_for_image("tiny", source)
+
+
+WITH_AGENT = {"memory": 128 << 20, "power": "on",
+              "append": "viv.modules=virtio_pci,vmw_vsock_virtio_transport viv.run=viv-agent"}
+
+
+class Agent(unittest.TestCase):
+    def setUp(self):
+        self.m = manager.Manager(self)
+        self.api = self.m.api
+        self.m.start()
+
+    def ready(self, name="web", **spec):
+        image_with_agent(self.m)
+        self.m.create(name, **{**WITH_AGENT, **spec})
+        self.m.viv("wait", name, "--for", "ready", "--timeout", str(LIMIT))
+
+    def run_viv(self, *words, data=b""):
+        done = subprocess.run([manager.VIV, *words], env=self.m.env, capture_output=True, timeout=LIMIT, input=data, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_a_guest_with_an_agent_is_served(self):
+        self.ready(network="user")
+        status = self.api.vm("web")["status"]
+        self.assertEqual((status["hostname"], "ready" in [e["what"] for e in self.api.get("/v1/events?kind=vm")["items"]]),
+                         ("tiny", True))
+        self.assertEqual(self.run_viv("exec", "web", "--", "sh", "-c", "cat; echo to errors >&2; exit 7", data=b"to output\n"),
+                         (7, b"to output\n", b"to errors\n"))
+        self.assertEqual(self.run_viv("exec", "web", "-w", "/tmp", "pwd"), (0, b"/tmp\n", b""))
+        self.assertEqual(self.run_viv("exec", "-t", "web", "--", "tty")[1][:9], b"/dev/pts/")
+        much = os.urandom(3 << 20)
+        code, out, _ = self.run_viv("exec", "web", "cat", data=much)
+        self.assertTrue((code, out) == (0, much))
+        code, _, said = self.run_viv("exec", "web", "--", "/nonexistent")
+        self.assertEqual(code, 125)
+        self.assertIn(b"/nonexistent", said)
+        # Files
+        file = self.m.home / "file"
+        file.write_bytes(much)
+        self.m.viv("cp", str(file), "web:/root/file")
+        self.m.viv("cp", "web:/root/file", str(self.m.home / "back"))
+        self.assertTrue((self.m.home / "back").read_bytes() == much)
+        self.assertIn("/nowhere", self.m.viv("cp", "web:/nowhere", "-", code=1))
+        self.assertIn("one of the two", self.m.viv("cp", "a", "b", code=2))
+        self.assertIn("two names", self.m.viv("cp", "web:/a", code=2))
+        # Addresses, once the guest has one
+        self.run_viv("exec", "web", "--", "sh", "-c", "modprobe virtio_net; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up")
+
+        def told():  # who asks has it asked for again, at most every few seconds
+            return "10.0.2.15" in self.api.vm("web")["status"]["addresses"]
+        self.m.wait_for(told, "the address in the status")
+
+    def test_a_command_ends_with_its_client_and_survives_the_manager_not(self):
+        self.ready()
+        with subprocess.Popen([manager.VIV, "exec", "web", "--", "sh", "-c", "echo begun; exec sleep 4711"], env=self.m.env,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as p:
+            self.assertEqual(p.stdout.readline(), b"begun\n")
+            p.kill()
+        self.m.wait_for(lambda: b"sleep 4711" not in self.run_viv("exec", "web", "ps")[1], "its end")
+        with subprocess.Popen([manager.VIV, "exec", "web", "--", "sh", "-c", "echo begun; exec sleep 4712"], env=self.m.env,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as p:
+            self.assertEqual(p.stdout.readline(), b"begun\n")
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(LIMIT), 128 + signal.SIGTERM)
+        with subprocess.Popen([manager.VIV, "exec", "web", "--", "sh", "-c", "echo begun; exec sleep 4713"], env=self.m.env,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as p:
+            self.assertEqual(p.stdout.readline(), b"begun\n")
+            self.m.kill()
+            self.assertEqual(p.wait(LIMIT), 123)
+        self.m.start()
+        self.m.viv("wait", "web", "--for", "ready", "--timeout", str(LIMIT))
+
+    def test_stop_asks_the_agent(self):
+        self.ready()  # its init leaves the power button alone
+        self.m.viv("stop", "web", "--timeout", str(LIMIT))
+        status = self.api.vm("web")["status"]
+        self.assertEqual((status["state"], status["reason"]), ("stopped", "the guest powered off"))
+        self.assertNotIn("agent", status)
+        self.assertEqual(self.run_viv("exec", "web", "true")[0], 124)
+
+    def test_who_does_not_read_holds_the_command_up_and_loses_nothing(self):
+        self.ready()
+        with subprocess.Popen([manager.VIV, "exec", "web", "--", "sh", "-c", "head -c 8000000 /dev/zero; echo end >&2"],
+                              env=self.m.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as p:
+            self.assertEqual(len(p.stdout.read(1000)), 1000)
+            self.assertEqual(self.run_viv("exec", "web", "echo", "others")[1], b"others\n")
+            self.assertEqual(len(p.stdout.read()), 8000000 - 1000)
+            self.assertEqual(p.stderr.read(), b"end\n")
+            self.assertEqual(p.wait(LIMIT), 0)
+
+    def test_a_guest_without_an_agent_is_told_of(self):
+        self.m.image(mini.STOP)
+        self.m.create("bare", power="on")
+        self.api.settled("bare")
+        code, _, said = self.run_viv("exec", "bare", "true")
+        self.assertEqual(code, 124)
+        self.assertIn(b"agent", said)
+        self.assertIn("no agent", self.m.viv("ssh", "bare", code=3))
+        self.m.viv("wait", "bare", "--for", "ready", "--timeout", "0", code=7)
+        self.assertEqual(self.run_viv("exec", "nope", "true")[0], 125)
+        with self.assertRaises(manager.Failure) as caught:
+            self.api.get("/v1/vms/bare/agent")
+        self.assertEqual(caught.exception.body["field"], "Upgrade")
+        self.m.viv("kill", "bare")
+        self.assertEqual(self.run_viv("exec", "bare", "true")[0], 124)
+
+    def test_the_log_of_a_machine_is_shown_without_what_a_terminal_obeys(self):
+        self.m.image(mini.STOP)
+        vm = self.m.create("web")
+        self.api.settled("web")
+        self.assertEqual(self.m.viv("logs", "web"), "")
+        (self.m.home / "machines" / vm["id"] / "log").write_bytes(b"viv-vm: \x1b[2Jword\n")
+        (self.m.home / "machines" / vm["id"] / "log.old").write_bytes(b"before\n")
+        self.assertEqual(self.m.viv("logs", "web"), "viv-vm:  [2Jword\n")
+        self.assertEqual(self.m.viv("logs", "web", "--old"), "before\n")
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
