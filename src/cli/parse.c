@@ -2,6 +2,7 @@
 /* From words to a command with names and flags. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -84,11 +85,53 @@ static const struct field *find_flag(const struct cli_command *c, const char *wo
     return NULL;
 }
 
+/* The text in a file ("-": on standard input), not more than a byte too much of it. For free; NULL
+ * with a sentence. */
+static char *read_text(const struct field *f, const char *path, struct error *err) {
+    size_t most = (size_t)f->max + 1, n;
+    FILE *in = strcmp(path, "-") ? fopen(path, "re") : stdin;
+    char *text = malloc(most + 1);
+
+    if (!in || !text) {
+        error_set(err, -errno, "--%s: the file '%s' cannot be read: %s", f->name, path,
+                  strerror(errno));
+    } else {
+        n = fread(text, 1, most, in);
+        text[n] = 0;
+        if (ferror(in))
+            error_set(err, -errno, "--%s: the file '%s' cannot be read: %s", f->name, path,
+                      strerror(errno));
+        else if (strlen(text) != n)
+            error_set(err, -EINVAL, "--%s: the file '%s' is not text", f->name, path);
+        else if (n == most)
+            error_set(err, -EFBIG, "--%s: the file '%s' is longer than the %lld bytes possible",
+                      f->name, path, (long long)f->max);
+    }
+    if (in && in != stdin)
+        fclose(in);
+    if (!err->code)
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* Several texts become one, a line end between them. */
+static json_t *join_texts(const json_t *a, const json_t *b) {
+    const char *first = json_string_value(a);
+    size_t n = strlen(first);
+
+    return json_sprintf("%s%s%s", first, n && first[n - 1] == '\n' ? "" : "\n",
+                        json_string_value(b));
+}
+
 /* A list may be given in several flags, or with commas. */
 static void set_flag(struct cli *c, const struct field *f, json_t *v) {
     json_t *old = json_object_get(c->flags, f->name);
 
-    if (old && f->type == FIELD_STRINGS) {
+    if (old && f->type == FIELD_TEXT) {
+        json_object_set_new(c->flags, f->name, join_texts(old, v));
+        json_decref(v);
+    } else if (old && f->type == FIELD_STRINGS) {
         json_array_extend(old, v);
         json_decref(v);
     } else {
@@ -100,6 +143,7 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
     const char *word = argv[*i] + 2, *value = strchr(word, '=');
     const struct field *f =
         find_flag(c->command, word, value ? (size_t)(value - word) : strlen(word));
+    char *text = NULL;
     json_t *v;
 
     if (!f)
@@ -113,7 +157,10 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
         value = argv[++*i];
     else
         return error_set(err, -EINVAL, "%s needs a value: %s", argv[*i], f->help);
-    v = field_read(f, value, err);
+    if (f->type == FIELD_TEXT && !(text = read_text(f, value, err)))
+        return err->code;
+    v = field_read(f, text ? text : value, err);
+    free(text);
     if (!v)
         return -EINVAL;
     set_flag(c, f, v);

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "host/builder.h"
@@ -38,6 +39,7 @@ struct image {
     enum { CLEAN, MAKE, TIDY, DONE, REMOVED } phase;
     const struct image_known *known;
     char source[PATH_MAX]; /* "": by the script */
+    char *packages;        /* for the script */
     struct builder *builder;
     int stop;           /* atomic: the worker is to give up */
     int64_t copied, of; /* atomic; bytes */
@@ -120,6 +122,8 @@ static struct image *image_new(struct images *is, const char *id) {
 static void release(struct image *v) {
     timer_stop(&v->timer);
     builder_free(v->builder);
+    free(v->packages);
+    v->packages = NULL;
 }
 
 static void forget(struct image *v) {
@@ -281,7 +285,7 @@ static void start_script(struct image *v) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s", m->home.place.data, v->id);
-    v->builder = builder_start(m->loop, path, folder, builder_ended, v, &v->error);
+    v->builder = builder_start(m->loop, path, folder, v->packages, builder_ended, v, &v->error);
     close(folder);
     v->phase = v->builder ? MAKE : DONE;
     if (!v->builder)
@@ -334,11 +338,25 @@ static void finish(struct image *v, struct store_row *row) {
         forget(v);
 }
 
+/* With commas between them; for free. */
+static char *join_words(const json_t *list) {
+    struct buf out = {0};
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(list, i, one)
+        buf_printf(&out, "%s%s", i ? "," : "", json_string_value(one));
+    buf_put(&out, "", 1);
+    return (char *)out.data;
+}
+
 static void start_making(struct image *v, const struct store_row *row) {
     v->known = image_known_find(row->name);
     snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
     snprintf(v->source, sizeof(v->source), "%s", row_text(row->spec, "source"));
-    if (!*v->source)
+    free(v->packages);
+    v->packages = join_words(json_object_get(row->spec, "packages"));
+    if (!*v->source && !*v->packages)
         image_known_source(v->known, v->source);
     v->error = (struct error){0};
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);

@@ -24,6 +24,7 @@ static int replace_failed(struct api_call *call, const char *name) {
 
 static int create(struct api_call *call) {
     const char *name = row_text(call->body, "name");
+    const json_t *spec = json_object_get(call->body, "spec");
     struct store_row job = {0};
     struct error e = {0};
 
@@ -31,6 +32,10 @@ static int create(struct api_call *call) {
         return api_fail(call, FAILURE_INVALID, "name", image_known_names(),
                         "it is not known how to make an image '%s'; the known ones are: %s", name,
                         image_known_names());
+    if (json_array_size(json_object_get(spec, "packages")) && *row_text(spec, "source"))
+        return api_fail(
+            call, FAILURE_INVALID, "spec.packages", "leave one of them out",
+            "packages are put into an image that is built, not into one that is copied");
     if (replace_failed(call, name) < 0)
         return -EINVAL;
     call->row = (struct store_row){.kind = "image",

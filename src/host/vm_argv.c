@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "host/cloud.h"
 #include "host/image.h"
 #include "host/vm.h"
 #include "proto/place.h"
@@ -98,6 +99,10 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     if (*files.disk) {
         add(w, "--disk");
         add(w, "disk.qcow2,format=qcow2");
+    }
+    if (cloud_wanted(spec)) {
+        add(w, "--disk");
+        add(w, VM_SEED ",format=raw,readonly");
     }
     add_nic(w, spec);
     add(w, "--serial");
