@@ -18,7 +18,7 @@ enum { CLI_MAX_NAMES = 64 };
 
 struct cli;
 
-enum cli_names { NO_NAME, ONE_NAME, SOME_NAMES };
+enum cli_names { NO_NAME, ONE_NAME, TWO_NAMES, SOME_NAMES };
 
 struct cli_command {
     const char *words;    /* "image build" */
@@ -54,6 +54,9 @@ bool cli_given(const struct cli *c, const char *flag);
 bool cli_true(const struct cli *c, const char *flag);
 const char *cli_text(const struct cli *c, const char *flag); /* "" if not given */
 int64_t cli_number(const struct cli *c, const char *flag, int64_t standard);
+
+/* A path as the manager finds it, whose working folder is another one. */
+json_t *cli_path(const char *path);
 
 /* 0, or a sentence in err. */
 int cli_parse(struct cli *c, int argc, char **argv, struct error *err);
@@ -109,6 +112,8 @@ int do_show(struct cli *c);
 int do_wait(struct cli *c);
 int do_console(struct cli *c);
 int do_build(struct cli *c);
+int do_import(struct cli *c);
+int do_export(struct cli *c);
 int do_image_rm(struct cli *c);
 int do_job_wait(struct cli *c);
 int do_job_cancel(struct cli *c);

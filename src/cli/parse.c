@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From words to a command with names and flags. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -124,6 +126,30 @@ static json_t *join_texts(const json_t *a, const json_t *b) {
                         json_string_value(b));
 }
 
+json_t *cli_path(const char *path) {
+    char here[PATH_MAX];
+
+    if (*path == '/' || !getcwd(here, sizeof(here)))
+        return json_string(path);
+    return json_sprintf("%s/%s", here, path);
+}
+
+static bool is_path(const struct field *f) {
+    return f->type == FIELD_STRING && f->pattern && !strcmp(f->pattern, "^/");
+}
+
+static json_t *read_value(const struct field *f, const char *word, struct error *err) {
+    json_t *whole = is_path(f) && *word ? cli_path(word) : NULL, *v;
+    char *text = f->type == FIELD_TEXT ? read_text(f, word, err) : NULL;
+
+    if (f->type == FIELD_TEXT && !text)
+        return NULL;
+    v = field_read(f, text ? text : whole ? json_string_value(whole) : word, err);
+    free(text);
+    json_decref(whole);
+    return v;
+}
+
 /* A list may be given in several flags, or with commas. */
 static void set_flag(struct cli *c, const struct field *f, json_t *v) {
     json_t *old = json_object_get(c->flags, f->name);
@@ -143,7 +169,6 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
     const char *word = argv[*i] + 2, *value = strchr(word, '=');
     const struct field *f =
         find_flag(c->command, word, value ? (size_t)(value - word) : strlen(word));
-    char *text = NULL;
     json_t *v;
 
     if (!f)
@@ -157,10 +182,7 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
         value = argv[++*i];
     else
         return error_set(err, -EINVAL, "%s needs a value: %s", argv[*i], f->help);
-    if (f->type == FIELD_TEXT && !(text = read_text(f, value, err)))
-        return err->code;
-    v = field_read(f, text ? text : value, err);
-    free(text);
+    v = read_value(f, value, err);
     if (!v)
         return -EINVAL;
     set_flag(c, f, v);
@@ -168,9 +190,9 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
 }
 
 static int take_word(struct cli *c, const char *word, struct error *err) {
-    unsigned most = c->command->names == NO_NAME    ? 0
-                    : c->command->names == ONE_NAME ? 1
-                                                    : CLI_MAX_NAMES;
+    static const unsigned mosts[] = {
+        [NO_NAME] = 0, [ONE_NAME] = 1, [TWO_NAMES] = 2, [SOME_NAMES] = CLI_MAX_NAMES};
+    unsigned most = mosts[c->command->names];
 
     if (c->names == most)
         return error_set(err, -EINVAL,
@@ -199,7 +221,7 @@ static int check(struct cli *c, struct error *err) {
 
     if (c->help)
         return 0;
-    if (c->command->names != NO_NAME && !c->names)
+    if (c->names < (c->command->names == TWO_NAMES ? 2 : c->command->names != NO_NAME))
         return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
                          c->command->operand, c->command->example);
     for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)

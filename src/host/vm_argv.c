@@ -92,8 +92,10 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     add(w, "%lld", (long long)row_number(spec, "memory"));
     add(w, "--kernel");
     add(w, "%s", files.kernel);
-    add(w, "--initrd");
-    add(w, "%s", files.initrd);
+    if (*files.initrd) {
+        add(w, "--initrd");
+        add(w, "%s", files.initrd);
+    }
     add(w, "--append");
     add(w, "%s%s%s", files.append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
     if (*files.disk) {
