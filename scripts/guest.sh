@@ -28,7 +28,9 @@
 #
 # With --output FOLDER the results go there instead; vivd makes its images that way.
 #
-# usage: guest.sh [--bench] [--output FOLDER] [--force]  (VIV_MIRROR=URL takes the packages from there)
+# With --packages A,B these are in it as well; cloud-init, for one, then obeys the seed disk of vivd.
+#
+# usage: guest.sh [--bench] [--output FOLDER] [--packages LIST] [--force]  (VIV_MIRROR=URL takes the packages from there)
 # Nothing is done when the result is there already for this script. A new one replaces the old only
 # when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
 set -eu
@@ -59,6 +61,10 @@ if [ "${1:-}" = --bench ]; then
 fi
 if [ "${1:-}" = --output ]; then
     out=${2:?--output needs a folder}
+    shift 2
+fi
+if [ "${1:-}" = --packages ]; then
+    packages+=,${2:?--packages needs names, with commas between them}
     shift 2
 fi
 

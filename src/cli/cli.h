@@ -64,6 +64,9 @@ bool cli_true(const struct cli *c, const char *flag);
 const char *cli_text(const struct cli *c, const char *flag); /* "" if not given */
 int64_t cli_number(const struct cli *c, const char *flag, int64_t standard);
 
+/* A path as the manager finds it, whose working folder is another one. */
+json_t *cli_path(const char *path);
+
 /* 0, or a sentence in err. */
 int cli_parse(struct cli *c, int argc, char **argv, struct error *err);
 
@@ -129,6 +132,8 @@ int do_snapshot_revert(struct cli *c);
 int do_snapshot_rm(struct cli *c);
 int do_logs(struct cli *c);
 int do_build(struct cli *c);
+int do_import(struct cli *c);
+int do_export(struct cli *c);
 int do_image_rm(struct cli *c);
 int do_job_wait(struct cli *c);
 int do_job_cancel(struct cli *c);

@@ -29,7 +29,10 @@ static void flag_name(const struct field *f, char *out, size_t size) {
 
 /* "SIZE", "off|on", "" for a switch. */
 static void flag_value(const struct field *f, char *out, size_t size) {
-    const char *word = f->type == FIELD_SIZE ? "SIZE" : f->type == FIELD_INT ? "NUMBER" : f->name;
+    const char *word = f->type == FIELD_SIZE   ? "SIZE"
+                       : f->type == FIELD_INT  ? "NUMBER"
+                       : f->type == FIELD_TEXT ? "FILE"
+                                               : f->name;
 
     snprintf(out, size, "%s",
              f->type == FIELD_BOOL     ? ""

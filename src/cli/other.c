@@ -105,6 +105,37 @@ int do_build(struct cli *c) {
     return r;
 }
 
+static int image_job(struct cli *c, int r, json_t *image, const char *done) {
+    if (r == 0 && !cli_true(c, "no_wait"))
+        r = cli_wait_job(c, item_text(image, "status", "job"), c->name[0]);
+    if (r == 0 && c->json)
+        show_json(image);
+    else if (r == 0)
+        show_note(c, "'%s' %s", c->name[0], cli_true(c, "no_wait") ? "has a job" : done);
+    json_decref(image);
+    return r;
+}
+
+int do_import(struct cli *c) {
+    json_t *spec = cli_spec(c, resource_op(c->resource, "create")), *image = NULL;
+    int r;
+
+    json_object_set_new(spec, "file", cli_path(c->name[1]));
+    r = remote_call(c->remote, "POST", json_pack("{s:s, s:o}", "name", c->name[0], "spec", spec),
+                    &image, &c->failure, "/v1/images");
+    return image_job(c, r, image, "is ready");
+}
+
+int do_export(struct cli *c) {
+    json_t *args = cli_args(c, "export"), *image = NULL;
+    int r;
+
+    json_object_set_new(args, "file", cli_path(c->name[1]));
+    r = remote_call(c->remote, "POST", args, &image, &c->failure, "/v1/images/%s/export",
+                    c->name[0]);
+    return image_job(c, r, image, "is exported");
+}
+
 int do_image_rm(struct cli *c) {
     for (unsigned i = 0; i < c->names; i++) {
         if (remote_call(c->remote, "DELETE", NULL, NULL, &c->failure, "/v1/images/%s", c->name[i]) <

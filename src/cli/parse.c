@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From words to a command with names and flags. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -84,11 +87,77 @@ static const struct field *find_flag(const struct cli_command *c, const char *wo
     return NULL;
 }
 
+/* The text in a file ("-": on standard input), not more than a byte too much of it. For free; NULL
+ * with a sentence. */
+static char *read_text(const struct field *f, const char *path, struct error *err) {
+    size_t most = (size_t)f->max + 1, n;
+    FILE *in = strcmp(path, "-") ? fopen(path, "re") : stdin;
+    char *text = malloc(most + 1);
+
+    if (!in || !text) {
+        error_set(err, -errno, "--%s: the file '%s' cannot be read: %s", f->name, path,
+                  strerror(errno));
+    } else {
+        n = fread(text, 1, most, in);
+        text[n] = 0;
+        if (ferror(in))
+            error_set(err, -errno, "--%s: the file '%s' cannot be read: %s", f->name, path,
+                      strerror(errno));
+        else if (strlen(text) != n)
+            error_set(err, -EINVAL, "--%s: the file '%s' is not text", f->name, path);
+        else if (n == most)
+            error_set(err, -EFBIG, "--%s: the file '%s' is longer than the %lld bytes possible",
+                      f->name, path, (long long)f->max);
+    }
+    if (in && in != stdin)
+        fclose(in);
+    if (!err->code)
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* Several texts become one, a line end between them. */
+static json_t *join_texts(const json_t *a, const json_t *b) {
+    const char *first = json_string_value(a);
+    size_t n = strlen(first);
+
+    return json_sprintf("%s%s%s", first, n && first[n - 1] == '\n' ? "" : "\n",
+                        json_string_value(b));
+}
+
+json_t *cli_path(const char *path) {
+    char here[PATH_MAX];
+
+    if (*path == '/' || !getcwd(here, sizeof(here)))
+        return json_string(path);
+    return json_sprintf("%s/%s", here, path);
+}
+
+static bool is_path(const struct field *f) {
+    return f->type == FIELD_STRING && f->pattern && !strcmp(f->pattern, "^/");
+}
+
+static json_t *read_value(const struct field *f, const char *word, struct error *err) {
+    json_t *whole = is_path(f) && *word ? cli_path(word) : NULL, *v;
+    char *text = f->type == FIELD_TEXT ? read_text(f, word, err) : NULL;
+
+    if (f->type == FIELD_TEXT && !text)
+        return NULL;
+    v = field_read(f, text ? text : whole ? json_string_value(whole) : word, err);
+    free(text);
+    json_decref(whole);
+    return v;
+}
+
 /* A list may be given in several flags, or with commas. */
 static void set_flag(struct cli *c, const struct field *f, json_t *v) {
     json_t *old = json_object_get(c->flags, f->name);
 
-    if (old && f->type == FIELD_STRINGS) {
+    if (old && f->type == FIELD_TEXT) {
+        json_object_set_new(c->flags, f->name, join_texts(old, v));
+        json_decref(v);
+    } else if (old && f->type == FIELD_STRINGS) {
         json_array_extend(old, v);
         json_decref(v);
     } else {
@@ -125,7 +194,7 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
         value = argv[++*i];
     else
         return error_set(err, -EINVAL, "%s needs a value: %s", argv[*i], f->help);
-    v = field_read(f, value, err);
+    v = read_value(f, value, err);
     if (!v)
         return -EINVAL;
     set_flag(c, f, v);
@@ -133,10 +202,12 @@ static int take_flag(struct cli *c, int argc, char **argv, int *i, struct error 
 }
 
 static int take_word(struct cli *c, const char *word, struct error *err) {
-    unsigned most = c->command->names == NO_NAME     ? 0
-                    : c->command->names == ONE_NAME  ? 1
-                    : c->command->names == TWO_NAMES ? 2
-                                                     : CLI_MAX_NAMES;
+    static const unsigned mosts[] = {[NO_NAME] = 0,
+                                     [ONE_NAME] = 1,
+                                     [TWO_NAMES] = 2,
+                                     [SOME_NAMES] = CLI_MAX_NAMES,
+                                     [NAME_AND_WORDS] = CLI_MAX_NAMES};
+    unsigned most = mosts[c->command->names];
 
     if (c->names == most)
         return error_set(err, -EINVAL,
@@ -165,12 +236,9 @@ static int check(struct cli *c, struct error *err) {
 
     if (c->help)
         return 0;
-    if (c->command->names != NO_NAME && !c->names)
+    if (c->names < (c->command->names == TWO_NAMES ? 2 : c->command->names != NO_NAME))
         return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
                          c->command->operand, c->command->example);
-    if (c->command->names == TWO_NAMES && c->names != 2)
-        return error_set(err, -EINVAL, "'viv %s' needs two names, as in 'viv %s'",
-                         c->command->words, c->command->example);
     for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)
         if (f->flags & FIELD_REQUIRED && c->command->run == do_create && !cli_given(c, f->name))
             return error_set(err, -EINVAL, "'viv %s' needs --%s: %s", c->command->words, f->name,

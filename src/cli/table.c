@@ -124,6 +124,18 @@ const struct cli_command cli_commands[] = {
     {"image build", "image", "create", ONE_NAME, "IMAGE",
      "Make an image: debian or tiny. Takes some minutes, and Debian's packages from the network",
      "image build debian", no_wait, do_build},
+    {"image info", "image", "get", ONE_NAME, "IMAGE",
+     "Show an image: where it came from, its sizes, its checksum", "image info debian", NULL,
+     do_show},
+    {"image import", "image", "create", TWO_NAMES, "NAME FILE",
+     "Make an image of a disk image: raw and qcow2, and with qemu-img VMDK, VHD, VHDX, VDI and "
+     "OVA. "
+     "Machines of it boot the given kernel",
+     "image import web disk.qcow2 --kernel vmlinuz --initrd initrd.img --append root=/dev/vda1",
+     no_wait, do_import},
+    {"image export", "image", "export", TWO_NAMES, "IMAGE FILE",
+     "Write the disk of an image to a file", "image export debian debian.qcow2 --format qcow2",
+     no_wait, do_export},
     {"image rm", "image", "delete", SOME_NAMES, "IMAGE", "Delete images that no machine lies on",
      "image rm tiny", NULL, do_image_rm},
     {"job list", "job", "list", NO_NAME, NULL, "List jobs", "job list --state running", quiet,
@@ -160,6 +172,22 @@ static bool is_flag_of(const struct operation *op, const struct field *f) {
     }
 }
 
+/* Images are built or imported by one operation; what a file is called stands without a flag. */
+static bool fits(const struct cli_command *c, const struct field *f) {
+    static const char *const of_import[] = {"format", "kernel", "initrd", "append"};
+    static const char *const of_build[] = {"source", "packages"};
+
+    if (c->run != do_build && c->run != do_import && c->run != do_export)
+        return true;
+    for (unsigned i = 0; i < 4 && c->run == do_build; i++)
+        if (!strcmp(f->name, of_import[i]))
+            return false;
+    for (unsigned i = 0; i < 2 && c->run == do_import; i++)
+        if (!strcmp(f->name, of_build[i]))
+            return false;
+    return strcmp(f->name, "file") != 0;
+}
+
 const struct field *cli_flag(const struct cli_command *c, unsigned i) {
     const struct resource *r = c->resource ? resource_find(c->resource) : NULL;
     const struct operation *op = r && c->op ? resource_op(r, c->op) : NULL;
@@ -170,12 +198,12 @@ const struct field *cli_flag(const struct cli_command *c, unsigned i) {
     if (!op)
         return NULL;
     for (const struct field *f = op->args; f->type != FIELD_END; f++)
-        if (!i--)
+        if (fits(c, f) && !i--)
             return f;
     for (const struct field *f = r->fields; f->type != FIELD_END; f++) {
         /* "viv run IMAGE" says it without a flag */
         if ((c->run == do_run && !strcmp(f->name, "image")) ||
-            (c->run == do_snapshot_create && !strcmp(f->name, "vm")))
+            (c->run == do_snapshot_create && !strcmp(f->name, "vm")) || !fits(c, f))
             continue;
         if (is_flag_of(op, f) && !i--)
             return f;

@@ -19,10 +19,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "host/builder.h"
 #include "host/image_known.h"
+#include "host/image_transfer.h"
 #include "host/job.h"
 #include "host/tree.h"
 #include "host/worker.h"
@@ -35,9 +37,11 @@ struct image {
     struct image *next, **link;
     char id[STORE_WORD], job[STORE_WORD];
     bool queued, busy, forgotten;
-    enum { CLEAN, MAKE, TIDY, DONE, REMOVED } phase;
+    enum { CLEAN, MAKE, TIDY, DONE, FAILED, REMOVED } phase;
     const struct image_known *known;
-    char source[PATH_MAX]; /* "": by the script */
+    char source[PATH_MAX];           /* "": by the script */
+    char *packages;                  /* for the script */
+    struct image_transfer *transfer; /* of an import or an export */
     struct builder *builder;
     int stop;           /* atomic: the worker is to give up */
     int64_t copied, of; /* atomic; bytes */
@@ -62,32 +66,52 @@ static int64_t file_size(const char *path) {
     return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
 }
 
-int image_files(struct manager *m, const char *id, struct image_files *ret, struct error *err) {
-    const char *data = m->home.place.data;
-    struct store_row row = {0};
-    const struct image_known *known;
+/* What was imported may be called anything. */
+static const struct image_known *known_of(const struct store_row *row) {
+    return *row_text(row->spec, "file") ? NULL : image_known_find(row->name);
+}
+
+static int files_of(const char *folder, const struct store_row *row, struct image_files *ret,
+                    struct error *err) {
+    const struct image_known *known = known_of(row);
     char path[PATH_MAX];
+
+    if (snprintf(ret->kernel, PATH_MAX, "%s/vmlinuz", folder) >= PATH_MAX ||
+        snprintf(ret->initrd, PATH_MAX, "%s/initrd.img", folder) >= PATH_MAX ||
+        snprintf(path, PATH_MAX, "%s/disk.raw", folder) >= PATH_MAX)
+        return error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
+    if (!known && !*row_text(row->spec, "kernel"))
+        return error_set(err, -EAGAIN,
+                         "the image '%s' came without a kernel, and there is no firmware yet that "
+                         "finds one on its disk: import it with --kernel and --initrd",
+                         row->name);
+    if (!known && !*row_text(row->spec, "initrd"))
+        *ret->initrd = 0;
+    snprintf(ret->append, sizeof(ret->append), "%s",
+             known ? known->append : row_text(row->spec, "append"));
+    if (known && !known->disk)
+        return 0;
+    ret->size = file_size(path);
+    if (ret->size < 0)
+        return error_set(err, -ENOENT, "the disk of the image '%s' is gone: '%s'", row->name, path);
+    snprintf(ret->disk, PATH_MAX, "../../images/%s/disk.raw", row->id);
+    return 0;
+}
+
+int image_files(struct manager *m, const char *id, struct image_files *ret, struct error *err) {
+    struct store_row row = {0};
+    char folder[PATH_MAX];
     int r = store_get(m->store, "image", id, &row);
 
-    *ret = (struct image_files){.append = ""};
+    *ret = (struct image_files){0};
     if (r < 0)
         return error_set(err, -ENOENT, "the image that this machine lies on is gone");
-    known = image_known_find(row.name);
-    if (!known || strcmp(row_text(row.status, "state"), "ready") != 0)
+    snprintf(folder, sizeof(folder), "%.4000s/images/%s", m->home.place.data, id);
+    if (strcmp(row_text(row.status, "state"), "ready") != 0)
         r = error_set(err, -EAGAIN, "the image '%s' is %s, not ready", row.name,
                       row_text(row.status, "state"));
-    else if (snprintf(ret->kernel, PATH_MAX, "%s/images/%s/vmlinuz", data, id) >= PATH_MAX ||
-             snprintf(ret->initrd, PATH_MAX, "%s/images/%s/initrd.img", data, id) >= PATH_MAX ||
-             snprintf(path, PATH_MAX, "%s/images/%s/disk.raw", data, id) >= PATH_MAX)
-        r = error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
-    if (r == 0 && known) {
-        ret->append = known->append;
-        ret->size = known->disk ? file_size(path) : 0;
-        if (known->disk)
-            snprintf(ret->disk, PATH_MAX, "../../images/%s/disk.raw", id);
-        if (ret->size < 0)
-            r = error_set(err, -ENOENT, "the disk of the image '%s' is gone: '%s'", row.name, path);
-    }
+    else
+        r = files_of(folder, &row, ret, err);
     store_row_done(&row);
     return r;
 }
@@ -120,6 +144,10 @@ static struct image *image_new(struct images *is, const char *id) {
 static void release(struct image *v) {
     timer_stop(&v->timer);
     builder_free(v->builder);
+    free(v->packages);
+    v->packages = NULL;
+    image_transfer_free(v->transfer);
+    v->transfer = NULL;
 }
 
 static void forget(struct image *v) {
@@ -221,6 +249,23 @@ static void copy_work(void *opaque) {
     v->used = tree_used(v->all->m->home.images, v->id);
 }
 
+static void import_work(void *opaque) {
+    struct image *v = opaque;
+    int folder = make_folder(v);
+
+    if (folder >= 0) {
+        image_import(v->transfer, folder, &v->error);
+        close(folder);
+    }
+    v->used = tree_used(v->all->m->home.images, v->id);
+}
+
+static void export_work(void *opaque) {
+    struct image *v = opaque;
+
+    image_export(v->transfer, &v->error);
+}
+
 /* What the script made gets the names of the library, the rest goes. */
 static void tidy_work(void *opaque) {
     struct image *v = opaque;
@@ -254,7 +299,8 @@ static void show_progress(void *opaque) {
     if (v->builder)
         job_note(v->all->m, v->job, builder_percent(v->builder), builder_stage(v->builder));
     else if (of > 0)
-        job_note(v->all->m, v->job, (int)(copied * 100 / of), "copying");
+        job_note(v->all->m, v->job, (int)(copied * 100 / of),
+                 v->transfer ? image_transfer_stage(v->transfer) : "copying");
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
 }
 
@@ -281,7 +327,7 @@ static void start_script(struct image *v) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s", m->home.place.data, v->id);
-    v->builder = builder_start(m->loop, path, folder, builder_ended, v, &v->error);
+    v->builder = builder_start(m->loop, path, folder, v->packages, builder_ended, v, &v->error);
     close(folder);
     v->phase = v->builder ? MAKE : DONE;
     if (!v->builder)
@@ -325,24 +371,55 @@ static void finish(struct image *v, struct store_row *row) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s/disk.raw", m->home.place.data, v->id);
-    size = v->known->disk ? file_size(path) : 0;
+    size = !v->known || v->known->disk ? file_size(path) : 0;
     row_set_number(row->status, "size", size);
     row_set_number(row->status, "used", v->used);
-    row_set_text(row->status, "title", v->known->title);
+    if (v->known)
+        row_set_text(row->status, "title", v->known->title);
+    else
+        image_transfer_note(v->transfer, row);
     row_set_state(row, "ready", NULL);
     if (save(v, row, "ready", "it is ready for machines", "done"))
         forget(v);
 }
 
+static struct image_transfer *new_transfer(struct image *v, const struct store_row *row,
+                                           const json_t *what) {
+    char disk[PATH_MAX];
+
+    snprintf(disk, sizeof(disk), "%.4000s/images/%s/disk.raw", v->all->m->home.place.data, row->id);
+    if (job_cancelling(v->all->m, v->job)) /* while nobody was there to hear it */
+        __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
+    return image_transfer_new(what, disk, &v->copied, &v->of, &v->stop);
+}
+
+/* With commas between them; for free. */
+static char *join_words(const json_t *list) {
+    struct buf out = {0};
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(list, i, one)
+        buf_printf(&out, "%s%s", i ? "," : "", json_string_value(one));
+    buf_put(&out, "", 1);
+    return (char *)out.data;
+}
+
 static void start_making(struct image *v, const struct store_row *row) {
-    v->known = image_known_find(row->name);
+    v->known = known_of(row);
     snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
     snprintf(v->source, sizeof(v->source), "%s", row_text(row->spec, "source"));
-    if (!*v->source)
+    free(v->packages);
+    v->packages = join_words(json_object_get(row->spec, "packages"));
+    if (v->known && !*v->source && !*v->packages)
         image_known_source(v->known, v->source);
     v->error = (struct error){0};
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
-    if (*v->source) {
+    if (!v->known) {
+        v->transfer = new_transfer(v, row, row->spec);
+        v->phase = DONE;
+        begin(v, import_work);
+    } else if (*v->source) {
         v->phase = DONE;
         begin(v, copy_work);
     } else {
@@ -365,10 +442,47 @@ static void step_building(struct image *v, struct store_row *row) {
         v->phase = DONE;
         begin(v, tidy_work);
         break;
-    case DONE:
+    case DONE: /* of what has failed nothing stays */
+        v->phase = v->error.code ? FAILED : DONE;
+        if (v->error.code)
+            begin(v, remove_work);
+        else
+            finish(v, row);
+        break;
+    case FAILED:
         finish(v, row);
         break;
     }
+}
+
+/* ------------------------------------------------------------------ export */
+
+static void finish_export(struct image *v, struct store_row *row) {
+    bool cancelled = v->error.code && __atomic_load_n(&v->stop, __ATOMIC_RELAXED);
+    const char *state = cancelled ? "cancelled" : v->error.code ? "failed" : "done";
+    char text[600];
+
+    timer_stop(&v->timer);
+    snprintf(text, sizeof(text), "%s%s", v->error.code ? "" : "it is written to ",
+             cancelled       ? "it was cancelled"
+             : v->error.code ? v->error.text
+                             : row_text(json_object_get(row->wanted, "export"), "file"));
+    row_unset(row->wanted, "export");
+    if (save(v, row, v->error.code ? "export-failed" : "exported", text, state))
+        forget(v);
+}
+
+static void step_export(struct image *v, struct store_row *row) {
+    if (v->phase == DONE) {
+        finish_export(v, row);
+        return;
+    }
+    v->error = (struct error){0};
+    snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
+    v->transfer = new_transfer(v, row, json_object_get(row->wanted, "export"));
+    v->phase = DONE;
+    timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
+    begin(v, export_work);
 }
 
 static void delete_row(struct image *v, struct store_row *row) {
@@ -413,6 +527,8 @@ static void step(struct image *v) {
         step_delete(v, &row);
     else if (!strcmp(state, "building"))
         step_building(v, &row);
+    else if (!strcmp(state, "ready") && json_object_get(row.wanted, "export"))
+        step_export(v, &row);
     else
         forget(v);
     store_row_done(&row);

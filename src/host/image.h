@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The library of images. An image is a folder, images/ID/, that never changes once it is ready:
- * disk.raw (unless it has none), vmlinuz, initrd.img, and a key that its root accepts.
+ * disk.raw (unless it has none), vmlinuz, initrd.img, and a key that its root accepts. One that was
+ * imported has the kernel that was given with it. Members of a row's `wanted`:
+ *   export      {file, format}: where its disk is to be written, by the job in status.job
  */
 #ifndef HOST_IMAGE_H
 #define HOST_IMAGE_H
@@ -13,10 +15,10 @@
 struct images;
 
 struct image_files {
-    char kernel[PATH_MAX], initrd[PATH_MAX];
-    char disk[PATH_MAX]; /* relative to a machine's folder; "" if it has none */
-    const char *append;  /* what its kernel wants to be told */
-    int64_t size;        /* of the disk */
+    char kernel[PATH_MAX], initrd[PATH_MAX]; /* initrd: "" if it has none */
+    char disk[PATH_MAX];                     /* relative to a machine's folder; "" if it has none */
+    char append[2048];                       /* what its kernel wants to be told */
+    int64_t size;                            /* of the disk */
 };
 
 struct images *images_new(struct manager *m, struct error *err);
@@ -26,7 +28,7 @@ void images_kick(struct images *is, const char *id);
 void images_job_changed(struct images *is, const char *job);
 unsigned images_active(const struct images *is);
 
-/* -ENOENT, -EAGAIN (not ready) with a sentence. */
+/* -ENOENT, -EAGAIN (not ready, or nothing that could boot it) with a sentence. */
 int image_files(struct manager *m, const char *id, struct image_files *ret, struct error *err);
 
 #endif

@@ -29,7 +29,7 @@ static void add_choices(json_t *schema, const char *choices) {
 }
 
 static void add_text_limits(json_t *schema, const struct field *f) {
-    if (f->type == FIELD_STRING) {
+    if (f->type == FIELD_STRING || f->type == FIELD_TEXT) {
         set(schema, "minLength", json_integer(f->min));
         set(schema, "maxLength", json_integer(f->max));
     }
@@ -41,7 +41,7 @@ static json_t *schema_of(const struct field *f) {
     static const char *const types[] = {
         [FIELD_STRING] = "string", [FIELD_INT] = "integer",   [FIELD_SIZE] = "integer",
         [FIELD_BOOL] = "boolean",  [FIELD_CHOICE] = "string", [FIELD_TIME] = "string",
-        [FIELD_STRINGS] = "array", [FIELD_OBJECT] = "object"};
+        [FIELD_STRINGS] = "array", [FIELD_OBJECT] = "object", [FIELD_TEXT] = "string"};
     json_t *schema = json_pack("{s:s, s:s}", "type", types[f->type], "description", f->help);
 
     switch (f->type) {

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "block/chain.h"
+#include "host/cloud.h"
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/tree.h"
@@ -536,9 +537,14 @@ static void launch(struct machine *v, struct store_row *row) {
     int64_t cycle = row_number(row->wanted, "cycle");
     struct error e = {0};
     char **argv = vm_argv(v->all->m, row, &e);
-    int r = argv && open_folder(v) ? vm_process_start(v->folder, cycle, argv, &v->process, &e)
-                                   : error_set(&e, -ENOENT, "the machine's folder is not there");
+    int r =
+        argv && open_folder(v) ? 0 : error_set(&e, -ENOENT, "the machine's folder is not there");
 
+    /* Small, and not synced. The id is the machine's own, so that a copy is another instance. */
+    if (r == 0 && cloud_wanted(row->spec))
+        r = cloud_write(v->folder, VM_SEED, row->spec, v->id, row->name, &e);
+    if (r == 0)
+        r = vm_process_start(v->folder, cycle, argv, &v->process, &e);
     vm_argv_free(argv);
     if (r == 0 && watch_process(v)) {
         again_in(v, CONNECT_MS);

@@ -3,7 +3,8 @@
  * The controller of machines: brings each to what its row wants.
  *
  * A machine is a folder, machines/ID/: disk.qcow2 (on top of its image), lock and run
- * (vm_process.h), log and log.old (what viv-vm said), control, serial and vsock (its sockets).
+ * (vm_process.h), log and log.old (what viv-vm said), control, serial and vsock (its sockets),
+ * and seed.img if the guest is to be told something.
  *
  * Members of a row's `wanted`, all numbers but the last three:
  *   cycle       number of the start that is wanted; grows with each start
@@ -45,6 +46,9 @@ const struct usage *machine_usage(const struct machines *ms, const char *id);
 
 /* The path of a file in a machine's folder, short enough for a socket. */
 void machine_path(const struct manager *m, const char *id, const char *file, char *out, size_t n);
+
+/* The disk that tells the guest who it is (cloud.h), made anew at each start. */
+#define VM_SEED "seed.img"
 
 /* The command line of its process; NULL with a sentence. For vm_argv_free. */
 char **vm_argv(struct manager *m, const struct store_row *row, struct error *err);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "host/cloud.h"
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
@@ -88,8 +89,10 @@ static void add_boot(struct words *w, const struct store_row *row,
     add(w, "%lld", (long long)row_number(spec, "memory"));
     add(w, "--kernel");
     add(w, "%s", files->kernel);
-    add(w, "--initrd");
-    add(w, "%s", files->initrd);
+    if (*files->initrd) {
+        add(w, "--initrd");
+        add(w, "%s", files->initrd);
+    }
     add(w, "--append");
     add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
 }
@@ -112,6 +115,10 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     if (*files.disk) {
         add(w, "--disk");
         add(w, "%s,format=qcow2", snapshot_disk(row));
+    }
+    if (cloud_wanted(spec)) {
+        add(w, "--disk");
+        add(w, VM_SEED ",format=raw,readonly");
     }
     add_nic(w, spec);
     add(w, "--serial");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/api.h"
+#include "host/cloud.h"
 #include "host/image.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
@@ -164,9 +165,13 @@ static int delete_it(struct api_call *call) {
 
 /* What the declaration cannot say. */
 static int check_spec(struct api_call *call, const json_t *spec) {
+    const char *field = "";
+    struct error e = {0};
     const json_t *one;
     size_t i;
 
+    if (cloud_check(spec, &field, &e) < 0)
+        return api_fail(call, FAILURE_INVALID, field, "", "%s", e.text);
     if (row_number(spec, "cpus") > 1)
         return api_fail(call, FAILURE_INVALID, "spec.cpus", "use 1",
                         "this version runs one processor a machine");

@@ -18,6 +18,7 @@
 enum field_type {
     FIELD_END,    /* ends a list of fields */
     FIELD_STRING, /* min .. max bytes, `pattern` if there is one */
+    FIELD_TEXT,   /* the same with lines; on a command line the name of a file with it */
     FIELD_INT,    /* min .. max */
     FIELD_SIZE,   /* bytes, min .. max; viv reads and shows 512M */
     FIELD_BOOL,

@@ -49,6 +49,9 @@ void field_limits(const struct field *f, char *out, size_t size) {
     case FIELD_TIME:
         snprintf(out, size, "a time such as 2026-11-29T23:04:05.678Z");
         break;
+    case FIELD_TEXT:
+        snprintf(out, size, "%" PRId64 " to %" PRId64 " bytes of text", f->min, f->max);
+        break;
     case FIELD_STRING:
         snprintf(out, size, "%" PRId64 " to %" PRId64 " characters%s", f->min, f->max,
                  f->pattern ? " of the form in its help" : "");
@@ -71,9 +74,9 @@ static bool matches(const char *pattern, const char *s) {
 
 /* Control characters have no place in anything that is shown on a terminal or given to a program.
  */
-static bool is_plain_text(const char *s) {
+static bool is_plain_text(const char *s, bool lines) {
     for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+        if (((unsigned char)*s < 0x20 || *s == 0x7f) && !(lines && strchr("\n\r\t", *s)))
             return false;
     return true;
 }
@@ -85,7 +88,7 @@ static int check_string(const struct field *f, const json_t *v, int64_t min, int
 
     if (!s)
         return error_set(err, -EINVAL, "'%s' must be a string", f->name);
-    if (strlen(s) != len || !is_plain_text(s))
+    if (strlen(s) != len || !is_plain_text(s, f->type == FIELD_TEXT))
         return error_set(err, -EINVAL, "'%s' must not hold control characters", f->name);
     if ((int64_t)len < min || (int64_t)len > max)
         return error_set(err, -EINVAL,
@@ -135,6 +138,7 @@ int field_check(const struct field *f, const json_t *v, struct error *err) {
 
     switch (f->type) {
     case FIELD_STRING:
+    case FIELD_TEXT:
         return check_string(f, v, f->min, f->max, err);
     case FIELD_STRINGS:
         return check_strings(f, v, err);

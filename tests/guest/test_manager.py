@@ -608,6 +608,10 @@ class ZLast(Case):
         self.api.get("/v1/hosts/local/doctor")
         self.assertEqual([i["name"] for i in self.api.get("/v1/images")["items"]], ["debian", "tiny"])
         self.assertEqual(self.api.get("/v1/images/debian")["status"]["size"], 64 << 20)
+        image = self.api.post("/v1/images/debian/export", {"file": str(self.m.home / "out")})
+        self.fails("invalid", "file", "POST", "/v1/images/debian/export", {"file": "out"})
+        self.assertEqual(self.api.get(f"/v1/jobs/{image['status']['job']}/wait")["status"]["state"], "done")
+        self.assertEqual((self.m.home / "out").stat().st_size, 64 << 20)
         # A script that takes its time stands in for the one that builds images.
         script = self.m.home / "guest.sh"
         script.write_text("#!/bin/bash\necho 'guest:   1 s   40%  cooking'\nsleep 1000 & wait\n")

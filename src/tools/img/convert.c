@@ -1,162 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * viv-img convert, compare.
- *
- * Several threads copy, each a piece of the disk at a time; pieces are whole clusters of the
- * target, so that they do not wait for each other. Other formats than raw and qcow2 are qemu-img's
- * business; of an OVA (a tar archive) it is shown the disk inside.
- */
+/* viv-img convert, compare. Other formats than raw and qcow2 are qemu-img's business. */
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "block/convert.h"
+#include "block/foreign.h"
 #include "tools/img/create.h"
 
-enum { PIECE = 4 << 20, MAX_THREADS = 16, COMPARE = 1 << 20 };
+enum { COMPARE = 1 << 20 };
 
-struct work {
-    struct chain *from, *to;
-    uint64_t size, next, piece, done; /* next, done: atomic */
-    bool compress;
-    int result; /* atomic: the first failure */
-    unsigned running;
-    pthread_mutex_t lock;
-    pthread_cond_t ended;
-};
-
-static int compress_piece(struct work *w, uint64_t offset, uint64_t length) {
-    uint8_t *data = malloc(w->piece);
-    struct iovec v = {data, length};
-    struct span s = {&v, 1, 0};
-    struct chain_run run;
-    int r = data ? chain_map(w->from, offset, length, &run) : -ENOMEM;
-
-    if (r == 0 && (run.data || run.length < length)) {
-        r = chain_read(w->from, &s, offset, length);
-        if (r == 0 && !bytes_are_zero(data, length))
-            r = qcow2_write_compressed(w->to->qcow2, data, offset, length);
-    }
-    free(data);
-    return r;
+static void show_progress(void *opaque, uint64_t done, uint64_t total) {
+    img_progress(opaque, done, total);
 }
 
-static void *copy_thread(void *opaque) {
-    struct work *w = opaque;
-
-    while (__atomic_load_n(&w->result, __ATOMIC_RELAXED) == 0) {
-        uint64_t at = __atomic_fetch_add(&w->next, w->piece, __ATOMIC_RELAXED), n;
-        int r;
-
-        if (at >= w->size)
-            break;
-        n = w->size - at < w->piece ? w->size - at : w->piece;
-        r = w->compress ? compress_piece(w, at, n) : img_copy(w->from, w->to, at, n, true);
-        if (r < 0)
-            __atomic_store_n(&w->result, r, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&w->done, n, __ATOMIC_RELAXED);
-    }
-    pthread_mutex_lock(&w->lock);
-    w->running--;
-    pthread_cond_signal(&w->ended);
-    pthread_mutex_unlock(&w->lock);
-    return NULL;
-}
-
-static void wait_for_threads(const struct img_args *a, struct work *w) {
-    struct timespec t;
-
-    pthread_mutex_lock(&w->lock);
-    while (w->running) {
-        clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += 200 * 1000 * 1000;
-        t.tv_sec += t.tv_nsec / 1000000000;
-        t.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&w->ended, &w->lock, &t);
-        img_progress(a, __atomic_load_n(&w->done, __ATOMIC_RELAXED), w->size);
-    }
-    pthread_mutex_unlock(&w->lock);
-}
-
-static int copy_all(const struct img_args *a, struct work *w) {
-    long threads = a->threads ? strtol(a->threads, NULL, 10) : sysconf(_SC_NPROCESSORS_ONLN);
-    pthread_t id[MAX_THREADS];
-    unsigned started = 0;
-
-    if (threads < 1)
-        threads = 1;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->ended, NULL);
-    for (; started < threads && started < MAX_THREADS; started++) {
-        pthread_mutex_lock(&w->lock);
-        w->running++;
-        pthread_mutex_unlock(&w->lock);
-        if (pthread_create(&id[started], NULL, copy_thread, w) != 0) {
-            w->running--;
-            break;
-        }
-    }
-    if (!started) {
-        w->running = 1;
-        copy_thread(w);
-    }
-    wait_for_threads(a, w);
-    for (unsigned i = 0; i < started; i++)
-        pthread_join(id[i], NULL);
-    return w->result;
-}
-
-/* ------------------------------------------------------------------ OVA */
-
-/* Where the first disk lies in a tar archive; 0: there is none. */
-static uint64_t find_disk(const char *path, uint64_t *ret_size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    uint64_t at = 0, found = 0;
-    char head[512];
-
-    while (fd >= 0 && !found && pread(fd, head, sizeof(head), (off_t)at) == sizeof(head) && *head) {
-        char name[101], size[13];
-        const char *dot;
-
-        memcpy(name, head, 100);
-        memcpy(size, head + 124, 12);
-        name[100] = size[12] = 0;
-        *ret_size = strtoull(size, NULL, 8);
-        dot = strrchr(name, '.');
-        if (dot && (!strcasecmp(dot, ".vmdk") || !strcasecmp(dot, ".vhd")))
-            found = at + sizeof(head);
-        if (*ret_size > INT64_MAX / 2 - at)
-            break;
-        at += sizeof(head) + ((*ret_size + 511) & ~511ull);
-    }
-    if (fd >= 0)
-        close(fd);
-    return found;
-}
-
+/* Of an OVA qemu-img is shown the disk inside. */
 static int convert_ova(const struct img_args *a, struct error *err) {
-    uint64_t size, at = find_disk(a->word[0], &size);
-    char *source, *argv[] = {"qemu-img",
-                             "convert",
-                             a->progress ? "-p" : "-q",
-                             "-O",
-                             (char *)(uintptr_t)(a->other_format ? a->other_format : "raw"),
-                             NULL,
-                             (char *)(uintptr_t)a->word[1],
-                             NULL};
+    char *source = foreign_ova_source(a->word[0]);
+    char *argv[] = {"qemu-img",
+                    "convert",
+                    a->progress ? "-p" : "-q",
+                    "-O",
+                    (char *)(uintptr_t)(a->other_format ? a->other_format : "raw"),
+                    source,
+                    (char *)(uintptr_t)a->word[1],
+                    NULL};
     struct img_args with = *a;
 
-    if (!at)
+    if (!source)
         return error_set(err, -EINVAL, "the archive '%s' holds no disk (.vmdk)", a->word[0]);
-    if (asprintf(&source,
-                 "json:{\"file\":{\"driver\":\"raw\",\"offset\":%llu,\"size\":%llu,\"file\":"
-                 "{\"driver\":\"file\",\"filename\":\"%s\"}}}",
-                 (unsigned long long)at, (unsigned long long)size, a->word[0]) < 0)
-        return -ENOMEM;
-    argv[5] = source;
     with.argv = argv;
     return img_hand_over(&with, "ova", err);
 }
@@ -184,8 +57,10 @@ static int sync_file(const char *path) {
 }
 
 static int convert(const struct img_args *a, const char *format, struct error *err) {
-    struct work w = {.piece = PIECE, .compress = a->compress};
-    struct qcow2_info info;
+    struct convert w = {.compress = a->compress,
+                        .threads = a->threads ? (unsigned)strtoul(a->threads, NULL, 10) : 0,
+                        .progress = show_progress,
+                        .opaque = (void *)(uintptr_t)a};
     int r = -EINVAL, closed;
 
     w.from = img_open(a, a->word[0], a->format, IMG_READ, err);
@@ -198,17 +73,10 @@ static int convert(const struct img_args *a, const char *format, struct error *e
         error_set(err, r, "-c: a raw image cannot be compressed; use -O qcow2");
     else if (w.to)
         r = 0;
-    if (r == 0) {
-        w.size = w.from->size;
-        if (a->compress) {
-            qcow2_info(w.to->qcow2, &info);
-            w.piece = info.cluster_size;
-        }
-        if (a->no_create) /* it may hold something */
-            r = chain_zero(w.to, 0, w.to->size, true);
-    }
+    if (r == 0 && a->no_create) /* it may hold something */
+        r = chain_zero(w.to, 0, w.to->size, true);
     if (r == 0)
-        r = copy_all(a, &w);
+        r = convert_all(&w);
     closed = chain_close(w.to);
     r = r < 0 ? r : closed;
     chain_close(w.from);

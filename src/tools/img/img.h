@@ -48,8 +48,4 @@ int img_hand_over(const struct img_args *a, const char *why, struct error *err);
 void img_progress(const struct img_args *a, uint64_t done, uint64_t total);
 void img_progress_end(const struct img_args *a);
 
-/* Length bytes at offset from one to the other, holes kept; the target reads as zeroes if `fresh`.
- */
-int img_copy(struct chain *from, struct chain *to, uint64_t offset, uint64_t length, bool fresh);
-
 #endif

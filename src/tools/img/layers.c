@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/convert.h"
 #include "tools/img/img.h"
 
 enum { PIECE = 1 << 20 };
@@ -45,7 +46,7 @@ static int commit_runs(const struct img_args *a, struct chain *view, struct chai
         r = chain_map(view, at, view->size - at, &run);
         run.length = r == 0 && run.length > PIECE ? PIECE : run.length;
         if (r == 0 && run.present && run.depth < depth)
-            r = img_copy(view, base, at, run.length, false);
+            r = convert_range(view, base, at, run.length, false);
         at += run.length;
         img_progress(a, at, view->size);
     }
