@@ -75,6 +75,21 @@ static void each_space_sees_its_own_page_whatever_is_kept(void **state) {
     assert_int_equal(box_get(&box, PAGE_B + 16, 8), 4);
 }
 
+/* A's page is read-only, and still is when A comes back. */
+GUEST(write_when_back, ".code64",
+      "mov %rbx, %cr3\n mov (%rsi), %r8\n mov %rcx, %cr3\n mov (%rsi), %r9\n" KEEP_A
+      "mov (%rsi), %r10\n movq $5, (%rsi)\n hlt");
+
+static void a_page_that_came_back_is_as_writable_as_it_was(void **state) {
+    two_spaces(PAGE_B);
+    box_set(&box, SPACE_A + PTE, 8, PAGE_A | 5);
+    BOX_EXEC(&box, write_when_back);
+    assert_int_equal(box_fault(&box).vector, X86_PF);
+    assert_int_equal(box_fault(&box).error, 3);
+    assert_int_equal(box.s.gpr[10], 0xa);
+    assert_int_equal(box_get(&box, PAGE_A, 8), 0xa);
+}
+
 /* Space B is used, its entry changed while A is in force, invalidated, and B used again. */
 #define CHANGED(name, how)                                                                         \
     GUEST(name, ".code64",                                                                         \
@@ -158,6 +173,7 @@ static void a_global_page_in_the_same_place_keeps_its_writes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(each_space_sees_its_own_page_whatever_is_kept),
+        TEST(a_page_that_came_back_is_as_writable_as_it_was),
         TEST(every_invalidation_reaches_a_space_that_is_not_in_force),
         TEST(a_page_that_became_code_meanwhile_is_watched_when_its_writer_returns),
         TEST(a_global_page_in_the_same_place_keeps_its_writes),
