@@ -160,9 +160,9 @@ static bool run_finished(struct block *b) {
         b->ready = req->next;
         if (!b->ready)
             b->ready_end = &b->ready;
+        if (req->direct && !disk_end_direct(b->state, req))
+            continue; /* it comes again */
         b->inflight--;
-        if (req->direct)
-            disk_gate_leave(b->state);
         look_at_failure(b, req, result);
         req->done(req, result); /* may free req */
         ran = true;
@@ -247,6 +247,7 @@ void block_submit(struct block *b, struct block_request *req) {
 
     req->block = b;
     req->direct = false;
+    req->held = NULL;
     b->inflight++;
     count_request(req);
     if (r < 0 || (!req->length && req->op != BLOCK_FLUSH))

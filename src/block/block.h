@@ -19,6 +19,7 @@
 
 struct loop;
 struct block;
+struct range;
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
 
@@ -34,6 +35,7 @@ struct block_request {
     void (*done)(struct block_request *req, int result); /* 0 or negative errno */
     void *opaque;
     bool direct;                /* the engine's: not on a thread of the disk's pool */
+    struct range *held;         /* the engine's, if it is direct: clusters of a qcow2 image */
     struct block_request *next; /* the engine's */
     struct block *block;        /* the engine's */
     struct file *file;          /* the engine's */

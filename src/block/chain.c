@@ -100,7 +100,9 @@ static const struct bytefile_ops engine_ops = {
 };
 
 struct file *chain_engine_file(const struct chain *i) {
-    return i->file && i->file->ops == &engine_ops ? engine(i->file) : NULL;
+    struct bytefile *f = i->qcow2 ? qcow2_file(i->qcow2) : i->file;
+
+    return f && f->ops == &engine_ops ? engine(f) : NULL;
 }
 
 static struct bytefile *open_engine_file(const struct chain_options *o, struct error *err) {

@@ -41,7 +41,8 @@ int chain_open_backing(struct chain *i, const struct chain_options *o, struct er
 /* The path of a backing file: relative names start at the folder of the image. For free. */
 char *chain_backing_path(const char *image, const char *name);
 const char *chain_format(const struct chain *i);
-struct file *chain_engine_file(const struct chain *i); /* of a raw image; NULL: another file */
+struct file *chain_engine_file(const struct chain *i); /* that the first layer lies in; NULL:
+                                                          another kind of file */
 
 struct chain_create {
     const char *path, *format; /* the file must not be there yet */

@@ -108,10 +108,9 @@ static bool try_inside(struct disk *d, struct block_request *req, int *ret_resul
     struct file *file = chain_engine_file(d->image);
     struct span s = {req->iov, req->iov_count, 0};
 
-    if (file)
-        return file_try(file, req, req->offset, ret_result);
-    if (!d->image->qcow2 ||
-        !qcow2_try(d->image->qcow2, req->op == BLOCK_WRITE, &s, req->offset, req->length))
+    if (!d->image->qcow2)
+        return file && file_try(file, req, req->offset, ret_result);
+    if (!qcow2_try(d->image->qcow2, req->op == BLOCK_WRITE, &s, req->offset, req->length))
         return false;
     *ret_result = 0;
     return true;

@@ -57,6 +57,10 @@ int disk_do(struct disk *d, const struct block_request *req);
 /* The same if it needs no waiting; as block_try. */
 bool disk_try(struct disk *d, struct block_request *req, int *ret_result);
 
+/* A request of a file's ring has come back. False: a thread has to give its clusters back first,
+ * and completes it again. Machine lock. */
+bool disk_end_direct(struct disk *d, struct block_request *req);
+
 /* The disk of a block device of this engine, NULL if tests gave it another format. */
 struct disk *disk_of(const struct block *b);
 /* Its first layer, for the bitmaps in it; NULL with a sentence: it has none, or a job works on it.

@@ -2,9 +2,10 @@
 /*
  * Raw and qcow2 images as formats of the block engine.
  *
- * What the tables in memory and the host's cache allow is done at once. What a raw image cannot do
- * at once goes to its file's ring (file.c) as long as no job must see it; everything else runs on
- * threads, which may wait for tables, for each other and at the gate.
+ * What the tables in memory and the host's cache allow is done at once. What cannot be done at once
+ * goes to the file's ring (file.c) as long as no job must see it, of a qcow2 image if it lies in
+ * one place that the tables in memory tell; everything else runs on threads, which may wait for
+ * tables, for each other and at the gate.
  *
  * A raw file whose size is no multiple of 512 appears rounded up, as in QEMU: the rest of the last
  * sector reads as zeroes, and writing that sector extends the file. So does everything else behind
@@ -21,8 +22,32 @@
 
 enum { THREADS = 8 };
 
+static bool let_go(struct disk *d, struct block_request *req, bool wait) {
+    if (req->held && !qcow2_let_go(d->image->qcow2, req->held, req->op == BLOCK_WRITE, req->offset,
+                                   req->length, wait))
+        return false;
+    req->held = NULL;
+    return true;
+}
+
 static void run(struct block_request *req) { /* on a thread of the pool */
-    block_complete(req, disk_do(req->block->state, req));
+    struct disk *d = req->block->state;
+
+    if (req->direct) {
+        let_go(d, req, true);
+        block_complete(req, req->result);
+    } else {
+        block_complete(req, disk_do(d, req));
+    }
+}
+
+bool disk_end_direct(struct disk *d, struct block_request *req) {
+    if (!let_go(d, req, false)) {
+        pool_submit(d->pool, req);
+        return false;
+    }
+    disk_gate_leave(d);
+    return true;
 }
 
 /* A guest can write anything to its raw disk, so what lies there never decides by itself how the
@@ -94,16 +119,33 @@ static void close_disk(struct block *b) {
     b->state = NULL;
 }
 
+/* The file that can do the request by itself, and where in it; NULL: there is none. */
+static struct file *direct_file(struct disk *d, struct block_request *req, uint64_t *ret_at) {
+    struct qcow2 *q = d->image->qcow2;
+    struct file *file = chain_engine_file(d->image);
+
+    *ret_at = req->offset;
+    if (!q || !file)
+        return file;
+    if (req->op == BLOCK_READ || req->op == BLOCK_WRITE)
+        req->held = qcow2_hold(q, req->op == BLOCK_WRITE, req->offset, req->length, ret_at);
+    return req->held ? file : NULL;
+}
+
 static void submit(struct block *b, struct block_request *req) {
     struct disk *d = b->state;
-    struct file *file = d->job ? NULL : chain_engine_file(d->image);
+    bool inside = !d->job && disk_gate_try_enter(d);
+    uint64_t at;
+    struct file *file = inside ? direct_file(d, req, &at) : NULL;
 
-    if (!file || !disk_gate_try_enter(d)) {
-        pool_submit(d->pool, req);
+    if (file) {
+        req->direct = true;
+        file_submit(file, req, at);
         return;
     }
-    req->direct = true;
-    file_submit(file, req, req->offset);
+    if (inside)
+        disk_gate_leave(d);
+    pool_submit(d->pool, req);
 }
 
 static bool try_now(struct block *b, struct block_request *req, int *ret_result) {

@@ -67,6 +67,16 @@ int qcow2_flush(struct qcow2 *q);
 int qcow2_pull(struct qcow2 *q, uint64_t offset, uint64_t length);
 /* What needs no waiting, for callers that must not wait: false when nothing has happened. */
 bool qcow2_try(struct qcow2 *q, bool write, const struct span *s, uint64_t offset, uint64_t length);
+/*
+ * For callers that must not wait and transfer the data themselves: holds the clusters, so that they
+ * stay where they are, if all of the range lies at one place, *ret_host, that is known already.
+ * NULL: it does not. To be let go of after the transfer; false: not without waiting.
+ */
+struct range;
+struct range *qcow2_hold(struct qcow2 *q, bool write, uint64_t offset, uint64_t length,
+                         uint64_t *ret_host);
+bool qcow2_let_go(struct qcow2 *q, struct range *held, bool written, uint64_t offset,
+                  uint64_t length, bool wait);
 /* A whole cluster (or the end of the disk), stored compressed if that saves space; for images that
  * nobody else uses. */
 int qcow2_write_compressed(struct qcow2 *q, const void *data, uint64_t offset, uint64_t length);

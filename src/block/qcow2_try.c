@@ -7,7 +7,12 @@
  * meanwhile. A request that lies in several runs of clusters is done run by run; if one of them
  * cannot be done at once, all of it is done again by whoever may wait, which does no harm: the
  * guest has not been told that it is done.
+ *
+ * What only has to wait for the data themselves can be transferred by a ring: its clusters are held
+ * as by a request on a thread, until the loop, which must not wait for the lock either, lets go.
  */
+#include <stdlib.h>
+
 #include "block/qcow2_internal.h"
 
 enum { TRY_MAX = 1024 * 1024, TRY_PIECES = 258, TRY_RUNS = 32 };
@@ -71,4 +76,40 @@ bool qcow2_try(struct qcow2 *q, bool write, const struct span *s, uint64_t offse
     if (done && write)
         bitmaps_mark(q, offset, length);
     return done;
+}
+
+/* ------------------------------------------------------------------ by somebody else's hands */
+
+struct range *qcow2_hold(struct qcow2 *q, bool write, uint64_t offset, uint64_t length,
+                         uint64_t *ret_host) {
+    struct range *held = NULL;
+    struct qcow2_run run;
+
+    if (!length || offset > q->size || length > q->size - offset || (write && q->readonly) ||
+        pthread_mutex_trylock(&q->lock) != 0)
+        return NULL;
+    if (!range_busy_locked(q, cluster_of(q, offset), cluster_of(q, offset + length - 1), false) &&
+        find_run(q, write, offset, length, &run) && run.type == QCOW2_DATA && run.length == length)
+        held = malloc(sizeof(*held));
+    if (held) {
+        range_lock_locked(q, held, cluster_of(q, offset), cluster_of(q, offset + length - 1),
+                          false); /* at once: it is not busy */
+        *ret_host = run.host;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return held;
+}
+
+bool qcow2_let_go(struct qcow2 *q, struct range *held, bool written, uint64_t offset,
+                  uint64_t length, bool wait) {
+    if (written)
+        bitmaps_mark(q, offset, length);
+    if (wait)
+        pthread_mutex_lock(&q->lock);
+    else if (pthread_mutex_trylock(&q->lock) != 0)
+        return false;
+    range_unlock_locked(q, held);
+    pthread_mutex_unlock(&q->lock);
+    free(held);
+    return true;
 }

@@ -22,6 +22,7 @@
 
 #include "base/loop.h"
 #include "block/block_help.h"
+#include "block/chain.h"
 #include "block/fault_block.h"
 #include "support/test.h"
 
@@ -173,6 +174,36 @@ static void random_io_agrees_with_a_model(void **state) {
     free(io);
     free(model);
     free(file);
+}
+
+/* Some of it goes at once, some by a ring while the clusters are held, some needs new clusters. */
+static void random_io_on_a_qcow2_image_agrees_with_a_model(void **state) {
+    uint64_t size = DISK_SECTORS * 512;
+    char path[600];
+    struct chain_create c = {.path = path, .format = "qcow2", .size = size, .cluster_bits = 14};
+    uint8_t *model = calloc(1, size), *back = calloc(1, size);
+    struct random_io *io = calloc(SLOTS, sizeof(*io));
+    struct rng r = rng_seed(4712);
+    struct error err = {0};
+    struct block *b;
+
+    snprintf(path, sizeof(path), "%s", fresh("model.qcow2", 0));
+    unlink(path);
+    if (chain_create(&c, &err) < 0)
+        fail_msg("%s", err.text);
+    image_options.format = "qcow2";
+    b = image_open(loop, path, false);
+    for (int i = 0; i < BATCHES; i++)
+        run_batch(b, io, &r, model);
+    block_close(b);
+    b = image_open(loop, path, true);
+    image_options.format = NULL;
+    assert_int_equal(do_request(loop, b, BLOCK_READ, 0, back, size), 0);
+    assert_memory_equal(back, model, size);
+    block_close(b);
+    free(io);
+    free(model);
+    free(back);
 }
 
 static void a_request_may_have_more_buffers_than_a_system_call_takes(void **state) {
@@ -943,14 +974,14 @@ static void requests_whose_thread_has_ended_are_done_all_the_same(void **state) 
     block_close(t.b);
 }
 
-struct chain {
+struct followers {
     struct block *b;
     struct block_request req;
     unsigned left;
 };
 
 static void submit_next(struct block_request *req, int result) {
-    struct chain *c = req->opaque;
+    struct followers *c = req->opaque;
 
     assert_int_equal(result, 0);
     if (--c->left)
@@ -958,7 +989,7 @@ static void submit_next(struct block_request *req, int result) {
 }
 
 static void drain_waits_for_requests_that_callbacks_submit(void **state) {
-    struct chain c = {.b = image_open(loop, fresh("chain.raw", MIB), false), .left = 50};
+    struct followers c = {.b = image_open(loop, fresh("chain.raw", MIB), false), .left = 50};
 
     c.req = (struct block_request){.op = BLOCK_FLUSH, .done = submit_next, .opaque = &c};
     block_submit(c.b, &c.req);
@@ -971,7 +1002,7 @@ static void drain_waits_for_requests_that_callbacks_submit(void **state) {
 }
 
 static void drain_in_callback(struct block_request *req, int result) {
-    struct chain *c = req->opaque;
+    struct followers *c = req->opaque;
 
     c->left--;
     block_drain(c->b);
@@ -979,7 +1010,7 @@ static void drain_in_callback(struct block_request *req, int result) {
 }
 
 static void a_callback_may_drain(void **state) {
-    struct chain c = {.b = image_open(loop, fresh("nested.raw", MIB), false), .left = 3};
+    struct followers c = {.b = image_open(loop, fresh("nested.raw", MIB), false), .left = 3};
     struct block_request req[3];
 
     for (int i = 0; i < 3; i++) {
@@ -1079,6 +1110,7 @@ int main(void) {
     const struct CMUnitTest each_mode[] = {
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(random_io_agrees_with_a_model),
+        cmocka_unit_test(random_io_on_a_qcow2_image_agrees_with_a_model),
         cmocka_unit_test(a_request_may_have_more_buffers_than_a_system_call_takes),
         cmocka_unit_test(a_discarded_range_gives_its_room_back_or_is_left_alone),
         cmocka_unit_test(a_partial_last_sector_reads_as_zeroes_and_can_be_written),
