@@ -33,8 +33,9 @@
 
 enum {
     LOOK_AGAIN_MS = 20,
-    CONNECT_MS = 2, /* doubled up to the next */
-    CONNECT_MOST_MS = 100,
+    CONNECT_MS = 2,     /* between tries to reach a process that has just begun */
+    CONNECT_SOON = 300, /* so many tries, then */
+    CONNECT_LATER_MS = 100,
     PRESS_MS = 3000, /* a guest that was not up far enough gets the power button again */
     QUIT_MS = 3000,  /* from `quit` to SIGKILL */
     BACKOFF_MS = 1000,
@@ -60,7 +61,7 @@ struct machine {
     struct vm_control *control;
     bool up, paused;
     char why_paused[STORE_WORD];
-    int connect_ms;
+    int connects;                 /* tries so far */
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
     int64_t stop_by, stop_due;    /* wanted.stop_by, and the same by the monotonic clock */
     bool resume_sent, pause_sent;
@@ -409,7 +410,7 @@ static bool watch_process(struct machine *v) {
     *v->end_how = 0;
     v->end = (struct vm_process_end){0};
     v->pressed = v->quit = 0;
-    v->connect_ms = CONNECT_MS;
+    v->connects = 0;
     v->watch = loop_add(v->all->m->loop, v->process.pidfd, EPOLLIN, process_ended, v);
     if (!v->watch)
         log_error("%s: its process cannot be watched; raise the limit of open files", v->id);
@@ -443,12 +444,10 @@ static void connect_control(struct machine *v) {
 
     machine_path(v->all->m, v->id, "control", path, sizeof(path));
     v->control = vm_control_open(v->all->m->loop, path, &user, NULL);
-    if (v->control) {
-        v->connect_ms = CONNECT_MS;
-        return;
-    }
-    again_in(v, v->connect_ms);
-    v->connect_ms = v->connect_ms * 2 < CONNECT_MOST_MS ? v->connect_ms * 2 : CONNECT_MOST_MS;
+    if (v->control)
+        v->connects = 0;
+    else
+        again_in(v, v->connects++ < CONNECT_SOON ? CONNECT_MS : CONNECT_LATER_MS);
 }
 
 static void launch(struct machine *v, struct store_row *row) {
@@ -460,7 +459,7 @@ static void launch(struct machine *v, struct store_row *row) {
 
     vm_argv_free(argv);
     if (r == 0 && watch_process(v)) {
-        again_in(v, v->connect_ms);
+        again_in(v, CONNECT_MS);
         return;
     }
     not_starting(v);
