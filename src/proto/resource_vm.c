@@ -108,8 +108,9 @@ static const struct field fields[] = {
      .flags = FIELD_CREATE,
      .min = 1,
      .max = 65536,
-     .help = "user data for cloud-init: packages, files, commands; it holds where it says something "
-             "else than the other flags"},
+     .help =
+         "user data for cloud-init: packages, files, commands; it holds where it says something "
+         "else than the other flags"},
     {.name = "restart",
      .type = FIELD_CHOICE,
      .place = FIELD_SPEC,
