@@ -39,7 +39,7 @@ struct vm {
     struct control_vm controlled;
     struct control *control;
     struct vm_working_set *working_set;
-    struct clone *clone; /* somebody waits for it to run; NULL: nobody does */
+    struct clone *clone; /* NULL: nobody asked a template for it */
     struct block *disk[MACHINE_MAX_DISKS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
@@ -510,7 +510,6 @@ static int run(struct vm *vm, struct error *err) {
     else if (machine_start(vm->machine, err) < 0)
         r = EXIT_OURS;
     clone_answer(vm->clone, err);
-    vm->clone = NULL;
     if (r == 0) {
         loop_run(vm->loop);
         r = vm->exit_code;
@@ -618,5 +617,6 @@ int main(int argc, char **argv) {
         machine_print_stats(vm.machine, stderr);
     close_all(&vm);
     options_done(&vm.options);
+    clone_free(vm.clone);
     return code;
 }

@@ -606,7 +606,8 @@ static const struct option table[] = {
      "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
     {"renew-identity", NULL, set_renew_identity,
      "with --restore: the network interfaces get new MAC addresses, at random unless --nic says "
-     "mac=, and their links go down for a second, so that the guest asks for its addresses again. "
+     "mac=, and their links go down for some seconds, so that the guest asks for its addresses "
+     "again. "
      "For clones that meet each other; docs/snapshot.md says what the guest has to do",
      "--restore /srv/web.monday --renew-identity"},
     {"record-working-set", "SECONDS", set_record_working_set,

@@ -26,7 +26,10 @@ enum { SOCKET_MODE = 0600, CLIENT_MS = 30000, WORDS_MAX = 256 };
 
 struct clone {
     struct snapshot *snapshot;
-    json_t *message; /* the client's, whose strings the options refer to: kept for good */
+    /* The client's, and the words of the options, which refer to them as long as the machine runs.
+     */
+    json_t *message;
+    char **words;
     int client;
 };
 
@@ -144,14 +147,15 @@ static int make_words(int argc, char **argv, const json_t *list, char **words) {
     return n;
 }
 
-static int parse_options(struct options *o, int argc, char **argv, const json_t *list,
-                         struct error *err) {
-    char **words = calloc(WORDS_MAX + 1, sizeof(*words)); /* the options refer to them */
+static int parse_options(struct clone *c, struct options *o, int argc, char **argv,
+                         const json_t *list, struct error *err) {
     int r;
 
-    if (!words)
+    c->words = calloc(WORDS_MAX + 1, sizeof(*c->words));
+    if (!c->words)
         return error_set(err, -ENOMEM, "the clone: out of memory");
-    r = options_parse(o, make_words(argc, argv, list, words), words, err);
+    options_done(o);
+    r = options_parse(o, make_words(argc, argv, list, c->words), c->words, err);
     if (r == 0 && (o->help || o->help_man || o->version || o->template))
         r = error_set(err, -EINVAL, "a clone is a machine: give it options of one");
     return r;
@@ -185,11 +189,13 @@ static int be_a_clone(struct clone *c, struct options *o, int argc, char **argv)
                      "protocol", CONTROL_PROTOCOL, "name", "template"));
     c->message = read_message(c->client, &e);
     list = c->message ? wanted_options(c->message, &e) : NULL;
-    if (!e.code && parse_options(o, argc, argv, list, &e) == 0 && strcmp(o->restore, restore) != 0)
+    if (!e.code && parse_options(c, o, argc, argv, list, &e) == 0 &&
+        strcmp(o->restore, restore) != 0)
         error_set(&e, -EINVAL, "a clone is made from the template's snapshot: leave out --restore");
     if (!e.code)
         return 1;
     clone_answer(c, &e);
+    clone_free(c);
     return -1;
 }
 
@@ -201,12 +207,22 @@ struct snapshot *clone_take_snapshot(struct clone *c) {
 }
 
 void clone_answer(struct clone *c, const struct error *err) {
-    if (!c)
+    if (!c || c->client < 0)
         return;
     answer(c, err);
     close(c->client);
+    c->client = -1;
+}
+
+void clone_free(struct clone *c) {
+    if (!c)
+        return;
+    if (c->client >= 0)
+        close(c->client);
     snapshot_close(c->snapshot);
-    free(c); /* the message stays */
+    json_decref(c->message);
+    free(c->words);
+    free(c);
 }
 
 /* ------------------------------------------------------------------ the template */

@@ -28,7 +28,8 @@ int template_serve(struct options *o, int argc, char **argv, struct clone **ret_
                    struct error *err);
 
 struct snapshot *clone_take_snapshot(struct clone *c); /* the caller's from now on */
-/* The client gets its answer: err->code 0: the machine is there. Frees it; accepts NULL. */
+/* The client gets its answer, once: err->code 0: the machine is there. Accepts NULL. */
 void clone_answer(struct clone *c, const struct error *err);
+void clone_free(struct clone *c); /* after the options, whose words it holds; accepts NULL */
 
 #endif

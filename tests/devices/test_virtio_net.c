@@ -485,7 +485,7 @@ static void a_cable_that_was_pulled_out_comes_back_once_the_driver_has_seen_it(v
     assert_int_equal(b.msi_count, told + 1); /* to the vector of the configuration */
     seconds(5);                              /* nobody has looked */
     assert_false(link_is_up());
-    seconds(0.5);
+    seconds(4.5);
     assert_false(link_is_up()); /* to look again makes it no longer */
     told = b.msi_count;
     seconds(0.6);
@@ -522,7 +522,7 @@ static void a_cable_that_is_out_is_saved_and_a_reset_puts_it_in(void **state) {
     device_reset(dev);
     assert_int_equal(state_load(dev->cls->state, dev, saved.data, saved.len, &err), 0);
     assert_false(link_is_up());
-    seconds(1.1);
+    seconds(5.1);
     assert_true(link_is_up());
     assert_int_equal(state_load(dev->cls->state, dev, saved.data, saved.len, &err), 0);
     device_reset(dev);

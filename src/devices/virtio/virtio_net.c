@@ -49,7 +49,9 @@ enum { HDR_NEEDS_CSUM = 1, HDR_DATA_VALID = 2 };
 enum { GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_ECN = 0x80 };
 enum { STATUS_LINK_UP = 1 };
 enum { CONFIG_STATUS = 6 };
-#define UNPLUGGED_NS 1000000000ull  /* once the driver has seen it */
+/* Once the driver has seen it: Linux tells its programs up to a second later, or not at all if that
+ * was undone meanwhile, and a busy host makes a guest slow. */
+#define UNPLUGGED_NS 5000000000ull
 #define UNSEEN_NS    10000000000ull /* drivers that look never need not stay cut off */
 enum {
     QUEUE_SIZE = 256,
