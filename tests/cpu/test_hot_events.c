@@ -121,6 +121,13 @@ GUEST(loop_string, ".code64",
       "sti\n 1: mov $0x150000, %edi\n mov $4000, %ecx\n rep stosb\n jmp 1b");
 GUEST(loop_counted, ".code64", "sti\n xor %ecx, %ecx\n 1: inc %rax\n loop 1b\n jmp 1b");
 
+/* Endless by a way out of a superblock; and by blocks of which the later one gets hot first. */
+GUEST(loop_by_the_side, ".code64",
+      "mov $5000, %r9d\n 1: xor %ecx, %ecx\n 2: inc %rax\n test %rcx, %rcx\n jnz 2b\n"
+      "sub $1, %r9\n jnz 1b\n sti\n mov $1, %ecx\n jmp 2b");
+GUEST(loop_entered_behind, ".code64",
+      "sti\n jmp 2f\n 1: inc %rax\n jmp 2f\n nop\n 2: test %rax, %rax\n jmp 1b");
+
 static void *send_one_later(void *opaque) {
     struct sender *s = opaque;
 
@@ -137,10 +144,15 @@ static void *send_one_later(void *opaque) {
 static void interrupts_and_kicks_end_every_kind_of_loop(void **state) {
     static const struct {
         const uint8_t *start, *end;
-    } code[] = {{loop_branch, loop_branch_end},     {loop_calls, loop_calls_end},
-                {loop_indirect, loop_indirect_end}, {loop_returns, loop_returns_end},
-                {loop_pages, loop_pages_end},       {loop_string, loop_string_end},
-                {loop_counted, loop_counted_end}};
+    } code[] = {{loop_branch, loop_branch_end},
+                {loop_calls, loop_calls_end},
+                {loop_indirect, loop_indirect_end},
+                {loop_returns, loop_returns_end},
+                {loop_pages, loop_pages_end},
+                {loop_string, loop_string_end},
+                {loop_counted, loop_counted_end},
+                {loop_by_the_side, loop_by_the_side_end},
+                {loop_entered_behind, loop_entered_behind_end}};
     struct twin *t = *state;
 
     for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++)

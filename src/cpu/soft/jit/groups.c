@@ -100,7 +100,7 @@ static void apply(struct reg_state *regs, const struct insn *in) {
         struct operand op;
         insn_operand(in, i, &op);
         if (op.kind == OPK_GPR && (op.access & 2) && !(in->row->id == INSN_POP && i > 0))
-            regs[op.high_byte ? op.reg & 3 : op.reg] = (struct reg_state){.group = -1};
+            regs[op.reg] = (struct reg_state){.group = -1};
     }
     if (in->row->id == INSN_POP)
         regs[H_RSP].delta += 8;
