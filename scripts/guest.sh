@@ -49,6 +49,7 @@ results="debian12.raw vmlinuz initrd.img tiny.cpio.gz"
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,iproute2,ca-certificates,python3-minimal
 packages+=,linux-image-cloud-amd64,login,passwd,kmod,initramfs-tools,zstd,e2fsprogs,procps
 bench=
+elsewhere=
 if [ "${1:-}" = --bench ]; then
     shift
     bench=1
@@ -61,6 +62,7 @@ if [ "${1:-}" = --bench ]; then
 fi
 if [ "${1:-}" = --output ]; then
     out=${2:?--output needs a folder}
+    elsewhere=1
     shift 2
 fi
 if [ "${1:-}" = --packages ]; then
@@ -378,9 +380,10 @@ while kill -0 "$worker" 2>/dev/null; do
             "$(printf '%*s' "$filled" '' | tr ' ' '#')" "$share" $((SECONDS - start)) "$stage"
         sleep 0.5
     else
-        if [ "$stage" != "$shown" ]; then
+        # A program that reads this wants each step, a log only each stage.
+        if [ "$stage${elsewhere:+$share}" != "$shown" ]; then
             printf 'guest: %3d s  %3d%%  %s\n' $((SECONDS - start)) "$share" "$stage"
-            shown=$stage
+            shown=$stage${elsewhere:+$share}
         fi
         sleep 1
     fi

@@ -25,8 +25,8 @@ static const char *const migrations[] = {
     "CREATE TABLE resource (kind TEXT NOT NULL, id TEXT NOT NULL, tenant TEXT NOT NULL,"
     " name TEXT NOT NULL, revision INTEGER NOT NULL, created INTEGER NOT NULL,"
     " spec TEXT NOT NULL, status TEXT NOT NULL, wanted TEXT NOT NULL,"
-    " PRIMARY KEY (kind, id)) WITHOUT ROWID;"
-    "CREATE UNIQUE INDEX resource_name ON resource (kind, tenant, name);"
+    " PRIMARY KEY (kind, tenant, name)) WITHOUT ROWID;" /* lists read it from end to end */
+    "CREATE UNIQUE INDEX resource_id ON resource (kind, id);"
     "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);"
     "INSERT INTO counter VALUES ('revision', 0);"
     "CREATE TABLE event (seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL,"
