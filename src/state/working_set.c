@@ -69,11 +69,11 @@ static int slurp(const struct snapshot *s, const char *path, uint8_t **ret, size
     close(fd);
     if (code < 0) {
         free(p);
-        return code;
+        p = NULL;
     }
     *ret = p;
     *ret_size = (size_t)st.st_size;
-    return 0;
+    return p ? 0 : code;
 }
 
 static int check_head(const struct snapshot *s, const uint8_t *p, size_t size, struct error *err) {
@@ -114,9 +114,9 @@ int working_set_read(const struct snapshot *s, struct working_set *ret_set, stru
 
     if (code == 0)
         code = slurp(s, path, &p, &size, err);
-    if (code == 0)
+    if (p)
         code = check_head(s, p, size, err);
-    if (code == 0) {
+    if (p && code == 0) {
         set.runs = load_le32(p + RUNS);
         set.run = calloc(set.runs ? set.runs : 1, sizeof(*set.run));
         code = set.run ? take_runs(s, p, &set, err)
