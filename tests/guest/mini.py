@@ -50,6 +50,8 @@ def long_mode(*pieces):
 
 # mov ecx, 1000; again: add eax, 0x11; dec ecx; jnz again
 LOOP64 = long_mode(b"\xb9\xe8\x03\x00\x00\x83\xc0\x11\xff\xc9\x75\xf9", POWER_OFF)
+# The same with an access: add %eax, 0x300000.
+ACCESS64 = long_mode(b"\xb9\xe8\x03\x00\x00\x01\x04\x25\x00\x00\x30\x00\xff\xc9\x75\xf5", POWER_OFF)
 
 
 def say(text):

@@ -406,6 +406,13 @@ class Endings(Case):
         self.assertTrue(900 < count < 1100)
         self.assertLess(chained, 1)
 
+    def test_accesses_are_told_apart_by_the_way_they_find_their_page(self):
+        def stats(option):
+            return self.expect(0, "--cpu", "soft", option, kernel=mini.elf(mini.ACCESS64), err="(?s).*").stderr.decode()
+
+        self.assertRegex(stats("--count"), r"(?m)^ +9\d\d  accesses through the TLB, \d+\.\d+% hits$")
+        self.assertIn("--count adds how often they hit", stats("--stats"))
+
     def test_perf_map_names_translated_code_by_its_guest_address(self):
         vm = self.start_vm("--cpu", "soft", "--perf-map", kernel=mini.elf(mini.LOOP64))
         vm.communicate(timeout=LIMIT)
