@@ -87,6 +87,7 @@ enum { STACK_PAIRS = 24 };
 #define EXACT UINT64_MAX
 
 GUEST(divide_error, ".code64", "stc\n mov %rcx, (%rbx)\n adc $1, %r8\n div %r14\n adc $2, %r8");
+GUEST(divide_signed, ".code64", "stc\n mov %rcx, (%rbx)\n adc $1, %r8\n idiv %r14\n adc $2, %r8");
 GUEST(divide_memory, ".code64", "stc\n adc $1, %r8\n stc\n idivl 0x10(%rbx)\n adc $2, %r8");
 GUEST(undefined, ".code64", "stc\n adc $1, %r8\n stc\n inc %r9\n jmp *%r14");
 GUEST(load_anywhere, ".code64", "stc\n adc $1, %r8\n stc\n mov (%r14), %rax\n adc $2, %r8");
@@ -215,6 +216,14 @@ static void divisions_fault_in_hot_code(void **state) {
     expect(t, X86_DE);
     t->s.gpr[14] = 1;
     t->s.gpr[X86_RDX] = 1;
+    expect(t, X86_DE);
+    t->s.gpr[X86_RDX] = 0;
+    TWIN_HEAT(t, divide_signed);
+    t->s.gpr[14] = 3;
+    t->s.gpr[X86_RDX] = 5; /* a quotient of more than 64 bits */
+    expect(t, X86_DE);
+    t->s.gpr[14] = 0;
+    t->s.gpr[X86_RDX] = 0;
     expect(t, X86_DE);
     TWIN_HEAT(t, divide_memory);
     twin_set(t, DATA + 0x10, 8, 0);
