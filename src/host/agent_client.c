@@ -55,8 +55,12 @@ static void forget(struct arrival *a) {
 }
 
 void agent_clients_free(struct agent_clients *c) {
-    while (c && c->first)
-        forget(c->first);
+    struct arrival *a;
+
+    while (c && (a = c->first)) {
+        c->first = a->next;
+        forget(a);
+    }
     if (c)
         relays_free(c->relays);
     free(c);

@@ -60,8 +60,12 @@ static void drop(struct relay *r) {
 }
 
 void relays_free(struct relays *all) {
-    while (all && all->first)
-        drop(all->first);
+    struct relay *r;
+
+    while (all && (r = all->first)) {
+        all->first = r->next;
+        drop(r);
+    }
     free(all);
 }
 

@@ -116,6 +116,7 @@ static void end_round(void *opaque) {
     u->asking = false;
     u->at = timer_now_ms();
     while ((w = u->first)) {
+        u->first = w->next;
         unlink_waiter(w);
         w->ask.answer(u->m, w->x, &w->ask);
         free(w);

@@ -206,9 +206,12 @@ static void close_conn(struct vsock_conn *c) {
 }
 
 static void drop_all(struct virtio_vsock *d) {
-    while (d->all.next != &d->all) {
-        struct vsock_conn *c = of_all(d->all.next);
+    struct link *next;
 
+    for (struct link *l = d->all.next; l != &d->all; l = next) {
+        struct vsock_conn *c = of_all(l);
+
+        next = l->next;
         end_gone(c);
         conn_free(c);
     }
