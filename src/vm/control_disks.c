@@ -147,8 +147,11 @@ static int start(struct control_call *call, const struct job_ops *ops,
                  const struct blockjob_spec *common, struct error *err) {
     struct blockjob_spec spec[BLOCKJOB_GROUP_MAX] = {0};
     struct disks_job *j = calloc(1, sizeof(*j));
-    int r = j ? find_disks(call, j, err) : error_set(err, -ENOMEM, "the job: out of memory");
+    int r;
 
+    if (!j)
+        return error_set(err, -ENOMEM, "the job: out of memory");
+    r = find_disks(call, j, err);
     if (r == 0)
         r = fill_specs(call, j, common, spec, err);
     if (r == 0)
