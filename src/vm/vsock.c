@@ -216,11 +216,11 @@ static void listener_ready(void *opaque, int listener, uint32_t events) {
         }
         return;
     }
-    if (v->greeters == GREETERS_MAX)
-        drop_oldest_greeter(v);
     v->greeters++;
     if (!end_new(v, fd, EPOLLIN))
         v->greeters--;
+    if (v->greeters > GREETERS_MAX)
+        drop_oldest_greeter(v);
 }
 
 /* ---- the guest comes to programs of the host ---- */
@@ -289,10 +289,14 @@ struct vsock_host vsock_host(struct vsock *v) {
 void vsock_attach(struct vsock *v, struct device *dev) { v->dev = dev; }
 
 void vsock_close(struct vsock *v) {
+    struct end *e;
+
     if (!v)
         return;
-    while (v->ends)
-        end_free(v->ends);
+    while ((e = v->ends)) {
+        v->ends = e->next;
+        end_free(e);
+    }
     loop_remove(v->watch);
     close(v->listener);
     unlink(v->path);
