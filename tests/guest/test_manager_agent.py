@@ -78,7 +78,7 @@ class Agent(unittest.TestCase):
         self.assertTrue((self.m.home / "back").read_bytes() == much)
         self.assertIn("/nowhere", self.m.viv("cp", "web:/nowhere", "-", code=1))
         self.assertIn("one of the two", self.m.viv("cp", "a", "b", code=2))
-        self.assertIn("two names", self.m.viv("cp", "web:/a", code=2))
+        self.assertIn("needs a FROM TO", self.m.viv("cp", "web:/a", code=2))
         # Addresses, once the guest has one
         self.run_viv("exec", "web", "--", "sh", "-c", "modprobe virtio_net; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up")
 

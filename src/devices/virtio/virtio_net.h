@@ -13,8 +13,8 @@ struct virtio_net_config {
     uint8_t mac[6];
 };
 
-/* Pulls the cable out of this device; it comes back by itself, five seconds after the driver has seen
- * that, or after ten if no driver looks. Machine lock. */
+/* Pulls the cable out of this device; it comes back by itself, five seconds after the driver has
+ * seen that, or after ten if no driver looks. Machine lock. */
 void virtio_net_replug(struct device *dev);
 
 #endif
