@@ -79,7 +79,7 @@ static bool put(struct store_row *row, const json_t *answer) {
     if (!*row_text(row->status, "agent"))
         row_set_text(row->status, "agent", "unknown");
     set_words(row->status, "system", answer, "system");
-    set_words(row->status, "hostname", answer, "hostname");
+    set_words(row->status, "calls_itself", answer, "hostname");
     json_object_set_new(row->status, "addresses", addresses_of(answer));
     same = json_equal(before, row->status);
     json_decref(before);
@@ -89,7 +89,7 @@ static bool put(struct store_row *row, const json_t *answer) {
 void vm_probe_unset(struct store_row *row) {
     row_unset(row->status, "agent");
     row_unset(row->status, "system");
-    row_unset(row->status, "hostname");
+    row_unset(row->status, "calls_itself");
     row_unset(row->status, "addresses");
 }
 

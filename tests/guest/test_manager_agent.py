@@ -58,7 +58,7 @@ class Agent(unittest.TestCase):
     def test_a_guest_with_an_agent_is_served(self):
         self.ready(network="user")
         status = self.api.vm("web")["status"]
-        self.assertEqual((status["hostname"], "ready" in [e["what"] for e in self.api.get("/v1/events?kind=vm")["items"]]),
+        self.assertEqual((status["calls_itself"], "ready" in [e["what"] for e in self.api.get("/v1/events?kind=vm")["items"]]),
                          ("tiny", True))
         self.assertEqual(self.run_viv("exec", "web", "--", "sh", "-c", "cat; echo to errors >&2; exit 7", data=b"to output\n"),
                          (7, b"to output\n", b"to errors\n"))

@@ -102,6 +102,7 @@ static void the_largest_disk_is_good_and_a_larger_one_refused(void **state) {
     assert_int_equal(seed_write(folder_fd, "large", &one, 1, &e), -EFBIG);
     assert_non_null(strstr(e.text, "shorter"));
     assert_int_equal(faccessat(folder_fd, "large", F_OK, 0), -1);
+    free(data);
 }
 
 static void names_that_cannot_be_are_refused(void **state) {
