@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "base/write.h"
 
 enum { SLICE = 32 * 1024, PUT_MS = 60000 };
 
@@ -82,14 +83,9 @@ static int receive_file(struct agent_call *call, int fd, const char *path, struc
                              type);
         if (!n)
             return 0;
-        for (ssize_t done; n; p += done, n -= (size_t)done) {
-            done = write(fd, p, n);
-            if (done < 0 && errno == EINTR)
-                done = 0;
-            if (done < 0)
-                return error_set(err, -errno, "'%s' in the guest cannot be written: %s", path,
-                                 strerror(errno));
-        }
+        r = write_all(fd, p, n);
+        if (r < 0)
+            return error_set(err, r, "'%s' in the guest cannot be written: %s", path, strerror(-r));
     }
     return r < 0 ? r : error_set(err, -ETIMEDOUT, "the host sent no more of '%s'", path);
 }

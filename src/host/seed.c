@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/write.h"
+
 enum {
     SECTOR = 512,
     ENTRY = 32,
@@ -203,18 +205,6 @@ int seed_make(const struct seed_file *files, unsigned n, struct buf *out, struct
         cluster += count;
     }
     memcpy(fat + (size_t)FAT_SECTORS * SECTOR, fat, (size_t)FAT_SECTORS * SECTOR);
-    return 0;
-}
-
-static int write_all(int fd, const uint8_t *data, size_t len) {
-    while (len) {
-        ssize_t n = write(fd, data, len);
-
-        if (n < 0)
-            return -errno;
-        data += n;
-        len -= (size_t)n;
-    }
     return 0;
 }
 

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/write.h"
+
 enum { SLICE = 32 * 1024 };
 
 /* Of failures that the agent itself told of; others are the connection's. */
@@ -100,18 +102,6 @@ void guest_done(struct guest *g) {
 }
 
 /* ---- copies ---- */
-
-static int write_all(int fd, const uint8_t *p, size_t n) {
-    while (n) {
-        ssize_t done = write(fd, p, n);
-
-        if (done < 0 && errno != EINTR)
-            return -errno;
-        p += done > 0 ? done : 0;
-        n -= done > 0 ? (size_t)done : 0;
-    }
-    return 0;
-}
 
 static int receive_data(struct guest *g, int fd, const char *to, struct error *err) {
     enum agent_frame type;

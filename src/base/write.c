@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/write.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+int write_all(int fd, const void *p, size_t n) {
+    const char *at = p;
+
+    while (n) {
+        ssize_t done = write(fd, at, n);
+
+        if (done < 0 && errno != EINTR)
+            return -errno;
+        at += done > 0 ? done : 0;
+        n -= done > 0 ? (size_t)done : 0;
+    }
+    return 0;
+}
