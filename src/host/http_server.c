@@ -206,6 +206,7 @@ static void begin_answer(struct http_exchange *x) {
 
 void http_answer_buf(struct http_exchange *x, int status, const char *type, struct buf *body) {
     bool keep = x->parser.request.keep_alive && x->parser.state == HTTP_DONE;
+    bool head = x->parser.state == HTTP_DONE && !strcmp(x->parser.request.method, "HEAD");
     size_t len = body->len;
 
     begin_answer(x);
@@ -214,7 +215,9 @@ void http_answer_buf(struct http_exchange *x, int status, const char *type, stru
         buf_printf(&x->out, "Content-Length: %zu\r\n", len);
     buf_printf(&x->out, "%s\r\n", keep ? "" : "Connection: close\r\n");
     assert(!x->body.len); /* a request is read when the answer before it has gone */
-    if (len >= LARGE) {
+    if (head) {
+        buf_done(body);
+    } else if (len >= LARGE) {
         x->body = *body;
         *body = (struct buf){0};
     } else {
