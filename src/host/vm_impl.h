@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the parts of the controller of machines share: vm.c (the table of them, kicks, their rows),
+ * vm_steps.c (what comes next), vm_start.c (turns, launch, the process and its control socket),
+ * vm_stop.c (how a process is ended, and what follows from an end).
+ *
+ * Contract: the loop's thread; nothing of it is known outside of these files (vm.h).
+ */
+#ifndef HOST_VM_IMPL_H
+#define HOST_VM_IMPL_H
+
+#include "host/image.h"
+#include "host/usage.h"
+#include "host/vm.h"
+#include "host/vm_process.h"
+
+/* The longest that a restart policy waits. */
+enum { BACKOFF_MOST_MS = 60000 };
+
+struct machine {
+    struct machines *all;
+    struct machine *next, **link;
+    char id[STORE_WORD];
+    bool queued, waiting, starting, busy, made, removed;
+    bool forgotten;       /* freed by the call that is queued */
+    unsigned long ticket; /* of who waits for its turn to start; 0: none */
+    int folder;           /* -1: not opened */
+    bool looked;          /* for a process */
+    struct vm_process process;
+    struct loop_watch *watch;
+    int64_t last_cycle; /* of the last process that there was */
+    struct vm_process_end end;
+    char end_how[24]; /* as the control socket told it, "" if it did not */
+    struct vm_control *control;
+    bool up, paused;
+    char why_paused[STORE_WORD];
+    int64_t connect_since;        /* tries to reach its control socket, by the monotonic clock */
+    int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
+    int64_t stop_by, stop_due;    /* wanted.stop_by, and the same by the monotonic clock */
+    bool resume_sent, pause_sent, agent_asked;
+    struct snapshot_task *task; /* for the worker, or done */
+    struct vm_probe *probe;
+    struct vm_agent *asking; /* the agent, for a shutdown */
+    struct usage usage;
+    unsigned usage_round; /* in which it was asked and has not answered; 0: none */
+    struct timer timer;
+    int64_t due; /* of the timer, 0: it does not run */
+    struct error work_error;
+    struct image_files image; /* for the worker */
+    int64_t disk_size;
+};
+
+struct machines {
+    struct manager *m;
+    struct machine *first;
+    unsigned starting, most_starting, active;
+    unsigned long tickets;
+};
+
+/* ---- vm.c ---- */
+
+/* Does the one thing that comes next (vm_steps.c); soon; in so long (of several times the first
+ * counts). */
+void machine_step(struct machine *v);
+void machine_kick(struct machine *v);
+void machine_again_in(struct machine *v, int64_t ms);
+/* Nothing is to be done about it: it leaves the table, and may be freed. */
+void machine_forget(struct machine *v);
+bool machine_open_folder(struct machine *v);
+void machine_leave_agent(struct machine *v);
+/* It has said what it uses, or will not; it is not known what it uses. */
+void machine_usage_over(struct machine *v);
+void machine_usage_lost(struct machine *v);
+/* Writes the row, with an event if `what` is not NULL. */
+bool machine_save_row(struct machine *v, struct store_row *row, enum store_durability durability,
+                      const char *what, const char *text);
+void machine_save_row_failed(struct machine *v, const struct error *e); /* it is tried again */
+/* An event alone. */
+void machine_tell(struct machine *v, const char *what, const char *text);
+/* Failed before it had a process. */
+void machine_not_made(struct machine *v, struct store_row *row, const struct error *e);
+
+/* ---- vm_steps.c ---- */
+
+void machine_step_row(struct machine *v, struct store_row *row);
+void machine_step_delete(struct machine *v,
+                         struct store_row *row); /* row NULL: a folder of nothing */
+
+/* ---- vm_start.c ---- */
+
+void machine_step_start(struct machine *v, struct store_row *row);
+/* What this manager does not know, it finds. False: later. */
+bool machine_find_process(struct machine *v);
+void machine_connect(struct machine *v);
+/* Many that start at the same time would all be slow: a few at a time, in order. */
+void machine_not_starting(struct machine *v); /* any more, so that the next may */
+void machines_next_turn(struct machines *ms);
+
+/* ---- vm_stop.c ---- */
+
+/* Ends its process: asks the guest until the time is over. */
+void machine_step_stop(struct machine *v, const struct store_row *row);
+/* Writes down how the cycle-th process ended, and what follows from it. */
+void machine_step_ended(struct machine *v, struct store_row *row, int64_t cycle);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Machines: turns to start, the launch, the process as it lives and its control socket. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "host/cloud.h"
+#include "host/vm_agent.h"
+#include "host/vm_control.h"
+#include "host/vm_impl.h"
+#include "proto/units.h"
+
+enum {
+    LOOK_AGAIN_MS = 20,
+    CONNECT_MS = 2, /* and an eighth of the time that it has taken so far, up to the next */
+    CONNECT_MOST_MS = 100,
+    NOISE_MS = 1000, /* events of one machine that may come often: one a second */
+};
+
+/* ------------------------------------------------------------------ turns */
+
+/* Many machines that start at the same time would all be slow: a few at a time, in order. */
+static bool take_turn(struct machine *v) {
+    struct machines *ms = v->all;
+
+    if (ms->starting < ms->most_starting) {
+        ms->starting++;
+        v->starting = true;
+        v->ticket = 0;
+        return true;
+    }
+    if (!v->ticket)
+        v->ticket = ++ms->tickets;
+    v->waiting = true;
+    return false;
+}
+
+void machines_next_turn(struct machines *ms) {
+    struct machine *first = NULL;
+
+    for (struct machine *w = ms->first; w; w = w->next)
+        if (w->waiting && (!first || w->ticket < first->ticket))
+            first = w;
+    if (first)
+        machine_kick(first);
+}
+
+void machine_not_starting(struct machine *v) {
+    if (!v->starting)
+        return;
+    v->starting = false;
+    v->all->starting--;
+    machines_next_turn(v->all);
+}
+
+/* ------------------------------------------------------------------ the process */
+
+static void control_seen(void *opaque, bool paused, const char *reason) {
+    struct machine *v = opaque;
+
+    v->up = true;
+    if (!v->probe)
+        v->probe = vm_probe_new(v->all->m, v->id);
+    v->paused = paused;
+    v->pause_sent = v->resume_sent = false;
+    snprintf(v->why_paused, sizeof(v->why_paused), "%s", paused ? reason : "");
+    machine_not_starting(v);
+    machine_kick(v);
+}
+
+static const char *text_of(const json_t *data, const char *name) { return row_text(data, name); }
+
+static void control_event(void *opaque, const char *name, const json_t *data) {
+    struct machine *v = opaque;
+    int64_t now = timer_now_ms();
+
+    if (!strcmp(name, "end")) {
+        snprintf(v->end_how, sizeof(v->end_how), "%s", text_of(data, "how"));
+        v->end.code = (int)row_number(data, "code");
+        return;
+    }
+    if (!strcmp(name, "reset") && v->probe)
+        vm_probe_rebooted(v->probe);
+    if (v->noise && now - v->noise < NOISE_MS)
+        return;
+    v->noise = now;
+    if (!strcmp(name, "crash"))
+        machine_tell(v, "crashed", text_of(data, "text"));
+    else if (!strcmp(name, "reset") && !row_flag(data, "crashed"))
+        machine_tell(v, "rebooted", "the guest started again");
+    else if (!strcmp(name, "disk-error"))
+        machine_tell(v, "disk-error", text_of(data, "text"));
+}
+
+static void control_answered(void *opaque, const char *command, const json_t *result) {
+    struct machine *v = opaque;
+
+    if (strcmp(command, "stats") != 0)
+        return;
+    usage_read(&v->usage, result);
+    machine_usage_over(v);
+}
+
+static void control_refused(void *opaque, const char *command, const char *text) {
+    struct machine *v = opaque;
+
+    if (!strcmp(command, "stats"))
+        machine_usage_lost(v);
+
+    log_warning("%s: %s: %s", v->id, command, text);
+}
+
+static void control_closed(void *opaque, const char *why) {
+    struct machine *v = opaque;
+
+    vm_control_close(v->control);
+    v->control = NULL;
+    v->up = false;
+    machine_usage_lost(v);
+    machine_kick(v); /* which finds the process ended, or connects again */
+}
+
+static void process_ended(void *opaque, int fd, uint32_t events) {
+    struct machine *v = opaque;
+
+    if (v->control)
+        vm_control_drain(v->control); /* its last words */
+    vm_control_close(v->control);
+    v->control = NULL;
+    v->up = false;
+    machine_usage_lost(v);
+    loop_remove(v->watch);
+    v->watch = NULL;
+    machine_leave_agent(v);
+    v->last_cycle = v->process.cycle;
+    if (v->process.child || !*v->end_how)
+        v->end = vm_process_reap(&v->process);
+    else
+        v->end.known = true; /* told by the control socket */
+    vm_process_close(&v->process);
+    machine_not_starting(v);
+    machine_step(v);
+}
+
+static bool watch_process(struct machine *v) {
+    *v->end_how = 0;
+    v->end = (struct vm_process_end){0};
+    v->pressed = v->quit = 0;
+    v->connect_since = timer_now_ms();
+    v->watch = loop_add(v->all->m->loop, v->process.pidfd, EPOLLIN, process_ended, v);
+    if (!v->watch)
+        log_error("%s: its process cannot be watched; raise the limit of open files", v->id);
+    return v->watch;
+}
+
+/* What this manager does not know, it finds. False: later. */
+bool machine_find_process(struct machine *v) {
+    int r;
+
+    if (v->looked)
+        return true;
+    r = machine_open_folder(v) ? vm_process_find(v->folder, &v->process) : 0;
+    if (r < 0 || (r == 1 && !watch_process(v))) {
+        vm_process_close(&v->process);
+        machine_again_in(v, LOOK_AGAIN_MS);
+        return false;
+    }
+    v->looked = true;
+    if (r == 0) {
+        v->last_cycle = v->process.cycle;
+        v->process = (struct vm_process){.pidfd = -1};
+    }
+    return true;
+}
+
+void machine_connect(struct machine *v) {
+    const struct vm_control_user user = {control_seen,    control_event,  control_answered,
+                                         control_refused, control_closed, v};
+    char path[160];
+    int64_t wait;
+
+    machine_path(v->all->m, v->id, "control", path, sizeof(path));
+    v->control = vm_control_open(v->all->m->loop, path, &user, NULL);
+    wait = CONNECT_MS + (timer_now_ms() - v->connect_since) / 8;
+    if (v->control)
+        v->connect_since = timer_now_ms(); /* should it be lost */
+    else
+        machine_again_in(v, wait < CONNECT_MOST_MS ? wait : CONNECT_MOST_MS);
+}
+
+static void launch(struct machine *v, struct store_row *row) {
+    int64_t cycle = row_number(row->wanted, "cycle");
+    struct error e = {0};
+    char **argv = vm_argv(v->all->m, row, &e);
+    int r = argv && machine_open_folder(v)
+                ? 0
+                : error_set(&e, -ENOENT, "the machine's folder is not there");
+
+    /* Small, and not synced. The id is the machine's own, so that a copy is another instance. */
+    if (r == 0 && cloud_wanted(row->spec))
+        r = cloud_write(v->folder, VM_SEED, row->spec, v->id, row->name, &e);
+    if (r == 0)
+        r = vm_process_start(v->folder, cycle, argv, &v->process, &e);
+    vm_argv_free(argv);
+    if (r == 0 && watch_process(v)) {
+        machine_again_in(v, CONNECT_MS);
+        return;
+    }
+    machine_not_starting(v);
+    if (r == -EBUSY) { /* a child of its last process, which saves a snapshot */
+        machine_again_in(v, LOOK_AGAIN_MS);
+    } else if (r < 0) {
+        row_set_number(row->wanted, "ended", cycle);
+        machine_not_made(v, row, &e);
+    } else { /* it lives and cannot be watched: it is found again by its lock */
+        vm_process_close(&v->process);
+        v->looked = false;
+        machine_again_in(v, 1000);
+    }
+}
+
+void machine_step_start(struct machine *v, struct store_row *row) {
+    int64_t left = row_number(row->wanted, "next_start") - units_now_ms();
+
+    /* More than there ever is: the wall clock was set back. */
+    if (row_number(row->wanted, "next_start") && left > 0 && left <= BACKOFF_MOST_MS) {
+        machine_again_in(v, left);
+        return;
+    }
+    if (take_turn(v))
+        launch(v, row);
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Machines: what comes next for one, by its row and what there is of it on the host. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "block/chain.h"
+#include "host/snapshot.h"
+#include "host/tree.h"
+#include "host/vm_control.h"
+#include "host/vm_impl.h"
+#include "host/worker.h"
+#include "proto/units.h"
+
+/* ------------------------------------------------------------------ making and removing */
+
+/* On a worker: only what does not change meanwhile is looked at. */
+static void make_work(void *opaque) {
+    struct machine *v = opaque;
+    const struct home *h = &v->all->m->home;
+    char path[PATH_MAX];
+    struct chain_create c = {.path = path,
+                             .format = "qcow2",
+                             .size = (uint64_t)v->disk_size,
+                             .backing = v->image.disk,
+                             .backing_format = "raw"};
+
+    if (mkdirat(h->machines, v->id, 0700) < 0 && errno != EEXIST) {
+        error_set(&v->work_error, -errno, "the machine's folder cannot be made: %s",
+                  strerror(errno));
+        return;
+    }
+    if (!*v->image.disk)
+        return;
+    if (snprintf(path, sizeof(path), "%s/machines/%s/disk.qcow2", h->place.data, v->id) >=
+        (int)sizeof(path)) {
+        error_set(&v->work_error, -ENAMETOOLONG, "the path of the machine's folder is too long");
+        return;
+    }
+    unlink(path); /* of a manager that was ended in the middle of this */
+    chain_create(&c, &v->work_error);
+}
+
+static void remove_work(void *opaque) {
+    struct machine *v = opaque;
+
+    tree_remove(v->all->m->home.machines, v->id, &v->work_error);
+}
+
+static void work_done(void *opaque) {
+    struct machine *v = opaque;
+
+    v->busy = false;
+    machine_step(v);
+}
+
+static void begin_work(struct machine *v, void (*work)(void *opaque)) {
+    v->busy = true;
+    v->work_error = (struct error){0};
+    workers_run(v->all->m->workers, work, work_done, v);
+}
+
+/* The folder and the disk. */
+static void step_make(struct machine *v, struct store_row *row) {
+    struct error e = {0};
+
+    if (v->made) {
+        v->made = false;
+        if (v->work_error.code) {
+            machine_not_made(v, row, &v->work_error);
+            return;
+        }
+        json_object_set_new(row->wanted, "prepared", json_true());
+        row_set_state(row, strcmp(row_text(row->spec, "power"), "off") ? "starting" : "stopped",
+                      NULL);
+        machine_save_row(v, row, STORE_PROMISE, "made", "its disk is made");
+        return;
+    }
+    if (image_files(v->all->m, row_text(row->status, "image_id"), &v->image, &e) < 0) {
+        machine_not_made(v, row, &e);
+        return;
+    }
+    v->disk_size = row_number(row->spec, "disk");
+    if (!v->disk_size)
+        v->disk_size = v->image.size;
+    v->made = true;
+    begin_work(v, make_work);
+}
+
+/* ------------------------------------------------------------------ snapshots */
+
+static void task_work(void *opaque) {
+    struct machine *v = opaque;
+
+    snapshot_task_work(v->task);
+}
+
+/* True: something is being done with its disks, or was. */
+static bool step_task(struct machine *v, struct store_row *row) {
+    struct error e = {0};
+
+    if (!v->task) {
+        v->task = snapshot_task_new(v->all->m, row, v->process.pid);
+        if (v->task)
+            begin_work(v, task_work);
+        return v->task;
+    }
+    if (snapshot_task_finish(v->all->m, row, v->task, &e) < 0)
+        machine_save_row_failed(v, &e); /* and do it again */
+    snapshot_task_free(v->task);
+    v->task = NULL;
+    return true;
+}
+
+/* ------------------------------------------------------------------ with a process */
+
+/* What the row's state is with what is seen; commands that bring it nearer. */
+static const char *step_paused(struct machine *v, const struct store_row *row) {
+    bool want = !strcmp(row_text(row->spec, "power"), "paused");
+    bool asked = !strcmp(v->why_paused, "asked");
+    bool resume = !strcmp(row_text(row->status, "state"), "resuming");
+
+    if (want == v->paused)
+        return want ? "paused" : "running";
+    if (want) {
+        if (!v->pause_sent)
+            vm_control_send(v->control, "pause");
+        v->pause_sent = true;
+        return "pausing";
+    }
+    if (!asked && !resume)
+        return "paused"; /* a disk failed: somebody must look at it first */
+    if (!v->resume_sent)
+        vm_control_send(v->control, "resume");
+    v->resume_sent = true;
+    return "resuming";
+}
+
+static void step_running(struct machine *v, struct store_row *row) {
+    const char *state = step_paused(v, row), *old = row_text(row->status, "state");
+    const char *reason = v->paused && strcmp(v->why_paused, "asked") ? v->why_paused : NULL;
+    bool first = row_number(row->wanted, "launched") != v->process.cycle;
+    char text[200];
+
+    if (!first && !strcmp(state, old) && row_number(row->status, "pid") == v->process.pid)
+        return;
+    snprintf(text, sizeof(text), "it is %s%s%s", state, reason ? ": " : "", reason ? reason : "");
+    if (first)
+        row_set_number(row->wanted, "up", units_now_ms());
+    row_set_number(row->wanted, "launched", v->process.cycle);
+    row_set_number(row->status, "pid", v->process.pid);
+    row_unset(row->wanted, "next_start");
+    row_unset(row->status, "next_start");
+    row_unset(row->status, "exit_code");
+    row_unset(row->status, "exit_signal");
+    row_unset(row->status, "last_words");
+    old = strcmp(state, old) ? state : NULL; /* an event only for what is new */
+    row_set_state(row, state, reason);
+    machine_save_row(v, row, STORE_NOTE, old && vm_settled(old) ? state : NULL, text);
+}
+
+static void step_alive(struct machine *v, struct store_row *row) {
+    bool wanted = strcmp(row_text(row->spec, "power"), "off") != 0 &&
+                  row_number(row->wanted, "cycle") == v->process.cycle;
+
+    if (!v->control)
+        machine_connect(v);
+    if ((v->up || v->task) && step_task(v, row))
+        return;
+    if (!wanted)
+        machine_step_stop(v, row);
+    else if (v->up)
+        step_running(v, row);
+}
+
+/* ------------------------------------------------------------------ without a process */
+
+static void step_dead(struct machine *v, struct store_row *row) {
+    int64_t launched = row_number(row->wanted, "launched");
+    int64_t last = v->last_cycle > launched ? v->last_cycle : launched;
+
+    if (last > row_number(row->wanted, "ended")) {
+        machine_step_ended(v, row, last);
+        return;
+    }
+    if (step_task(v, row))
+        return;
+    if (strcmp(row_text(row->spec, "power"), "off") != 0) {
+        machine_step_start(v, row);
+        return;
+    }
+    if (!vm_settled(row_text(row->status, "state"))) { /* stopped before it had begun */
+        row_unset(row->wanted, "next_start");
+        row_unset(row->status, "next_start");
+        row_set_state(row, "stopped", NULL);
+        machine_save_row(v, row, STORE_PROMISE, "stopped", "it was stopped before it had started");
+        return;
+    }
+    machine_forget(v);
+}
+
+/* ------------------------------------------------------------------ deletion */
+
+static void delete_row(struct machine *v, struct store_row *row) {
+    struct manager *m = v->all->m;
+    struct error e = {0};
+
+    if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
+        if (snapshot_forget_all(m, row, &e) < 0 ||
+            manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
+            store_delete(m->store, "vm", v->id, &e) < 0)
+            store_rollback(m->store);
+        else if (store_commit(m->store, &e) == 0)
+            return; /* the change brings us back, and there is no row any more */
+    }
+    machine_save_row_failed(v, &e);
+}
+
+/* row NULL: a folder that belongs to nothing. */
+void machine_step_delete(struct machine *v, struct store_row *row) {
+    if (!machine_find_process(v))
+        return;
+    if (v->process.pid) {
+        vm_process_signal(&v->process, SIGKILL);
+        return;
+    }
+    if (v->removed && v->work_error.code) {
+        log_warning("%s: %s", v->id, v->work_error.text);
+        v->removed = false;
+        machine_again_in(v, 5000);
+        return;
+    }
+    if (!v->removed) {
+        v->removed = true;
+        begin_work(v, remove_work);
+        return;
+    }
+    if (row)
+        delete_row(v, row);
+    else
+        machine_forget(v);
+}
+
+void machine_step_row(struct machine *v, struct store_row *row) {
+    if (row_flag(row->wanted, "deleting"))
+        machine_step_delete(v, row);
+    else if (!row_flag(row->wanted, "prepared") &&
+             (v->made || strcmp(row_text(row->status, "state"), "failed") != 0))
+        step_make(v, row);
+    else if (!row_flag(row->wanted, "prepared"))
+        machine_forget(v); /* could not be made; the next start tries again */
+    else if (machine_find_process(v)) {
+        if (v->process.pid)
+            step_alive(v, row);
+        else
+            step_dead(v, row);
+    }
+}
