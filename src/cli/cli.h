@@ -82,6 +82,8 @@ bool cli_completion(const char *shell, FILE *f);
 /* ---- results (show.c) ---- */
 
 void show_json(const json_t *v);
+void show_yaml(const struct resource *r, const json_t *items); /* what `viv apply` takes */
+void show_value(const struct field *f, const json_t *v, char *out, size_t size);
 void show_table(const struct resource *r, const json_t *items);
 void show_item(const struct resource *r, const json_t *item);
 /* The fields from the one called `first` on. */
@@ -140,6 +142,8 @@ int do_job_cancel(struct cli *c);
 int do_events(struct cli *c);
 int do_follow(struct cli *c);
 int do_doctor(struct cli *c);
+int do_apply(struct cli *c);
+int do_diff(struct cli *c);
 int do_completion(struct cli *c);
 
 #endif

@@ -49,6 +49,8 @@ int do_list(struct cli *c) {
             puts(item_text(item, NULL, "name"));
     } else if (r == 0 && c->json)
         show_json(items);
+    else if (r == 0 && cli_true(c, "yaml"))
+        show_yaml(c->resource, items);
     else if (r == 0 && !json_array_size(items))
         show_note(c, "there is no %s%s", c->resource->noun,
                   !strcmp(c->resource->name, "vm") ? "; 'viv run debian' makes one" : "");
@@ -72,16 +74,27 @@ static int show_usage(const struct cli *c, struct remote_failure *f) {
     return r;
 }
 
+static void show_one_yaml(const struct resource *r, json_t *item) {
+    json_t *items = json_pack("[O]", item);
+
+    show_yaml(r, items);
+    json_decref(items);
+}
+
 int do_show(struct cli *c) {
     json_t *item = NULL;
     int r = remote_call(c->remote, "GET", NULL, &item, &c->failure, "/v1/%s/%s",
                         c->resource->plural, c->name[0]);
 
+    bool yaml = cli_true(c, "yaml");
+
     if (r == 0 && c->json)
         show_json(item);
+    else if (r == 0 && yaml)
+        show_one_yaml(c->resource, item);
     else if (r == 0)
         show_item(c->resource, item);
-    if (r == 0 && !c->json && !strcmp(c->resource->name, "vm"))
+    if (r == 0 && !c->json && !yaml && !strcmp(c->resource->name, "vm"))
         r = show_usage(c, &c->failure);
     json_decref(item);
     return r;

@@ -154,7 +154,13 @@ static json_t *read_value(const struct field *f, const char *word, struct error 
 static void set_flag(struct cli *c, const struct field *f, json_t *v) {
     json_t *old = json_object_get(c->flags, f->name);
 
-    if (old && f->type == FIELD_TEXT) {
+    if (old && f->flags & FIELD_REPEAT) {
+        if (!json_is_array(old)) {
+            old = json_pack("[O]", old);
+            json_object_set_new(c->flags, f->name, old);
+        }
+        json_array_append_new(old, v);
+    } else if (old && f->type == FIELD_TEXT) {
         json_object_set_new(c->flags, f->name, join_texts(old, v));
         json_decref(v);
     } else if (old && f->type == FIELD_STRINGS) {
@@ -165,10 +171,17 @@ static void set_flag(struct cli *c, const struct field *f, json_t *v) {
     }
 }
 
-/* -t is the flag whose name begins so. */
+/* -t is the flag whose name begins so; where words of others may follow any flag, else one that viv
+ * alone has. */
 static const struct field *find_short(const struct cli_command *c, const char *word) {
     const struct field *f = NULL;
 
+    if (c->names != NAME_AND_WORDS) {
+        for (f = c->own; f && f->type != FIELD_END; f++)
+            if (word[0] == f->name[0] && !word[1])
+                return f;
+        return NULL;
+    }
     for (unsigned i = 0; word[0] && !word[1] && (f = cli_flag(c, i)); i++)
         if (f->name[0] == word[0])
             return f;
@@ -277,7 +290,8 @@ int cli_parse(struct cli *c, int argc, char **argv, struct error *err) {
         else if (flags && take_common(c, argv[i]))
             continue;
         else if (flags && (!strncmp(argv[i], "--", 2) ||
-                           (c->command->names == NAME_AND_WORDS && argv[i][0] == '-')))
+                           (c->command->names == NAME_AND_WORDS && argv[i][0] == '-') ||
+                           (argv[i][0] == '-' && find_short(c->command, argv[i] + 1))))
             r = take_flag(c, argc, argv, &i, err);
         else if (flags && argv[i][0] == '-' && argv[i][1])
             r = error_set(err, -EINVAL, "'%.20s' is no flag: 'viv %s --help' lists them", argv[i],

@@ -32,8 +32,7 @@ static void put_list(const json_t *v, char *out, size_t size) {
                                    json_string_value(one));
 }
 
-/* A value in words; "" if there is none. */
-static void put_value(const struct field *f, const json_t *v, char *out, size_t size) {
+void show_value(const struct field *f, const json_t *v, char *out, size_t size) {
     int64_t ms;
 
     *out = 0;
@@ -88,7 +87,7 @@ void show_table(const struct resource *r, const json_t *items) {
         t.width[k] = (int)strlen(t.column[k]->column);
     json_array_foreach(items, i, item)
         for (unsigned k = 0; k < t.columns; k++) {
-            put_value(t.column[k], member(item, r, t.column[k]), cell, sizeof(cell));
+            show_value(t.column[k], member(item, r, t.column[k]), cell, sizeof(cell));
             if ((int)strlen(cell) > t.width[k])
                 t.width[k] = (int)strlen(cell);
         }
@@ -97,7 +96,7 @@ void show_table(const struct resource *r, const json_t *items) {
                k + 1 < t.columns ? "  " : "\n");
     json_array_foreach(items, i, item)
         for (unsigned k = 0; k < t.columns; k++) {
-            put_value(t.column[k], member(item, r, t.column[k]), cell, sizeof(cell));
+            show_value(t.column[k], member(item, r, t.column[k]), cell, sizeof(cell));
             printf("%-*s%s", k + 1 < t.columns ? t.width[k] : 0, *cell ? cell : "-",
                    k + 1 < t.columns ? "  " : "\n");
         }
@@ -117,7 +116,7 @@ static void show_field(const struct resource *r, const struct field *f, const js
     const json_t *v = member(item, r, f);
     char value[4200];
 
-    put_value(f, v, value, sizeof(value));
+    show_value(f, v, value, sizeof(value));
     if (!*value)
         return;
     printf("%-*s ", name_width(r), f->name);

@@ -10,7 +10,30 @@
     { .name = "quiet", .type = FIELD_BOOL, .help = "print names alone" }
 
 static const struct field no_wait[] = {NO_WAIT, {0}};
+#define YAML                                                                                       \
+    { .name = "yaml", .type = FIELD_BOOL, .help = "print what 'viv apply' takes, as YAML" }
+#define FILES                                                                                      \
+    {                                                                                              \
+        .name = "file", .type = FIELD_STRING, .flags = FIELD_REPEAT, .min = 1, .max = 4000,        \
+        .help = "YAML or JSON with what is wanted, a folder of such files, or - for standard "     \
+                "input; may be given several times; also -f"                                       \
+    }
+
 static const struct field quiet[] = {QUIET, {0}};
+static const struct field list_flags[] = {QUIET, YAML, {0}};
+static const struct field show_flags[] = {YAML, {0}};
+static const struct field apply_flags[] = {
+    FILES,
+    {.name = "dry_run", .type = FIELD_BOOL, .help = "say what would be done, and do nothing"},
+    NO_WAIT,
+    {0}};
+static const struct field diff_flags[] = {FILES,
+                                          {.name = "color",
+                                           .type = FIELD_CHOICE,
+                                           .choices = "auto|always|never",
+                                           .standard = "\"auto\"",
+                                           .help = "auto: on a terminal, unless NO_COLOR is set"},
+                                          {0}};
 static const struct field create_flags[] = {
     {.name = "start", .type = FIELD_BOOL, .help = "start it as well"}, NO_WAIT, {0}};
 static const struct field run_flags[] = {
@@ -77,9 +100,10 @@ const struct cli_command cli_commands[] = {
      no_wait, do_action},
     {"rm", "vm", "delete", SOME_NAMES, "NAME", "Delete machines with their disks", "rm web --force",
      no_wait, do_rm},
-    {"list", "vm", "list", NO_NAME, NULL, "List machines", "list --state running", quiet, do_list},
+    {"list", "vm", "list", NO_NAME, NULL, "List machines", "list --state running", list_flags,
+     do_list},
     {"show", "vm", "get", ONE_NAME, "NAME", "Show what is wanted and what is seen of a machine",
-     "show web", NULL, do_show},
+     "show web", show_flags, do_show},
     {"top", "usage", "list", NO_NAME, NULL,
      "Watch what machines use: processor time, memory, disks and network, the busiest first. "
      "Ctrl-C ends it",
@@ -110,7 +134,7 @@ const struct cli_command cli_commands[] = {
      "Keep a machine as it is: its disk, and if it runs its memory at the same instant",
      "snapshot create web before", no_wait, do_snapshot_create},
     {"snapshot list", "snapshot", "list", NO_NAME, NULL, "List snapshots: MACHINE.NAME",
-     "snapshot list --vm web", quiet, do_list},
+     "snapshot list --vm web", list_flags, do_list},
     {"snapshot revert", "snapshot", "revert", TWO_NAMES, "MACHINE NAME",
      "Bring a machine back to a snapshot. What it has done since is lost; one that runs is ended "
      "first, and goes on if the snapshot has its memory",
@@ -118,9 +142,10 @@ const struct cli_command cli_commands[] = {
     {"snapshot rm", "snapshot", "delete", TWO_NAMES, "MACHINE NAME",
      "Forget a snapshot; the machine and its other snapshots stay as they are",
      "snapshot rm web before", NULL, do_snapshot_rm},
-    {"image list", "image", "list", NO_NAME, NULL, "List images", "image list", quiet, do_list},
-    {"image show", "image", "get", ONE_NAME, "IMAGE", "Show an image", "image show debian", NULL,
-     do_show},
+    {"image list", "image", "list", NO_NAME, NULL, "List images", "image list", list_flags,
+     do_list},
+    {"image show", "image", "get", ONE_NAME, "IMAGE", "Show an image", "image show debian",
+     show_flags, do_show},
     {"image build", "image", "create", ONE_NAME, "IMAGE",
      "Make an image: debian or tiny. Takes some minutes, and Debian's packages from the network",
      "image build debian", no_wait, do_build},
@@ -150,6 +175,14 @@ const struct cli_command cli_commands[] = {
      "event list --name web", NULL, do_events},
     {"event follow", "event", "list", NO_NAME, NULL, "Show what happens as it happens",
      "event follow", NULL, do_follow},
+    {"apply", NULL, NULL, NO_NAME, NULL,
+     "Make what files want, or change it in place; what is so already stays as it is. What a file "
+     "does not say is left alone",
+     "apply -f web.yaml --dry-run", apply_flags, do_apply},
+    {"diff", NULL, NULL, NO_NAME, NULL,
+     "Show how what files want differs from what there is. Exit code 0: not at all, 1: it does, "
+     "more: it failed",
+     "diff -f web.yaml", diff_flags, do_diff},
     {"doctor", "host", "doctor", NO_NAME, NULL, "Look what this host can do and what is missing",
      "doctor", NULL, do_doctor},
     {"completion", NULL, NULL, ONE_NAME, "SHELL",

@@ -36,6 +36,7 @@ enum field_flags {
     FIELD_UPDATE = 4,   /* may be changed later */
     FIELD_FILTER = 8,   /* lists may be cut down to one value of it */
     FIELD_ALWAYS = 16,  /* is in every answer; others may be left out */
+    FIELD_REPEAT = 32,  /* a flag of viv alone that may be given several times: an array then */
 };
 
 struct field {
@@ -48,6 +49,7 @@ struct field {
     const char *pattern;  /* a POSIX extended expression that is an ECMAScript one as well */
     const char *standard; /* the value that holds when none is given, as JSON */
     const char *column;   /* heading in lists of viv, NULL: not shown there */
+    const char *refers;   /* the kind of resource that a value is the name of; NULL: of none */
     const char *help;     /* half a sentence, no full stop */
 };
 

@@ -12,6 +12,7 @@ static const struct field fields[] = {
      .min = 1,
      .max = 63,
      .column = "MACHINE",
+     .refers = "vm",
      .help = "name of the machine"},
     {.name = "memory",
      .type = FIELD_BOOL,

@@ -20,6 +20,7 @@ static const struct field fields[] = {
      .min = 1,
      .max = 63,
      .column = "IMAGE",
+     .refers = "image",
      .help = "name of the image that its disk begins as"},
     {.name = "cpus",
      .type = FIELD_INT,

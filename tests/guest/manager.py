@@ -187,6 +187,7 @@ class Manager:
         done = subprocess.run([VIV, *words], env=self.env, capture_output=True, text=True, timeout=LIMIT,
                               stdin=stdin, check=False, **kw)
         self.test.assertEqual(done.returncode, code, f"viv {' '.join(words)}: {done.stdout}{done.stderr}")
+        self.output = done.stdout
         return done.stdout if code == 0 else done.stderr
 
     def image(self, code=mini.STOP):

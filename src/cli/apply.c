@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * viv apply: what files want is made, or changed in place. All files are read and checked before
+ * anything is done; what fails then is told and does not hold up what does not need it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/plan.h"
+
+enum { WAIT_SECONDS = 30 };
+
+struct applied {
+    struct plan plan;
+    const char *result; /* NULL: not done yet */
+    bool pending;       /* asked for, and not waited for yet */
+    bool failed;
+    json_t *secret; /* an answer of something that is told once */
+};
+
+struct apply {
+    struct cli *c;
+    struct manifest manifest;
+    struct applied *of; /* one for each item */
+    size_t failures;
+    enum failure first; /* the kind of the first of them */
+};
+
+static void tell(const struct apply *a, const struct applied *x, const char *word,
+                 const char *more) {
+    if (!a->c->json)
+        printf("%s/%s %s%s%s\n", x->plan.item->resource->name, x->plan.item->name, word,
+               *more ? ": " : "", more);
+}
+
+static void fail(struct apply *a, struct applied *x, const char *result) {
+    const struct remote_failure *f = &x->plan.failure;
+
+    x->failed = true;
+    x->pending = false;
+    x->result = result;
+    if (!a->failures++)
+        a->first = f->kind;
+    fflush(stdout);
+    show_note(a->c, "%s/%s %s: %s%s%s", x->plan.item->resource->name, x->plan.item->name, result,
+              f->reason, *f->remedy ? ": " : "", f->remedy);
+}
+
+/* ------------------------------------------------------------------ waiting */
+
+static int wait_state(struct cli *c, const struct manifest_item *i, struct remote_failure *f) {
+    json_t *item = NULL;
+    int r;
+
+    do
+        r = remote_call(c->remote, "GET", NULL, &item, f, "/v1/%s/%s/wait?timeout=%d",
+                        i->resource->plural, i->name, WAIT_SECONDS);
+    while (r < 0 && f->kind == FAILURE_TIMEOUT);
+    if (r == 0 && !strcmp(item_text(item, "status", "state"), "failed"))
+        r = remote_fail(f, FAILURE_FAILED, "", "%s", item_text(item, "status", "reason"));
+    json_decref(item);
+    return r;
+}
+
+static void finish(struct apply *a, struct applied *x) {
+    const struct manifest_item *i = x->plan.item;
+    const char *job = item_text(x->plan.live, "status", "job");
+    struct cli *c = a->c;
+    int r = 0;
+
+    if (!x->pending)
+        return;
+    x->pending = false;
+    c->failure = (struct remote_failure){0};
+    if (*job)
+        r = cli_wait_job(c, job, i->name);
+    else if (resource_op(i->resource, "wait"))
+        r = wait_state(c, i, &c->failure);
+    if (r < 0) {
+        x->plan.failure = c->failure;
+        fail(a, x, "failed");
+    }
+}
+
+/* ------------------------------------------------------------------ doing */
+
+static struct applied *find(struct apply *a, const char *kind, const char *name) {
+    const struct manifest_item *i = manifest_find(&a->manifest, kind, name);
+
+    return i ? &a->of[i - a->manifest.item] : NULL;
+}
+
+static bool needs(struct apply *a, struct applied *x, const char *kind, const json_t *name) {
+    struct applied *y = json_is_string(name) ? find(a, kind, json_string_value(name)) : NULL;
+
+    if (!y || y == x)
+        return true;
+    finish(a, y);
+    if (!y->failed)
+        return true;
+    remote_fail(&x->plan.failure, FAILURE_CONFLICT, "", "it needs the %s '%s', which failed",
+                y->plan.item->resource->noun, y->plan.item->name);
+    return false;
+}
+
+/* What it refers to is there, as far as the files have it. */
+static bool has_needs(struct apply *a, struct applied *x) {
+    const struct manifest_item *i = x->plan.item;
+
+    for (const struct field *f = i->resource->fields; f->type != FIELD_END; f++) {
+        const json_t *v = json_object_get(i->spec, f->name), *one;
+        size_t k;
+
+        if (!f->refers || !v)
+            continue;
+        if (json_is_string(v) && !needs(a, x, f->refers, v))
+            return false;
+        json_array_foreach(v, k, one)
+            if (!needs(a, x, f->refers, one))
+                return false;
+    }
+    return true;
+}
+
+static json_t *changed_spec(const struct plan *p) {
+    json_t *spec = json_object();
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(p->changes, i, one)
+        json_object_set(spec, item_text(one, NULL, "field"), json_object_get(one, "to"));
+    return spec;
+}
+
+/* 0 and the item as it is now. */
+static int request(struct apply *a, struct applied *x, json_t **ret) {
+    const struct manifest_item *i = x->plan.item;
+    struct remote_failure *f = &x->plan.failure;
+
+    if (x->plan.action == PLAN_CREATE)
+        return remote_call(a->c->remote, "POST",
+                           json_pack("{s:s, s:O}", "name", i->name, "spec", i->spec), ret, f,
+                           "/v1/%s", i->resource->plural);
+    return remote_call(a->c->remote, "PATCH", json_pack("{s:o}", "spec", changed_spec(&x->plan)),
+                       ret, f, "/v1/%s/%s", i->resource->plural, i->name);
+}
+
+/* A machine that runs goes on with what it was started with. */
+static bool holds_later(const struct applied *x) {
+    const char *state = item_text(x->plan.live, "status", "state");
+    const json_t *first = json_array_get(x->plan.changes, 0);
+    bool power =
+        json_array_size(x->plan.changes) == 1 && !strcmp(item_text(first, NULL, "field"), "power");
+
+    return !strcmp(x->plan.item->resource->name, "vm") && !power &&
+           (!strcmp(state, "running") || !strcmp(state, "paused"));
+}
+
+static void tell_secret(const struct apply *a, struct applied *x, const json_t *answer) {
+    const char *secret = item_text(answer, "status", "secret");
+
+    if (!*secret)
+        secret = item_text(answer, NULL, "secret");
+    if (!*secret)
+        return;
+    if (a->c->json)
+        x->secret = json_string(secret);
+    else
+        printf("%s/%s secret, told only now: %s\n", x->plan.item->resource->name,
+               x->plan.item->name, secret);
+}
+
+static void perform(struct apply *a, struct applied *x, bool dry) {
+    bool create = x->plan.action == PLAN_CREATE;
+    json_t *answer = NULL;
+    char fields[300];
+
+    plan_fields(&x->plan, fields, sizeof(fields));
+    if (dry) {
+        x->result = create ? "would be created" : "would be changed";
+        tell(a, x, x->result, create ? "" : fields);
+        return;
+    }
+    if (!has_needs(a, x)) {
+        fail(a, x, "left out");
+        return;
+    }
+    if (request(a, x, &answer) < 0) {
+        fail(a, x, "failed");
+        return;
+    }
+    tell_secret(a, x, answer);
+    json_decref(x->plan.live);
+    x->plan.live = answer;
+    x->pending = !cli_true(a->c, "no_wait");
+    x->result = create ? "created" : "changed";
+    if (!create && holds_later(x))
+        strncat(fields, " (from its next start)", sizeof(fields) - strlen(fields) - 1);
+    tell(a, x, x->result, create ? "" : fields);
+}
+
+static void apply_one(struct apply *a, const struct manifest_item *i, struct applied *x) {
+    plan_make(a->c, i, &x->plan);
+    switch (x->plan.action) {
+    case PLAN_SAME:
+        x->result = "unchanged";
+        tell(a, x, x->result, "");
+        break;
+    case PLAN_REFUSED:
+    case PLAN_FAILED:
+        fail(a, x, "failed");
+        break;
+    default:
+        perform(a, x, cli_true(a->c, "dry_run"));
+    }
+}
+
+static void show_results(const struct apply *a) {
+    json_t *all = json_array();
+
+    for (size_t i = 0; i < a->manifest.count; i++) {
+        json_t *o = plan_json(&a->of[i].plan, a->of[i].result);
+
+        if (a->of[i].secret)
+            json_object_set(o, "secret", a->of[i].secret);
+        json_array_append_new(all, o);
+    }
+    show_json(all);
+    json_decref(all);
+}
+
+static int apply_all(struct apply *a) {
+    size_t n = a->manifest.count;
+    struct cli *c = a->c;
+
+    for (size_t i = 0; i < n; i++)
+        apply_one(a, &a->manifest.item[i], &a->of[i]);
+    for (size_t i = 0; i < n; i++)
+        finish(a, &a->of[i]);
+    if (c->json)
+        show_results(a);
+    fflush(stdout);
+    c->failure = (struct remote_failure){0};
+    for (size_t i = 0; i < n; i++) {
+        plan_done(&a->of[i].plan);
+        json_decref(a->of[i].secret);
+    }
+    if (!a->failures)
+        return 0;
+    return remote_fail(&c->failure, a->first, "", "%zu of %zu things %s", a->failures, n,
+                       cli_true(c, "dry_run") ? "could not be applied" : "were not applied");
+}
+
+int do_apply(struct cli *c) {
+    struct apply a = {.c = c};
+    int r = plan_read(c, &a.manifest);
+
+    if (r == 0) {
+        a.of = calloc(a.manifest.count, sizeof(*a.of));
+        r = a.of ? apply_all(&a) : remote_fail(&c->failure, FAILURE_FAILED, "", "out of memory");
+    }
+    free(a.of);
+    manifest_done(&a.manifest);
+    return r;
+}
