@@ -27,7 +27,7 @@ ALLOWED = {
     "vm": MIDDLE + ["devices", "cpu", "machine"],
     "tools": MIDDLE + ["devices", "cpu", "machine"],
     "host": LOW + ["block"],
-    "switch": LOW,
+    "switch": LOW + ["net"],
     "cli": LOW,
     "agent": LOW,
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unix stream sockets (unix(7)). */
+/* Unix sockets (unix(7)). */
 #include "base/unix_socket.h"
 
 #include <errno.h>
@@ -23,8 +23,8 @@ static int make_address(struct sockaddr_un *a, const char *path, const char *wha
     return 0;
 }
 
-static bool is_live(const struct sockaddr_un *a) {
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+static bool is_live(const struct sockaddr_un *a, int type) {
+    int probe = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     /* EAGAIN: a live program that has not come to accept the last ones. EACCES: somebody else's. */
     bool live = probe >= 0 && (connect(probe, (const struct sockaddr *)a, sizeof(*a)) == 0 ||
                                errno == EAGAIN || errno == EACCES);
@@ -34,7 +34,8 @@ static bool is_live(const struct sockaddr_un *a) {
     return live;
 }
 
-int unix_socket_listen(const char *path, unsigned mode, const char *what, struct error *err) {
+static int listen_for(int type, const char *path, unsigned mode, const char *what,
+                      struct error *err) {
     struct sockaddr_un a;
     struct stat st;
     int fd, r = make_address(&a, path, what, err);
@@ -42,13 +43,13 @@ int unix_socket_listen(const char *path, unsigned mode, const char *what, struct
     if (r < 0)
         return r;
     if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-        if (is_live(&a))
+        if (is_live(&a, type))
             return error_set(err, -EADDRINUSE,
                              "%s '%s' is in use by another program: choose another path", what,
                              path);
         unlink(path); /* left over from a program that has ended */
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
         r = error_set(err, -errno, "%s '%s' cannot be made: %s; choose another path", what, path,
                       strerror(errno));
@@ -65,6 +66,15 @@ int unix_socket_listen(const char *path, unsigned mode, const char *what, struct
     return fd;
 }
 
+int unix_socket_listen(const char *path, unsigned mode, const char *what, struct error *err) {
+    return listen_for(SOCK_STREAM, path, mode, what, err);
+}
+
+int unix_socket_listen_packets(const char *path, unsigned mode, const char *what,
+                               struct error *err) {
+    return listen_for(SOCK_SEQPACKET, path, mode, what, err);
+}
+
 /* A full queue of connections gives EAGAIN, and nothing tells when it has room. */
 static int connect_patiently(int fd, const struct sockaddr_un *a, int timeout_ms) {
     static const struct timespec nap = {.tv_nsec = NAP_MS * 1000 * 1000};
@@ -79,13 +89,13 @@ static int connect_patiently(int fd, const struct sockaddr_un *a, int timeout_ms
     }
 }
 
-int unix_socket_connect(const char *path, int timeout_ms, struct error *err) {
+static int connect_to(int type, const char *path, int timeout_ms, struct error *err) {
     struct sockaddr_un a;
     int fd, r = make_address(&a, path, "the socket", err);
 
     if (r < 0)
         return r;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     r = fd < 0 ? -errno : connect_patiently(fd, &a, timeout_ms);
     if (r == 0)
         return fd;
@@ -99,4 +109,12 @@ int unix_socket_connect(const char *path, int timeout_ms, struct error *err) {
         return error_set(err, r, "the socket '%s' accepts no connection: its program is stuck",
                          path);
     return error_set(err, r, "no connection to the socket '%s': %s", path, strerror(-r));
+}
+
+int unix_socket_connect(const char *path, int timeout_ms, struct error *err) {
+    return connect_to(SOCK_STREAM, path, timeout_ms, err);
+}
+
+int unix_socket_connect_packets(const char *path, struct error *err) {
+    return connect_to(SOCK_SEQPACKET, path, 0, err);
 }

@@ -18,19 +18,20 @@ enum { PATIENCE_MS = 1000, FRESH_MS = 1000 };
 
 static const struct {
     const char *counter, *field; /* in a machine's stats.def; in the resource */
+    const char *also;            /* another counter that adds to it */
 } counters[USAGE_COUNTERS] = {
-    {"block_reads", "disk_reads"},
-    {"block_read_bytes", "disk_read_bytes"},
-    {"block_writes", "disk_writes"},
-    {"block_written_bytes", "disk_written_bytes"},
-    {"block_errors", "disk_errors"},
-    {"net_user_frames_in", "net_received_frames"},
-    {"net_user_bytes_in", "net_received_bytes"},
-    {"net_user_frames_out", "net_sent_frames"},
-    {"net_user_bytes_out", "net_sent_bytes"},
-    {"vcpu_halts", "halts"},
-    {"lapic_interrupts", "interrupts"},
-    {"virtio_kicks", "kicks"},
+    {"block_reads", "disk_reads", NULL},
+    {"block_read_bytes", "disk_read_bytes", NULL},
+    {"block_writes", "disk_writes", NULL},
+    {"block_written_bytes", "disk_written_bytes", NULL},
+    {"block_errors", "disk_errors", NULL},
+    {"net_user_frames_in", "net_received_frames", "net_link_frames_in"},
+    {"net_user_bytes_in", "net_received_bytes", "net_link_bytes_in"},
+    {"net_user_frames_out", "net_sent_frames", "net_link_frames_out"},
+    {"net_user_bytes_out", "net_sent_bytes", "net_link_bytes_out"},
+    {"vcpu_halts", "halts", NULL},
+    {"lapic_interrupts", "interrupts", NULL},
+    {"virtio_kicks", "kicks", NULL},
 };
 
 struct waiter {
@@ -53,8 +54,10 @@ const char *usage_counter_field(unsigned i) { return counters[i].field; }
 
 static void read_counter(struct usage *u, const char *name, const json_t *value) {
     for (unsigned i = 0; i < USAGE_COUNTERS; i++)
-        if (!strcmp(name, counters[i].counter) && json_integer_value(value) > 0)
-            u->counter[i] = json_integer_value(value);
+        if ((!strcmp(name, counters[i].counter) ||
+             (counters[i].also && !strcmp(name, counters[i].also))) &&
+            json_integer_value(value) > 0)
+            u->counter[i] += json_integer_value(value);
 }
 
 void usage_read(struct usage *u, const json_t *result) {

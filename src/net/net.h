@@ -53,13 +53,11 @@ struct net_forward { /* host address:port -> guest port */
     bool udp;
     char host[64]; /* numeric IPv4 address; empty = 127.0.0.1 */
     uint16_t host_port, guest_port;
+    uint32_t guest; /* its IPv4 address, host's byte order; 0: the first that DHCP gives */
 };
 
-/*
- * User-mode NAT through libslirp: 10.0.2.0/24, gateway 10.0.2.2 (the host), DNS 10.0.2.3, DHCP from
- * .15; fd00::/64 likewise. Ignores SIGPIPE for the process if nobody handles it: libslirp writes to
- * sockets whose peers may have gone.
- */
+/* User-mode NAT (user.h): 10.0.2.0/24, gateway 10.0.2.2 (the host), DNS 10.0.2.3, DHCP from .15;
+ * fd00::/64 likewise. */
 struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd, unsigned count,
                                struct error *err);
 

@@ -59,13 +59,14 @@ static uint32_t mix(uint32_t h, const uint8_t *p, size_t n) {
     return h;
 }
 
-/* The same for both directions: guest's port, peer's port, peer's address. */
+/* The same for both directions: guest's port, peer's port, both addresses. */
 static uint32_t flow_key(const uint8_t *f, const struct view *v, bool from_guest) {
+    const uint8_t *guest = f + v->addresses + (from_guest ? 0 : v->address_len);
     const uint8_t *peer = f + v->addresses + (from_guest ? v->address_len : 0);
     uint32_t h = mix(0x811c9dc5u, f + v->l4 + (from_guest ? 0 : 2), 2);
 
     h = mix(h, f + v->l4 + (from_guest ? 2 : 0), 2);
-    h = mix(h, peer, v->address_len);
+    h = mix(mix(h, guest, v->address_len), peer, v->address_len);
     return h ? h : 1; /* 0 is an empty place */
 }
 

@@ -21,6 +21,8 @@
  * round comes before a frame that follows a long sleep: else a new UDP association would expire at
  * once.
  */
+#include "net/user.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +38,8 @@
 
 #include "base/loop.h"
 #include "base/trace.h"
-#include "net/net.h"
+#include "net/forward.h"
+#include "net/queue.h"
 #include "net/reassemble.h"
 #include "net/segment.h"
 
@@ -66,12 +69,6 @@ struct user_timer {
     uint64_t deadline; /* ns, 0 = off */
 };
 
-struct user_frame {
-    struct user_frame *next;
-    size_t len;
-    uint8_t data[];
-};
-
 struct net_user {
     struct net_port port; /* first */
     struct loop *loop;
@@ -86,9 +83,7 @@ struct net_user {
     struct user_timer *timers;
     uint64_t armed;     /* when the timer fires, 0 = never */
     uint64_t polled_at; /* time of the last round: libslirp's clock */
-    struct user_frame *head, **tail;
-    unsigned queued;
-    size_t queued_bytes;
+    struct net_queue queue;
     struct segment segment;
     struct reassemble reassemble;
     bool sending;  /* inside net_send */
@@ -123,43 +118,20 @@ static bool offer(struct net_user *u, const uint8_t *frame, size_t len) {
 }
 
 static void deliver(struct net_user *u) {
-    struct user_frame *f;
-
-    while ((f = u->head) && offer(u, f->data, f->len)) {
-        u->head = f->next;
-        if (!u->head)
-            u->tail = &u->head;
-        u->queued--;
-        u->queued_bytes -= f->len;
-        free(f);
-    }
+    while (u->queue.head && offer(u, u->queue.head->data, u->queue.head->len))
+        net_queue_pop(&u->queue);
     end_burst(u);
-}
-
-static void enqueue(struct net_user *u, const void *frame, size_t len) {
-    struct user_frame *f = NULL;
-
-    if (u->queued < QUEUE_FRAMES && u->queued_bytes + len <= QUEUE_BYTES)
-        f = malloc(sizeof(*f) + len);
-    if (!f) {
-        stat_inc(net_user_dropped);
-        trace(net_user_drop, len, u->queued);
-        return;
-    }
-    f->next = NULL;
-    f->len = len;
-    memcpy(f->data, frame, len);
-    *u->tail = f;
-    u->tail = &f->next;
-    u->queued++;
-    u->queued_bytes += len;
 }
 
 static void put(void *opaque, const uint8_t *frame, size_t len) {
     struct net_user *u = opaque;
 
-    if (u->sending || u->head || !offer(u, frame, len))
-        enqueue(u, frame, len);
+    if (!u->sending && !u->queue.head && offer(u, frame, len))
+        return;
+    if (net_queue_put(&u->queue, frame, len))
+        return;
+    stat_inc(net_user_dropped);
+    trace(net_user_drop, len, u->queue.frames);
 }
 
 static ssize_t from_slirp(const void *frame, size_t len, void *opaque) {
@@ -430,16 +402,11 @@ static const SlirpCb callbacks = {
 
 static void user_close(struct net_port *p) {
     struct net_user *u = (struct net_user *)p;
-    struct user_frame *f;
-
     loop_remove(u->watch);
     u->port.receive = NULL;
     if (u->slirp)
         slirp_cleanup(u->slirp);
-    while ((f = u->head)) {
-        u->head = f->next;
-        free(f);
-    }
+    net_queue_done(&u->queue);
     if (u->epoll >= 0)
         close(u->epoll);
     if (u->timer_fd >= 0)
@@ -518,25 +485,83 @@ static const char *forward_remedy(int code) {
     }
 }
 
-static int add_forward(struct net_user *u, const struct net_forward *f, struct error *err) {
-    const char *host = f->host[0] ? f->host : "127.0.0.1", *kind = f->udp ? "udp" : "tcp";
-    struct in_addr addr, guest = {0}; /* 0: the first address that DHCP gives */
+static int forward_failed(const struct net_forward *f, int code, struct error *err) {
+    char text[NET_FORWARD_TEXT];
 
-    if (inet_pton(AF_INET, host, &addr) != 1)
+    net_forward_print(f, text);
+    return error_set(err, -code, "port forward %s: %s; %s", text, strerror(code),
+                     forward_remedy(code));
+}
+
+static int forward_address(const struct net_forward *f, struct in_addr *ret, struct error *err) {
+    char text[NET_FORWARD_TEXT];
+
+    net_forward_print(f, text);
+    if (inet_pton(AF_INET, *f->host ? f->host : "127.0.0.1", ret) != 1)
         return error_set(err, -EINVAL,
-                         "port forward %s:%s:%u: '%s' is no IPv4 address; write one like 127.0.0.1",
-                         kind, host, f->host_port, host);
+                         "port forward %s: '%s' is no IPv4 address; write one like 127.0.0.1", text,
+                         f->host);
     if (!f->host_port || !f->guest_port)
-        return error_set(err, -EINVAL, "port forward %s:%s:%u:%u: ports are 1 to 65535", kind, host,
-                         f->host_port, f->guest_port);
-    errno = 0;
-    if (slirp_add_hostfwd(u->slirp, f->udp, addr, f->host_port, guest, f->guest_port) < 0) {
-        int code = errno ? errno : EADDRINUSE;
+        return error_set(err, -EINVAL, "port forward %s: ports are 1 to 65535", text);
+    return 0;
+}
 
-        return error_set(err, -code, "port forward %s:%s:%u:%u: %s; %s", kind, host, f->host_port,
-                         f->guest_port, strerror(code), forward_remedy(code));
-    }
+/* libslirp lets others have its UDP ports and takes theirs (SO_REUSEADDR), so it must not try. */
+static int udp_taken(struct in_addr addr, uint16_t port) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = addr, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), code = 0;
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        code = errno;
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+static int add_forward(struct net_user *u, const struct net_forward *f, struct error *err) {
+    struct in_addr addr, guest = {htonl(f->guest)};
+    int code = 0;
+
+    if (forward_address(f, &addr, err) < 0)
+        return -EINVAL;
+    if (f->udp)
+        code = udp_taken(addr, f->host_port);
+    errno = 0;
+    if (!code && slirp_add_hostfwd(u->slirp, f->udp, addr, f->host_port, guest, f->guest_port) < 0)
+        code = errno ? errno : EADDRINUSE;
+    if (code)
+        return forward_failed(f, code, err);
     u->forwards++;
+    return 0;
+}
+
+static const struct net_ops user_ops;
+
+static struct net_user *user_of(struct net_port *p) {
+    assert(p->ops == &user_ops);
+    return (struct net_user *)p;
+}
+
+int net_user_add_forward(struct net_port *p, const struct net_forward *f, struct error *err) {
+    struct net_user *u = user_of(p);
+    int r = add_forward(u, f, err);
+
+    refill(u);
+    return r;
+}
+
+int net_user_remove_forward(struct net_port *p, const struct net_forward *f, struct error *err) {
+    struct net_user *u = user_of(p);
+    struct in_addr addr;
+    char text[NET_FORWARD_TEXT];
+
+    if (forward_address(f, &addr, err) < 0)
+        return -EINVAL;
+    net_forward_print(f, text);
+    if (slirp_remove_hostfwd(u->slirp, f->udp, addr, f->host_port) < 0)
+        return error_set(err, -ENOENT, "there is no port forward %s", text);
+    u->forwards--;
+    refill(u);
     return 0;
 }
 
@@ -564,27 +589,31 @@ static int set_up_events(struct net_user *u, struct error *err) {
         "user-mode network: no descriptors; raise the limit of open files (ulimit -n)");
 }
 
-static Slirp *start_slirp(struct net_user *u) {
+static struct in_addr address(uint32_t a) { return (struct in_addr){htonl(a)}; }
+
+static Slirp *start_slirp(struct net_user *u, const struct net_user_config *user) {
     SlirpConfig c = {.version = 4,
+                     .restricted = user->isolated,
                      .in_enabled = true,
-                     .in6_enabled = true,
+                     .in6_enabled = user->ipv6,
+                     .vnetwork = address(user->network),
+                     .vnetmask = address(user->prefix ? UINT32_MAX << (32 - user->prefix) : 0),
+                     .vhost = address(user->host),
+                     .vdhcp_start = address(user->dhcp_start),
+                     .vnameserver = address(user->nameserver),
                      .vprefix_len = 64,
                      .if_mtu = USER_MTU,
-                     .if_mru = USER_MTU};
+                     .if_mru = USER_MTU,
+                     .disable_dhcp = !user->dhcp};
 
-    inet_pton(AF_INET, "10.0.2.0", &c.vnetwork);
-    inet_pton(AF_INET, "255.255.255.0", &c.vnetmask);
-    inet_pton(AF_INET, "10.0.2.2", &c.vhost);
-    inet_pton(AF_INET, "10.0.2.15", &c.vdhcp_start);
-    inet_pton(AF_INET, "10.0.2.3", &c.vnameserver);
     inet_pton(AF_INET6, "fd00::", &c.vprefix_addr6);
     inet_pton(AF_INET6, "fd00::2", &c.vhost6);
     inet_pton(AF_INET6, "fd00::3", &c.vnameserver6);
     return slirp_new(&c, &callbacks, u);
 }
 
-struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd, unsigned count,
-                               struct error *err) {
+struct net_port *net_user_open_at(struct loop *loop, const struct net_user_config *c,
+                                  struct error *err) {
     struct net_user *u = calloc(1, sizeof(*u));
 
     if (!u) {
@@ -595,24 +624,42 @@ struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd,
         (struct net_port){.ops = &user_ops, .mtu = USER_MTU, .big_tcp = true, .checked = true};
     u->loop = loop;
     u->epoll = u->timer_fd = -1;
-    u->tail = &u->head;
+    net_queue_init(&u->queue, QUEUE_FRAMES, QUEUE_BYTES);
     ignore_sigpipe();
     if (set_up_events(u, err) < 0)
         goto fail;
-    u->slirp = start_slirp(u);
+    u->slirp = start_slirp(u, c);
     if (!u->slirp) {
         error_set(err, -EINVAL,
                   "user-mode network: libslirp %s does not start; install version 4.7",
                   slirp_version_string());
         goto fail;
     }
-    for (unsigned i = 0; i < count; i++)
-        if (add_forward(u, &fwd[i], err) < 0)
-            goto fail;
     poll_slirp(u);
     refill(u);
     return &u->port;
 fail:
     user_close(&u->port);
     return NULL;
+}
+
+struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd, unsigned count,
+                               struct error *err) {
+    static const struct net_user_config standard = {
+        .network = 0x0a000200, /* 10.0.2.0 */
+        .prefix = 24,
+        .host = 0x0a000202,
+        .nameserver = 0x0a000203,
+        .dhcp_start = 0x0a00020f,
+        .ipv6 = true,
+        .dhcp = true,
+    };
+    struct net_port *p = net_user_open_at(loop, &standard, err);
+
+    for (unsigned i = 0; p && i < count; i++)
+        if (net_user_add_forward(p, &fwd[i], err) < 0) {
+            net_close(p);
+            return NULL;
+        }
+    return p;
 }

@@ -12,6 +12,7 @@
 #include "block/blockjob.h"
 #include "cpu/x86.h"
 #include "devices/device.h"
+#include "net/link.h"
 #include "proto/lines.h"
 #include "vm/control.h"
 #include "vm/options.h"
@@ -47,15 +48,14 @@ static json_t *disks(const struct control_vm *vm) {
 
 static json_t *nics(const struct control_vm *vm) {
     json_t *list = json_array();
-    char mac[18];
+    char mac[MAC_TEXT];
 
     for (unsigned i = 0; i < vm->options->nics; i++) {
-        const uint8_t *m = vm->options->nic[i].mac;
+        const struct options_nic *n = &vm->options->nic[i];
 
-        snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
-                 m[5]);
-        json_array_append_new(
-            list, json_pack("{s:i, s:s, s:s}", "index", (int)i, "mac", mac, "network", "user"));
+        mac_print(n->mac, mac);
+        json_array_append_new(list, json_pack("{s:i, s:s, s:s}", "index", (int)i, "mac", mac,
+                                              "network", n->link ? "link" : "user"));
     }
     return list;
 }

@@ -16,6 +16,7 @@
 #include "base/version.h"
 #include "block/blockjob.h"
 #include "machine/snapshot.h"
+#include "net/link.h"
 #include "proto/lines.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
@@ -331,6 +332,15 @@ static int check_disks_differ(const struct options *o, unsigned i, struct error 
     return 0;
 }
 
+static struct net_port *open_nic(struct vm *vm, const struct options_nic *n, struct error *err) {
+    struct net_link_config c = {.path = n->link, .name = vm->options.name, .mtu = n->mtu};
+
+    if (!n->link)
+        return net_user_open(vm->loop, n->forward, n->forwards, err);
+    memcpy(c.mac, n->mac, sizeof(c.mac));
+    return net_link_open(vm->loop, &c, err);
+}
+
 static int open_backends(struct vm *vm, struct machine_config *m, struct error *err) {
     for (unsigned i = 0; i < vm->options.disks; i++) {
         if (check_disks_differ(&vm->options, i, err) < 0)
@@ -347,7 +357,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         struct options_nic *n = &vm->options.nic[i];
         struct machine_nic *to = &m->nic[m->nics++];
 
-        vm->nic[i] = net_user_open(vm->loop, n->forward, n->forwards, err);
+        vm->nic[i] = open_nic(vm, n, err);
         if (!vm->nic[i])
             return -EINVAL;
         to->port = vm->nic[i];

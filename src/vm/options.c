@@ -2,7 +2,6 @@
 /* The command line of viv-vm. */
 #include "vm/options.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -13,6 +12,8 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "devices/virtio/virtio_blk.h"
+#include "net/forward.h"
+#include "net/link.h"
 #include "vm/chardev.h"
 
 /* ---- values ---- */
@@ -286,72 +287,51 @@ const char *options_disk_properties(const char *text) {
     return text;
 }
 
-static int parse_mac(const char *s, uint8_t mac[6], struct error *err) {
-    static const uint8_t none[6];
-    bool good = strlen(s) == 17;
-
-    for (unsigned i = 0; good && i < 17; i++)
-        good = i % 3 == 2 ? s[i] == ':' : isxdigit((unsigned char)s[i]) != 0;
-    if (!good)
-        return error_set(
-            err, -EINVAL,
-            "'%s' is no MAC address: write six pairs of hex digits, as in 52:54:00:12:34:56", s);
-    for (unsigned i = 0; i < 6; i++)
-        mac[i] = (uint8_t)strtoul(s + 3 * i, NULL, 16); /* ends at the colon */
-    if (mac[0] & 1)
+/* A switch's socket; properties follow. */
+static int set_link(struct options *o, struct options_nic *n, const char *path, struct error *err) {
+    if (!*path || strlen(path) > 107)
         return error_set(err, -EINVAL,
-                         "the MAC address '%s' is a multicast address: its first byte must be even",
-                         s);
-    if (!memcmp(mac, none, sizeof(none)))
-        return error_set(err, -EINVAL,
-                         "the MAC address '%s' is nobody's: take one such as 52:54:00:12:34:56", s);
+                         "the path of a switch's socket must have 1 to 107 characters, not '%s'",
+                         path);
+    n->link = path;
+    n->mtu = LINK_MTU_MAX;
     return 0;
 }
 
-/* tcp:ADDRESS:HOSTPORT:GUESTPORT; the address may be an IPv6 one in brackets, or empty for all. */
-static int parse_forward(const char *s, struct net_forward *f, struct error *err) {
-    static const char form[] = "write it as tcp:127.0.0.1:2222:22";
-    const char *address, *end, *colon;
-    struct in6_addr six;
-    struct in_addr four;
-    unsigned long port;
-    char number[16];
+static int set_mtu(struct options_nic *n, const char *s, struct error *err) {
+    unsigned long v;
 
-    *f = (struct net_forward){.udp = !strncmp(s, "udp:", 4)};
-    if (!f->udp && strncmp(s, "tcp:", 4) != 0)
-        return error_set(err, -EINVAL, "the forward '%s' names neither tcp nor udp: %s", s, form);
-    address = s + 4;
-    end = *address == '[' ? strchr(address, ']') : strchr(address, ':');
-    if (end && *address == '[')
-        address++;
-    if (!end || (size_t)(end - address) >= sizeof(f->host))
-        return error_set(err, -EINVAL, "the forward '%s' has no address: %s", s, form);
-    memcpy(f->host, address, (size_t)(end - address));
-    if (!*f->host)
-        strcpy(f->host, "0.0.0.0");
-    if (!inet_pton(AF_INET, f->host, &four) && !inet_pton(AF_INET6, f->host, &six))
-        return error_set(err, -EINVAL, "the forward's address '%s' is not numeric: %s", f->host,
-                         form);
-    if (*end == ']')
-        end++;
-    colon = *end == ':' ? strchr(end + 1, ':') : NULL;
-    if (!colon || (size_t)(colon - end - 1) >= sizeof(number))
-        return error_set(err, -EINVAL, "the forward '%s' lacks a port: %s", s, form);
-    memcpy(number, end + 1, (size_t)(colon - end - 1));
-    number[colon - end - 1] = 0;
-    if (parse_number(number, 1, 65535, &port, err) < 0)
-        return error_prefix(err, "the forward '%s'", s);
-    f->host_port = (uint16_t)port;
-    if (parse_number(colon + 1, 1, 65535, &port, err) < 0)
-        return error_prefix(err, "the forward '%s'", s);
-    f->guest_port = (uint16_t)port;
+    if (!n->link)
+        return error_set(err, -EINVAL, "mtu= belongs to a link: --nic link=PATH,mtu=1500");
+    if (parse_number(s, LINK_MTU_MIN, LINK_MTU_MAX, &v, err) < 0)
+        return error_prefix(err, "mtu=%s", s);
+    n->mtu = (uint16_t)v;
     return 0;
+}
+
+static int set_nic_property(struct options_nic *n, const char *part, struct error *err) {
+    n->mac_given |= !strncmp(part, "mac=", 4);
+    if (!strncmp(part, "mac=", 4))
+        return mac_parse(part + 4, n->mac, err);
+    if (!strncmp(part, "mtu=", 4))
+        return set_mtu(n, part + 4, err);
+    if (strncmp(part, "forward=", 8) != 0)
+        return error_set(
+            err, -EINVAL,
+            "'%s' is no property of a network interface: use mac=, mtu= or forward=", part);
+    if (n->link)
+        return error_set(err, -EINVAL, "'%s': the switch of a link forwards ports, not the machine",
+                         part);
+    if (n->forwards == OPTIONS_MAX_FORWARDS)
+        return error_set(err, -EINVAL, "a network interface has at most %d forwards",
+                         OPTIONS_MAX_FORWARDS);
+    return net_forward_parse(part + 8, &n->forward[n->forwards++], err);
 }
 
 static int set_nic(struct options *o, const char *v, struct error *err) {
     struct options_nic *n = &o->nic[o->nics];
     char *rest, *part;
-    int r;
+    int r = 0;
 
     if (!strcmp(v, "none"))
         return 0;
@@ -362,25 +342,16 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
     *n = (struct options_nic){.mac = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + o->nics)}};
     rest = options_keep(o, v);
     part = next_part(&rest);
-    if (!part || strcmp(part, "user") != 0)
-        return error_set(err, -EINVAL, "'%s' is no kind of network: use --nic user or --nic none",
-                         part ? part : "");
-    while ((part = next_part(&rest))) {
-        if (!strncmp(part, "mac=", 4)) {
-            r = parse_mac(part + 4, n->mac, err);
-            n->mac_given = true;
-        } else if (!strncmp(part, "forward=", 8)) {
-            if (n->forwards == OPTIONS_MAX_FORWARDS)
-                return error_set(err, -EINVAL, "a network interface has at most %d forwards",
-                                 OPTIONS_MAX_FORWARDS);
-            r = parse_forward(part + 8, &n->forward[n->forwards++], err);
-        } else {
-            r = error_set(err, -EINVAL,
-                          "'%s' is no property of a network interface: use mac= or forward=", part);
-        }
-        if (r < 0)
-            return r;
-    }
+    if (part && !strncmp(part, "link=", 5))
+        r = set_link(o, n, part + 5, err);
+    else if (!part || strcmp(part, "user") != 0)
+        r = error_set(err, -EINVAL,
+                      "'%s' is no kind of network: use --nic user, --nic link=PATH or --nic none",
+                      part ? part : "");
+    while (r == 0 && (part = next_part(&rest)))
+        r = set_nic_property(n, part, err);
+    if (r < 0)
+        return r;
     o->nics++;
     return 0;
 }
@@ -581,9 +552,12 @@ static const struct option table[] = {
      "second; unused "
      "allowance is kept for the burst. docs/disks.md says more",
      "--disk debian.raw --disk data.raw,cache=none,iops=500,burst=10"},
-    {"nic", "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|none", set_nic,
-     "a virtio network interface behind user-mode NAT: DHCP, 10.0.2.2 is the host; forwards open "
-     "ports of the host; default none",
+    {"nic",
+     "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|link=PATH[,mac=MAC][,mtu=N]|none",
+     set_nic,
+     "a virtio network interface; may be repeated. user: behind user-mode NAT, with DHCP, 10.0.2.2 "
+     "is the host; forwards open ports of the host. link: a cable to the switch (viv-net) whose "
+     "socket PATH is, which may come and go; its MTU is 65520 if not given. Default none",
      "--nic user,forward=tcp:127.0.0.1:2222:22"},
     {"serial", "stdio|file:PATH|unix:PATH|none", set_serial,
      "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, "

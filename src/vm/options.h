@@ -19,6 +19,8 @@ enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
 struct options_nic {
     uint8_t mac[6]; /* 52:54:00:12:34:56 and following if not given */
     bool mac_given;
+    const char *link; /* path of a switch's socket, NULL: user-mode NAT */
+    uint16_t mtu;     /* of the link */
     struct net_forward forward[OPTIONS_MAX_FORWARDS];
     unsigned forwards;
 };

@@ -18,6 +18,7 @@
 #include "block/block.h"
 #include "block/disk.h"
 #include "devices/virtio/virtio_blk.h"
+#include "net/link.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
 #include "vm/options.h"
@@ -81,8 +82,10 @@ static json_t *nics(const struct options *o) {
 
         snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
                  m[5]);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "network", "user", "mac", mac,
-                                              "forwards", forwards(&o->nic[i])));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:i}", "network",
+                                              o->nic[i].link ? "link" : "user", "mac", mac,
+                                              "forwards", forwards(&o->nic[i]), "link",
+                                              absolute(o->nic[i].link), "mtu", (int)o->nic[i].mtu));
     }
     return list;
 }
@@ -270,6 +273,17 @@ static int take_forwards(struct options_nic *n, const json_t *list, struct error
     return 0;
 }
 
+/* Snapshots from before there were links say nothing of one. */
+static int take_link(struct options *o, struct options_nic *n, const json_t *v, struct error *err) {
+    int64_t mtu = 0;
+    int r = json_object_get(v, "link") ? take_text(o, v, "link", &n->link, err) : 0;
+
+    if (r == 0 && n->link)
+        r = take_number(v, "mtu", LINK_MTU_MIN, LINK_MTU_MAX, &mtu, err);
+    n->mtu = (uint16_t)mtu;
+    return r;
+}
+
 /* One that nobody else has, for who counts on chance: locally administered, not a group's. */
 static int random_mac(uint8_t mac[6], struct error *err) {
     mac[0] = 0x52;
@@ -300,6 +314,8 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
         r = o->renew_identity ? random_mac(n->mac, err) : take_mac(v, n->mac, err);
         if (r == 0 && !given)
             r = take_forwards(n, json_object_get(v, "forwards"), err);
+        if (r == 0 && !given)
+            r = take_link(o, n, v, err);
         if (r < 0)
             return r;
         if (!given)

@@ -223,8 +223,8 @@ static void a_network_has_an_address_and_forwards(void **state) {
     bad("--nic|user,mac=52:54:00:12:34:57|--nic|user", "interfaces 0 and 1 have the same");
     bad("--nic|user,forward=tcp:[::1:80:80", "no address");
     bad("--nic|user,forward=tcp:[::1]80:80", "lacks a port");
-    bad("--nic|user,forward=tcp:127.0.0.1:80:80:80", "is not a number");
-    bad("--nic|user,forward=tcp:127.0.0.1::80", "is not a number");
+    bad("--nic|user,forward=tcp:127.0.0.1:80:80:80", "is no port");
+    bad("--nic|user,forward=tcp:127.0.0.1::80", "is no port");
     bad("--nic|user,forward=tcp:127.0.0.1:123456789012345678:80", "lacks a port");
     bad("--nic|user,forward=tcp:1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1:1:1",
         "ad");
@@ -233,6 +233,20 @@ static void a_network_has_an_address_and_forwards(void **state) {
     bad("--nic|user,mac=52:54:00:12:34:567", "is no MAC");
     bad("--nic|user,mac=0x:54:00:12:34:56", "is no MAC");
     bad("--nic|", "is no kind of network");
+}
+
+static void a_network_may_be_a_link_to_a_switch(void **state) {
+    good("--nic|link=/run/lan/ports,mac=02:00:00:00:00:01|--nic|link=b,mtu=1500");
+    assert_string_equal(o.nic[0].link, "/run/lan/ports");
+    assert_int_equal(o.nic[0].mtu, 65520);
+    assert_int_equal(o.nic[0].mac[0], 2);
+    assert_int_equal(o.nic[1].mtu, 1500);
+    options_done(&o);
+    bad("--nic|link=", "1 to 107 characters");
+    bad("--nic|link=a,mtu=100", "mtu=100");
+    bad("--nic|user,mtu=1500", "belongs to a link");
+    bad("--nic|link=a,forward=tcp::1:1", "the switch of a link forwards ports");
+    bad("--nic|link=a,b=c", "is no property");
 }
 
 static void too_many_forwards_are_refused(void **state) {
@@ -332,6 +346,7 @@ int main(void) {
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
         cmocka_unit_test(a_network_has_an_address_and_forwards),
+        cmocka_unit_test(a_network_may_be_a_link_to_a_switch),
         cmocka_unit_test(too_many_forwards_are_refused),
         cmocka_unit_test(help_needs_no_kernel_and_lists_what_is_understood),
         cmocka_unit_test(what_is_about_a_snapshot_needs_one),

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * User-mode NAT through libslirp behind a frame port: a network without any right on the host.
+ * Ignores SIGPIPE for the process if nobody handles it: libslirp writes to sockets whose peers may
+ * have gone.
+ *
+ * Contract: as of every port (net.h). Addresses are numbers in the host's byte order.
+ */
+#ifndef NET_USER_H
+#define NET_USER_H
+
+#include "net/net.h"
+
+struct net_user_config {
+    uint32_t network;
+    unsigned prefix; /* bits of the network's address */
+    uint32_t host, nameserver, dhcp_start;
+    bool ipv6;     /* fd00::/64 as well */
+    bool isolated; /* nothing gets out, and nothing in but by forwards */
+    bool dhcp;     /* it gives the addresses */
+};
+
+struct net_port *net_user_open_at(struct loop *loop, const struct net_user_config *c,
+                                  struct error *err);
+
+/* At any time. What goes through a forward lives on when it is removed. -ENOENT: there is none. */
+int net_user_add_forward(struct net_port *p, const struct net_forward *f, struct error *err);
+int net_user_remove_forward(struct net_port *p, const struct net_forward *f, struct error *err);
+
+#endif
