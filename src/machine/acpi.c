@@ -15,7 +15,7 @@
 #include "machine/aml.h"
 #include "machine/map.h"
 
-enum { HEADER_SIZE = 36, RSDP_SIZE = 36, FADT_SIZE = 276, FACS_SIZE = 64 };
+enum { HEADER_SIZE = 36, FADT_SIZE = 276, FACS_SIZE = 64 };
 
 static uint8_t checksum(const uint8_t *p, size_t n) {
     uint8_t sum = 0;
@@ -163,8 +163,8 @@ static void dsdt_motherboard(struct buf *b) {
 
 /* Tells the guest that it goes on from a snapshot, so that it makes new random numbers (Microsoft,
  * "Virtual Machine Generation ID", 2012-08). */
-static void dsdt_generation(struct buf *b) {
-    size_t d = aml_device(b, "VGEN"), p;
+static uint32_t dsdt_generation(struct buf *b) {
+    size_t d = aml_device(b, "VGEN"), p, at;
 
     aml_name(b, "_HID");
     aml_string(b, "VIVA0001");
@@ -174,14 +174,17 @@ static void dsdt_generation(struct buf *b) {
     aml_string(b, "VM_Gen_Counter");
     aml_name(b, "ADDR");
     p = aml_package(b, 2);
-    aml_integer(b, MAP_GENERATION);
+    at = b->len + 1;
+    aml_integer(b, MAP_GENERATION); /* four bytes behind its opcode */
     aml_integer(b, 0);
     aml_close(b, p);
     aml_close(b, d);
+    return (uint32_t)at;
 }
 
-static void dsdt(struct buf *b, const struct acpi_config *config) {
+static uint32_t dsdt(struct buf *b, const struct acpi_config *config) {
     size_t sb, pci, m, gpe;
+    uint32_t generation;
 
     aml_name(b, "PICF");
     aml_integer(b, 0);
@@ -190,7 +193,7 @@ static void dsdt(struct buf *b, const struct acpi_config *config) {
     aml_close(b, m);
     sb = aml_scope(b, "\\_SB");
     dsdt_motherboard(b);
-    dsdt_generation(b);
+    generation = dsdt_generation(b);
     pci = aml_device(b, "PCI0");
     aml_name(b, "_HID");
     aml_eisa_id(b, "PNP0A08");
@@ -216,6 +219,7 @@ static void dsdt(struct buf *b, const struct acpi_config *config) {
     for (unsigned i = 0; i < 4; i++)
         aml_integer(b, i < 2 ? ACPI_PM_SLP_TYP_S5 : 0);
     aml_close(b, m);
+    return generation;
 }
 
 /* ---- the other tables ---- */
@@ -315,43 +319,71 @@ static void rsdp(uint8_t *p, uint64_t xsdt) {
     memcpy(p, "RSD PTR ", 8);
     memcpy(p + 9, "VIVARM", 6);
     p[15] = 2;
-    store_le32(p + 20, RSDP_SIZE);
+    store_le32(p + 20, ACPI_RSDP_SIZE);
     store_le64(p + 24, xsdt);
     p[8] = checksum(p, 20);
-    p[32] = checksum(p, RSDP_SIZE);
+    p[32] = checksum(p, ACPI_RSDP_SIZE);
 }
 
+static void note_pointer(struct acpi_blob *a, size_t at, unsigned size) {
+    a->pointer[a->pointers++] = (struct acpi_pointer){(uint32_t)at, (uint8_t)size};
+}
+
+static void note_sum(struct acpi_blob *a, size_t at) {
+    a->sum[a->sums].at = (uint32_t)at;
+    a->sum[a->sums++].size = load_le32(a->tables.data + at + 4);
+}
+
+/* The blob as it is at the address `base`. */
+static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_t base) {
+    struct buf *b = &a->tables;
+    size_t dsdt_at, at, entry[3];
+
+    *a = (struct acpi_blob){.pointers = 0};
+    memcpy(buf_grow(b, FACS_SIZE), "FACS", 4); /* first, for it wants an alignment of 64 */
+    store_le32(b->data + 4, FACS_SIZE);
+    b->data[32] = 2;
+    dsdt_at = table_begin(b, "DSDT", 2);
+    a->generation = dsdt(b, config);
+    table_end(b, dsdt_at);
+    note_sum(a, dsdt_at);
+    entry[0] = b->len;
+    fadt(b, base, base + dsdt_at);
+    note_pointer(a, entry[0] + 36, 4);
+    note_pointer(a, entry[0] + 40, 4);
+    note_pointer(a, entry[0] + 132, 8);
+    note_pointer(a, entry[0] + 140, 8);
+    note_sum(a, entry[0]);
+    entry[1] = b->len;
+    madt(b, config->cpus);
+    entry[2] = b->len;
+    mcfg(b);
+    at = table_begin(b, "XSDT", 1);
+    for (unsigned i = 0; i < 3; i++) {
+        note_pointer(a, b->len, 8);
+        buf_put_le64(b, base + entry[i]);
+    }
+    table_end(b, at);
+    note_sum(a, at);
+    rsdp(a->rsdp, base + at);
+}
+
+void acpi_build(struct acpi_blob *ret, const struct acpi_config *config) { build(ret, config, 0); }
+
 int acpi_write(struct mem *mem, const struct acpi_config *config, struct error *err) {
-    struct buf b = {0};
-    uint64_t base = MAP_ACPI_TABLES, entry[3];
-    size_t facs, dsdt_at, at;
+    enum { RSDP_ROOM = 64 };
+    struct acpi_blob a;
     int r = 0;
 
-    buf_grow(&b, 64); /* the RSDP's place */
-    facs = b.len;
-    memcpy(buf_grow(&b, FACS_SIZE), "FACS", 4);
-    store_le32(b.data + facs + 4, FACS_SIZE);
-    b.data[facs + 32] = 2;
-    dsdt_at = table_begin(&b, "DSDT", 2);
-    dsdt(&b, config);
-    table_end(&b, dsdt_at);
-    entry[0] = base + b.len;
-    fadt(&b, base + facs, base + dsdt_at);
-    entry[1] = base + b.len;
-    madt(&b, config->cpus);
-    entry[2] = base + b.len;
-    mcfg(&b);
-    at = table_begin(&b, "XSDT", 1);
-    for (unsigned i = 0; i < 3; i++)
-        buf_put_le64(&b, entry[i]);
-    table_end(&b, at);
-    rsdp(b.data, base + at);
-    if (base + b.len > MAP_GENERATION || mem_load(mem, base, b.data, b.len) < 0)
+    build(&a, config, MAP_ACPI_TABLES + RSDP_ROOM);
+    if (MAP_ACPI_TABLES + RSDP_ROOM + a.tables.len > MAP_GENERATION ||
+        mem_load(mem, MAP_ACPI_TABLES, a.rsdp, sizeof(a.rsdp)) < 0 ||
+        mem_load(mem, MAP_ACPI_TABLES + RSDP_ROOM, a.tables.data, a.tables.len) < 0)
         r = error_set(
             err, -ENOSPC,
             "the ACPI tables (%zu bytes) do not fit into their 60 KiB: fewer processors make "
             "them smaller",
-            b.len);
-    buf_done(&b);
+            a.tables.len);
+    buf_done(&a.tables);
     return r;
 }

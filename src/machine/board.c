@@ -11,7 +11,9 @@
 #include <sys/random.h>
 
 #include "base/trace.h"
+#include "base/bytes.h"
 #include "devices/acpi_pm.h"
+#include "devices/fw_cfg.h"
 #include "devices/ioapic.h"
 #include "devices/lpc.h"
 #include "devices/pci_host.h"
@@ -20,6 +22,7 @@
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
+#include "machine/firmware.h"
 #include "machine/map.h"
 #include "machine/mptable.h"
 
@@ -149,7 +152,8 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
     /* Its port 0xcf9 lies inside the host bridge's 0xcf8, which passes accesses on. */
     b->reset_ctl = b->pm ? add_isa(b, "reset_ctl", NULL, (struct irq){0}, NULL, err) : NULL;
-    if (!b->reset_ctl || !add_isa(b, "debugcon", NULL, (struct irq){0}, debugcon, err))
+    if (!b->reset_ctl ||
+        !add_isa(b, "debugcon", &m->firmware_log, (struct irq){0}, debugcon, err))
         return -ENOMEM;
     if (!add_isa(b, "postcode", NULL, (struct irq){0}, postcode, err) ||
         !add_isa(b, "pvpanic", NULL, (struct irq){0}, pvpanic, err))
@@ -171,6 +175,18 @@ static int add_keyboard(struct board *b, struct error *err) {
         return -ENOMEM;
     d = add(b, "port92", &env, err);
     return d && device_mount(d, 0, &b->pio, 0x92, err) == 0 ? 0 : -ENOMEM;
+}
+
+/* ---- firmware ---- */
+
+static int add_firmware(struct board *b, const struct machine_config *m, struct error *err) {
+    static const struct mount ports[] = {{0, 0x510, false}, {1, 0x514, false}, {0}};
+    static const struct fw_cfg_config answer = {FIRMWARE_ANSWER};
+    struct firmware_config config = {
+        .cpus = b->cpus, .memory = b->memory, .boot_menu = m->boot_menu};
+
+    b->fw_cfg = add_isa(b, "fw_cfg", &answer, (struct irq){0}, ports, err);
+    return b->fw_cfg ? firmware_configure(b->fw_cfg, &config, err) : -ENOMEM;
 }
 
 /* ---- PCI ---- */
@@ -248,7 +264,7 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
 
 /* ---- the whole ---- */
 
-static int add_memory(struct board *b, struct error *err) {
+static int add_memory(struct board *b, uint64_t rom, struct error *err) {
     uint64_t low = map_low_size(b->memory), high = map_high_size(b->memory);
     int r = mem_init(&b->mem, err);
 
@@ -260,6 +276,8 @@ static int add_memory(struct board *b, struct error *err) {
         r = mem_add(&b->mem, MAP_1M, low - MAP_1M, false, err);
     if (r == 0 && high)
         r = mem_add(&b->mem, MAP_HIGH, high, false, err);
+    if (r == 0 && rom)
+        r = mem_add(&b->mem, MAP_HIGH - rom, rom, true, err);
     return r;
 }
 
@@ -270,7 +288,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->power = config->power;
     b->memory = m->memory;
     b->cpus = m->cpus;
-    r = add_memory(b, err);
+    r = add_memory(b, config->rom, err);
     if (r == 0) {
         b->clock =
             m->restoring ? clock_new_restored(config->loop, err) : clock_new(config->loop, err);
@@ -288,6 +306,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_chipset_functions(b, err);
     if (r == 0)
         r = add_virtio(b, m, err);
+    if (r == 0 && config->rom)
+        r = add_firmware(b, m, err);
     return r;
 }
 
@@ -341,12 +361,26 @@ static void route_pci_to_isa(struct board *b) {
     }
 }
 
+/* Firmware has chosen the place, and may not have done so yet. */
+static gpa generation_place(const struct board *b) {
+    gpa page = b->fw_cfg ? load_le64(fw_cfg_answer(b->fw_cfg)) : 0;
+
+    if (!b->fw_cfg)
+        return MAP_GENERATION;
+    return page ? page + FIRMWARE_GENERATION_OFFSET : 0;
+}
+
 int board_new_generation(struct board *b, struct error *err) {
+    gpa place = generation_place(b);
     uint8_t id[16];
 
+    if (!place)
+        return 0;
     if (getrandom(id, sizeof(id), 0) != sizeof(id))
         return error_set(err, -EIO, "the machine's generation: no random numbers from the host");
-    return mem_load(&b->mem, MAP_GENERATION, id, sizeof(id));
+    if (mem_write(&b->mem, place, id, sizeof(id)) < 0)
+        return b->fw_cfg ? 0 : -EFAULT; /* the guest chose a place that is no RAM */
+    return 0;
 }
 
 int board_reset(struct board *b, struct error *err) {
@@ -355,6 +389,8 @@ int board_reset(struct board *b, struct error *err) {
 
     for (unsigned i = 0; i < b->devices; i++)
         device_reset(b->device[i]);
+    if (b->fw_cfg)
+        return 0;
     set_virtual_wire(b);
     r = pci_bus_assign(b->pci, MAP_PCI_MMIO, MAP_PCI_MMIO_END, MAP_PCI_IO, err);
     if (r < 0)

@@ -20,6 +20,7 @@ struct board {
     unsigned devices;
     struct device *lapic[MACHINE_MAX_CPUS];
     struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock;
+    struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     struct power_sink power;
     uint64_t memory;
     unsigned cpus;
@@ -27,6 +28,7 @@ struct board {
 
 struct board_config {
     const struct machine_config *machine;
+    uint64_t rom; /* bytes of firmware that end at 4 GiB, 0: none */
     struct loop *loop;
     struct power_sink power;
     const struct lapic_cpu *cpu_pins; /* one per processor */
@@ -34,8 +36,8 @@ struct board_config {
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);
 void board_done(struct board *b);
-/* All devices to power-on, then APIC, PCI addresses and ACPI tables as firmware would leave them.
- */
+/* All devices to power-on, then, if there is none, APIC, PCI addresses and ACPI tables as firmware
+ * would leave them. */
 int board_reset(struct board *b, struct error *err);
 /* A new identity of the guest's run, where the ACPI tables say. */
 int board_new_generation(struct board *b, struct error *err);

@@ -18,6 +18,7 @@
 #include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
+#include "machine/firmware.h"
 #include "machine/machine_internal.h"
 #include "net/net.h"
 
@@ -36,6 +37,7 @@ struct machine {
     const struct cpu_ops *ops;
     char cpu_why[200];
     struct boot_image image;
+    struct firmware firmware; /* if there is no kernel */
     struct error boot_error; /* why a restored machine cannot boot again */
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
@@ -215,7 +217,8 @@ static int load_and_set(struct machine *m, struct error *err) {
     if (m->boot_error.code)
         return error_set(err, m->boot_error.code, "the restored machine cannot be reset: %s",
                          m->boot_error.text);
-    r = boot_load(&m->image, &m->board.mem, &s, err);
+    r = m->firmware.rom ? firmware_load(&m->firmware, &m->board.mem, &s, err)
+                        : boot_load(&m->image, &m->board.mem, &s, err);
 
     for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
         struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);
@@ -367,6 +370,17 @@ static int make_cpus(struct machine *m, struct error *err) {
     return 0;
 }
 
+/* Of a kernel nothing is needed before the next reset, of firmware its ROM is a part of memory. */
+static int open_boot(struct machine *m, struct error *err) {
+    int r;
+
+    if (m->config.firmware)
+        return firmware_open(&m->firmware, m->config.firmware, err);
+    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline,
+                  m->config.restoring ? &m->boot_error : err);
+    return m->config.restoring ? 0 : r;
+}
+
 static int build(struct machine *m, struct error *err) {
     struct lapic_cpu pins[MACHINE_MAX_CPUS];
     struct board_config config = {
@@ -385,9 +399,9 @@ static int build(struct machine *m, struct error *err) {
                                      .sipi = pin_sipi,
                                      .opaque = &m->cpu[i]};
     }
-    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline,
-                  m->config.restoring ? &m->boot_error : err);
-    if (r == 0 || m->config.restoring)
+    r = open_boot(m, err);
+    config.rom = m->firmware.size;
+    if (r == 0)
         r = board_init(&m->board, &config, err);
     if (r == 0)
         r = make_cpus(m, err);
@@ -457,6 +471,7 @@ void machine_free(struct machine *m) {
     board_done(&m->board);
     pthread_mutex_unlock(m->lock);
     boot_close(&m->image);
+    firmware_close(&m->firmware);
     free(m);
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "cpu/debug.h"
+#include "devices/debugcon.h"
 #include "devices/uart16550.h"
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_vsock.h"
@@ -47,7 +48,12 @@ struct machine_config {
     const char *cpu;       /* backend: auto, ref */
     const char *cpu_model; /* NULL = default */
     struct cpu_debug cpu_debug;
-    const char *kernel, *initrd, *cmdline; /* kernel is needed, the others may be NULL */
+    /* A kernel is booted directly, or firmware finds what to boot (bios, uefi or the path of a ROM
+     * image): one of the two is needed, all others may be NULL. */
+    const char *kernel, *initrd, *cmdline;
+    const char *firmware;
+    bool boot_menu;
+    struct debugcon_config firmware_log; /* what firmware says at its debug port */
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */
     bool restoring;

@@ -45,6 +45,7 @@ struct vm {
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
     unsigned crash_seen;
+    FILE *firmware_log;
     int exit_code;
 };
 
@@ -298,7 +299,27 @@ static void disk_wants_pause(void *opaque, const struct error *e) {
     loop_post(vm->loop, pause_machine, vm); /* which drains the disk that is just speaking */
 }
 
+static void firmware_says(void *opaque, uint8_t byte) {
+    struct vm *vm = opaque;
+
+    if (vm->firmware_log)
+        fputc(byte, vm->firmware_log);
+}
+
 /* ---- opening what the options name ---- */
+
+static int open_firmware_log(struct vm *vm, struct error *err) {
+    const char *path = vm->options.firmware_log;
+
+    if (!path)
+        return 0;
+    vm->firmware_log = fopen(path, "ae");
+    if (!vm->firmware_log)
+        return error_set(err, -errno, "--firmware-log: '%s' cannot be written: %s", path,
+                         strerror(errno));
+    setvbuf(vm->firmware_log, NULL, _IOLBF, 0);
+    return 0;
+}
 
 static int open_lines(struct vm *vm, struct error *err) {
     struct chardev_user user = {serial_input, serial_writable, leave, vm};
@@ -402,6 +423,9 @@ static int build_machine(struct vm *vm, struct error *err) {
         .kernel = o->kernel,
         .initrd = o->initrd,
         .cmdline = o->append,
+        .firmware = o->firmware,
+        .boot_menu = o->boot_menu,
+        .firmware_log = {firmware_says, vm},
         .restoring = o->restore != NULL,
         .serial = {serial_write, serial_can_write, serial_can_receive, vm},
         .has_console = o->console != NULL,
@@ -416,6 +440,8 @@ static int build_machine(struct vm *vm, struct error *err) {
     };
     int r = open_backends(vm, &m, err);
 
+    if (r == 0)
+        r = open_firmware_log(vm, err);
     if (r < 0)
         return r;
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
@@ -487,6 +513,8 @@ static void close_all(struct vm *vm) {
         net_close(vm->nic[i]);
     chardev_close(vm->serial);
     chardev_close(vm->console);
+    if (vm->firmware_log)
+        fclose(vm->firmware_log);
     vsock_close(vm->vsock);
     pthread_mutex_unlock(&vm->lock);
     loop_free(vm->loop);

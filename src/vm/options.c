@@ -128,6 +128,16 @@ static int set_initrd(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_firmware(struct options *o, const char *v, struct error *err) {
+    o->firmware = v;
+    return *v ? 0 : error_set(err, -EINVAL, "give bios, uefi or the path of a ROM image");
+}
+
+static int set_firmware_log(struct options *o, const char *v, struct error *err) {
+    o->firmware_log = v;
+    return 0;
+}
+
 static int set_append(struct options *o, const char *v, struct error *err) {
     o->append = v;
     return 0;
@@ -534,6 +544,12 @@ static const struct option table[] = {
     {"kernel", "FILE", set_kernel, "kernel to boot: Linux bzImage, or an ELF file with a PVH entry",
      "--kernel vmlinuz"},
     {"initrd", "FILE", set_initrd, "initial RAM disk for the kernel", "--initrd initrd.img"},
+    {"firmware", "bios|uefi|FILE", set_firmware,
+     "instead of a kernel: boot as a PC does, by SeaBIOS (bios), by UEFI firmware (uefi), or by a "
+     "ROM image that ends at 4 GiB; docs/firmware.md says more",
+     "--firmware bios --disk debian.raw"},
+    {"firmware-log", "FILE", set_firmware_log,
+     "append what firmware writes to its debug port (0x402)", "--firmware-log bios.log"},
     {"append", "STRING", set_append, "command line of the kernel",
      "--append 'root=/dev/vda console=ttyS0'"},
     {"disk",
@@ -726,10 +742,18 @@ static int check(const struct options *o, struct error *err) {
     for (unsigned i = 0; i < o->traces; i++)
         if (!strcmp(o->trace[i], "help"))
             return 0;
-    if (!o->kernel && !o->restore)
+    if (!o->kernel && !o->firmware && !o->restore)
         return error_set(err, -EINVAL,
-                         "there is nothing to boot: give a kernel with --kernel FILE, or a "
-                         "snapshot with --restore FOLDER");
+                         "there is nothing to boot: give a kernel with --kernel FILE, firmware "
+                         "with --firmware bios or uefi, or a snapshot with --restore FOLDER");
+    if (o->kernel && o->firmware)
+        return error_set(err, -EINVAL,
+                         "--kernel boots without firmware: leave --firmware out, or have it boot "
+                         "from a disk");
+    if (o->firmware && (o->initrd || o->append))
+        return error_set(err, -EINVAL,
+                         "--initrd and --append belong to --kernel: firmware boots what is on the "
+                         "disks, with its own settings");
     if (o->console && !strcmp(o->serial, o->console) && strcmp(o->serial, "none") != 0)
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",

@@ -28,6 +28,10 @@ struct options_nic {
 struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
+    const char *firmware; /* NULL: the kernel is booted directly */
+    const char *firmware_log;
+    bool boot_menu;
+    const char *boot_order; /* letters or names, see --boot */
     const char *control; /* path, NULL = none */
     const char *restore; /* folder of a snapshot, NULL = boot */
     const char *vsock;   /* path, NULL = none */

@@ -100,6 +100,13 @@ static json_t *real_time(void) {
     return json_string(s);
 }
 
+/* Of machines that are not booted directly. A name stands for what the host has installed. */
+static json_t *firmware(const struct options *o) {
+    return json_pack("{s:o, s:b, s:o}", "rom",
+                     strchr(o->firmware, '/') ? absolute(o->firmware) : text(o->firmware),
+                     "boot_menu", (int)o->boot_menu, "boot_order", text(o->boot_order));
+}
+
 char *restore_describe(const struct options *o, struct block *const *disk, struct error *err) {
     json_t *v = json_pack(
         "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:b, s:o, "
@@ -110,8 +117,13 @@ char *restore_describe(const struct options *o, struct block *const *disk, struc
         "append", text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
         text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "no_reboot", (int)o->no_reboot,
         "debug_exit", (int)o->debug_exit, "disks", disks(o, disk), "nics", nics(o));
-    char *s = v ? json_dumps(v, JSON_INDENT(2)) : NULL;
+    char *s;
 
+    if (v && o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) {
+        json_decref(v);
+        v = NULL;
+    }
+    s = v ? json_dumps(v, JSON_INDENT(2)) : NULL;
     json_decref(v);
     if (!s)
         error_set(err, -EINVAL,
@@ -324,6 +336,21 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
     return 0;
 }
 
+static int take_firmware(struct options *o, const json_t *v, struct error *err) {
+    const json_t *f = json_object_get(v, "firmware");
+    int r;
+
+    if (!f)
+        return 0;
+    r = options_given(o, "firmware") ? 0 : take_text(o, f, "rom", &o->firmware, err);
+    if (r == 0 && !o->firmware)
+        r = missing("rom of the firmware", err);
+    if (r == 0)
+        r = take_text(o, f, "boot_order", &o->boot_order, err);
+    o->boot_menu = json_is_true(json_object_get(f, "boot_menu"));
+    return r;
+}
+
 /* Snapshots from before there was one say nothing of it. */
 static int take_vsock(struct options *o, const json_t *v, struct error *err) {
     int64_t cid = VSOCK_CID_DEFAULT;
@@ -365,7 +392,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         return r;
     if (memory % (2 << 20))
         return missing("memory", err);
-    if (take_vsock(o, v, err) < 0)
+    if (take_vsock(o, v, err) < 0 || take_firmware(o, v, err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;

@@ -9,6 +9,7 @@
 #include "block/block.h"
 #include "block/block_internal.h"
 #include "devices/acpi_pm.h"
+#include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/ioapic.h"
 #include "devices/lapic.h"
@@ -437,6 +438,29 @@ static void copy_console(struct rig *to, const struct rig *from) {
     virtio_console_resize(to->dev, (uint16_t)to->console_size, (uint16_t)(to->console_size >> 16));
 }
 
+/* ------------------------------------------------------------------ firmware configuration */
+
+/* Requests of all kinds for items that are there and others, somewhere in memory. */
+static uint64_t poke_fw_cfg(struct rig *r, unsigned what, uint64_t value) {
+    struct rng rng = rng_seed(value);
+    uint8_t request[16];
+    gpa at = rng_below(&rng, 64) * 8;
+
+    store_be32(request, (uint32_t)rng_below(&rng, 0x40) << 16 | (uint32_t)rng_below(&rng, 32));
+    store_be32(request + 4, (uint32_t)(rng_next(&rng) >> rng_below(&rng, 64)));
+    store_be64(request + 8, rng_next(&rng) >> (40 + rng_below(&rng, 24)));
+    mem_write(&r->mem, at, request, sizeof(request));
+    io_write(&r->pio, r->window[1].base, 4, 0);
+    io_write(&r->pio, r->window[1].base + 4, 4, htobe32((uint32_t)at));
+    return load_le64(fw_cfg_answer(r->dev));
+}
+
+static const void *config_fw_cfg(struct rig *r) {
+    static const struct fw_cfg_config config = {"etc/answer"};
+
+    return &config;
+}
+
 /* ------------------------------------------------------------------ vsock */
 
 static void *sock_connect(void *opaque, struct vsock_conn *c, uint32_t port) {
@@ -537,6 +561,7 @@ static const void *config_rng(struct rig *r) {
 // clang-format off
 const struct rig_kit rig_kits[] = {
     {.name = "acpi_pm", .poke = poke_acpi_pm},
+    {.name = "fw_cfg", .config = config_fw_cfg, .poke = poke_fw_cfg},
     {.name = "i8042", .poke = poke_i8042},
     {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},
     {.name = "lapic", .config = config_lapic, .done = done_lapic, .drive = drive_lapic, .poke = poke_lapic},
