@@ -9,8 +9,6 @@
 #include "cli/cli.h"
 #include "cli/plan.h"
 
-enum { WAIT_SECONDS = 30 };
-
 struct applied {
     struct plan plan;
     const char *result; /* NULL: not done yet */
@@ -49,20 +47,6 @@ static void fail(struct apply *a, struct applied *x, const char *result) {
 
 /* ------------------------------------------------------------------ waiting */
 
-static int wait_state(struct cli *c, const struct manifest_item *i, struct remote_failure *f) {
-    json_t *item = NULL;
-    int r;
-
-    do
-        r = remote_call(c->remote, "GET", NULL, &item, f, "/v1/%s/%s/wait?timeout=%d",
-                        i->resource->plural, i->name, WAIT_SECONDS);
-    while (r < 0 && f->kind == FAILURE_TIMEOUT);
-    if (r == 0 && !strcmp(item_text(item, "status", "state"), "failed"))
-        r = remote_fail(f, FAILURE_FAILED, "", "%s", item_text(item, "status", "reason"));
-    json_decref(item);
-    return r;
-}
-
 static void finish(struct apply *a, struct applied *x) {
     const struct manifest_item *i = x->plan.item;
     const char *job = item_text(x->plan.live, "status", "job");
@@ -76,7 +60,7 @@ static void finish(struct apply *a, struct applied *x) {
     if (*job)
         r = cli_wait_job(c, job, i->name);
     else if (resource_op(i->resource, "wait"))
-        r = wait_state(c, i, &c->failure);
+        r = cli_wait_ready(c, i->resource, i->name, NULL);
     if (r < 0) {
         x->plan.failure = c->failure;
         fail(a, x, "failed");

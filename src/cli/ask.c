@@ -45,6 +45,24 @@ int cli_settle(struct cli *c, const char *name, int64_t seconds, json_t **ret) {
     return -1;
 }
 
+int cli_wait_ready(struct cli *c, const struct resource *res, const char *name, json_t **ret) {
+    json_t *item = NULL;
+    int r;
+
+    do
+        r = remote_call(c->remote, "GET", NULL, &item, &c->failure, "/v1/%s/%s/wait?timeout=%d",
+                        res->plural, name, WAIT_SECONDS);
+    while (r < 0 && c->failure.kind == FAILURE_TIMEOUT);
+    if (r == 0 && !strcmp(item_text(item, "status", "state"), "failed"))
+        r = remote_fail(&c->failure, FAILURE_FAILED, "", "'%s' failed: %s", name,
+                        item_text(item, "status", "reason"));
+    if (r == 0 && ret)
+        *ret = item;
+    else
+        json_decref(item);
+    return r;
+}
+
 int cli_gone(struct cli *c, const char *name) {
     for (;;) {
         int r = remote_call(c->remote, "GET", NULL, NULL, &c->failure,

@@ -105,6 +105,8 @@ int cli_list(struct cli *c, json_t **ret); /* all pages of the command's resourc
 json_t *cli_args(const struct cli *c, const char *op); /* of an operation */
 /* Waits until the machine has settled; 0 with *ret (for json_decref), or -1. */
 int cli_settle(struct cli *c, const char *name, int64_t seconds, json_t **ret);
+/* Asks the operation `wait` of a resource until it answers; a state `failed` is a failure. */
+int cli_wait_ready(struct cli *c, const struct resource *r, const char *name, json_t **ret);
 /* Waits for a job with a bar; -1 with the failure if it did not end well. */
 int cli_wait_job(struct cli *c, const char *job, const char *what);
 int cli_ensure_image(struct cli *c, const char *name);
@@ -142,6 +144,11 @@ int do_job_cancel(struct cli *c);
 int do_events(struct cli *c);
 int do_follow(struct cli *c);
 int do_doctor(struct cli *c);
+int do_volume_create(struct cli *c);
+int do_volume_resize(struct cli *c);
+int do_volume_attach(struct cli *c);
+int do_volume_detach(struct cli *c);
+int do_volume_rm(struct cli *c);
 int do_apply(struct cli *c);
 int do_diff(struct cli *c);
 int do_completion(struct cli *c);

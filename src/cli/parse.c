@@ -253,7 +253,9 @@ static int check(struct cli *c, struct error *err) {
         return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
                          c->command->operand, c->command->example);
     for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)
-        if (f->flags & FIELD_REQUIRED && c->command->run == do_create && !cli_given(c, f->name))
+        if (f->flags & FIELD_REQUIRED &&
+            (c->command->run == do_create || c->command->run == do_volume_create) &&
+            !cli_given(c, f->name))
             return error_set(err, -EINVAL, "'viv %s' needs --%s: %s", c->command->words, f->name,
                              f->help);
     return 0;

@@ -2,8 +2,9 @@
 /*
  * The folders of a manager, one set a user:
  *
- *   data     store.db, machines/ID/, images/ID/    $XDG_DATA_HOME/vivarium, ~/.local/share/vivarium
- *   runtime  api (the socket), vivd.log             $XDG_RUNTIME_DIR/vivarium, or data/run
+ *   data     store.db, machines/ID/, images/ID/, volumes/    $XDG_DATA_HOME/vivarium,
+ * ~/.local/share/vivarium runtime  api (the socket), vivd.log $XDG_RUNTIME_DIR/vivarium, or
+ * data/run
  *
  * VIV_HOME overrides both (runtime is then its folder run). The system's manager, --system, has
  * /var/lib/vivarium and /run/vivarium.
@@ -20,7 +21,7 @@ struct home {
     struct place place;
     int lock;     /* descriptor that holds the folder */
     int machines; /* descriptors of folders */
-    int images;
+    int images, volumes;
 };
 
 /* Makes what is missing (mode 0700), and takes the lock: -EBUSY with a sentence if another manager

@@ -21,6 +21,7 @@
 #include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
+#include "host/volume.h"
 #include "host/worker.h"
 #include "proto/units.h"
 
@@ -135,6 +136,8 @@ static void changed(void *opaque, const char *kind, const char *id) {
         images_kick(m->images, id);
     else if (!strcmp(kind, "job"))
         images_job_changed(m->images, id);
+    else if (!strcmp(kind, "volume"))
+        volumes_kick(m->volumes, id);
     waits_look(m->waits, kind, id);
 }
 
@@ -150,7 +153,7 @@ static void look_idle(void *opaque) {
     struct manager *m = opaque;
     int64_t now = timer_now_ms();
 
-    if (machines_active(m->machines) || images_active(m->images) || follows_count(m->follows) ||
+    if (machines_active(m->machines) || images_active(m->images) || volumes_active(m->volumes) || follows_count(m->follows) ||
         waits_count(m->waits) || consoles_count(m->consoles) || agent_clients_count(m->agents))
         m->idle_since = now;
     if (now - m->idle_since >= m->idle_ms) {
@@ -216,17 +219,19 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->workers = m->timers ? workers_new(m->loop, err) : NULL;
     m->machines = m->workers ? machines_new(m, err) : NULL;
     m->images = m->machines ? images_new(m, err) : NULL;
+    m->volumes = m->images ? volumes_new(m, err) : NULL;
     m->waits = waits_new(m);
     m->follows = follows_new(m);
     m->consoles = consoles_new(m);
     m->agents = agent_clients_new(m);
     m->usages = usages_new(m);
-    if (!m->images || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages)
+    if (!m->volumes || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     store_set_hooks(m->store, &hooks);
     if (listen_api(m, err) < 0)
         return -EIO;
     images_load(m->images);
+    volumes_load(m->volumes);
     machines_load(m->machines);
     m->started = units_now_ms();
     m->idle_ms = s->idle * 1000;
@@ -248,6 +253,7 @@ static void finish(struct manager *m) {
     machines_free(m->machines);
     usages_free(m->usages);
     images_free(m->images);
+    volumes_free(m->volumes);
     timer_stop(&m->idle);
     timers_free(m->timers);
     loop_free(m->loop);
@@ -273,7 +279,7 @@ static void tell_ready(int fd) {
 }
 
 int main(int argc, char **argv) {
-    struct manager m = {.home = {.lock = -1, .machines = -1, .images = -1}};
+    struct manager m = {.home = {.lock = -1, .machines = -1, .images = -1, .volumes = -1}};
     struct settings s;
     struct error err = {0};
     int code = EXIT_FINE;

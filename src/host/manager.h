@@ -23,6 +23,7 @@ struct manager {
     struct http_server *http;
     struct machines *machines;
     struct images *images;
+    struct volumes *volumes;
     struct consoles *consoles;
     struct agent_clients *agents;
     struct waits *waits;

@@ -14,61 +14,16 @@
 #include <unistd.h>
 
 #include "host/tree.h"
+#include "host/vm_job.h"
 #include "proto/client.h"
 #include "proto/guest.h"
 
-enum { CALL_MS = 30000, LOOK_NS = 20 * 1000 * 1000, FREEZE_SECONDS = 60, THAW_MS = 10000 };
+enum { LOOK_NS = 20 * 1000 * 1000, FREEZE_SECONDS = 60, THAW_MS = 10000 };
 
 static const char *word(const json_t *o, const char *name) {
     const char *s = json_string_value(json_object_get(o, name));
 
     return s ? s : "";
-}
-
-static int call(struct client *c, const char *command, json_t *args, json_t **ret,
-                struct error *err) {
-    json_t *result = NULL;
-    int r = client_call(c, command, args, CALL_MS, &result, err);
-
-    if (r == 0 && ret)
-        *ret = json_incref(result);
-    json_decref(result);
-    return r;
-}
-
-/* 1: it is over, and well. */
-static int look_at_job(struct client *c, json_int_t id, struct error *err) {
-    json_t *result = NULL, *job;
-    int r = call(c, "jobs", NULL, &result, err);
-    size_t i;
-
-    if (r < 0)
-        return r;
-    json_array_foreach(json_object_get(result, "jobs"), i, job) {
-        if (json_integer_value(json_object_get(job, "id")) != id)
-            continue;
-        if (!strcmp(word(job, "state"), "done"))
-            r = 1;
-        else if (!strcmp(word(job, "state"), "failed") || !strcmp(word(job, "state"), "cancelled"))
-            r = error_set(err, -EIO, "%s", word(job, "error"));
-    }
-    json_decref(result);
-    return r;
-}
-
-static int run_job(struct client *c, const char *command, json_t *args, struct error *err) {
-    static const struct timespec nap = {.tv_nsec = LOOK_NS};
-    json_t *result = NULL;
-    json_int_t id;
-    int r = call(c, command, args, &result, err);
-
-    if (r < 0)
-        return r;
-    id = json_integer_value(json_object_get(result, "job"));
-    json_decref(result);
-    while ((r = look_at_job(c, id, err)) == 0)
-        nanosleep(&nap, NULL);
-    return r < 0 ? r : 0;
 }
 
 /* What a manager began that was ended meanwhile. */
@@ -82,7 +37,7 @@ static int finish_old(struct client *c, struct error *err) {
         size_t i;
 
         more = false;
-        r = call(c, "jobs", NULL, &result, err);
+        r = vm_job_call(c, "jobs", NULL, &result, err);
         json_array_foreach(json_object_get(result, "jobs"), i, job)
             more |= strstr(word(job, "kind"), "snapshot") && !strcmp(word(job, "state"), "running");
         json_decref(result);
@@ -96,7 +51,7 @@ static int finish_old(struct client *c, struct error *err) {
 static int on_next(struct client *c, const struct snapshot_live *s, bool *ret, struct error *err) {
     json_t *status = NULL;
     const char *path, *slash;
-    int r = call(c, "status", NULL, &status, err);
+    int r = vm_job_call(c, "status", NULL, &status, err);
 
     if (r < 0)
         return r;
@@ -116,7 +71,7 @@ static int write_memory(struct client *c, struct snapshot_live *s, struct error 
         close(folder);
     }
     snprintf(path, sizeof(path), "%s/%s", s->folder, s->memory);
-    r = run_job(c, "snapshot", json_pack("{s:s, s:s}", "folder", path, "then", "pause"), err);
+    r = vm_job_run(c, "snapshot", json_pack("{s:s, s:s}", "folder", path, "then", "pause"), err);
     s->memory_done = r == 0;
     return r;
 }
@@ -128,11 +83,11 @@ static int put_layer(struct client *c, const struct snapshot_live *s, struct err
         return 0;
     snprintf(path, sizeof(path), "%s/%s", s->folder, s->next);
     unlink(path); /* nobody uses it: that was asked */
-    return run_job(c, "disk-snapshot", json_pack("{s:i, s:s}", "disk", 0, "file", path), err);
+    return vm_job_run(c, "disk-snapshot", json_pack("{s:i, s:s}", "disk", 0, "file", path), err);
 }
 
 static int take(struct client *c, struct snapshot_live *s, struct error *err) {
-    int r = call(c, "pause", NULL, NULL, err);
+    int r = vm_job_call(c, "pause", NULL, NULL, err);
 
     if (r == 0 && s->with_memory)
         r = write_memory(c, s, err);
@@ -175,7 +130,7 @@ int snapshot_live(struct snapshot_live *s, struct error *err) {
         r = take(c, s, err);
     }
     if (s->runs)
-        call(c, "resume", NULL, NULL, NULL);
+        vm_job_call(c, "resume", NULL, NULL, NULL);
     guest_done(&g);
     client_close(c);
     return r;

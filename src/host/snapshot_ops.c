@@ -8,6 +8,7 @@
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
+#include "host/volume.h"
 #include "proto/units.h"
 
 static int find_vm(struct api_call *call, struct store_row *vm) {
@@ -74,10 +75,19 @@ static int check_content(struct api_call *call, const struct store_row *vm) {
                     "'%s' has no disk: there is nothing to keep", vm->name);
 }
 
+/* Its memory knows what is on its volumes, which would not be kept. */
+static int check_volumes(struct api_call *call, const struct store_row *vm) {
+    const char *why = volume_hinders_snapshot(vm);
+
+    return why ? api_fail(call, FAILURE_CONFLICT, "spec.vm", "detach them first", "'%s' %s",
+                          vm->name, why)
+               : 0;
+}
+
 static int create_row(struct api_call *call, struct store_row *vm) {
     struct error e = {0};
 
-    if (check_free(call, vm) < 0 || check_content(call, vm) < 0)
+    if (check_free(call, vm) < 0 || check_volumes(call, vm) < 0 || check_content(call, vm) < 0)
         return -EINVAL;
     row_set_text(call->row.status, "vm_id", vm->id);
     if (*row_text(vm->wanted, "base"))
@@ -127,6 +137,8 @@ static int revert(struct api_call *call) {
         r = find_vm(call, &vm);
     if (r == 0)
         r = check_free(call, &vm);
+    if (r == 0 && row_flag(call->row.status, "live"))
+        r = check_volumes(call, &vm);
     if (r == 0) {
         if (strcmp(row_text(vm.spec, "power"), "off") != 0) {
             row_set_text(vm.spec, "power", "off");

@@ -10,9 +10,10 @@
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
+#include "host/volume.h"
 #include "proto/place.h"
 
-enum { MOST_WORDS = 64 };
+enum { MOST_WORDS = 128 };
 
 struct words {
     char *word[MOST_WORDS + 1];
@@ -97,6 +98,21 @@ static void add_boot(struct words *w, const struct store_row *row,
     add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
 }
 
+static int add_volumes(struct words *w, struct manager *m, const struct store_row *row,
+                       struct error *err) {
+    const json_t *one;
+    char text[400];
+    size_t i;
+
+    json_array_foreach(json_object_get(row->spec, "volumes"), i, one) {
+        if (volume_disk(m, row, json_string_value(one), text, sizeof(text), err) < 0)
+            return err->code;
+        add(w, "--disk");
+        add(w, "%s", text);
+    }
+    return 0;
+}
+
 char **vm_argv(struct manager *m, const struct store_row *row, struct error *err) {
     const json_t *spec = row->spec;
     struct words *w = calloc(1, sizeof(*w));
@@ -119,6 +135,10 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     if (cloud_wanted(spec)) {
         add(w, "--disk");
         add(w, VM_SEED ",format=raw,readonly");
+    }
+    if (add_volumes(w, m, row, err) < 0) {
+        vm_argv_free(w->word);
+        return NULL;
     }
     add_nic(w, spec);
     add(w, "--serial");

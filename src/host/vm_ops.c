@@ -11,6 +11,7 @@
 #include "host/vm.h"
 #include "host/vm_agent.h"
 #include "host/vm_process.h"
+#include "host/volume.h"
 #include "proto/units.h"
 
 static int update_row(struct api_call *call) {
@@ -234,6 +235,8 @@ static int create(struct api_call *call) {
     row_set_state(&call->row, "creating", NULL);
     if (store_insert(call->m->store, &call->row, &e) < 0)
         return api_fail_error(call, &e);
+    if (volume_claim(call, &call->row, NULL) < 0)
+        return -EINVAL;
     return event(call, "created", "it is to be made");
 }
 
@@ -256,14 +259,20 @@ static int change_power(struct api_call *call, const char *power) {
 }
 
 static int update(struct api_call *call) {
-    json_t *patch = json_object_get(call->body, "spec"), *v;
+    json_t *patch = json_object_get(call->body, "spec"), *before, *v;
     const char *key;
+    int r;
 
     if (check_not_deleting(call) < 0 || check_spec(call, patch) < 0)
         return -EINVAL;
+    before = json_deep_copy(json_object_get(call->row.spec, "volumes"));
     json_object_foreach(patch, key, v)
         if (strcmp(key, "power") != 0)
             json_object_set(call->row.spec, key, v);
+    r = json_object_get(patch, "volumes") ? volume_claim(call, &call->row, before) : 0;
+    json_decref(before);
+    if (r < 0)
+        return r;
     if (json_object_get(patch, "power") && change_power(call, row_text(patch, "power")) < 0)
         return -EINVAL;
     return update_row(call);

@@ -11,10 +11,12 @@
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
+#include "host/volume.h"
 #include "proto/units.h"
 
 enum {
     LOOK_AGAIN_MS = 20,
+    VOLUMES_MS = 5,
     CONNECT_MS = 2, /* and an eighth of the time that it has taken so far, up to the next */
     CONNECT_MOST_MS = 100,
     NOISE_MS = 1000, /* events of one machine that may come often: one a second */
@@ -224,12 +226,21 @@ static void launch(struct machine *v, struct store_row *row) {
 
 void machine_step_start(struct machine *v, struct store_row *row) {
     int64_t left = row_number(row->wanted, "next_start") - units_now_ms();
+    struct error e = {0};
+    int r;
 
     /* More than there ever is: the wall clock was set back. */
     if (row_number(row->wanted, "next_start") && left > 0 && left <= BACKOFF_MOST_MS) {
         machine_again_in(v, left);
         return;
     }
-    if (take_turn(v))
+    r = volumes_ready(v->all->m, row, &e);
+    if (r == -EAGAIN) {
+        machine_again_in(v, VOLUMES_MS);
+    } else if (r < 0) {
+        row_set_number(row->wanted, "ended", row_number(row->wanted, "cycle"));
+        machine_not_made(v, row, &e);
+    } else if (take_turn(v)) {
         launch(v, row);
+    }
 }

@@ -14,6 +14,7 @@
 #include "host/tree.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
+#include "host/volume.h"
 #include "host/worker.h"
 #include "proto/units.h"
 
@@ -211,7 +212,7 @@ static void delete_row(struct machine *v, struct store_row *row) {
     struct error e = {0};
 
     if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
-        if (snapshot_forget_all(m, row, &e) < 0 ||
+        if (snapshot_forget_all(m, row, &e) < 0 || volume_forget_all(m, row, &e) < 0 ||
             manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
             store_delete(m->store, "vm", v->id, &e) < 0)
             store_rollback(m->store);

@@ -245,7 +245,10 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
 
     for (unsigned i = 0; r == 0 && i < m->disks; i++) {
         struct virtio_blk_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
-        snprintf(c.serial, sizeof(c.serial), "disk%u", i);
+        if (m->disk_serial[i])
+            snprintf(c.serial, sizeof(c.serial), "%s", m->disk_serial[i]);
+        else
+            snprintf(c.serial, sizeof(c.serial), "disk%u", i);
         r = add_function(b, "virtio_blk", &c, &slot, NULL, err);
     }
     for (unsigned i = 0; r == 0 && i < m->nics; i++) {

@@ -57,8 +57,9 @@ struct machine_config {
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */
     bool restoring;
-    struct block *disk[MACHINE_MAX_DISKS];   /* the caller's, outlive the machine */
-    unsigned disk_queues[MACHINE_MAX_DISKS]; /* 1 to 8; 0: 1 */
+    struct block *disk[MACHINE_MAX_DISKS];      /* the caller's, outlive the machine */
+    unsigned disk_queues[MACHINE_MAX_DISKS];    /* 1 to 8; 0: 1 */
+    const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: disk0, disk1 ... */
     unsigned disks;
     struct machine_nic nic[MACHINE_MAX_NICS];
     unsigned nics;

@@ -372,6 +372,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         block_set_error_fn(vm->disk[i], disk_failed, vm);
         block_set_pause_fn(vm->disk[i], disk_wants_pause, vm);
         m->disk_queues[m->disks] = options_disk_queues(&vm->options, i);
+        m->disk_serial[m->disks] = vm->options.disk_serial[i];
         m->disk[m->disks++] = vm->disk[i];
     }
     for (unsigned i = 0; i < vm->options.nics; i++) {

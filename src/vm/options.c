@@ -203,6 +203,20 @@ static int set_queues(unsigned *queues, const char *value, struct error *err) {
     return 0;
 }
 
+/* What udev makes the name of a link of, among others. */
+static int set_disk_serial(struct options *o, const char *value, struct error *err) {
+    size_t n = strlen(value);
+
+    if (!n || n > VIRTIO_BLK_SERIAL ||
+        strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != n)
+        return error_set(err, -EINVAL,
+                         "serial=: '%s' is no serial number: use 1 to %d letters, digits, '.', '_' "
+                         "and '-'",
+                         value, VIRTIO_BLK_SERIAL);
+    o->disk_serial[o->disks] = value;
+    return 0;
+}
+
 static int set_disk_part(struct options *o, const char *part, struct error *err) {
     struct block_options *d = &o->disk[o->disks];
     unsigned n;
@@ -223,15 +237,18 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
         d->on_error = n;
     else if (!strncmp(part, "queues=", 7))
         return set_queues(&o->disk_queues[o->disks], part + 7, err);
+    else if (!strncmp(part, "serial=", 7))
+        return set_disk_serial(o, part + 7, err);
     else if (is_limit(part))
         return set_limit(&d->limits, part, err) < 0 ? error_prefix(err, "%s", part) : 0;
     else
-        return error_set(err, -EINVAL,
-                         "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
-                         "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
-                         "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, iops=N, "
-                         "bps=SIZE (or iops-read= and so on) or burst=SECONDS",
-                         part);
+        return error_set(
+            err, -EINVAL,
+            "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
+            "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
+            "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, serial=TEXT, "
+            "iops=N, bps=SIZE (or iops-read= and so on) or burst=SECONDS",
+            part);
     return 0;
 }
 
@@ -256,6 +273,7 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part};
     o->disk_queues[o->disks] = 0;
+    o->disk_serial[o->disks] = NULL;
     o->disk_text[o->disks] = options_keep(o, v);
     if (!o->disk_text[o->disks])
         return error_set(err, -ENOMEM, "out of memory");
@@ -554,7 +572,7 @@ static const struct option table[] = {
      "--append 'root=/dev/vda console=ttyS0'"},
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
-     "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N]"
+     "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N][,serial=TEXT]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
@@ -564,7 +582,8 @@ static const struct option table[] = {
      "machine if there is no room on the host (on-error=enospc, the default), always (pause) or "
      "never "
      "(report: the guest gets the error). queues, of 1 to 8, is how many the guest may use: one "
-     "for each processor without it, but at least two. iops and bps limit requests and bytes a "
+     "for each processor without it, but at least two. serial is what Linux calls it by: "
+     "/dev/disk/by-id/virtio-TEXT. iops and bps limit requests and bytes a "
      "second; unused "
      "allowance is kept for the burst. docs/disks.md says more",
      "--disk debian.raw --disk data.raw,cache=none,iops=500,burst=10"},

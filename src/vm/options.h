@@ -45,8 +45,9 @@ struct options {
     unsigned cpus;
     uint64_t memory;
     struct block_options disk[MACHINE_MAX_DISKS];
-    unsigned disk_queues[MACHINE_MAX_DISKS];  /* 0: not given */
-    const char *disk_text[MACHINE_MAX_DISKS]; /* as it was given */
+    unsigned disk_queues[MACHINE_MAX_DISKS];    /* 0: not given */
+    const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: not given */
+    const char *disk_text[MACHINE_MAX_DISKS];   /* as it was given */
     unsigned disks;
     struct options_nic nic[MACHINE_MAX_NICS];
     unsigned nics;

@@ -5,6 +5,7 @@ import json
 import unittest
 
 import manager
+import vivtest
 
 WEB = """
 kind: vm
@@ -121,4 +122,4 @@ class Apply(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    vivtest.tap.main()

@@ -592,6 +592,21 @@ class Document(Case):
         manager.jsonschema.Draft202012Validator.check_schema(document["components"]["schemas"]["Vm"])
 
 
+class Volumes(Case):
+    def test_a_volume_goes_through_all_its_operations(self):
+        self.begin("tiny")
+        self.api.post("/v1/volumes", {"name": "data", "spec": {"size": 1 << 20}})
+        self.assertEqual(self.api.get("/v1/volumes/data/wait")["status"]["state"], "ready")
+        self.api.call("PATCH", "/v1/volumes/data", {"spec": {"size": 2 << 20}})
+        self.m.create("web")
+        self.api.post("/v1/volumes/data/attach", {"vm": "web"})
+        self.assertEqual(self.api.get("/v1/volumes?vm=web")["items"][0]["name"], "data")
+        self.api.settled("web")
+        self.api.post("/v1/volumes/data/detach")
+        self.assertNotIn("vm", self.api.get("/v1/volumes/data")["status"])
+        self.api.delete("/v1/volumes/data")
+
+
 class ZLast(Case):
     """After all others, in the order of names."""
 

@@ -5,12 +5,12 @@
 
 struct block;
 
-enum { VIRTIO_BLK_MAX_QUEUES = 8 };
+enum { VIRTIO_BLK_MAX_QUEUES = 8, VIRTIO_BLK_SERIAL = 20 /* characters of a serial number */ };
 
 struct virtio_blk_config {
     struct block *block; /* stays the caller's, outlives the device; NULL = a disk of size 0 */
     unsigned queues;     /* 1 .. VIRTIO_BLK_MAX_QUEUES; 0 = 1 */
-    char serial[21];     /* what GET_ID answers, up to 20 characters */
+    char serial[VIRTIO_BLK_SERIAL + 1]; /* what GET_ID answers */
 };
 
 #endif
