@@ -13,10 +13,21 @@
 
 #define AGENT_VERSION "0.1.0"
 
+struct command_image;
+
+/* A machine whose first process is ours (init.c). */
+struct agent_box {
+    const struct command_image *image;
+    int ended;             /* a pipe that ends with the image's command */
+    struct shared *shared; /* NULL: the host runs all commands */
+};
+
 struct agent_call {
     int fd;
     struct agent_reader *reader;
     const json_t *request;
+    const struct agent_box *box;       /* NULL: a guest with an init of its own */
+    const struct command_image *image; /* of the box */
 };
 
 typedef int agent_fn(struct agent_call *call, struct error *err);
@@ -25,6 +36,12 @@ agent_fn agent_exec;                             /* exec.c */
 agent_fn agent_get, agent_put;                   /* files.c */
 agent_fn agent_freeze;                           /* freeze.c */
 agent_fn agent_info, agent_time, agent_shutdown; /* system.c */
+agent_fn agent_main;                             /* init.c */
+
+/* Serves for ever; box: NULL in a guest that has an init of its own. */
+_Noreturn void agent_serve(const struct agent_box *box);
+/* As the first process. */
+_Noreturn void init_main(void);
 
 /* Answers with the object, which is taken. */
 int agent_answer(struct agent_call *call, json_t *result, struct error *err);

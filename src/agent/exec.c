@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Commands: {"do": "exec", "argv": [...], "env": {...}, "cwd": path, "user": name, "tty": bool,
- * "columns": n, "rows": n}. Input, output, signals and window sizes are frames; the last one is the
- * exit. If the connection ends first, the command's process group gets SIGHUP.
- *
- * Users and groups are read from /etc/passwd and /etc/group: a static program cannot load other
- * sources.
+ * "columns": n, "rows": n, "image": bool}. Input, output, signals and window sizes are frames; the
+ * last one is the exit. If the connection ends first, the command's process group gets SIGHUP.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +18,10 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "agent/command.h"
 
-enum { ARGS_MAX = 4096, GROUPS_MAX = 256, SLICE = 32 * 1024, EXEC_FAILED = 127 };
+enum { SLICE = 32 * 1024 };
 enum { LAST_SLICES = 64 }; /* more than a pipe or terminal holds */
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct job {
     struct agent_call *call;
@@ -39,105 +34,14 @@ struct job {
     uint8_t input[AGENT_FRAME_MAX]; /* taken from the host, not yet by the command */
     size_t input_start, input_len;
     bool input_ends;
-    struct passwd user;
-    gid_t group[GROUPS_MAX];
-    int groups;
+    struct command_user user;
 };
-
-/* ---- the user ---- */
-
-/* The next entry that is read takes the place of this one. */
-static void keep_user(struct job *j, const struct passwd *p) {
-    j->user = *p;
-    j->user.pw_name = strdup(p->pw_name);
-    j->user.pw_dir = strdup(p->pw_dir);
-    j->user.pw_shell = strdup(p->pw_shell);
-}
-
-static int find_user(struct job *j, const char *name, struct error *err) {
-    static const struct passwd root = {
-        .pw_name = (char *)"root", .pw_dir = (char *)"/root", .pw_shell = (char *)"/bin/sh"};
-    FILE *f = fopen("/etc/passwd", "re");
-    const struct passwd *p = NULL;
-
-    while (f && (p = fgetpwent(f)) && strcmp(p->pw_name, name) != 0)
-        ;
-    if (p)
-        keep_user(j, p);
-    if (f)
-        fclose(f);
-    if (!p && strcmp(name, "root") != 0)
-        return error_set(err, -ENOENT, "the guest has no user '%.60s' in its /etc/passwd", name);
-    if (!p) /* a system without the file has a root all the same */
-        keep_user(j, &root);
-    return j->user.pw_name && j->user.pw_dir && j->user.pw_shell
-               ? 0
-               : error_set(err, -ENOMEM, "the guest is out of memory");
-}
-
-static void find_groups(struct job *j) {
-    FILE *f = fopen("/etc/group", "re");
-    const struct group *g;
-
-    j->group[j->groups++] = j->user.pw_gid;
-    while (f && (g = fgetgrent(f)) && j->groups < GROUPS_MAX)
-        for (char **member = g->gr_mem; *member; member++)
-            if (j->user.pw_name && !strcmp(*member, j->user.pw_name) &&
-                g->gr_gid != j->user.pw_gid) {
-                j->group[j->groups++] = g->gr_gid;
-                break;
-            }
-    if (f)
-        fclose(f);
-}
 
 /* ---- starting it ---- */
 
-static char **make_argv(const json_t *list, struct error *err) {
-    size_t n = json_array_size(list);
-    char **argv = n && n <= ARGS_MAX ? calloc(n + 1, sizeof(*argv)) : NULL;
-
-    for (size_t i = 0; argv && i < n; i++) {
-        argv[i] = (char *)json_string_value(json_array_get(list, i));
-        if (!argv[i]) {
-            free(argv);
-            argv = NULL;
-        }
-    }
-    if (!argv)
-        error_set(err, -EINVAL, "'argv' must be a list of 1 to %d strings", ARGS_MAX);
-    return argv;
-}
-
-static void set_environment(const struct job *j, const json_t *env) {
-    const char *name, *term = getenv("TERM");
-    const json_t *value;
-
-    clearenv();
-    setenv("PATH", DEFAULT_PATH, 1);
-    setenv("HOME", j->user.pw_dir, 1);
-    setenv("USER", j->user.pw_name, 1);
-    setenv("LOGNAME", j->user.pw_name, 1);
-    setenv("SHELL", *j->user.pw_shell ? j->user.pw_shell : "/bin/sh", 1);
-    if (j->tty)
-        setenv("TERM", term ? term : "xterm-256color", 1);
-    json_object_foreach((json_t *)env, name, value) {
-        if (json_is_string(value))
-            setenv(name, json_string_value(value), 1);
-    }
-}
-
-static int become_user(const struct job *j) {
-    if (getuid() != 0)
-        return 0;
-    return setgroups((size_t)j->groups, j->group) < 0 || setgid(j->user.pw_gid) < 0 ||
-                   setuid(j->user.pw_uid) < 0
-               ? -1
-               : 0;
-}
-
 /* In the child. Does not return. */
 static _Noreturn void run(struct job *j, char **argv) {
+    const struct command_image *image = j->call->image;
     const char *cwd = agent_text(j->call, "cwd");
     sigset_t none;
 
@@ -151,10 +55,8 @@ static _Noreturn void run(struct job *j, char **argv) {
             goto failed;
     if (j->tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
         goto failed;
-    set_environment(j, json_object_get(j->call->request, "env"));
-    if (become_user(j) < 0)
-        goto failed;
-    if (cwd ? chdir(cwd) < 0 : chdir(j->user.pw_dir) < 0 && chdir("/") < 0)
+    command_environment(&j->user, image, json_object_get(j->call->request, "env"), j->tty);
+    if (command_become(&j->user, cwd ? cwd : image ? image->workdir : NULL) < 0)
         goto failed;
     execvp(argv[0], argv);
 failed:;
@@ -162,7 +64,7 @@ failed:;
     ssize_t n = write(j->failure[1], &code, sizeof(code));
 
     (void)n; /* without it the exit code says as much */
-    _exit(EXEC_FAILED);
+    _exit(COMMAND_NOT_RUN);
 }
 
 static int open_pipes(struct job *j) {
@@ -199,8 +101,8 @@ static int open_terminal(struct job *j, struct error *err) {
         return error_set(err, -errno, "the guest has no terminal to give: %s; is /dev/pts mounted?",
                          strerror(errno));
     set_window(master, columns, rows);
-    if (getuid() == 0 && fchown(slave, j->user.pw_uid, (gid_t)-1) < 0)
-        return error_set(err, -errno, "the terminal cannot be given to '%s': %s", j->user.pw_name,
+    if (getuid() == 0 && fchown(slave, j->user.uid, (gid_t)-1) < 0)
+        return error_set(err, -errno, "the terminal cannot be given to '%s': %s", j->user.name,
                          strerror(errno));
     j->child[0] = j->child[1] = j->child[2] = slave;
     j->out = master;
@@ -211,12 +113,14 @@ static int open_terminal(struct job *j, struct error *err) {
 static int start(struct job *j, char **argv, struct error *err) {
     const char *user = agent_text(j->call, "user");
     sigset_t set;
-    int code = 0, r = find_user(j, user ? user : "root", err);
+    int code = 0, r;
     ssize_t n;
 
+    if (!user)
+        user = j->call->image ? j->call->image->user : "root";
+    r = command_find_user(&j->user, user, err);
     if (r < 0)
         return r;
-    find_groups(j);
     j->tty = json_is_true(json_object_get(j->call->request, "tty"));
     r = j->tty ? open_terminal(j, err) : open_pipes(j);
     if (r < 0 || pipe2(j->failure, O_CLOEXEC) < 0)
@@ -383,9 +287,24 @@ static int finish(struct job *j, struct error *err) {
                            err);
 }
 
+/* With "image" the words are what the image's own command gets, or stand for its own words. */
+static char **make_argv(const struct agent_call *call, struct error *err) {
+    const json_t *words = json_object_get(call->request, "argv");
+    const struct command_image *image = call->image;
+
+    if (!image || !json_is_true(json_object_get(call->request, "image")))
+        return command_argv(NULL, words, err);
+    if (json_array_size(words))
+        return command_argv(image->entrypoint, words, err);
+    if (json_array_size(image->entrypoint) + json_array_size(image->cmd))
+        return command_argv(image->entrypoint, image->cmd, err);
+    error_set(err, -EINVAL, "the image has no command of its own: say what to run behind --");
+    return NULL;
+}
+
 int agent_exec(struct agent_call *call, struct error *err) {
     static struct job j;
-    char **argv = make_argv(json_object_get(call->request, "argv"), err);
+    char **argv = make_argv(call, err);
     int r;
 
     j = (struct job){.call = call, .in = -1, .out = -1, .err = -1};

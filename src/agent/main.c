@@ -27,7 +27,7 @@ static const struct {
 } requests[] = {
     {"exec", agent_exec},         {"get", agent_get},   {"put", agent_put},
     {"freeze", agent_freeze},     {"info", agent_info}, {"time", agent_time},
-    {"shutdown", agent_shutdown},
+    {"shutdown", agent_shutdown}, {"main", agent_main},
 };
 
 int agent_answer(struct agent_call *call, json_t *result, struct error *err) {
@@ -61,9 +61,10 @@ static int serve_request(struct agent_call *call, struct error *err) {
                      AGENT_VERSION, name ? name : "");
 }
 
-static void serve(int fd) {
+static void serve(int fd, const struct agent_box *box) {
     static struct agent_reader reader;
-    struct agent_call call = {.fd = fd, .reader = &reader};
+    struct agent_call call = {
+        .fd = fd, .reader = &reader, .box = box, .image = box ? box->image : NULL};
     struct error err = {0};
     enum agent_frame type;
     const uint8_t *p;
@@ -108,7 +109,7 @@ static int listen_patiently(void) {
     return fd;
 }
 
-static void accept_one(int listener, unsigned *servers) {
+static void accept_one(int listener, unsigned *servers, const struct agent_box *box) {
     struct sockaddr_vm from = {0};
     socklen_t len = sizeof(from);
     int fd = accept4(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
@@ -123,7 +124,7 @@ static void accept_one(int listener, unsigned *servers) {
         pid = fork();
         if (pid == 0) {
             close(listener);
-            serve(fd);
+            serve(fd, box);
             shutdown(fd, SHUT_RDWR);
             _exit(0);
         }
@@ -134,22 +135,28 @@ static void accept_one(int listener, unsigned *servers) {
 
 static void child_ended(int signo) {}
 
-int main(int argc, char **argv) {
+void agent_serve(const struct agent_box *box) {
     struct sigaction act = {.sa_handler = child_ended};
     unsigned servers = 0;
     int listener;
 
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGCHLD, &act, NULL); /* interrupts accept */
+    listener = listen_patiently();
+    for (;;) {
+        accept_one(listener, &servers, box);
+        while (servers && waitpid(-1, NULL, WNOHANG) > 0)
+            servers--;
+    }
+}
+
+int main(int argc, char **argv) {
+    if (getpid() == 1)
+        init_main();
     if (argc > 1) {
         puts("viv-agent " AGENT_VERSION
              ": serves the host of this virtual machine over vsock; takes no arguments");
         return strcmp(argv[1], "--version") && strcmp(argv[1], "--help") ? 2 : 0;
     }
-    signal(SIGPIPE, SIG_IGN);
-    sigaction(SIGCHLD, &act, NULL); /* interrupts accept */
-    listener = listen_patiently();
-    for (;;) {
-        accept_one(listener, &servers);
-        while (servers && waitpid(-1, NULL, WNOHANG) > 0)
-            servers--;
-    }
+    agent_serve(NULL);
 }

@@ -6,6 +6,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,11 @@ int agent_shutdown(struct agent_call *call, struct error *err) {
         return error_set(err, -EINVAL, "'how' must be poweroff, reboot or halt, not '%.40s'", how);
     if (agent_answer(call, json_object(), err) < 0)
         return -EPIPE;
+    if (call->box) { /* our init understands the signals that busybox's has */
+        static const int signals[] = {SIGUSR2, SIGTERM, SIGUSR1};
+
+        return kill(1, signals[i]);
+    }
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
     execlp(ways[i].name, ways[i].name, (char *)NULL);
     sync(); /* nobody there to ask */
