@@ -11,6 +11,8 @@
  *
  * Words of the kernel's command line: viv.command=none, viv.hostname=NAME.
  */
+#include "agent/init.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -33,7 +35,6 @@
 #include "agent/agent.h"
 #include "agent/command.h"
 #include "agent/dhcp.h"
-#include "agent/init.h"
 
 enum {
     LEASE_MS = 2000,  /* that the command waits for an address */

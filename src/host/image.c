@@ -76,18 +76,19 @@ static int files_of(const char *folder, const struct store_row *row, struct imag
     const struct image_known *known = known_of(row);
     char path[PATH_MAX];
 
+    ret->oci = *row_text(row->status, "digest");
     if (snprintf(ret->kernel, PATH_MAX, "%s/vmlinuz", folder) >= PATH_MAX ||
         snprintf(ret->initrd, PATH_MAX, "%s/initrd.img", folder) >= PATH_MAX ||
         snprintf(path, PATH_MAX, "%s/disk.raw", folder) >= PATH_MAX)
         return error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
-    if (!known && !*row_text(row->spec, "kernel"))
+    if (!known && !ret->oci && !*row_text(row->spec, "kernel"))
         return error_set(err, -EAGAIN,
                          "the image '%s' came without a kernel, and there is no firmware yet that "
                          "finds one on its disk: import it with --kernel and --initrd",
                          row->name);
-    if (!known && !*row_text(row->spec, "initrd"))
+    if (!known && !ret->oci && !*row_text(row->spec, "initrd"))
         *ret->initrd = 0;
-    snprintf(ret->append, sizeof(ret->append), "%s",
+    snprintf(ret->append, sizeof(ret->append), "%s%s", ret->oci ? IMAGE_OCI_APPEND : "",
              known ? known->append : row_text(row->spec, "append"));
     if (known && !known->disk)
         return 0;
@@ -383,6 +384,28 @@ static void finish(struct image *v, struct store_row *row) {
         forget(v);
 }
 
+/* The library's tiny image, else where one is copied from. */
+static void find_boot(struct manager *m, const char *tenant, struct image_transfer *t) {
+    const struct image_known *known = image_known_find("tiny");
+    char folder[PATH_MAX] = "", kernel[PATH_MAX + 64], initrd[PATH_MAX + 64];
+    struct store_row row = {0};
+
+    if (store_find(m->store, "image", tenant, "tiny", &row) == 0 && known_of(&row) &&
+        !strcmp(row_text(row.status, "state"), "ready")) {
+        snprintf(kernel, sizeof(kernel), "%.4000s/images/%s/%s", m->home.place.data, row.id,
+                 image_file_names[IMAGE_KERNEL]);
+        snprintf(initrd, sizeof(initrd), "%.4000s/images/%s/%s", m->home.place.data, row.id,
+                 image_file_names[IMAGE_INITRD]);
+        image_transfer_boot(t, kernel, initrd);
+    } else {
+        image_known_source(known, folder);
+        snprintf(kernel, sizeof(kernel), "%s/%s", folder, known->kernel);
+        snprintf(initrd, sizeof(initrd), "%s/%s", folder, known->initrd);
+        image_transfer_boot(t, *folder ? kernel : "", *folder ? initrd : "");
+    }
+    store_row_done(&row);
+}
+
 static struct image_transfer *new_transfer(struct image *v, const struct store_row *row,
                                            const json_t *what) {
     char disk[PATH_MAX];
@@ -417,6 +440,7 @@ static void start_making(struct image *v, const struct store_row *row) {
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
     if (!v->known) {
         v->transfer = new_transfer(v, row, row->spec);
+        find_boot(v->all->m, row->tenant, v->transfer);
         v->phase = DONE;
         begin(v, import_work);
     } else if (*v->source) {

@@ -19,6 +19,7 @@ struct image_files {
     char disk[PATH_MAX];                     /* relative to a machine's folder; "" if it has none */
     char append[2048];                       /* what its kernel wants to be told */
     int64_t size;                            /* of the disk */
+    bool oci;                                /* our init runs its command */
 };
 
 struct images *images_new(struct manager *m, struct error *err);

@@ -14,6 +14,9 @@ struct image_known {
     const char *append;
 };
 
+/* Words for the kernel of every OCI image. */
+#define IMAGE_OCI_APPEND "console=ttyS0 quiet loglevel=3 "
+
 /* What they are called in the library. */
 extern const char *const image_file_names[IMAGE_FILES];
 

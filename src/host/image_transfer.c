@@ -10,13 +10,16 @@
 
 #include "host/image_known.h"
 #include "host/manager.h"
+#include "host/oci_import.h"
 #include "host/transfer.h"
 #include "host/tree.h"
 
 struct image_transfer {
     struct transfer t;
     char file[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX], disk[PATH_MAX];
-    char format[16], sum[SHA256_TEXT];
+    char format[16], sum[SHA256_TEXT], reference[OCI_NAME], new_initrd[PATH_MAX];
+    struct oci_import oci;
+    char boot_kernel[PATH_MAX], boot_initrd[PATH_MAX];
     const char *stage; /* atomic */
 };
 
@@ -30,7 +33,10 @@ struct image_transfer *image_transfer_new(const json_t *what, const char *disk, 
     snprintf(t->format, sizeof(t->format), "%s", row_text(what, "format"));
     snprintf(t->kernel, sizeof(t->kernel), "%s", row_text(what, "kernel"));
     snprintf(t->initrd, sizeof(t->initrd), "%s", row_text(what, "initrd"));
+    snprintf(t->reference, sizeof(t->reference), "%s", row_text(what, "reference"));
     snprintf(t->disk, sizeof(t->disk), "%s", disk);
+    snprintf(t->new_initrd, sizeof(t->new_initrd), "%.*s/%s",
+             (int)(strrchr(t->disk, '/') - t->disk), t->disk, image_file_names[IMAGE_INITRD]);
     t->t = (struct transfer){.file = t->file,
                              .format = t->format,
                              .disk = t->disk,
@@ -59,7 +65,34 @@ static int take_file(struct image_transfer *t, const char *from, int folder, uns
     return tree_copy(from, folder, image_file_names[which], t->t.done, t->t.stop, err);
 }
 
+void image_transfer_boot(struct image_transfer *t, const char *kernel, const char *initrd) {
+    snprintf(t->boot_kernel, sizeof(t->boot_kernel), "%s", kernel);
+    snprintf(t->boot_initrd, sizeof(t->boot_initrd), "%s", initrd);
+}
+
+/* Of an OCI image there is a disk, a kernel and an initramfs of our own. */
+static void import_oci(struct image_transfer *t, int folder, struct error *err) {
+    const char *kernel = *t->kernel ? t->kernel : t->boot_kernel;
+
+    t->oci = (struct oci_import){.reference = t->reference,
+                                 .modules = *t->kernel ? t->initrd : t->boot_initrd,
+                                 .initrd = t->new_initrd};
+    if (!*kernel || !*t->oci.modules) {
+        error_set(err, -ENOENT,
+                  "a machine made of an OCI image runs the kernel of the image 'tiny', "
+                  "which is not there: make it first (viv image build tiny)");
+        return;
+    }
+    if (take_file(t, kernel, folder, IMAGE_KERNEL, err) == 0 &&
+        oci_import(&t->t, &t->oci, err) == 0 && fsync(folder) < 0)
+        error_set(err, -errno, "the image's folder cannot be written: %s", strerror(errno));
+}
+
 void image_import(struct image_transfer *t, int folder, struct error *err) {
+    if (!strcmp(t->format, "oci") || (!*t->format && oci_import_is(t->file))) {
+        import_oci(t, folder, err);
+        return;
+    }
     if (take_file(t, t->kernel, folder, IMAGE_KERNEL, err) < 0 ||
         take_file(t, t->initrd, folder, IMAGE_INITRD, err) < 0 || transfer_import(&t->t, err) < 0)
         return;
@@ -76,6 +109,10 @@ void image_transfer_note(const struct image_transfer *t, struct store_row *row) 
 
     snprintf(title, sizeof(title), "imported from %.150s (%s)", name ? name + 1 : t->file,
              t->t.found);
+    if (*t->oci.digest)
+        snprintf(title, sizeof(title), "OCI image %.100s of %.80s", t->oci.name,
+                 name ? name + 1 : t->file);
     row_set_text(row->status, "title", title);
-    row_set_text(row->status, "sha256", t->sum);
+    row_set_text(row->status, "sha256", *t->sum ? t->sum : NULL);
+    row_set_text(row->status, "digest", *t->oci.digest ? t->oci.digest : NULL);
 }

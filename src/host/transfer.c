@@ -176,7 +176,7 @@ static int check_foreign(struct transfer *t, const char *format, const char *sou
                     NULL};
     char *output = NULL;
     json_t *info;
-    int r = qemu_img_run(t, argv, &output, err);
+    int r = child_run(t, argv, &output, err);
 
     if (r < 0)
         return r;
@@ -228,7 +228,7 @@ static int import_foreign(struct transfer *t, const char *format, const uint8_t 
     if (r == 0)
         r = check_foreign(t, qemu, source, err);
     if (r == 0)
-        r = qemu_img_run(t, argv, NULL, err);
+        r = child_run(t, argv, NULL, err);
     free(inside);
     return r < 0 ? r : sync_file(t->disk, err);
 }
@@ -303,7 +303,7 @@ static int export(struct transfer *t, const char *path, struct error *err) {
         argv[7] = argv[8];
         memmove(argv + 8, argv + 9, 3 * sizeof(argv[0]));
     }
-    r = qemu_img_run(t, argv, NULL, err);
+    r = child_run(t, argv, NULL, err);
     return r < 0 ? r : sync_file(path, err);
 }
 

@@ -31,8 +31,8 @@ int transfer_export(struct transfer *t, struct error *err);
 /* Of the disk as a guest sees it; what sha256sum says of a raw copy. */
 int transfer_checksum(struct transfer *t, char out[SHA256_TEXT], struct error *err);
 
-/* Runs qemu-img, with progress if `t` says where to; the output (not with progress) is for free.
- * (qemu_img.c) */
-int qemu_img_run(struct transfer *t, char *const argv[], char **ret_output, struct error *err);
+/* Runs a program, with progress if `t` says where to; the output (not with progress) is for free.
+ * (child.c) */
+int child_run(struct transfer *t, char *const argv[], char **ret_output, struct error *err);
 
 #endif

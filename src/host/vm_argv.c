@@ -95,7 +95,13 @@ static void add_boot(struct words *w, const struct store_row *row,
         add(w, "%s", files->initrd);
     }
     add(w, "--append");
-    add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "", row_text(spec, "append"));
+    if (files->oci) /* our init calls the machine so */
+        add(w, "%s viv.hostname=%s %s", files->append,
+            *row_text(spec, "hostname") ? row_text(spec, "hostname") : row->name,
+            row_text(spec, "append"));
+    else
+        add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "",
+            row_text(spec, "append"));
 }
 
 static int add_volumes(struct words *w, struct manager *m, const struct store_row *row,

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/man.h"
 #include "base/sha256.h"
 #include "base/version.h"
 #include "oci/config.h"
@@ -36,33 +37,63 @@ struct args {
 
 static const struct rlimit memory = {4ll << 30, 4ll << 30};
 
-static const char *const help[] = {
-    "usage: viv-oci inspect IMAGE",
-    "       viv-oci pack IMAGE --disk FILE [--initrd FILE --modules FILE --agent FILE] [--size "
-    "SIZE]",
-    "",
-    "IMAGE is oci:PATH[:TAG][@DIGEST]: an OCI image layout (folder or tar archive, also "
-    "compressed)",
-    "or an archive of 'docker save'. With several images in it TAG or DIGEST chooses.",
-    "",
-    "inspect prints what it is as JSON. pack unpacks its layers into a new ext4 file system in a",
-    "file, with all owners, modes and attributes, and needs no rights for that.",
-    "",
-    "  --disk FILE      the file that is made",
-    "  --size SIZE      of the file system; by default 8G, or eight times the layers if that is "
-    "more",
-    "  --initrd FILE    an initramfs that runs the image: our init, modules, its configuration",
-    "  --modules FILE   the initramfs that its modules are taken from (tiny.cpio.gz)",
-    "  --agent FILE     the program that becomes its init (viv-agent)",
-    "  --progress       print how far it is",
-    "  --version, --help",
-    "",
-    "example: viv-oci pack oci:alpine.tar --disk alpine.raw",
-};
+#define USAGE                                                                                      \
+    "viv-oci inspect IMAGE\n"                                                                      \
+    "       viv-oci pack IMAGE --disk FILE [--size SIZE] [--initrd FILE --modules FILE --agent "   \
+    "FILE]"
 
-static void print_help(FILE *f) {
-    for (unsigned i = 0; i < sizeof(help) / sizeof(help[0]); i++)
-        fprintf(f, "%s\n", help[i]);
+static const char about[] =
+    "IMAGE is oci:PATH[:TAG][@DIGEST]: an OCI image layout (a folder or a tar archive, also a "
+    "compressed one) or an archive of 'docker save'. With several images in it TAG or DIGEST "
+    "chooses. inspect prints what it is as JSON. pack unpacks its layers into a new ext4 file "
+    "system "
+    "in a file, with all owners, modes and attributes; it needs no rights for that.";
+
+static const struct {
+    struct option option;
+    const char *value, *help;
+} options[] = {
+    {{"disk", required_argument, NULL, 'd'}, "FILE", "the file that is made"},
+    {{"size", required_argument, NULL, 's'},
+     "SIZE",
+     "of the file system; by default 8G, or eight times the layers if that is more"},
+    {{"initrd", required_argument, NULL, 'i'},
+     "FILE",
+     "make an initramfs as well that runs the image: our init, modules, the configuration"},
+    {{"modules", required_argument, NULL, 'm'},
+     "FILE",
+     "the initramfs that its modules are taken from: tiny.cpio.gz of make guest"},
+    {{"agent", required_argument, NULL, 'a'},
+     "FILE",
+     "the program that becomes its init: viv-agent"},
+    {{"progress", no_argument, NULL, 'p'}, NULL, "print how far it is"},
+    {{"help-man", no_argument, NULL, 'M'}, NULL, NULL},
+    {{"version", no_argument, NULL, 'V'}, NULL, "print the version"},
+    {{"help", no_argument, NULL, 'h'}, NULL, "print this help"},
+};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+
+static void print_help(void) {
+    printf("usage: %s\n\n%s\n\n", USAGE, about);
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (options[i].help)
+            printf("  --%-8s %-5s %s\n", options[i].option.name,
+                   options[i].value ? options[i].value : "", options[i].help);
+    puts("\nexample: viv-oci pack oci:alpine.tar --disk alpine.raw");
+}
+
+static void print_man(void) {
+    char name[40];
+
+    man_begin(stdout, "viv-oci", "make disks of OCI images", USAGE);
+    puts(".SH DESCRIPTION");
+    man_text(stdout, about);
+    puts("\n.SH OPTIONS");
+    for (unsigned i = 0; i < OPTIONS; i++) {
+        snprintf(name, sizeof(name), "--%s", options[i].option.name);
+        if (options[i].help)
+            man_item(stdout, name, options[i].value, options[i].help);
+    }
 }
 
 static int fail(const struct error *err) {
@@ -205,50 +236,54 @@ static int usage(const char *what) {
     return EXIT_USAGE;
 }
 
+/* 0: an option was taken, 1: all is done, -1: it is none. */
+static int take_option(int c, struct args *a) {
+    switch (c) {
+    case 'd':
+        a->disk = optarg;
+        return 0;
+    case 'i':
+        a->initrd = optarg;
+        return 0;
+    case 'm':
+        a->modules = optarg;
+        return 0;
+    case 'a':
+        a->agent = optarg;
+        return 0;
+    case 's':
+        a->size = optarg;
+        return 0;
+    case 'p':
+        a->progress = true;
+        return 0;
+    case 'M':
+        print_man();
+        return 1;
+    case 'V':
+        puts("viv-oci " VIVARIUM_VERSION);
+        return 1;
+    case 'h':
+        print_help();
+        return 1;
+    default:
+        return -1;
+    }
+}
+
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"disk", required_argument, NULL, 'd'},
-                                            {"initrd", required_argument, NULL, 'i'},
-                                            {"modules", required_argument, NULL, 'm'},
-                                            {"agent", required_argument, NULL, 'a'},
-                                            {"size", required_argument, NULL, 's'},
-                                            {"progress", no_argument, NULL, 'p'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    struct option list[OPTIONS + 1] = {{0}};
     struct args a = {0};
     struct error err = {0};
-    int c;
+    int c, r;
 
-    while ((c = getopt_long(argc, argv, "hV", options, NULL)) != -1)
-        switch (c) {
-        case 'd':
-            a.disk = optarg;
-            break;
-        case 'i':
-            a.initrd = optarg;
-            break;
-        case 'm':
-            a.modules = optarg;
-            break;
-        case 'a':
-            a.agent = optarg;
-            break;
-        case 's':
-            a.size = optarg;
-            break;
-        case 'p':
-            a.progress = true;
-            break;
-        case 'V':
-            puts("viv-oci " VIVARIUM_VERSION);
-            return 0;
-        case 'h':
-            print_help(stdout);
-            return 0;
-        default:
-            return EXIT_USAGE;
-        }
-    if (argc - optind != 2 || (strcmp(argv[optind], "inspect") && strcmp(argv[optind], "pack")))
+    for (unsigned i = 0; i < OPTIONS; i++)
+        list[i] = options[i].option;
+    while ((c = getopt_long(argc, argv, "hV", list, NULL)) != -1)
+        if ((r = take_option(c, &a)) != 0)
+            return r > 0 ? 0 : EXIT_USAGE;
+    if (argc - optind != 2 ||
+        (strcmp(argv[optind], "inspect") != 0 && strcmp(argv[optind], "pack") != 0))
         return usage("say 'inspect IMAGE' or 'pack IMAGE'");
     /* Names of files are bytes; in this locale they stay what they are. */
     setlocale(LC_CTYPE, "C.UTF-8");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qemu-img as a child process of a worker's thread. It ends with the thread (PR_SET_PDEATHSIG), and
- * it may not take more memory than a converter needs, since images come from anywhere.
+ * Programs that read images (qemu-img, viv-oci) as child processes of a worker's thread. They end
+ * with the thread (PR_SET_PDEATHSIG), and may not take more memory than a converter needs, since
+ * images come from anywhere.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +79,8 @@ static bool listen_to(struct transfer *t, int fd, bool progress, struct buf *out
 }
 
 /* The last line, for people. */
-static const char *last_line(struct buf *b) {
+static const char *last_line(struct buf *b, const char *program) {
+    size_t len = strlen(program);
     char *s, *last;
 
     buf_put(b, "", 1);
@@ -90,39 +92,50 @@ static const char *last_line(struct buf *b) {
             *p = '\n';
     last = strrchr(s, '\n');
     last = last ? last + 1 : s;
-    return strncmp(last, "qemu-img: ", 10) ? last : last + 10;
+    return strncmp(last, program, len) || strncmp(last + len, ": ", 2) ? last : last + len + 2;
 }
 
-static int result_of(int status, bool stopped, struct buf *out, struct error *err) {
-    if (stopped)
-        return error_set(err, -ECANCELED, "it was cancelled");
-    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND)
+static int not_found(const char *program, struct error *err) {
+    if (!strcmp(program, "qemu-img"))
         return error_set(
             err, -ENOENT,
             "this format is read and written by qemu-img, which is not installed here: "
             "install the package qemu-utils");
+    return error_set(err, -ENOENT, "%s is not there: install it beside vivd", program);
+}
+
+static int result_of(int status, bool stopped, const char *program, struct buf *out,
+                     struct error *err) {
+    if (stopped)
+        return error_set(err, -ECANCELED, "it was cancelled");
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND)
+        return not_found(program, err);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     if (WIFSIGNALED(status))
-        return error_set(err, -EIO, "qemu-img was ended by signal %d", WTERMSIG(status));
-    return error_set(err, -EIO, "qemu-img: %s", last_line(out));
+        return error_set(err, -EIO, "%s was ended by signal %d", program, WTERMSIG(status));
+    /* What we say ourselves is told as it is. */
+    return strncmp(program, "viv-", 4)
+               ? error_set(err, -EIO, "%s: %s", program, last_line(out, program))
+               : error_set(err, -EIO, "%s", last_line(out, program));
 }
 
-int qemu_img_run(struct transfer *t, char *const argv[], char **ret_output, struct error *err) {
+int child_run(struct transfer *t, char *const argv[], char **ret_output, struct error *err) {
+    const char *slash = strrchr(argv[0], '/'), *program = slash ? slash + 1 : argv[0];
     struct buf out = {0};
     pid_t parent = getpid(), pid;
     int ends[2], status = 0, r;
     bool stopped;
 
     if (pipe2(ends, O_CLOEXEC) < 0)
-        return error_set(err, -errno, "qemu-img: %s", strerror(errno));
+        return error_set(err, -errno, "%s: %s", program, strerror(errno));
     pid = fork();
     if (pid == 0)
         become(argv, ends[1], parent);
     close(ends[1]);
     if (pid < 0) {
         close(ends[0]);
-        return error_set(err, -EAGAIN, "qemu-img cannot be started: %s", strerror(errno));
+        return error_set(err, -EAGAIN, "%s cannot be started: %s", program, strerror(errno));
     }
     stopped = !listen_to(t, ends[0], !ret_output, &out);
     close(ends[0]);
@@ -130,7 +143,7 @@ int qemu_img_run(struct transfer *t, char *const argv[], char **ret_output, stru
         kill(pid, SIGKILL); /* not reaped yet: it is that process */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    r = result_of(status, stopped, &out, err);
+    r = result_of(status, stopped, program, &out, err);
     if (r == 0 && ret_output) {
         buf_put(&out, "", 1);
         *ret_output = (char *)out.data;
