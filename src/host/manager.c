@@ -5,8 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/process.h"
 #include "proto/lines.h"
 #include "proto/units.h"
 
@@ -28,16 +28,7 @@ int manager_event(struct manager *m, const struct store_row *row, const char *wh
                            err);
 }
 
-int64_t manager_resident(void) {
-    FILE *f = fopen("/proc/self/statm", "re");
-    long long pages = 0;
-
-    if (f && fscanf(f, "%*s %lld", &pages) != 1)
-        pages = 0;
-    if (f)
-        fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
-}
+int64_t manager_resident(void) { return (int64_t)process_resident(); }
 
 const char *row_text(const json_t *object, const char *name) {
     const char *s = json_string_value(json_object_get(object, name));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/process.h"
 #include "base/trace.h"
 #include "base/version.h"
 #include "block/blockjob.h"
@@ -82,17 +83,6 @@ static void add_counter(void *opaque, const char *name, const char *help, uint64
                                             (json_int_t)value, "help", help));
 }
 
-static uint64_t resident(void) {
-    unsigned long long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-
-    if (f && fscanf(f, "%*u %llu", &pages) != 1)
-        pages = 0;
-    if (f)
-        fclose(f);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static int do_stats(struct control_call *call, struct error *err) {
     json_t *counters = json_array();
     struct rusage u;
@@ -101,7 +91,7 @@ static int do_stats(struct control_call *call, struct error *err) {
     put(call, "cpu_seconds",
         json_real((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                   (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6));
-    put(call, "resident_bytes", json_integer((json_int_t)resident()));
+    put(call, "resident_bytes", json_integer((json_int_t)process_resident()));
     stats_each(add_counter, counters);
     return put(call, "counters", counters);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "proto/control.h"
+#include "proto/network.h"
 #include "support/test.h"
 
 static const struct command table[] = {
@@ -223,9 +224,9 @@ static void what_people_read_comes_from_the_table(void **state) {
 }
 
 /* What the derived texts rely on. */
-static void the_table_of_the_control_socket_is_in_order(void **state) {
-    for (const struct command *c = control_commands; c->name; c++) {
-        assert_true(command_find(control_commands, c->name) == c); /* once */
+static void check_table(const struct command *all) {
+    for (const struct command *c = all; c->name; c++) {
+        assert_true(command_find(all, c->name) == c); /* once */
         assert_true(c->help[strlen(c->help) - 1] != '.');
         assert_int_equal(strncmp(c->example, c->name, strlen(c->name)), 0);
         for (const struct command_arg *a = c->args; a->type != COMMAND_END; a++) {
@@ -239,6 +240,11 @@ static void the_table_of_the_control_socket_is_in_order(void **state) {
     }
 }
 
+static void the_tables_of_the_control_sockets_are_in_order(void **state) {
+    check_table(control_commands);
+    check_table(network_commands);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_become_arguments_of_the_declared_types),
@@ -248,7 +254,7 @@ int main(void) {
         cmocka_unit_test(words_that_mean_nothing_are_refused_with_a_sentence),
         cmocka_unit_test(messages_with_wrong_arguments_are_refused),
         cmocka_unit_test(what_people_read_comes_from_the_table),
-        cmocka_unit_test(the_table_of_the_control_socket_is_in_order),
+        cmocka_unit_test(the_tables_of_the_control_sockets_are_in_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

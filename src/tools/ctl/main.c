@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* viv-ctl: drives a machine by its control socket from a shell (docs/control.md). */
+/* viv-ctl: drives a machine by its control socket from a shell (docs/control.md), or a network
+ * (docs/networks.md). */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "base/version.h"
 #include "proto/client.h"
 #include "proto/control.h"
+#include "proto/network.h"
 #include "tools/ctl/show.h"
 
 enum exit_code {
@@ -48,12 +50,13 @@ static const struct {
     {"--help", NULL, "print this text; behind a command, what that command does"},
     {"--help-man", NULL, "print the manual page"},
     {"--help-markdown", NULL, "print the tables of docs/control.md"},
+    {"--help-markdown-networks", NULL, "print those of docs/networks.md"},
     {"--completion", "bash", "print a script for bash that completes commands and arguments"},
     {"--version", NULL, "print the version"},
 };
 
 static const char usage[] = "[OPTION]... SOCKET COMMAND [ARGUMENT]...";
-static const char about[] = "drive a machine by its control socket";
+static const char about[] = "drive a machine or a network by its control socket";
 enum { OPTIONS = sizeof(options) / sizeof(options[0]), CODES = sizeof(codes) / sizeof(codes[0]) };
 
 struct ctl {
@@ -69,6 +72,23 @@ struct ctl {
     int exit_code;
 };
 
+/* Those of machines, then those that only networks have. NULL behind the last. */
+static const struct command *nth_command(unsigned i) {
+    for (const struct command *c = control_commands; c->name; c++)
+        if (!i--)
+            return c;
+    for (const struct command *c = network_commands; c->name; c++)
+        if (!command_find(control_commands, c->name) && !i--)
+            return c;
+    return NULL;
+}
+
+static const struct command *find_command(const char *name) {
+    const struct command *c = command_find(control_commands, name);
+
+    return c ? c : command_find(network_commands, name);
+}
+
 /* ------------------------------------------------------------------ texts */
 
 static void print_help(void) {
@@ -78,10 +98,14 @@ static void print_help(void) {
     for (unsigned i = 0; i < OPTIONS; i++)
         printf("  %s%s%s\n      %s.\n", options[i].name, options[i].value ? " " : "",
                options[i].value ? options[i].value : "", options[i].help);
+    printf("\nCommands of networks (viv-net --control):\n");
+    command_list_help(network_commands, stdout);
     printf("\nSOCKET is the path given to viv-vm --control, with or without unix: before it.\n\n"
            "Examples:\n  viv-vm --kernel vmlinuz --control unix:web.ctl ... &\n");
     for (const struct command *c = control_commands; c->name; c++)
         printf("  viv-ctl web.ctl %s\n", c->example);
+    for (const struct command *c = network_commands; c->name; c++)
+        printf("  viv-ctl lan.ctl %s\n", c->example);
     printf("\nExit codes:\n");
     for (unsigned i = 0; i < CODES; i++)
         printf("  %d  %s\n", codes[i].code, codes[i].meaning);
@@ -95,6 +119,9 @@ static void print_man(void) {
          "\\-\\-control\"\nwith "
          "or without unix: before it.\n.SH COMMANDS");
     command_list_man(control_commands, "viv-ctl", stdout);
+    puts(".SH COMMANDS OF NETWORKS\nSOCKET is the path that was given to\n.B \"viv\\-net "
+         "\\-\\-control\"\n.");
+    command_list_man(network_commands, "viv-ctl", stdout);
     puts(".SH OPTIONS");
     for (unsigned i = 0; i < OPTIONS; i++)
         man_item(stdout, options[i].name, options[i].value, options[i].help);
@@ -107,6 +134,8 @@ static void print_man(void) {
 }
 
 static void print_completion(void) {
+    const struct command *c;
+
     printf("# bash completion of viv-ctl: eval \"$(viv-ctl --completion bash)\"\n"
            "_viv_ctl() {\n"
            "    local word=${COMP_WORDS[COMP_CWORD]} w seen=0 socket= command=\n"
@@ -129,10 +158,10 @@ static void print_completion(void) {
            "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
            "    elif [ -z \"$command\" ]; then\n"
            "        COMPREPLY=($(compgen -W '");
-    for (const struct command *c = control_commands; c->name; c++)
-        printf("%s%s", c == control_commands ? "" : " ", c->name);
+    for (unsigned i = 0; (c = nth_command(i)); i++)
+        printf("%s%s", i ? " " : "", c->name);
     printf("' -- \"$word\"))\n    else\n        case $command in\n");
-    for (const struct command *c = control_commands; c->name; c++) {
+    for (unsigned i = 0; (c = nth_command(i)); i++) {
         bool path = false;
 
         printf("            %s) w='", c->name);
@@ -173,7 +202,8 @@ static int take_option(struct ctl *ctl, char **argv, struct error *err) {
     else if (!strcmp(word, "--completion") && value && !strcmp(value, "bash"))
         return ctl->text = word, 2;
     else if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "--help-man") ||
-             !strcmp(word, "--help-markdown") || !strcmp(word, "--version"))
+             !strcmp(word, "--help-markdown") || !strcmp(word, "--help-markdown-networks") ||
+             !strcmp(word, "--version"))
         ctl->text = word;
     else
         return error_set(err, -EINVAL, "'%.60s' is no option: 'viv-ctl --help' lists them", word);
@@ -193,13 +223,13 @@ static int parse(struct ctl *ctl, int argc, char **argv, struct error *err) {
     }
     if (ctl->text)
         return 0;
-    if (i < argc && (ctl->command = command_find(control_commands, argv[i])) && i + 1 < argc &&
+    if (i < argc && (ctl->command = find_command(argv[i])) && i + 1 < argc &&
         !strcmp(argv[i + 1], "--help"))
         return ctl->help = true, 0;
     if (argc - i < 2)
         return error_set(err, -EINVAL, "usage: viv-ctl %s; 'viv-ctl --help' says more", usage);
     ctl->socket = strncmp(argv[i], "unix:", 5) ? argv[i] : argv[i] + 5;
-    ctl->command = command_find(control_commands, argv[i + 1]);
+    ctl->command = find_command(argv[i + 1]);
     if (!ctl->command)
         return error_set(err, -EINVAL, "there is no command '%.60s': 'viv-ctl --help' lists them",
                          argv[i + 1]);
@@ -339,8 +369,45 @@ static int ask(struct ctl *ctl, struct client *client, json_t *args, struct erro
     return r;
 }
 
-static int run(struct ctl *ctl, struct error *err) {
+/* A command may mean something else to a network than to a machine: the one that fits the words,
+ * until it is known who answers. */
+static json_t *read_words(struct ctl *ctl, struct error *err) {
+    const struct command *of_network = command_find(network_commands, ctl->command->name);
     json_t *args = command_parse(ctl->command, ctl->argc, ctl->argv, err);
+    struct error e = {0};
+
+    if (args || !of_network || of_network == ctl->command)
+        return args;
+    args = command_parse(of_network, ctl->argc, ctl->argv, &e);
+    if (args) {
+        ctl->command = of_network;
+        *err = e;
+    }
+    return args;
+}
+
+/* The same for the program that answers; takes the arguments. */
+static json_t *fit_words(struct ctl *ctl, const struct client *client, json_t *args,
+                         struct error *err) {
+    const char *program = json_string_value(json_object_get(client_greeting(client), "vivarium"));
+    bool network = program && !strcmp(program, "viv-net");
+    const struct command *c =
+        command_find(network ? network_commands : control_commands, ctl->command->name);
+
+    if (c == ctl->command)
+        return args;
+    json_decref(args);
+    if (!c) {
+        error_set(err, -EINVAL, "'%s' is no command of a %s: 'viv-ctl --help' lists them",
+                  ctl->command->name, network ? "network" : "machine");
+        return NULL;
+    }
+    ctl->command = c;
+    return command_parse(c, ctl->argc, ctl->argv, err);
+}
+
+static int run(struct ctl *ctl, struct error *err) {
+    json_t *args = read_words(ctl, err);
     struct client *client;
     int code;
 
@@ -353,7 +420,8 @@ static int run(struct ctl *ctl, struct error *err) {
                    ? EXIT_LOST
                    : EXIT_NO_MACHINE;
     }
-    code = ask(ctl, client, args, err);
+    args = fit_words(ctl, client, args, err);
+    code = args ? ask(ctl, client, args, err) : EXIT_USAGE;
     client_close(client);
     return code;
 }
@@ -365,6 +433,8 @@ static void answer(const struct ctl *ctl) {
         print_man();
     else if (!strcmp(ctl->text, "--help-markdown"))
         command_list_markdown(control_commands, control_events, stdout);
+    else if (!strcmp(ctl->text, "--help-markdown-networks"))
+        command_list_markdown(network_commands, network_events, stdout);
     else if (!strcmp(ctl->text, "--completion"))
         print_completion();
     else if (!strcmp(ctl->text, "--version"))

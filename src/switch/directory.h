@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who is who in a network: the machines by name, MAC address and IPv4 address. Members are told by
+ * the configuration; where it allows guests, others who come get an address that depends on their
+ * MAC address, so that they mostly have the same one again.
+ *
+ * Contract: one thread. Addresses are numbers in the host's byte order.
+ */
+#ifndef SWITCH_DIRECTORY_H
+#define SWITCH_DIRECTORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { DIRECTORY_MOST = 4096, DIRECTORY_NAME = 64 };
+
+/* The gateway and the name server are the first two of the subnet; machines get what is behind
+ * DIRECTORY_FIRST, so that there is room for what else a network may need. */
+enum { DIRECTORY_GATEWAY = 1, DIRECTORY_DNS = 2, DIRECTORY_FIRST = 10 };
+
+struct member {
+    char name[DIRECTORY_NAME]; /* lower case; "" none */
+    uint8_t mac[6];
+    uint32_t address; /* 0: none */
+    bool guest;       /* not of the configuration */
+};
+
+struct directory {
+    uint32_t network;
+    unsigned prefix;
+    struct member *member; /* by name, then guests as they came */
+    unsigned members;
+};
+
+/* "10.77.0.0/24": a private or at least usable network of 16 to 65536 addresses. */
+int directory_parse_subnet(const char *s, uint32_t *ret_network, unsigned *ret_prefix,
+                           struct error *err);
+
+uint32_t directory_gateway(const struct directory *d);
+uint32_t directory_dns(const struct directory *d);
+/* Within the subnet, and neither its own address nor that of all. */
+bool directory_usable(const struct directory *d, uint32_t address);
+
+/* Copies `m`. -EINVAL: a name, MAC or address that another one has, or an address that cannot be;
+ * -ENOSPC: too many. */
+int directory_add(struct directory *d, const struct member *m, struct error *err);
+/* Somebody who is in no configuration; gives him an address that is free. */
+const struct member *directory_add_guest(struct directory *d, const char *name,
+                                         const uint8_t mac[6]);
+void directory_done(struct directory *d);
+
+const struct member *directory_by_mac(const struct directory *d, const uint8_t mac[6]);
+const struct member *directory_by_name(const struct directory *d, const char *name);
+const struct member *directory_by_address(const struct directory *d, uint32_t address);
+
+enum { ADDRESS_TEXT = 16 };
+void address_print(uint32_t address, char out[ADDRESS_TEXT]);
+bool address_parse(const char *s, uint32_t *ret);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* viv-net: one virtual network (docs/networks.md). */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/man.h"
+#include "base/trace.h"
+#include "base/version.h"
+#include "proto/server.h"
+#include "switch/network.h"
+
+enum { FILES_WANTED = 65536 };
+enum exit_code { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static const struct {
+    const char *name, *value, *help;
+} options[] = {
+    {"--config", "FILE", "what the network is, who belongs to it, which ports lead to whom (JSON)"},
+    {"--ports", "unix:PATH", "listen there for machines: viv-vm --nic link=PATH"},
+    {"--control", "unix:PATH", "listen there for programs that look after the network: viv-ctl"},
+    {"--trace", "PATTERN", "print trace events whose names match"},
+    {"--help", NULL, "print this text"},
+    {"--help-man", NULL, "print the manual page"},
+    {"--version", NULL, "print the version"},
+};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+
+static const char about[] = "be a virtual network: switch, DHCP, DNS and the way out";
+static const char usage[] = "--config FILE --ports unix:PATH [OPTION]...";
+static const char codes[] = "0 it was asked to end; 1 it failed; 2 wrong options or configuration";
+
+struct settings {
+    const char *config, *ports, *control;
+    bool help, man, version;
+};
+
+static void print_help(void) {
+    printf("viv-net: %s.\n\nusage: viv-net %s\n\nThe manager starts it when a machine needs it.\n\n"
+           "Options:\n",
+           about, usage);
+    for (unsigned i = 0; i < OPTIONS; i++)
+        printf("  %s%s%s\n      %s.\n", options[i].name, options[i].value ? " " : "",
+               options[i].value ? options[i].value : "", options[i].help);
+    printf("\nExample:\n  echo '{\"name\": \"lan\", \"subnet\": \"10.77.0.0/24\", \"open\": true}' "
+           ">lan.json\n  viv-net --config lan.json --ports unix:lan --control unix:lan.ctl\n\nExit "
+           "codes: %s.\n",
+           codes);
+}
+
+static void print_man(void) {
+    man_begin(stdout, "viv-net", about, usage);
+    puts(".SH DESCRIPTION\nThe manager,\n.BR vivd (1),\nstarts it when a machine needs it.\n.SH "
+         "OPTIONS");
+    for (unsigned i = 0; i < OPTIONS; i++)
+        man_item(stdout, options[i].name, options[i].value, options[i].help);
+    puts(".SH EXIT STATUS");
+    man_text(stdout, codes);
+    puts(".\n.SH SEE ALSO\n.BR vivd (1),\n.BR viv\\-vm (1),\n.BR viv\\-ctl (1)");
+}
+
+static int take_value(const char *name, const char *value, bool socket, const char **ret,
+                      struct error *err) {
+    if (!value || !*value)
+        return error_set(err, -EINVAL, "%s needs a value: 'viv-net --help' shows it", name);
+    if (socket && strncmp(value, "unix:", 5) != 0)
+        return error_set(err, -EINVAL, "'%.100s' is no place for %s: use unix:PATH", value, name);
+    *ret = socket ? value + 5 : value;
+    return 0;
+}
+
+static int parse(struct settings *s, int argc, char **argv, struct error *err) {
+    const char *trace = NULL;
+    int r = 0;
+
+    for (int i = 1; r == 0 && i < argc; i++) {
+        const char *w = argv[i];
+
+        if (!strcmp(w, "--help") || !strcmp(w, "-h"))
+            s->help = true;
+        else if (!strcmp(w, "--help-man"))
+            s->man = true;
+        else if (!strcmp(w, "--version"))
+            s->version = true;
+        else if (!strcmp(w, "--config"))
+            r = take_value(w, argv[++i], false, &s->config, err);
+        else if (!strcmp(w, "--ports"))
+            r = take_value(w, argv[++i], true, &s->ports, err);
+        else if (!strcmp(w, "--control"))
+            r = take_value(w, argv[++i], true, &s->control, err);
+        else if (!strcmp(w, "--trace")) {
+            r = take_value(w, argv[++i], false, &trace, err);
+            if (r == 0 && !trace_enable(trace))
+                r = error_set(err, -EINVAL, "--trace: no event matches '%s'", trace);
+        } else
+            r = error_set(err, -EINVAL, "'%.60s' is no option: 'viv-net --help' lists them", w);
+    }
+    if (r == 0 && !(s->help || s->man || s->version) && (!s->config || !s->ports))
+        r = error_set(err, -EINVAL, "--config and --ports are needed: 'viv-net --help' shows how");
+    return r;
+}
+
+static void on_signal(void *opaque) { loop_stop(((struct network *)opaque)->loop); }
+
+static void quit(struct network *n) { loop_stop(n->loop); }
+
+/* Every connection through the way out is a descriptor. */
+static void raise_file_limit(void) {
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES_WANTED) {
+        files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static int run(struct network *n, const struct settings *s, struct error *err) {
+    struct loop *loop = loop_new(NULL, err);
+    int r = loop ? 0 : -ENOMEM;
+
+    if (r == 0)
+        r = loop_signal(loop, SIGTERM, on_signal, n, err);
+    if (r == 0)
+        r = loop_signal(loop, SIGINT, on_signal, n, err);
+    if (r == 0)
+        r = network_open(n, loop, s->config, s->ports, err);
+    if (r == 0 && s->control)
+        r = control_open(n, s->control, err);
+    if (r == 0) {
+        n->quit = quit;
+        loop_run(loop);
+    }
+    if (loop) {
+        server_free(n->server);
+        n->server = NULL;
+        network_close(n);
+        loop_free(loop);
+    }
+    return r == 0 ? EXIT_FINE : err->code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+}
+
+int main(int argc, char **argv) {
+    struct network *n = calloc(1, sizeof(*n));
+    struct settings s = {0};
+    struct error err = {0};
+    int code = EXIT_FINE;
+
+    log_init("viv-net", LOG_LEVEL_NOTICE);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* it starts nothing */
+    if (!n || parse(&s, argc, argv, &err) < 0)
+        code = EXIT_USAGE;
+    else if (s.help)
+        print_help();
+    else if (s.man)
+        print_man();
+    else if (s.version)
+        puts("viv-net " VIVARIUM_VERSION);
+    else {
+        raise_file_limit();
+        n->listener = -1;
+        code = run(n, &s, &err);
+    }
+    if (err.code)
+        log_error("%s", err.text);
+    free(n);
+    return code;
+}
