@@ -5,12 +5,15 @@
 B := build
 PREFIX ?= /usr/local
 
-.PHONY: build run guest test check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
+.PHONY: build web run guest test check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
 
 build: ## compile build/viv, build/vivd, build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
 	@scripts/build.sh $(B)/meson program
 	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
+
+web: ## compile the portal anew, also when it did not work the last time ("make build" does it when web/ has changed)
+	@scripts/web.sh again
 
 run: build guest ## boot Debian in viv-vm on this terminal
 	@scripts/run.sh
@@ -20,7 +23,7 @@ guest: build ## make the guest disk, its kernel and the tiny initramfs in build/
 	@scripts/guest.sh
 
 test: ## every test: unit, sanitizers, fuzz (bounded), guests; T=pattern selects
-	@scripts/setup.sh build test guest
+	@scripts/setup.sh build test browser guest
 	@scripts/build.sh $(B)/meson tests
 	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
 	@scripts/build.sh $(B)/asan sanitize

@@ -28,6 +28,7 @@ case $mode in
         ;;
 esac
 
+scripts/web.sh build
 list=$(scripts/list-sources.sh all)
 mkdir -p "$folder"
 reason=

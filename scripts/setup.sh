@@ -11,6 +11,8 @@ list=scripts/packages.txt
 wanted=()
 while read -r group package _; do
     case $group in '' | '#'*) continue ;; esac
+    # Other makers' packages of nodejs bring npm along and do not go together with Debian's.
+    if [ "$group" = web ] && command -v npm >/dev/null; then continue; fi
     if [ $# -eq 0 ] || [[ " $* " == *" $group "* ]]; then wanted+=("$package"); fi
 done <"$list"
 

@@ -12,6 +12,7 @@
 
 #include "base/version.h"
 #include "host/api.h"
+#include "host/host_figures.h"
 #include "host/vm.h"
 #include "proto/place.h"
 #include "proto/units.h"
@@ -118,6 +119,25 @@ static void check_limits(json_t *checks) {
           "raise it with ulimit -n; a machine takes 3 of the manager's");
 }
 
+/* Unknown figures are left out. */
+static void set_count(json_t *o, const char *name, int64_t value) {
+    if (value >= 0)
+        json_object_set_new(o, name, json_integer(value));
+}
+
+static void add_figures(json_t *o, const char *folder) {
+    struct host_figures f;
+
+    host_figures_read(folder, &f);
+    set_count(o, "cpus", f.cpus);
+    set_count(o, "cpu_busy_ms", f.cpu_busy_ms);
+    set_count(o, "cpu_idle_ms", f.cpu_idle_ms);
+    set_count(o, "memory", f.memory);
+    set_count(o, "memory_available", f.memory_available);
+    set_count(o, "disk", f.disk);
+    set_count(o, "disk_free", f.disk_free);
+}
+
 static int answer(struct api_call *call, bool look) {
     const char *folder = call->m->home.place.data;
     json_t *checks;
@@ -131,6 +151,7 @@ static int answer(struct api_call *call, bool look) {
                              (json_int_t)manager_resident());
     if (!call->result)
         return api_fail(call, FAILURE_FAILED, "", "", "the name of the folder is not UTF-8");
+    add_figures(call->result, folder);
     if (!look)
         return 0;
     checks = json_object();

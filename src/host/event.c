@@ -192,7 +192,10 @@ static int list(struct api_call *call) {
     if (http_header_has(http_request(call->x), "Accept", "text/event-stream"))
         return begin_following(call);
     api_list_query(call, &q);
-    l.limit = q.limit++;
+    q.newest = json_is_true(json_object_get(call->args, "newest"));
+    l.limit = q.limit;
+    if (!q.newest)
+        q.limit++; /* tells whether there is a next page */
     buf_printf(&l.out, "{\"items\":[");
     if (store_event_list(call->m->store, &q, add_item, &l) < 0) {
         buf_done(&l.out);

@@ -68,6 +68,11 @@ static json_t *schema_of(const struct field *f) {
     default:
         add_text_limits(schema, f);
     }
+    /* For those who draw tables and forms out of the document. */
+    if (f->type == FIELD_SIZE)
+        set(schema, "x-unit", json_string("bytes"));
+    if (f->column)
+        set(schema, "x-column", json_string(f->column));
     if (f->standard)
         set(schema, "default", json_loads(f->standard, JSON_DECODE_ANY, NULL));
     return schema;

@@ -254,6 +254,12 @@ void snapshot_task_work(struct snapshot_task *t) {
 
 /* ------------------------------------------------------------------ what came of it */
 
+/* The machine goes on from that snapshot. */
+static void set_base(struct store_row *vm, const struct store_row *row) {
+    row_set_text(vm->wanted, "base", row->id);
+    row_set_text(vm->status, "snapshot", row->id);
+}
+
 static void note_snapshot(struct snapshot_task *t, struct store_row *vm, struct store_row *row) {
     json_object_del(vm->wanted, "task");
     if (t->error.code) {
@@ -267,7 +273,7 @@ static void note_snapshot(struct snapshot_task *t, struct store_row *vm, struct 
     }
     if (t->live.memory_done)
         json_object_set_new(row->status, "live", json_true());
-    row_set_text(vm->wanted, "base", row->id);
+    set_base(vm, row);
     row_set_state(row, "ready", NULL);
 }
 
@@ -280,7 +286,7 @@ static void note_revert(struct snapshot_task *t, struct store_row *vm, struct st
         return;
     if (*t->live.next)
         row_set_text(vm->wanted, "disk", t->live.next);
-    row_set_text(vm->wanted, "base", row->id);
+    set_base(vm, row);
     json_object_set_new(vm->wanted, "tidy", json_true());
     if (!row_flag(row->status, "live"))
         return;

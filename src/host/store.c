@@ -593,11 +593,14 @@ int store_event_list(struct store *s, const struct store_query *q,
     sqlite3_stmt *stmt = NULL;
     int r = SQLITE_ERROR;
 
-    buf_printf(&sql, "SELECT seq, time, tenant, kind, id, name, what, text FROM event"
-                     " WHERE seq > ?1 AND (?2 IS NULL OR tenant=?2)");
+    buf_printf(&sql,
+               "%sSELECT seq, time, tenant, kind, id, name, what, text FROM event"
+               " WHERE seq > ?1 AND (?2 IS NULL OR tenant=?2)",
+               q->newest ? "SELECT * FROM (" : "");
     for (unsigned i = 0; i < q->filters; i++)
         buf_printf(&sql, " AND %s = ?%u", q->filter[i].field, 4 + i);
-    buf_printf(&sql, " ORDER BY seq LIMIT ?3");
+    buf_printf(&sql,
+               q->newest ? " ORDER BY seq DESC LIMIT ?3) ORDER BY seq" : " ORDER BY seq LIMIT ?3");
     buf_put(&sql, "", 1);
     if (sqlite3_prepare_v2(s->db, (const char *)sql.data, -1, &stmt, NULL) == SQLITE_OK) {
         sqlite3_bind_int64(stmt, 1, q->after_seq);

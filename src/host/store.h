@@ -47,6 +47,7 @@ struct store_query {
     const char *kind, *tenant; /* tenant NULL: all, by tenant and name */
     const char *after;         /* names behind this one (of one tenant); NULL: from the first */
     int64_t after_seq;         /* events */
+    bool newest;               /* of events the last `limit`, not the first */
     unsigned limit;
     struct store_filter filter[STORE_MAX_FILTERS];
     unsigned filters;

@@ -52,7 +52,11 @@ static const struct operation ops[] = {
      .status = 200,
      .permission = "event.read",
      .help = "List events in their order. With 'Accept: text/event-stream' those that come are "
-             "sent as they happen, after those behind `after` or Last-Event-ID"},
+             "sent as they happen, after those behind `after` or Last-Event-ID",
+     .args = {{.name = "newest",
+               .type = FIELD_BOOL,
+               .standard = "false",
+               .help = "the last `limit` of them instead of the first, in their order"}}},
     {0},
 };
 

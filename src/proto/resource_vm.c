@@ -173,6 +173,12 @@ static const struct field fields[] = {
      .place = FIELD_STATUS,
      .choices = "snapshot|revert|tidy",
      .help = "what is being done with its disks, while something is"},
+    {.name = "snapshot",
+     .type = FIELD_STRING,
+     .place = FIELD_STATUS,
+     .max = 64,
+     .help = "id of the snapshot that it goes on from: the last one that was made of it or that it "
+             "was brought back to"},
     {.name = "agent",
      .type = FIELD_STRING,
      .place = FIELD_STATUS,

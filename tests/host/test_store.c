@@ -224,6 +224,11 @@ static void events_keep_their_order_and_old_ones_go(void **state) {
     *text = 0;
     assert_int_equal(store_event_list(t.store, &q, note_event, text), 0);
     assert_string_equal(text, "1001 "); /* the newest 20000 are kept */
+    q.limit = 3;
+    q.newest = true;
+    *text = 0;
+    assert_int_equal(store_event_list(t.store, &q, note_event, text), 0);
+    assert_string_equal(text, "20998 20999 21000 ");
 }
 
 static void answers_are_found_by_caller_and_key(void **state) {

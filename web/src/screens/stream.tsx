@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The serial line and the screen of a machine: a ticket of the API, and a WebSocket that it opens. The terminal and the
+// viewer are loaded only here.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { call, path, sentence } from '../api/client';
+import type { Vm } from '../api/schema';
+import { Note, State } from '../ui/bits';
+import { Icon } from '../ui/icon';
+
+export type What = 'serial' | 'vnc';
+
+interface Ticket {
+  url: string;
+}
+
+export interface View {
+  close: () => void;
+  focus: () => void;
+}
+
+export interface Ends {
+  opened: () => void;
+  closed: (why: string) => void;
+}
+
+/** The address of a WebSocket that a fresh ticket opens. */
+async function address(vm: string, what: What): Promise<string> {
+  const ticket = await call<Ticket>('POST', path('vms', vm, 'ticket'), { what });
+  const url = new URL(ticket.url, location.href);
+  url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+  return url.href;
+}
+
+async function open(what: What, url: string, into: HTMLElement, ends: Ends): Promise<View> {
+  if (what === 'vnc') return (await import('../ui/viewer')).viewer(url, into, ends);
+  return (await import('../ui/terminal')).terminal(url, into, ends);
+}
+
+export function Stream({ vm, what }: { vm: Vm; what: What }) {
+  const into = useRef<HTMLDivElement>(null);
+  const frame = useRef<HTMLDivElement>(null);
+  const view = useRef<View | null>(null);
+  const [line, setLine] = useState<'opening' | 'open' | 'closed'>('opening');
+  const [why, setWhy] = useState('');
+  const [attempt, again] = useState(0);
+  const on = !!vm.status.pid && vm.status.state !== 'deleting';
+  const process = on ? vm.status.pid : 0;
+
+  useEffect(() => {
+    if (!process || !into.current) return;
+    let gone = false;
+    setLine('opening');
+    setWhy('');
+    const ends: Ends = {
+      opened: () => !gone && setLine('open'),
+      closed: (reason) => {
+        if (gone) return;
+        setLine('closed');
+        setWhy(reason);
+      },
+    };
+    address(vm.name, what)
+      .then((url) => (gone ? null : open(what, url, into.current!, ends)))
+      .then((v) => {
+        view.current = v;
+        if (gone) v?.close();
+        else v?.focus();
+      })
+      .catch((e) => ends.closed(sentence(e)));
+    return () => {
+      gone = true;
+      view.current?.close();
+      view.current = null;
+      into.current?.replaceChildren();
+    };
+  }, [vm.name, process, attempt]);
+
+  const words = { opening: 'connecting', open: 'connected', closed: 'closed' };
+  return (
+    <section class="stream" aria-label={what === 'serial' ? 'Serial console' : 'Screen'}>
+      {!on && (
+        <Note tone="info" title={`${vm.name} does not run`}>
+          <p>{what === 'serial' ? 'Its console' : 'Its screen'} opens here by itself when it is started.</p>
+        </Note>
+      )}
+      {on && why && (
+        <Note tone="warn" title={what === 'serial' ? 'The console is closed' : 'The screen is closed'}>
+          <p>{why}</p>
+          <p>
+            <button onClick={() => again(attempt + 1)}>Connect again</button>
+          </p>
+        </Note>
+      )}
+      <div ref={frame} class={`stream-frame ${what}`} hidden={!on}>
+        <header>
+          <State state={words[line] === 'connected' ? 'live' : words[line]} />
+          <span class="grow muted small">
+            {what === 'serial' ? 'Serial line. Tab stays in the console; Shift+Escape leaves it.' : 'Keys and pointer go to the guest while the picture has the focus.'}
+          </span>
+          <button class="quiet" onClick={() => void frame.current?.requestFullscreen()}>
+            <Icon name="expand" size={14} />
+            Whole screen
+          </button>
+        </header>
+        <div
+          ref={into}
+          class="stream-body"
+          onKeyDownCapture={(e) => {
+            if (e.key !== 'Escape' || !e.shiftKey) return;
+            e.preventDefault();
+            e.stopPropagation();
+            frame.current?.querySelector<HTMLElement>('header button')?.focus();
+          }}
+        />
+      </div>
+    </section>
+  );
+}
