@@ -40,6 +40,14 @@ struct cli_command {
 
 extern const struct cli_command cli_commands[]; /* ends with words NULL */
 
+struct cli_common {           /* a flag that every command has */
+    const char *flag, *value; /* value NULL: a switch */
+    const char *variable;     /* of the environment, that it sets (far.h) */
+    const char *help;
+};
+
+extern const struct cli_common cli_commons[]; /* ends with flag NULL */
+
 struct cli {
     const struct cli_command *command;
     const struct resource *resource; /* of the command, or NULL */
@@ -143,6 +151,9 @@ int do_job_wait(struct cli *c);
 int do_job_cancel(struct cli *c);
 int do_events(struct cli *c);
 int do_follow(struct cli *c);
+int do_token_create(struct cli *c);
+int do_token_rm(struct cli *c);
+int do_portal(struct cli *c);
 int do_doctor(struct cli *c);
 int do_volume_create(struct cli *c);
 int do_volume_resize(struct cli *c);

@@ -172,7 +172,8 @@ int do_ssh(struct cli *c) {
         json_decref(vm);
         return -1;
     }
-    port = forward_to_ssh(vm, address, sizeof(address));
+    /* A forward is one of the manager's host, and mostly to that host alone. */
+    port = remote_is_far(c->remote) ? 0 : forward_to_ssh(vm, address, sizeof(address));
     if (!port && !*item_text(vm, "status", "agent")) {
         json_decref(vm);
         return remote_fail(&c->failure, FAILURE_CONFLICT,

@@ -10,15 +10,6 @@
 
 static const char about[] = "virtual machines for everybody on this host";
 
-static const struct {
-    const char *flag, *help;
-} common[] = {
-    {"--json", "print what the manager answers, as JSON"},
-    {"--system", "speak to the manager of the whole host, not to one's own"},
-    {"--help", "print what a command does, with an example"},
-};
-enum { COMMON = sizeof(common) / sizeof(common[0]) };
-
 static void flag_name(const struct field *f, char *out, size_t size) {
     size_t n = (size_t)snprintf(out, size, "--%s", f->name);
 
@@ -82,8 +73,11 @@ void cli_help(FILE *f) {
         fprintf(f, "  %-34s  %.*s\n", line + 4, (int)n, c->help);
     }
     fprintf(f, "\nFlags of all commands:\n");
-    for (unsigned i = 0; i < COMMON; i++)
-        fprintf(f, "  %-34s  %s\n", common[i].flag, common[i].help);
+    for (const struct cli_common *k = cli_commons; k->flag; k++) {
+        snprintf(line, sizeof(line), "%s%s%s", k->flag, k->value ? " " : "",
+                 k->value ? k->value : "");
+        fprintf(f, "  %-34s  %s\n", line, k->help);
+    }
     fprintf(f, "  %-34s  %s\n  %-34s  %s\n", "--version", "print the version", "--help-man",
             "print the manual page");
     fprintf(f, "\nA manager (vivd) is started when it is needed. VIV_HOME names the folder where "
@@ -138,8 +132,8 @@ void cli_man(FILE *f) {
         fputs(".RE\n", f);
     }
     fputs(".SH FLAGS OF ALL COMMANDS\n", f);
-    for (unsigned i = 0; i < COMMON; i++)
-        man_item(f, common[i].flag, NULL, common[i].help);
+    for (const struct cli_common *k = cli_commons; k->flag; k++)
+        man_item(f, k->flag, k->value, k->help);
     fputs(".SH EXIT STATUS\n", f);
     man_item(f, "0", NULL, "done");
     for (enum failure k = FAILURE_INVALID; k <= FAILURE_TIMEOUT; k++) {

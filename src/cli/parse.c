@@ -134,12 +134,8 @@ json_t *cli_path(const char *path) {
     return json_sprintf("%s/%s", here, path);
 }
 
-static bool is_path(const struct field *f) {
-    return f->type == FIELD_STRING && f->pattern && !strcmp(f->pattern, "^/");
-}
-
 static json_t *read_value(const struct field *f, const char *word, struct error *err) {
-    json_t *whole = is_path(f) && *word ? cli_path(word) : NULL, *v;
+    json_t *whole = field_is_host_file(f) && *word ? cli_path(word) : NULL, *v;
     char *text = f->type == FIELD_TEXT ? read_text(f, word, err) : NULL;
 
     if (f->type == FIELD_TEXT && !text)
@@ -231,17 +227,34 @@ static int take_word(struct cli *c, const char *word, struct error *err) {
     return 0;
 }
 
-/* Flags that every command has; they may stand before it as well. */
-static bool take_common(struct cli *c, const char *word) {
-    if (!strcmp(word, "--json"))
-        c->json = true;
-    else if (!strcmp(word, "--system"))
-        c->system = true;
-    else if (!strcmp(word, "--help") || !strcmp(word, "-h"))
-        c->help = true;
-    else
-        return false;
-    return true;
+static const struct cli_common *find_common(const char *word, const char **ret_value) {
+    for (const struct cli_common *k = cli_commons; k->flag; k++) {
+        size_t n = strlen(k->flag);
+
+        *ret_value = k->value && !strncmp(word, k->flag, n) && word[n] == '=' ? word + n + 1 : NULL;
+        if (*ret_value || !strcmp(word, k->flag))
+            return k;
+    }
+    return NULL;
+}
+
+/* Flags that every command has; they may stand before it as well. 1: argv[*i] was one. */
+static int take_common(struct cli *c, int argc, char **argv, int *i, struct error *err) {
+    const char *word = strcmp(argv[*i], "-h") ? argv[*i] : "--help", *value;
+    const struct cli_common *k = find_common(word, &value);
+
+    if (!k)
+        return 0;
+    if (k->value && !value && *i + 1 < argc)
+        value = argv[++*i];
+    if (k->value && (!value || !*value))
+        return error_set(err, -EINVAL, "%s needs a value: %s", k->flag, k->help);
+    if (k->value)
+        setenv(k->variable, value, 1);
+    c->json |= !strcmp(word, "--json");
+    c->system |= !strcmp(word, "--system");
+    c->help |= !strcmp(word, "--help");
+    return 1;
 }
 
 static int check(struct cli *c, struct error *err) {
@@ -272,10 +285,12 @@ static bool begins_rest(struct cli *c, bool flags, int argc, char **argv, int i)
 
 int cli_parse(struct cli *c, int argc, char **argv, struct error *err) {
     bool flags = true;
-    int i = 0, r;
+    int i = 0, r = 0;
 
-    while (i < argc && take_common(c, argv[i]))
+    while (i < argc && (r = take_common(c, argc, argv, &i, err)) > 0)
         i++;
+    if (r < 0)
+        return r;
     if (i == argc)
         return c->help ? 0
                        : error_set(err, -EINVAL,
@@ -289,8 +304,8 @@ int cli_parse(struct cli *c, int argc, char **argv, struct error *err) {
             break;
         if (flags && !strcmp(argv[i], "--"))
             flags = false;
-        else if (flags && take_common(c, argv[i]))
-            continue;
+        else if (flags && (r = take_common(c, argc, argv, &i, err)) != 0)
+            r = r < 0 ? r : 0;
         else if (flags && (!strncmp(argv[i], "--", 2) ||
                            (c->command->names == NAME_AND_WORDS && argv[i][0] == '-') ||
                            (argv[i][0] == '-' && find_short(c->command, argv[i] + 1))))

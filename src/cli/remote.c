@@ -11,19 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/unix_socket.h"
 #include "base/version.h"
+#include "cli/far.h"
 #include "cli/launch.h"
 
 enum {
     TRIES = 8,
     NAP_MS = 50,
     CONNECT_MS = 10000,
+    PATIENCE_S = 10,         /* with a manager that asks not to be asked so often */
     ANSWER_MS = 1000 * 3700, /* longer than any wait that can be asked for */
     HEAD_MAX = 64 * 1024,
     BODY_MAX = 256 * 1024 * 1024,
@@ -31,9 +33,11 @@ enum {
 };
 
 struct remote {
-    bool system;
+    bool system, is_far, was_there;
     struct place place;
-    int fd;
+    struct far far;
+    struct error wrong; /* what was said of the other host cannot be */
+    struct stream stream;
     struct buf in; /* came, not used yet */
     size_t start;
 };
@@ -42,6 +46,7 @@ struct answer {
     int status;
     int64_t length; /* -1: up to the end of the connection */
     bool close;
+    int retry_after; /* seconds; 0: not said */
     struct buf body;
 };
 
@@ -63,14 +68,15 @@ struct remote *remote_new(bool system) {
     if (!r)
         abort();
     r->system = system;
-    r->fd = -1;
+    r->stream.fd = -1;
+    r->is_far = !system && far_find(&r->far, &r->wrong);
     return r;
 }
 
+bool remote_is_far(const struct remote *r) { return r->is_far; }
+
 static void disconnect(struct remote *r) {
-    if (r->fd >= 0)
-        close(r->fd);
-    r->fd = -1;
+    stream_done(&r->stream);
     buf_done(&r->in);
     r->start = 0;
 }
@@ -79,6 +85,7 @@ void remote_free(struct remote *r) {
     if (!r)
         return;
     disconnect(r);
+    far_done(&r->far);
     free(r);
 }
 
@@ -90,11 +97,29 @@ static void nap(int ms) {
 
 /* ------------------------------------------------------------------ connecting */
 
+static int connect_near(struct remote *r, struct error *err) {
+    int fd = unix_socket_connect(r->place.socket, CONNECT_MS, err);
+
+    return fd < 0 ? fd : stream_init(&r->stream, fd, NULL, err);
+}
+
+/* One that has answered before may be on its way up again. */
+static int try_far(struct remote *r, struct error *err) {
+    struct error e = {0};
+    int code = far_connect(&r->far, &r->stream, &e);
+
+    r->was_there |= code == 0;
+    if (code == -ECONNREFUSED && r->was_there)
+        return -EAGAIN;
+    return code == 0 ? 0 : error_set(err, code == -EAGAIN ? -EIO : code, "%s", e.text);
+}
+
 static int try_connect(struct remote *r, struct error *err) {
     struct error e = {0};
 
-    r->fd = unix_socket_connect(r->place.socket, CONNECT_MS, &e);
-    if (r->fd >= 0)
+    if (r->is_far)
+        return try_far(r, err);
+    if (connect_near(r, &e) == 0)
         return 0;
     if (e.code != -ENOENT && e.code != -ECONNREFUSED)
         return error_set(err, e.code, "%s", e.text);
@@ -104,17 +129,18 @@ static int try_connect(struct remote *r, struct error *err) {
                          "or 'vivd --system'");
     if (launch_manager(&r->place, err) < 0)
         return -EIO;
-    r->fd = unix_socket_connect(r->place.socket, CONNECT_MS, NULL);
-    return r->fd >= 0 ? 0 : -EAGAIN;
+    return connect_near(r, NULL) == 0 ? 0 : -EAGAIN;
 }
 
 static int connect_manager(struct remote *r, struct remote_failure *f) {
     struct error e = {0};
     int code = -EAGAIN;
 
-    if (r->fd >= 0)
+    if (r->stream.fd >= 0)
         return 0;
-    if (!*r->place.socket && place_find(&r->place, r->system, &e) < 0)
+    if (r->wrong.code)
+        return remote_fail(f, FAILURE_INVALID, "", "%s", r->wrong.text);
+    if (!r->is_far && !*r->place.socket && place_find(&r->place, r->system, &e) < 0)
         return remote_fail(f, FAILURE_UNAVAILABLE, "", "%s", e.text);
     for (int i = 0; i < TRIES && (code = try_connect(r, &e)) == -EAGAIN; i++)
         nap(NAP_MS << i); /* another one is about to listen */
@@ -126,18 +152,28 @@ static int connect_manager(struct remote *r, struct remote_failure *f) {
 
 /* ------------------------------------------------------------------ bytes */
 
+static int wait_for(struct remote *r, bool write, int ms) {
+    uint32_t events = stream_events(&r->stream, !write, write);
+    struct pollfd poller = {.fd = r->stream.fd, .events = events & EPOLLOUT ? POLLOUT : POLLIN};
+    int n;
+
+    do
+        n = poll(&poller, 1, ms);
+    while (n < 0 && errno == EINTR);
+    return n > 0 ? 0 : -ETIMEDOUT;
+}
+
 static int send_all(struct remote *r, const void *data, size_t len) {
     const char *p = data;
-    struct pollfd poller = {.fd = r->fd, .events = POLLOUT};
 
     while (len) {
-        ssize_t n = send(r->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = stream_send(&r->stream, p, len);
 
-        if (n < 0 && errno == EAGAIN)
-            poll(&poller, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            return -errno;
-        else if (n > 0) {
+        if (n == -EAGAIN)
+            wait_for(r, true, -1);
+        else if (n <= 0)
+            return n ? (int)n : -ECONNRESET;
+        else {
             p += n;
             len -= (size_t)n;
         }
@@ -147,21 +183,14 @@ static int send_all(struct remote *r, const void *data, size_t len) {
 
 /* 1: more has come, 0: the end, negative: broken. */
 static int read_more(struct remote *r) {
-    struct pollfd poller = {.fd = r->fd, .events = POLLIN};
-    void *room;
+    void *room = buf_grow(&r->in, STEP);
     ssize_t n;
 
-    do
-        n = poll(&poller, 1, ANSWER_MS);
-    while (n < 0 && errno == EINTR);
-    if (n <= 0)
-        return -ETIMEDOUT;
-    room = buf_grow(&r->in, STEP);
-    n = recv(r->fd, room, STEP, MSG_DONTWAIT);
+    while ((n = stream_recv(&r->stream, room, STEP)) == -EAGAIN)
+        if (wait_for(r, false, ANSWER_MS) < 0)
+            break;
     r->in.len -= STEP - (n > 0 ? (size_t)n : 0);
-    if (n < 0 && errno != EAGAIN)
-        return -errno;
-    return n != 0;
+    return n > 0 ? 1 : n == -EAGAIN ? -ETIMEDOUT : (int)n;
 }
 
 static size_t have(const struct remote *r) { return r->in.len - r->start; }
@@ -179,6 +208,8 @@ static void used(struct remote *r, size_t n) {
 static void take_header(struct answer *a, const char *line) {
     if (!strncasecmp(line, "Content-Length:", 15))
         a->length = strtoll(line + 15, NULL, 10);
+    else if (!strncasecmp(line, "Retry-After:", 12))
+        a->retry_after = atoi(line + 12);
     else if (!strncasecmp(line, "Connection:", 11) && strcasestr(line + 11, "close"))
         a->close = true;
 }
@@ -272,10 +303,12 @@ static int take_failure(const json_t *body, int status, struct remote_failure *f
     return -1;
 }
 
-static void put_request(struct buf *out, const char *method, const char *path, const char *headers,
-                        const char *body) {
-    buf_printf(out, "%s %s HTTP/1.1\r\nHost: vivarium\r\nUser-Agent: viv/%s\r\n%s", method, path,
-               VIVARIUM_VERSION, headers);
+static void put_request(const struct remote *r, struct buf *out, const char *method,
+                        const char *path, const char *headers, const char *body) {
+    buf_printf(out, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: viv/%s\r\n%s", method, path,
+               r->is_far ? r->far.authority : "vivarium", VIVARIUM_VERSION, headers);
+    if (r->is_far)
+        buf_printf(out, "Authorization: Bearer %s\r\n", r->far.token);
     if (body)
         buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
     buf_printf(out, "\r\n%s", body ? body : "");
@@ -292,7 +325,7 @@ static void make_key(char out[80]) {
 /* A connection that was left open may have been closed by a manager that ended: then again. */
 static int repeat(struct remote *r, const struct buf *request, struct answer *a,
                   struct remote_failure *f) {
-    int code = -ECONNRESET;
+    int code = -ECONNRESET, waited = 0;
 
     for (int i = 0; i < TRIES; i++) {
         if (i > 1)
@@ -300,8 +333,12 @@ static int repeat(struct remote *r, const struct buf *request, struct answer *a,
         if (connect_manager(r, f) < 0)
             return -1;
         code = exchange(r, request, a);
-        if (code == 0)
+        if (code == 0 && a->status == 429 && a->retry_after > 0 && waited < PATIENCE_S) {
+            waited += a->retry_after;
+            nap(a->retry_after * 1000);
+        } else if (code == 0) {
             return 0;
+        }
         buf_done(&a->body);
         if (code == -ETIMEDOUT)
             break;
@@ -327,7 +364,7 @@ int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret
     va_end(ap);
     if (!strcmp(method, "POST"))
         make_key(key);
-    put_request(&request, method, target, key, text);
+    put_request(r, &request, method, target, key, text);
     free(text);
     code = repeat(r, &request, &a, f);
     if (code == 0 && a.body.len)
@@ -354,7 +391,7 @@ int remote_get_text(struct remote *r, struct buf *ret, struct remote_failure *f,
     va_start(ap, path);
     vsnprintf(target, sizeof(target), path, ap);
     va_end(ap);
-    put_request(&request, "GET", target, "", NULL);
+    put_request(r, &request, "GET", target, "", NULL);
     code = repeat(r, &request, &a, f);
     buf_done(&request);
     if (code == 0 && a.status < 400) {
@@ -415,7 +452,7 @@ int remote_follow(struct remote *r, const char *path, const char *after, struct 
 
     snprintf(headers, sizeof(headers), "Accept: text/event-stream\r\n%s%.40s%s",
              *after ? "Last-Event-ID: " : "", after, *after ? "\r\n" : "");
-    put_request(&request, "GET", path, headers, NULL);
+    put_request(r, &request, "GET", path, headers, NULL);
     code = begin_stream(r, &request, 200, f);
     buf_done(&request);
     return code;
@@ -451,12 +488,16 @@ int remote_upgrade(struct remote *r, const char *protocol, struct buf *early,
     vsnprintf(target, sizeof(target), path, ap);
     va_end(ap);
     snprintf(headers, sizeof(headers), "Connection: Upgrade\r\nUpgrade: %s\r\n", protocol);
-    put_request(&request, "GET", target, headers, NULL);
+    put_request(r, &request, "GET", target, headers, NULL);
     if (begin_stream(r, &request, 101, f) == 0) {
+        struct error e = {0};
+
         buf_put(early, have(r) ? r->in.data + r->start : NULL, have(r));
-        fd = r->fd;
-        r->fd = -1;
+        fd = r->is_far ? far_plain(&r->stream, &e) : stream_release(&r->stream);
+        r->stream = (struct stream){.fd = -1};
         disconnect(r);
+        if (fd < 0)
+            remote_fail(f, FAILURE_FAILED, "", "%s", e.text);
     }
     buf_done(&request);
     return fd;

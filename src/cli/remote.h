@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The manager as viv sees it: requests over its socket, waiting for answers. A manager that does
- * not run is started. Who calls gets answers even if the manager is ended and started again
- * meanwhile: requests are repeated, those that change something with the same Idempotency-Key.
+ * The manager as viv sees it: requests over its socket, or under TLS to another host (far.h),
+ * waiting for answers. A manager of this host that does not run is started. Who calls gets answers
+ * even if the manager is ended and started again meanwhile: requests are repeated, those that
+ * change something with the same Idempotency-Key.
  */
 #ifndef CLI_REMOTE_H
 #define CLI_REMOTE_H
@@ -23,6 +24,8 @@ struct remote_failure { /* the body of an answer that is one, or what we say our
 
 struct remote *remote_new(bool system);
 void remote_free(struct remote *r); /* accepts NULL */
+/* Is it on another host, as far as viv knows? */
+bool remote_is_far(const struct remote *r);
 
 /* 0 with *ret_answer (may be NULL for no interest), or -1 with f filled. `body` is taken. */
 int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret_answer,

@@ -76,6 +76,9 @@ static const struct field top_flags[] = {
      .help = "seconds between two looks"},
     {0}};
 
+static const struct field portal_flags[] = {
+    {.name = "close", .type = FIELD_BOOL, .help = "listen to the network no more"}, {0}};
+
 const struct cli_command cli_commands[] = {
     {"run", "vm", "create", ONE_NAME, "IMAGE",
      "Make a machine of an image, start it, and attach to its console. The image is made first if "
@@ -205,11 +208,38 @@ const struct cli_command cli_commands[] = {
      "Show how what files want differs from what there is. Exit code 0: not at all, 1: it does, "
      "more: it failed",
      "diff -f web.yaml", diff_flags, do_diff},
+    {"token create", "token", "create", ONE_NAME, "NAME",
+     "Make a token for callers from the network, and print what it says, once",
+     "token create ci --role viewer --expires 30d", NULL, do_token_create},
+    {"token list", "token", "list", NO_NAME, NULL, "List tokens", "token list", quiet, do_list},
+    {"token show", "token", "get", ONE_NAME, "NAME", "Show a token, but not what it says",
+     "token show ci", NULL, do_show},
+    {"token rm", "token", "delete", SOME_NAMES, "NAME",
+     "Forget tokens: sessions and connections of who showed them end", "token rm ci", NULL,
+     do_token_rm},
+    {"portal", "portal", "open", NO_NAME, NULL,
+     "Have the manager listen to the network, now and after each start, and print the address of "
+     "its portal with a code that signs one browser in",
+     "portal", portal_flags, do_portal},
     {"doctor", "host", "doctor", NO_NAME, NULL, "Look what this host can do and what is missing",
      "doctor", NULL, do_doctor},
     {"completion", NULL, NULL, ONE_NAME, "SHELL",
      "Print a script that completes commands, flags and names: for bash, zsh or fish",
      "completion bash", NULL, do_completion},
+    {0},
+};
+
+const struct cli_common cli_commons[] = {
+    {"--json", NULL, NULL, "print what the manager answers, as JSON"},
+    {"--system", NULL, NULL, "speak to the manager of the whole host, not to one's own"},
+    {"--url", "URL", "VIV_URL", "speak to the manager at https://HOST:PORT; also VIV_URL"},
+    {"--token-file", "FILE", "VIV_TOKEN_FILE",
+     "file with the token to show there; also VIV_TOKEN_FILE, or VIV_TOKEN with the token itself"},
+    {"--cacert", "FILE", "VIV_CACERT",
+     "certificates that are trusted there, in PEM form; also VIV_CACERT"},
+    {"--fingerprint", "SHA256", "VIV_FINGERPRINT",
+     "trust the one certificate that has it; also VIV_FINGERPRINT"},
+    {"--help", NULL, NULL, "print what a command does, with an example"},
     {0},
 };
 

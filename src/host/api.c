@@ -10,7 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/auth.h"
 #include "host/portal.h"
+#include "host/ticket.h"
 #include "host/usage.h"
 #include "proto/lines.h"
 #include "proto/units.h"
@@ -392,17 +394,43 @@ static int read_arguments(struct api_call *call) {
 
 /* ------------------------------------------------------------------ callers */
 
-/* The owner of the manager and root may do everything. Roles and tokens come in here. */
 static int check_caller(struct api_call *call) {
-    uid_t uid = http_peer(call->x)->uid;
+    struct caller who;
+    int r = auth_check(call->m->auth, call->x, &who, &call->failure);
 
-    snprintf(call->caller, sizeof(call->caller), "uid:%u", (unsigned)uid);
-    snprintf(call->tenant, sizeof(call->tenant), "default");
-    if (uid == geteuid() || uid == 0)
+    if (r < 0)
+        return r;
+    snprintf(call->caller, sizeof(call->caller), "%s", who.name);
+    snprintf(call->caller_id, sizeof(call->caller_id), "%s", who.id);
+    snprintf(call->tenant, sizeof(call->tenant), "%s", who.tenant);
+    call->role = who.role;
+    return 0;
+}
+
+static int check_permission(struct api_call *call) {
+    if (role_may(call->role, call->op->permission))
         return 0;
-    return api_fail(call, FAILURE_FORBIDDEN, "", "use a manager of your own: viv starts one",
-                    "user %u may not use the manager of user %u", (unsigned)uid,
-                    (unsigned)geteuid());
+    return api_fail(call, FAILURE_FORBIDDEN, "", "use a token of another role",
+                    "%s has the role %s, which may not do this: it needs %s", call->caller,
+                    role_word(call->role), call->op->permission);
+}
+
+/* The manager reads and writes files of its host with the rights of its user. */
+static int check_files(struct api_call *call) {
+    const json_t *spec = json_object_get(call->body, "spec");
+
+    if (role_names_files(call->role))
+        return 0;
+    for (const struct field *f = call->op->args; f->type != FIELD_END; f++)
+        if (field_is_host_file(f) && *row_text(call->args, f->name))
+            return api_fail(call, FAILURE_FORBIDDEN, f->name, "ask an admin",
+                            "%s may not name files of the manager's host", call->caller);
+    for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++)
+        if (f->place == FIELD_SPEC && field_is_host_file(f) && *row_text(spec, f->name))
+            return api_fail(call, FAILURE_FORBIDDEN, "spec", "ask an admin",
+                            "%s may not name files of the manager's host (%s)", call->caller,
+                            f->name);
+    return 0;
 }
 
 /* ------------------------------------------------------------------ doing it */
@@ -491,6 +519,17 @@ static void send_text(struct api_call *call, int status, const char *body, size_
     http_answer(call->x, status, "application/json", body, len);
 }
 
+/* The answer as it is given now, with what it holds only once. */
+static void add_once(struct api_call *call, struct buf *out) {
+    if (!call->once)
+        return;
+    json_object_update(call->result ? call->result : call->row.status, call->once);
+    buf_done(out);
+    answer_text(call, out);
+    buf_put(out, "", 1);
+    http_add_header(call->x, "Cache-Control: no-store");
+}
+
 static int read_only(struct api_call *call) {
     struct buf body = {0};
     int r = perform(call);
@@ -565,39 +604,66 @@ static int change(struct api_call *call) {
         store_rollback(s);
     else if (store_commit(s, &e) < 0)
         r = api_fail_error(call, &e);
-    else
+    else {
+        add_once(call, &body);
         send_text(call, call->op->status, (const char *)body.data, body.len - 1);
+    }
     buf_done(&body);
     return r < 0 ? r : 1;
+}
+
+/* What needs no permission, or asks for it in its own way. */
+static int answer_anybody(struct api_call *call) {
+    const char *path = http_request(call->x)->path, *method = http_request(call->x)->method;
+    const char *text;
+    size_t len;
+
+    if (!strcmp(path, "/v1/session"))
+        auth_session(call->m->auth, call->x);
+    else if (!strncmp(path, "/v1/ws/", 7))
+        ticket_use(call->m->tickets, call->x);
+    else if (!strcmp(path, "/openapi.json") && !strcmp(method, "GET")) {
+        if (auth_admit(call->m->auth, call->x, &call->failure) < 0)
+            return -EINVAL;
+        text = api_openapi(&len);
+        http_answer(call->x, 200, "application/json", text, len);
+    } else if (portal_is_at(http_request(call->x))) {
+        if (auth_admit(call->m->auth, call->x, &call->failure) < 0)
+            return -EINVAL;
+        portal_answer(call->x);
+    } else
+        return 0;
+    return 1;
 }
 
 /* What is no resource. */
 static bool answer_document(struct manager *m, struct http_exchange *x) {
     const struct http_request *r = http_request(x);
-    const char *text;
-    size_t len;
 
-    if (!strcmp(r->path, "/metrics") && !strcmp(r->method, "GET"))
-        return metrics_answer(m, x);
-    if (strcmp(r->path, "/openapi.json") != 0 || strcmp(r->method, "GET") != 0)
+    if (strcmp(r->path, "/metrics") != 0 || strcmp(r->method, "GET") != 0)
         return false;
-    text = api_openapi(&len);
-    http_answer(x, 200, "application/json", text, len);
-    return true;
+    return metrics_answer(m, x);
 }
 
 void api_handle(void *opaque, struct http_exchange *x) {
     struct api_call call = {.m = opaque, .x = x, .args = json_object()};
-    int r = portal_answer(x) ? 1 : check_caller(&call);
+    int r;
 
     call.m->idle_since = timer_now_ms();
     call.m->requests++;
+    r = answer_anybody(&call);
+    if (r == 0)
+        r = check_caller(&call);
     if (r == 0 && answer_document(call.m, x))
         r = 1;
     if (r == 0)
         r = route(&call);
     if (r == 0)
+        r = check_permission(&call);
+    if (r == 0)
         r = read_arguments(&call);
+    if (r == 0)
+        r = check_files(&call);
     if (r == 0)
         r = changes(call.op->shape) ? change(&call) : read_only(&call);
     if (r < 0) {
@@ -608,4 +674,5 @@ void api_handle(void *opaque, struct http_exchange *x) {
     json_decref(call.args);
     json_decref(call.body);
     json_decref(call.result);
+    json_decref(call.once);
 }

@@ -15,6 +15,7 @@
 #include "host/manager.h"
 #include "proto/failure.h"
 #include "proto/resource.h"
+#include "proto/role.h"
 
 struct api_failure {
     enum failure kind;
@@ -26,12 +27,15 @@ struct api_call {
     const struct resource *resource;
     const struct operation *op;
     struct http_exchange *x;
-    char tenant[STORE_WORD], caller[STORE_WORD]; /* "uid:1000" */
-    char name[STORE_WORD * 2];                   /* of the item, from the path */
-    json_t *args;                                /* what is not given has its standard value */
-    json_t *body;                                /* of a creation or an update */
-    struct store_row row;                        /* the item, found already; a creation fills it */
-    json_t *result;                              /* the answer of a plain resource */
+    char tenant[STORE_WORD], caller[STORE_WORD]; /* "uid:1000", "token:ci" */
+    char caller_id[STORE_WORD];                  /* of the token or session; "" locally */
+    enum role role;
+    char name[STORE_WORD * 2]; /* of the item, from the path */
+    json_t *args;              /* what is not given has its standard value */
+    json_t *body;              /* of a creation or an update */
+    struct store_row row;      /* the item, found already; a creation fills it */
+    json_t *result;            /* the answer of a plain resource */
+    json_t *once; /* secrets that this answer has (in `status` of an item), and no repeat of it */
     struct api_failure failure;
 };
 

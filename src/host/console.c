@@ -6,6 +6,8 @@
  * A client that does not read loses what is more than BACKLOG, and no other does. What is typed and
  * not taken by the machine is kept up to STEP.
  */
+#include "host/console.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -236,11 +238,15 @@ static void client_ready(void *opaque, int fd, uint32_t events) {
         drop_client(k);
 }
 
-static struct console *open_console(struct consoles *all, const char *id, struct error *err) {
+struct console *console_open(struct consoles *all, const char *id, struct error *err) {
     struct console *c;
     char path[160];
     int fd;
 
+    if (all->clients >= MOST_CLIENTS) {
+        error_set(err, -EBUSY, "%d consoles are open already", MOST_CLIENTS);
+        return NULL;
+    }
     for (c = all->first; c; c = c->next)
         if (!c->gone && !strcmp(c->id, id))
             return c;
@@ -267,35 +273,21 @@ static struct console *open_console(struct consoles *all, const char *id, struct
     return NULL;
 }
 
-int console_attach(struct api_call *call) {
-    struct consoles *all = call->m->consoles;
-    struct error e = {0};
-    struct buf early = {0};
-    struct console *c;
-    struct client *k;
+void console_add(struct console *c, int fd, const struct buf *early) {
+    struct client *k = calloc(1, sizeof(*k));
 
-    if (all->clients >= MOST_CLIENTS)
-        return api_fail(call, FAILURE_LIMIT, "", "detach some", "%d consoles are open already",
-                        MOST_CLIENTS);
-    c = open_console(all, call->row.id, &e);
-    if (!c)
-        return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
-                        "'%s' has no console now, it is %s", call->row.name,
-                        row_text(call->row.status, "state"));
-    k = calloc(1, sizeof(*k));
     if (!k)
         abort();
-    k->fd = http_upgrade(call->x, "serial", &early);
-    if (k->fd >= 0)
-        k->watch = loop_add(all->m->loop, k->fd, EPOLLIN, client_ready, k);
+    k->fd = fd;
+    if (fd >= 0)
+        k->watch = loop_add(c->all->m->loop, fd, EPOLLIN, client_ready, k);
     if (!k->watch) { /* it has left already */
-        if (k->fd >= 0)
-            close(k->fd);
+        if (fd >= 0)
+            close(fd);
         free(k);
         if (!c->clients)
             drop_console(c);
-        buf_done(&early);
-        return 1;
+        return;
     }
     k->console = c;
     k->next = c->clients;
@@ -303,9 +295,26 @@ int console_attach(struct api_call *call) {
     if (k->next)
         k->next->link = &k->next;
     c->clients = k;
-    all->clients++;
-    buf_put(&c->in, early.data, early.len);
-    buf_done(&early);
+    c->all->clients++;
+    if (early && early->len)
+        buf_put(&c->in, early->data, early->len);
     flush_machine(c);
+}
+
+int console_attach(struct api_call *call) {
+    struct error e = {0};
+    struct buf early = {0};
+    struct console *c = console_open(call->m->consoles, call->row.id, &e);
+    int fd;
+
+    if (!c && e.code == -EBUSY)
+        return api_fail(call, FAILURE_LIMIT, "", "detach some", "%s", e.text);
+    if (!c)
+        return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
+                        "'%s' has no console now, it is %s", call->row.name,
+                        row_text(call->row.status, "state"));
+    fd = http_upgrade(call->x, "serial", &early);
+    console_add(c, fd, &early);
+    buf_done(&early);
     return 1;
 }

@@ -13,63 +13,20 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/loop.h"
-#include "base/timer.h"
+#include "host/http_internal.h"
+#include "host/peers.h"
+#include "host/tunnel.h"
 
 enum {
     REQUEST_MS = 30000, /* from the first byte of a request to its last */
     IDLE_MS = 120000,
     STALL_MS = 60000, /* a client that takes nothing of its answer */
     LINGER_MS = 2000,
-    STEP = 16 * 1024,
+    SHAKE_MS = 10000,
     LARGE = 64 * 1024, /* a body that is worth not to be copied */
     BACKLOG_SMALL = 64 * 1024,
     BACKLOG_MAX = 16 * 1024 * 1024,
-};
-
-enum phase {
-    READING,   /* a request, or waiting for one */
-    ANSWERING, /* the handler has it */
-    STREAMING,
-    CLOSING,  /* the rest of the output, then the end */
-    LINGERING /* the end is sent; what a client still says is dropped, so that it reads the answer
-               */
-};
-
-struct http_exchange { /* a connection */
-    struct http_server *server;
-    struct http_exchange *next, **link;
-    int fd;
-    struct http_peer peer;
-    enum phase phase;
-    struct loop_watch *watch;
-    struct timer timer;
-    struct http_parser parser;
-    struct buf in, out, headers;
-    struct buf body; /* of a long answer: goes out behind `out`, without being copied */
-    size_t in_start, out_start;
-    bool half_closed; /* sends no more */
-    bool continued;   /* 100 was sent */
-    bool inside;      /* work() is running */
-    bool dead;        /* to be freed when it is not */
-    bool refused;     /* what it sent was no request: more of it may come */
-    void (*gone)(void *opaque);
-    void (*ready)(void *opaque);
-    void *gone_opaque, *ready_opaque;
-};
-
-struct http_server {
-    struct loop *loop;
-    struct timers *timers;
-    http_handler *fn;
-    void *opaque;
-    char *(*error_body)(int status, const char *why);
-    int listener;
-    struct loop_watch *watch;
-    struct http_exchange *all;
-    unsigned count;
-    struct timer rest; /* accepting goes on after it */
 };
 
 static void work(struct http_exchange *x);
@@ -88,7 +45,7 @@ void http_server_set_error_fn(struct http_server *s, char *(*body)(int, const ch
 
 /* ------------------------------------------------------------------ ends */
 
-static void free_exchange(struct http_exchange *x) {
+void http_exchange_free(struct http_exchange *x) {
     loop_remove(x->watch);
     timer_stop(&x->timer);
     http_parser_done(&x->parser);
@@ -96,8 +53,8 @@ static void free_exchange(struct http_exchange *x) {
     buf_done(&x->out);
     buf_done(&x->body);
     buf_done(&x->headers);
-    if (x->fd >= 0)
-        close(x->fd);
+    stream_done(&x->stream);
+    peer_put(x->peer.address);
     free(x);
 }
 
@@ -106,7 +63,11 @@ static void release(struct http_exchange *x) {
     if (x->next)
         x->next->link = x->link;
     x->server->count--;
-    free_exchange(x);
+    if (x->listener) {
+        x->listener->count--;
+        x->listener->turned_away -= x->turned_away != NULL;
+    }
+    http_exchange_free(x);
 }
 
 /* The connection is over, whatever was going on. */
@@ -147,15 +108,11 @@ static bool flush(struct http_exchange *x) {
             x->body = (struct buf){0};
             x->out_start = 0;
         }
-        n = send(x->fd, x->out.data + x->out_start, x->out.len - x->out_start,
-                 MSG_DONTWAIT | MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return errno == EAGAIN;
+        n = stream_send(&x->stream, x->out.data + x->out_start, x->out.len - x->out_start);
+        if (n <= 0)
+            return n == -EAGAIN;
         x->out_start += (size_t)n;
-        if (x->phase != ANSWERING)
+        if (x->phase != HTTP_ANSWERING)
             set_timer(x, STALL_MS);
     }
     buf_done(&x->out);
@@ -163,14 +120,19 @@ static bool flush(struct http_exchange *x) {
     return true;
 }
 
+static bool wants_input(const struct http_exchange *x) {
+    return (x->phase == HTTP_READING || x->phase == HTTP_LINGERING) && !x->half_closed &&
+           !pending(x);
+}
+
+/* Over TCP the end of a client that has left is no hang-up, only the end of what it says. One that
+ * waits for an answer under TLS does not end its half before. */
 static void update_watch(struct http_exchange *x) {
     uint32_t events = EPOLLHUP; /* never 0, so that a hang-up is always told */
 
-    if ((x->phase == READING || x->phase == LINGERING) && !x->half_closed && !pending(x))
-        events |= EPOLLIN;
-    if (pending(x))
-        events |= EPOLLOUT;
-    loop_modify(x->watch, events);
+    if (x->stream.ssl && (x->phase == HTTP_ANSWERING || x->phase == HTTP_STREAMING))
+        events |= EPOLLRDHUP;
+    loop_modify(x->watch, events | stream_events(&x->stream, wants_input(x), pending(x) != 0));
 }
 
 void http_add_header(struct http_exchange *x, const char *fmt, ...) {
@@ -200,7 +162,7 @@ static void put_head(struct http_exchange *x, int status, const char *type) {
 }
 
 static void begin_answer(struct http_exchange *x) {
-    assert(x->phase == ANSWERING);
+    assert(x->phase == HTTP_ANSWERING);
     x->gone = NULL;
 }
 
@@ -226,7 +188,7 @@ void http_answer_buf(struct http_exchange *x, int status, const char *type, stru
     }
     http_parser_done(&x->parser);
     x->continued = false;
-    x->phase = keep ? READING : CLOSING;
+    x->phase = keep ? HTTP_READING : HTTP_CLOSING;
     set_timer(x, STALL_MS);
     work(x);
 }
@@ -254,13 +216,13 @@ void http_stream(struct http_exchange *x, const char *type) {
     http_add_header(x, "Cache-Control: no-store");
     put_head(x, 200, type);
     buf_printf(&x->out, "Connection: close\r\n\r\n");
-    x->phase = STREAMING;
+    x->phase = HTTP_STREAMING;
     timer_stop(&x->timer);
     work(x);
 }
 
 void http_put(struct http_exchange *x, const void *data, size_t len) {
-    assert(x->phase == STREAMING);
+    assert(x->phase == HTTP_STREAMING);
     buf_put(&x->out, data, len);
     work(x);
 }
@@ -268,13 +230,38 @@ void http_put(struct http_exchange *x, const void *data, size_t len) {
 void http_end(struct http_exchange *x) {
     x->gone = NULL;
     x->ready = NULL;
-    x->phase = CLOSING;
+    x->phase = HTTP_CLOSING;
     set_timer(x, STALL_MS);
     work(x);
 }
 
+/* A descriptor with what the client says from now on, or -1. */
+static int give_away(struct http_exchange *x, bool good, enum tunnel_kind kind, struct buf *early) {
+    int fd = -1;
+
+    x->phase = HTTP_CLOSING;
+    if (good) {
+        struct tunnel_config c = {.kind = kind,
+                                  .stream = x->stream,
+                                  .peer = x->peer.address,
+                                  .caller = x->caller,
+                                  .early = early};
+
+        loop_remove(x->watch);
+        x->watch = NULL;
+        if (kind == TUNNEL_BYTES && !x->stream.ssl)
+            fd = stream_release(&x->stream);
+        else
+            fd = tunnel_new(x->server->tunnels, &c);
+        x->stream = (struct stream){.fd = -1};
+        if (kind == TUNNEL_FRAMES || c.stream.ssl)
+            x->peer.address = NULL; /* the tunnel's */
+    }
+    drop(x);
+    return fd;
+}
+
 int http_upgrade(struct http_exchange *x, const char *protocol, struct buf *early) {
-    int fd = x->fd;
     bool good;
 
     begin_answer(x);
@@ -283,14 +270,42 @@ int http_upgrade(struct http_exchange *x, const char *protocol, struct buf *earl
                protocol);
     good = flush(x) && !pending(x); /* an answer that short fits into an empty socket */
     buf_put(early, x->in.data + x->in_start, x->in.len - x->in_start);
-    x->phase = CLOSING;
-    if (good) {
-        loop_remove(x->watch);
-        x->watch = NULL;
-        x->fd = -1;
+    return give_away(x, good, TUNNEL_BYTES, NULL);
+}
+
+int http_websocket(struct http_exchange *x, const char *accept, const char *protocol) {
+    struct buf early = {0};
+    bool good;
+    int fd;
+
+    begin_answer(x);
+    buf_printf(&x->out,
+               "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+               "Sec-WebSocket-Accept: %s\r\n",
+               accept);
+    if (protocol)
+        buf_printf(&x->out, "Sec-WebSocket-Protocol: %s\r\n", protocol);
+    buf_printf(&x->out, "\r\n");
+    good = flush(x) && !pending(x);
+    buf_put(&early, x->in.data + x->in_start, x->in.len - x->in_start);
+    fd = give_away(x, good, TUNNEL_FRAMES, &early);
+    buf_done(&early);
+    return fd;
+}
+
+void http_set_caller(struct http_exchange *x, const char *caller) {
+    snprintf(x->caller, sizeof(x->caller), "%s", caller);
+}
+
+void http_server_drop_caller(struct http_server *s, const char *caller) {
+    struct http_exchange *next;
+
+    for (struct http_exchange *x = s->all; x; x = next) {
+        next = x->next;
+        if (!strcmp(x->caller, caller) && !x->dead && !x->inside)
+            drop(x);
     }
-    drop(x);
-    return good ? fd : -1;
+    tunnels_drop_caller(s->tunnels, caller);
 }
 
 /* ------------------------------------------------------------------ input */
@@ -301,7 +316,7 @@ static void refuse(struct http_exchange *x) {
     int status = x->parser.status;
     char *body = s->error_body ? s->error_body(status, why) : NULL;
 
-    x->phase = ANSWERING;
+    x->phase = HTTP_ANSWERING;
     x->refused = true;
     http_answer(x, status, "application/json", body, body ? strlen(body) : 0);
     free(body);
@@ -324,8 +339,15 @@ static bool parse_some(struct http_exchange *x) {
         return false;
     }
     if (x->parser.state == HTTP_DONE) {
-        x->phase = ANSWERING;
+        x->phase = HTTP_ANSWERING;
         timer_stop(&x->timer);
+        if (x->turned_away) {
+            x->parser.state = HTTP_BAD;
+            x->parser.status = 429;
+            x->parser.why = x->turned_away;
+            refuse(x);
+            return false;
+        }
         x->server->fn(x->server->opaque, x);
         return true;
     }
@@ -348,22 +370,23 @@ static void work(struct http_exchange *x) {
     x->inside = true;
     do
         good = flush(x);
-    while (good && !x->dead && x->phase == READING && !pending(x) && parse_some(x));
+    while (good && !x->dead && x->phase == HTTP_READING && !pending(x) && parse_some(x));
     if (good && !x->dead)
         good = flush(x);
     x->inside = false;
-    if (good && !x->dead && x->refused && x->phase == CLOSING && !pending(x)) {
-        shutdown(x->fd, SHUT_WR);
-        x->phase = LINGERING;
+    if (good && !x->dead && x->refused && x->phase == HTTP_CLOSING && !pending(x)) {
+        stream_shut(&x->stream);
+        x->phase = HTTP_LINGERING;
         set_timer(x, LINGER_MS);
     }
-    if (!good || x->dead || (x->phase == CLOSING && !pending(x)) ||
-        ((x->phase == READING || x->phase == LINGERING) && x->half_closed && !pending(x)) ||
+    if (!good || x->dead || (x->phase == HTTP_CLOSING && !pending(x)) ||
+        ((x->phase == HTTP_READING || x->phase == HTTP_LINGERING) && x->half_closed &&
+         !pending(x)) ||
         pending(x) > BACKLOG_MAX) {
         drop(x);
         return;
     }
-    if (x->phase == READING && !pending(x) && !http_parser_busy(&x->parser))
+    if (x->phase == HTTP_READING && !pending(x) && !http_parser_busy(&x->parser))
         set_timer(x, IDLE_MS);
     update_watch(x);
     if (x->ready && pending(x) < BACKLOG_SMALL) {
@@ -374,115 +397,112 @@ static void work(struct http_exchange *x) {
     }
 }
 
+static bool read_some(struct http_exchange *x) {
+    void *room = buf_grow(&x->in, STREAM_STEP);
+    ssize_t n = stream_recv(&x->stream, room, STREAM_STEP);
+
+    x->in.len -= STREAM_STEP - (n > 0 && x->phase == HTTP_READING ? (size_t)n : 0);
+    x->half_closed |= n == 0;
+    return n >= 0 || n == -EAGAIN;
+}
+
+/* What speaks HTTP without TLS learns it in its own language; it is not asked to go on. */
+static void refuse_plain(struct http_exchange *x) {
+    static const char why[] = "this port speaks HTTPS, not HTTP: write https:// in the address";
+
+    stream_be_plain(&x->stream);
+    x->phase = HTTP_ANSWERING;
+    x->parser.state = HTTP_BAD;
+    x->parser.status = 400;
+    x->parser.why = why;
+    refuse(x);
+}
+
+/* The first byte tells: a record of TLS with a handshake begins with 22, a request with a letter.
+ */
+static void shake(struct http_exchange *x) {
+    unsigned char first = 0;
+    ssize_t n = recv(x->stream.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    int r;
+
+    if (n == 1 && !x->shaken && first >= 'A' && first <= 'Z') {
+        refuse_plain(x);
+        return;
+    }
+    x->shaken |= n == 1;
+    r = stream_handshake(&x->stream);
+    if (r == 0) {
+        x->phase = HTTP_READING;
+        set_timer(x, REQUEST_MS);
+        update_watch(x);
+    } else if (r == -EAGAIN) {
+        loop_modify(x->watch, EPOLLHUP | stream_events(&x->stream, true, false));
+    } else {
+        drop(x);
+    }
+}
+
 static void ready(void *opaque, int fd, uint32_t events) {
     struct http_exchange *x = opaque;
 
-    if (events & EPOLLIN && (x->phase == READING || x->phase == LINGERING)) {
-        void *room = buf_grow(&x->in, STEP);
-        ssize_t n = recv(fd, room, STEP, MSG_DONTWAIT);
-
-        x->in.len -= STEP - (n > 0 && x->phase == READING ? (size_t)n : 0);
-        if (n == 0)
-            x->half_closed = true;
-        else if (n < 0 && errno != EAGAIN && errno != EINTR)
-            events |= EPOLLERR;
-    } else if (events & (EPOLLHUP | EPOLLERR)) {
+    if (x->phase == HTTP_SHAKING && !(events & (EPOLLHUP | EPOLLERR)))
+        shake(x);
+    else if (wants_input(x) && (events & EPOLLIN || x->stream.reads_by_writing)) {
+        if (!read_some(x) || events & EPOLLERR)
+            drop(x);
+        else
+            work(x);
+    } else if (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) {
         drop(x);
-        return;
-    }
-    if (events & EPOLLERR)
-        drop(x);
-    else
+    } else {
         work(x);
+    }
 }
 
-/* ------------------------------------------------------------------ clients */
+/* ------------------------------------------------------------------ life */
 
-static struct http_exchange *client_new(struct http_server *s, int fd) {
+struct http_exchange *http_exchange_new(struct http_listener *l, int fd,
+                                        const struct http_peer *peer) {
     struct http_exchange *x = calloc(1, sizeof(*x));
-    struct ucred cred = {0};
-    socklen_t len = sizeof(cred);
+    struct http_server *s = l->server;
 
     if (!x)
         return NULL;
     x->server = s;
-    x->fd = fd;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
-        x->peer = (struct http_peer){cred.uid, cred.pid};
-    else
-        x->peer = (struct http_peer){(uid_t)-1, 0};
+    x->listener = l;
+    x->phase = l->tls ? HTTP_SHAKING : HTTP_READING;
     x->watch = loop_add(s->loop, fd, EPOLLIN | EPOLLHUP, ready, x);
-    if (!x->watch) {
+    if (!x->watch || stream_init(&x->stream, fd, l->tls, NULL) < 0) {
+        loop_remove(x->watch);
         free(x);
         return NULL;
     }
+    x->peer = *peer;
     x->next = s->all;
     x->link = &s->all;
     if (x->next)
         x->next->link = &x->next;
     s->all = x;
     s->count++;
-    set_timer(x, REQUEST_MS);
+    l->count++;
+    set_timer(x, l->tls ? SHAKE_MS : REQUEST_MS);
     return x;
-}
-
-/* It may be answered before it has asked: whoever it is learns why. */
-static void turn_away(struct http_server *s, int fd) {
-    static const char why[] = "too many connections are open; close some or try later";
-    char *body = s->error_body ? s->error_body(429, why) : NULL;
-    char answer[1024];
-    int n = snprintf(answer, sizeof(answer),
-                     "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"
-                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                     body ? strlen(body) : 0, body ? body : "");
-
-    if (n > 0 && n < (int)sizeof(answer) &&
-        send(fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        log_debug("a client left before it was refused");
-    free(body);
-    close(fd);
-}
-
-static void accept_again(void *opaque) {
-    struct http_server *s = opaque;
-
-    loop_modify(s->watch, EPOLLIN);
-}
-
-static void client_came(void *opaque, int fd, uint32_t events) {
-    struct http_server *s = opaque;
-    int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-    if (client < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) { /* it stays in the queue */
-            loop_modify(s->watch, 0);
-            timer_start(s->timers, &s->rest, 200, accept_again, s);
-        }
-        return;
-    }
-    if (s->count >= HTTP_MAX_CONNECTIONS || !client_new(s, client))
-        turn_away(s, client);
 }
 
 struct http_server *http_server_new(struct loop *loop, struct timers *timers, http_handler *fn,
                                     void *opaque, struct error *err) {
     struct http_server *s = calloc(1, sizeof(*s));
 
-    if (!s) {
-        error_set(err, -ENOMEM, "the API: out of memory");
-        return NULL;
+    if (s) {
+        *s = (struct http_server){.loop = loop, .timers = timers, .fn = fn, .opaque = opaque};
+        s->peers = peers_new();
+        s->tunnels = tunnels_new(loop, timers);
     }
-    *s = (struct http_server){
-        .loop = loop, .timers = timers, .fn = fn, .opaque = opaque, .listener = -1};
-    return s;
-}
-
-int http_server_listen(struct http_server *s, int fd, struct error *err) {
-    s->watch = loop_add(s->loop, fd, EPOLLIN, client_came, s);
-    if (!s->watch)
-        return error_set(err, -ENOMEM, "the API's socket cannot be watched: out of memory");
-    s->listener = fd;
-    return 0;
+    if (s && s->peers && s->tunnels)
+        return s;
+    http_server_free(s);
+    error_set(err, -ENOMEM, "the API: out of memory");
+    return NULL;
 }
 
 void http_server_free(struct http_server *s) {
@@ -492,11 +512,12 @@ void http_server_free(struct http_server *s) {
         return;
     for (struct http_exchange *x = s->all; x; x = next) {
         next = x->next;
-        free_exchange(x);
+        http_exchange_free(x);
     }
-    timer_stop(&s->rest);
-    loop_remove(s->watch);
-    if (s->listener >= 0)
-        close(s->listener);
+    s->all = NULL;
+    while (s->listeners)
+        http_listener_close(s->listeners);
+    tunnels_free(s->tunnels);
+    peers_free(s->peers);
     free(s);
 }

@@ -17,7 +17,10 @@
 #include "base/unix_socket.h"
 #include "base/version.h"
 #include "host/api.h"
+#include "host/auth.h"
 #include "host/image.h"
+#include "host/network.h"
+#include "host/ticket.h"
 #include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
@@ -42,6 +45,12 @@ static const struct {
     {"--idle", "SECONDS",
      "end after so long without a machine, a client or work; 0: never. Default 600, with --system "
      "0"},
+    {"--https", "ADDRESS:PORT",
+     "listen to the network as well, under TLS: 127.0.0.1:8443, [::1]:8443, *:8443. Callers show a "
+     "token (viv token create); 'viv portal' does the same for one person"},
+    {"--tls-cert", "FILE", "certificate for it, in PEM form, with its chain; else one of our own"},
+    {"--tls-key", "FILE", "key of that certificate"},
+    {"--rate", "N", "requests a second that one caller from the network may make. Default 200"},
     {"--ready-fd", "N", "write a line to this descriptor when the API answers, and close it"},
     {"--help", NULL, "print this text"},
     {"--help-man", NULL, "print the manual page"},
@@ -57,8 +66,9 @@ static const char codes[] =
 
 struct settings {
     bool system, help, man, version, idle_given;
-    long idle;
+    long idle, rate;
     int ready;
+    struct network_settings network;
 };
 
 static void print_help(void) {
@@ -94,14 +104,37 @@ static int number(const char *name, const char *value, long max, long *ret, stru
     return 0;
 }
 
+static int word(const char *name, const char *value, const char **ret, struct error *err) {
+    *ret = value;
+    return value && *value ? 0 : error_set(err, -EINVAL, "%s needs a value", name);
+}
+
+/* Options of the network; 1: it is none of them. */
+static int parse_network(struct settings *s, const char *w, const char *value, struct error *err) {
+    if (!strcmp(w, "--https"))
+        return word(w, value, &s->network.listen, err);
+    if (!strcmp(w, "--tls-cert"))
+        return word(w, value, &s->network.cert, err);
+    if (!strcmp(w, "--tls-key"))
+        return word(w, value, &s->network.key, err);
+    if (!strcmp(w, "--rate"))
+        return number(w, value, 1000000, &s->rate, err);
+    return 1;
+}
+
 static int parse(struct settings *s, int argc, char **argv, struct error *err) {
     long n;
 
     *s = (struct settings){.idle = IDLE_SECONDS, .ready = -1};
     for (int i = 1; i < argc; i++) {
         const char *w = argv[i];
+        int r = parse_network(s, w, argv[i + 1], err);
 
-        if (!strcmp(w, "--system"))
+        if (r < 0)
+            return r;
+        if (r == 0)
+            i++;
+        else if (!strcmp(w, "--system"))
             s->system = true;
         else if (!strcmp(w, "--idle")) {
             if (number(w, argv[++i], 1000000, &s->idle, err) < 0)
@@ -120,6 +153,8 @@ static int parse(struct settings *s, int argc, char **argv, struct error *err) {
         else
             return error_set(err, -EINVAL, "'%.60s' is no option: 'vivd --help' lists them", w);
     }
+    if (!s->network.cert != !s->network.key)
+        return error_set(err, -EINVAL, "--tls-cert and --tls-key belong together: give both");
     if (s->system && !s->idle_given)
         s->idle = 0;
     return 0;
@@ -138,6 +173,8 @@ static void changed(void *opaque, const char *kind, const char *id) {
         images_job_changed(m->images, id);
     else if (!strcmp(kind, "volume"))
         volumes_kick(m->volumes, id);
+    else if (!strcmp(kind, "token") || !strcmp(kind, "session"))
+        auth_changed(m->auth);
     waits_look(m->waits, kind, id);
 }
 
@@ -153,8 +190,9 @@ static void look_idle(void *opaque) {
     struct manager *m = opaque;
     int64_t now = timer_now_ms();
 
-    if (machines_active(m->machines) || images_active(m->images) || volumes_active(m->volumes) || follows_count(m->follows) ||
-        waits_count(m->waits) || consoles_count(m->consoles) || agent_clients_count(m->agents))
+    if (machines_active(m->machines) || images_active(m->images) || volumes_active(m->volumes) ||
+        follows_count(m->follows) || waits_count(m->waits) || consoles_count(m->consoles) ||
+        agent_clients_count(m->agents) || tickets_count(m->tickets) || network_is_open(m->network))
         m->idle_since = now;
     if (now - m->idle_since >= m->idle_ms) {
         log_notice("nothing has been to do for %lld s", (long long)m->idle_ms / 1000);
@@ -198,7 +236,7 @@ static int listen_api(struct manager *m, struct error *err) {
     if (!m->http)
         return -ENOMEM;
     http_server_set_error_fn(m->http, api_parse_failure_body);
-    return http_server_listen(m->http, fd, err);
+    return http_server_listen(m->http, fd, NULL, err) ? 0 : -ENOMEM;
 }
 
 static int start(struct manager *m, const struct settings *s, struct error *err) {
@@ -225,10 +263,20 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->consoles = consoles_new(m);
     m->agents = agent_clients_new(m);
     m->usages = usages_new(m);
-    if (!m->volumes || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages)
+    m->tickets = tickets_new(m);
+    if (!m->volumes || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages ||
+        !m->tickets)
         return error_set(err, -ENOMEM, "the manager: out of memory");
+    m->auth = auth_new(m, err);
+    if (!m->auth)
+        return -EIO;
+    if (s->rate)
+        auth_set_rate(m->auth, (double)s->rate);
     store_set_hooks(m->store, &hooks);
     if (listen_api(m, err) < 0)
+        return -EIO;
+    m->network = network_new(m, &s->network, err);
+    if (!m->network)
         return -EIO;
     images_load(m->images);
     volumes_load(m->volumes);
@@ -245,7 +293,11 @@ static void finish(struct manager *m) {
     workers_free(m->workers);
     if (m->http)
         unlink(m->home.place.socket);
+    network_free(m->network);
     http_server_free(m->http);
+    m->http = NULL;
+    tickets_free(m->tickets);
+    auth_free(m->auth);
     waits_free(m->waits);
     follows_free(m->follows);
     consoles_free(m->consoles);

@@ -29,6 +29,9 @@ struct manager {
     struct waits *waits;
     struct follows *follows;
     struct usages *usages;
+    struct auth *auth;
+    struct tickets *tickets;
+    struct network *network;
     int64_t idle_ms; /* of doing nothing after which the manager ends; 0: never */
     struct timer idle;
     int64_t idle_since;

@@ -7,6 +7,7 @@
 
 #include "base/version.h"
 #include "host/api.h"
+#include "host/openapi_internal.h"
 
 /* Takes the value; a NULL one (out of memory) leaves the member out. */
 static void set(json_t *o, const char *name, json_t *value) { json_object_set_new(o, name, value); }
@@ -243,7 +244,9 @@ static json_t *answers(const struct resource *r, const struct operation *o) {
 
     schema_name(r, o->answer == ANSWER_LIST || o->answer == ANSWER_STREAM ? "List" : "", name,
                 sizeof(name));
-    if (o->answer == ANSWER_TEXT)
+    if (o->result)
+        set(good, "content", json_content(object_of(o->result, FIELD_META, 0, FIELD_ALWAYS)));
+    else if (o->answer == ANSWER_TEXT)
         set(good, "content", json_pack("{s:{s:{s:s}}}", "text/plain", "schema", "type", "string"));
     else if (o->answer != ANSWER_BYTES)
         set(good, "content", json_content(reference("schemas", name)));
@@ -257,9 +260,7 @@ static json_t *answers(const struct resource *r, const struct operation *o) {
     set(all, status, good);
     if (o->shape == OP_GET && !r->plain)
         set(all, "304", json_pack("{s:s}", "description", "it is as the caller knows it"));
-    set(all, "default",
-        json_pack("{s:s, s:o}", "description", "it failed", "content",
-                  json_content(reference("schemas", "Failure"))));
+    openapi_add_failures(all);
     return all;
 }
 
@@ -328,11 +329,13 @@ static json_t *document(void) {
         }
     }
     set(schemas, "Failure", failure_schema());
-    return json_pack("{s:s, s:{s:s, s:s, s:s, s:{s:s, s:s}}, s:[{s:s}], s:o, s:{s:o}}", "openapi",
-                     "3.1.0", "info", "title", "Vivarium", "version", VIVARIUM_VERSION,
+    openapi_add_sessions(paths, schemas);
+    return json_pack("{s:s, s:{s:s, s:s, s:s, s:{s:s, s:s}}, s:[{s:s}], s:o, s:o, s:{s:o, s:o}}",
+                     "openapi", "3.1.0", "info", "title", "Vivarium", "version", VIVARIUM_VERSION,
                      "description", "Virtual machines and what they need", "license", "name",
                      "GPL-2.0-or-later", "identifier", "GPL-2.0-or-later", "servers", "url", "/",
-                     "paths", paths, "components", "schemas", schemas);
+                     "security", openapi_security(), "paths", paths, "components", "schemas",
+                     schemas, "securitySchemes", openapi_security_schemes());
 }
 
 const char *api_openapi(size_t *ret_len) {

@@ -80,19 +80,18 @@ static void send_none(struct http_exchange *x, const char *body) {
     http_answer(x, 404, "application/json", body, strlen(body));
 }
 
-bool portal_answer(struct http_exchange *x) {
+bool portal_is_at(const struct http_request *r) {
+    return !is_of_api(r->path) && (!strcmp(r->method, "GET") || !strcmp(r->method, "HEAD"));
+}
+
+void portal_answer(struct http_exchange *x) {
     static const char missing[] =
         "{\"code\":\"not-found\",\"field\":\"\",\"reason\":\"the portal has no such "
         "file\",\"remedy\":\"begin at /\"}";
-    const struct http_request *r = http_request(x);
-    const struct portal_file *f;
+    const struct portal_file *f = find_or_index(http_request(x)->path);
 
-    if (is_of_api(r->path) || (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0))
-        return false;
-    f = find_or_index(r->path);
     if (f)
         send_file(x, f);
     else
         send_none(x, portal_files[0].path ? missing : none);
-    return true;
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 struct http_exchange;
+struct http_request;
 
 struct portal_file {
     const char *path;    /* "/index.html", "/assets/app-1a2b3c4d.js" */
@@ -28,9 +29,10 @@ struct portal_file {
 
 extern const struct portal_file portal_files[];
 
-/* Answers requests for the portal's files: those whose path is neither below /v1 nor one of the
- * API's documents. A path without a dot that is no file is index.html, for the portal's own places.
- * False: the request is the API's. */
-bool portal_answer(struct http_exchange *x);
+/* Is it a request for the portal? Its paths are those that are neither below /v1 nor the API's
+ * documents. */
+bool portal_is_at(const struct http_request *r);
+/* Answers it. A path without a dot that is no file is index.html, for the portal's own places. */
+void portal_answer(struct http_exchange *x);
 
 #endif

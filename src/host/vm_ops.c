@@ -8,6 +8,7 @@
 #include "host/api.h"
 #include "host/cloud.h"
 #include "host/image.h"
+#include "host/ticket.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
 #include "host/vm_process.h"
@@ -339,8 +340,8 @@ static int console(struct api_call *call) {
 }
 
 const struct api_handler vm_handlers[] = {
-    {"create", create}, {"update", update}, {"delete", delete_it}, {"start", start},
-    {"stop", stop},     {"kill", kill_it},  {"restart", restart},  {"pause", pause_it},
-    {"resume", resume}, {"wait", wait_for}, {"console", console},  {"agent", agent},
-    {"log", log_text},  {"get", get},       {NULL, NULL},
+    {"create", create}, {"update", update}, {"delete", delete_it},     {"start", start},
+    {"stop", stop},     {"kill", kill_it},  {"restart", restart},      {"pause", pause_it},
+    {"resume", resume}, {"wait", wait_for}, {"console", console},      {"agent", agent},
+    {"log", log_text},  {"get", get},       {"ticket", ticket_create}, {NULL, NULL},
 };

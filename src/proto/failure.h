@@ -9,6 +9,7 @@
 
 #define FAILURES(X)                                                                                \
     X(INVALID, "invalid", 400, 2, "the request or one of its values is wrong")                     \
+    X(UNAUTHORIZED, "unauthorized", 401, 5, "the caller has not said who it is, or wrongly")       \
     X(FORBIDDEN, "forbidden", 403, 5, "the caller may not do this")                                \
     X(NOT_FOUND, "not-found", 404, 4, "there is no such thing")                                    \
     X(NOT_ALLOWED, "not-allowed", 405, 2, "the path does not take this method")                    \
@@ -17,7 +18,8 @@
     X(CHANGED, "changed", 412, 3, "it is not as the caller knows it (If-Match)")                   \
     X(TOO_LARGE, "too-large", 413, 2, "the request is larger than the limits")                     \
     X(KEY_REUSED, "key-reused", 422, 3, "the Idempotency-Key was used for another request")        \
-    X(LIMIT, "limit", 429, 3, "too many at the same time")                                         \
+    X(UPGRADE, "upgrade", 426, 2, "another version of the protocol is needed")                     \
+    X(LIMIT, "limit", 429, 3, "too many at the same time, or too often")                           \
     X(FAILED, "failed", 500, 1, "it was tried and did not work")                                   \
     X(UNAVAILABLE, "unavailable", 503, 6, "the manager cannot do it now")                          \
     X(TIMEOUT, "timeout", 504, 7, "it did not happen in time")

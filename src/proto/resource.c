@@ -79,3 +79,7 @@ const struct field *field_find(const struct field *fields, const char *name) {
             return fields;
     return NULL;
 }
+
+bool field_is_host_file(const struct field *f) {
+    return f->type == FIELD_STRING && f->pattern && !strcmp(f->pattern, "^/");
+}

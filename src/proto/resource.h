@@ -82,6 +82,7 @@ struct operation {
     const char *permission;             /* what a caller must have */
     const char *help;                   /* one or more sentences without the last full stop */
     struct field args[OP_MAX_ARGS + 1]; /* in the body of an action, else in the query */
+    const struct field *result;         /* of an answer that is no item: its fields; else NULL */
 };
 
 struct resource {
@@ -120,6 +121,8 @@ int resource_check_update(const struct resource *r, const json_t *v, char *ret_f
                           struct error *err);
 /* The spec that results: what is not given becomes its standard value. */
 void resource_fill(const struct resource *r, json_t *spec);
+/* Is it the name of a file on the manager's host? */
+bool field_is_host_file(const struct field *f);
 /* What a value may be, for people: "16M to 128G", "one of a, b". */
 void field_limits(const struct field *f, char *out, size_t size);
 

@@ -181,6 +181,17 @@ static json_t *read_list(const char *word) {
     return list;
 }
 
+/* A span is one from now on. */
+static json_t *read_time(const char *word) {
+    char text[UNITS_TIME_SIZE];
+    int64_t ms;
+
+    if (units_read_span(word, &ms, NULL) < 0)
+        return json_string(word);
+    units_put_time(units_now_ms() + ms, text);
+    return json_string(text);
+}
+
 static json_t *read_word(const struct field *f, const char *word, struct error *err) {
     int64_t bytes;
     char *end;
@@ -198,6 +209,8 @@ static json_t *read_word(const struct field *f, const char *word, struct error *
                                                                : json_string(word);
     case FIELD_STRINGS:
         return read_list(word);
+    case FIELD_TIME:
+        return read_time(word);
     default:
         return json_string(word);
     }

@@ -233,6 +233,16 @@ static const struct field fields[] = {
     {0},
 };
 
+static const struct field ticket[] = {
+    {.name = "ticket", .type = FIELD_STRING, .max = 64, .help = "good once, and for half a minute"},
+    {.name = "url",
+     .type = FIELD_STRING,
+     .max = 100,
+     .help = "path of the WebSocket, subprotocol binary"},
+    {.name = "expires", .type = FIELD_TIME, .flags = FIELD_ALWAYS, .help = "when it does"},
+    {0},
+};
+
 static const struct operation ops[] = {
     {.name = "list",
      .shape = OP_LIST,
@@ -329,6 +339,18 @@ static const struct operation ops[] = {
      .permission = "vm.exec",
      .help = "Become a connection to the agent in its guest (Upgrade: agent), which takes one "
              "request: a command, a copy ... docs/agent.md has the protocol"},
+    {.name = "ticket",
+     .shape = OP_ACTION,
+     .status = 201,
+     .permission = "vm.console",
+     .help = "Make a ticket for a WebSocket to its serial line, or to its screen (the bytes of "
+             "RFB)",
+     .args = {{.name = "what",
+               .type = FIELD_CHOICE,
+               .choices = "serial|vnc",
+               .standard = "\"serial\"",
+               .help = "to be joined to"}},
+     .result = ticket},
     {.name = "log",
      .shape = OP_LOOK,
      .answer = ANSWER_TEXT,

@@ -79,6 +79,22 @@ int units_read_time(const char *s, int64_t *ret_ms, struct error *err) {
     return 0;
 }
 
+int units_read_span(const char *s, int64_t *ret_ms, struct error *err) {
+    static const struct {
+        const char *name;
+        int64_t seconds;
+    } units[] = {{"s", 1}, {"m", 60}, {"min", 60}, {"h", 3600}, {"d", 86400}, {"w", 7 * 86400}};
+    size_t digits = strspn(s, "0123456789");
+
+    for (unsigned i = 0; digits && digits < 8 && i < sizeof(units) / sizeof(units[0]); i++)
+        if (!strcmp(s + digits, units[i].name)) {
+            *ret_ms = strtoll(s, NULL, 10) * units[i].seconds * 1000;
+            return 0;
+        }
+    return error_set(err, -EINVAL,
+                     "'%.60s' is no span of time: write it as 45s, 30m, 12h, 30d or 4w", s);
+}
+
 void units_put_ago(int64_t ms, int64_t now_ms, char *out, size_t size) {
     static const struct {
         int64_t seconds;

@@ -18,6 +18,8 @@ enum { UNITS_TIME_SIZE = 80 /* more than any time, as the compiler sees it */ };
 /* Milliseconds since 1970 as RFC 3339 in UTC, "2026-11-29T23:04:05.678Z", and back. */
 void units_put_time(int64_t ms, char out[UNITS_TIME_SIZE]);
 int units_read_time(const char *s, int64_t *ret_ms, struct error *err);
+/* "45s", "30m", "12h", "30d", "4w" in milliseconds. */
+int units_read_span(const char *s, int64_t *ret_ms, struct error *err);
 /* "just now", "5 s ago", "3 h ago", "in 2 min". */
 void units_put_ago(int64_t ms, int64_t now_ms, char *out, size_t size);
 
