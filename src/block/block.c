@@ -26,6 +26,7 @@
 #include "block/blockjob.h"
 #include "block/disk.h"
 #include "block/file.h"
+#include "block/latency.h"
 
 static const struct block_ops *const formats[] = {&block_raw_ops, &block_qcow2_ops};
 
@@ -163,6 +164,7 @@ static bool run_finished(struct block *b) {
         if (req->direct && !disk_end_direct(b->state, req))
             continue; /* it comes again */
         b->inflight--;
+        latency_add(req->op, req->since);
         look_at_failure(b, req, result);
         req->done(req, result); /* may free req */
         ran = true;
@@ -248,6 +250,7 @@ void block_submit(struct block *b, struct block_request *req) {
     req->block = b;
     req->direct = false;
     req->held = NULL;
+    req->since = latency_now();
     b->inflight++;
     count_request(req);
     if (r < 0 || (!req->length && req->op != BLOCK_FLUSH))
@@ -257,17 +260,21 @@ void block_submit(struct block *b, struct block_request *req) {
 }
 
 bool block_try(struct block *b, struct block_request *req, int *ret_result) {
+    uint64_t since;
+
     if (!b->ops->try_now || check(b, req) < 0 || !req->length)
         return false;
     if (b->limit && !limit_try(b->limit, req))
         return false;
     req->block = b;
+    since = latency_now();
     if (!b->ops->try_now(b, req, ret_result))
         return false;
     if (b->limit)
         limit_tried(b->limit, req);
     count_request(req);
     stat_inc(block_done_at_once);
+    latency_add(req->op, since);
     look_at_failure(b, req, *ret_result);
     return true;
 }

@@ -40,6 +40,7 @@ struct block_request {
     struct block *block;        /* the engine's */
     struct file *file;          /* the engine's */
     uint64_t at;                /* the engine's: where in the file */
+    uint64_t since;             /* the engine's: when it came */
     int result;                 /* the engine's */
 };
 

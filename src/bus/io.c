@@ -131,6 +131,7 @@ uint64_t io_read(struct io_space *s, uint64_t addr, unsigned size) {
     assert(size == 1 || size == 2 || size == 4 || size == 8);
     switch (find_way(s, addr, size, &r)) {
     case WHOLE:
+        stat_inc(io_accesses);
         return r->ops->read ? r->ops->read(r->dev, addr - r->base, size) & ones(size) : ones(size);
     case HALVES:
         low = io_read(s, addr, half);
@@ -150,6 +151,7 @@ void io_write(struct io_space *s, uint64_t addr, unsigned size, uint64_t value) 
     assert(size == 1 || size == 2 || size == 4 || size == 8);
     switch (find_way(s, addr, size, &r)) {
     case WHOLE:
+        stat_inc(io_accesses);
         if (r->ops->write)
             r->ops->write(r->dev, addr - r->base, size, value & ones(size));
         break;

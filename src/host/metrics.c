@@ -9,10 +9,14 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/loop.h"
 #include "base/version.h"
 #include "host/api.h"
 #include "host/usage.h"
 #include "host/vm.h"
+#include "host/worker.h"
+
+enum { SLICE = 64 /* rows, some two milliseconds */ };
 
 static void family(struct buf *out, const char *name, const char *type, const char *help) {
     buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -83,7 +87,6 @@ static void put_manager(struct buf *out, const struct manager *m) {
            store_event_last(m->store));
     figure(out, "viv_images", "gauge", "Images in the library.", count(m, "image"));
     figure(out, "viv_jobs", "gauge", "Jobs that are remembered.", count(m, "job"));
-    figure(out, "viv_vms", "gauge", "Machines.", count(m, "vm"));
 }
 
 /* ------------------------------------------------------------------ machines */
@@ -141,15 +144,97 @@ static void put_machines(struct buf *out, const struct usage_row *rows, int n) {
     }
 }
 
-static void answer(struct manager *m, struct http_exchange *x, const struct usage_ask *ask) {
-    struct usage_row *rows = NULL;
-    struct buf out = {0};
-    int n = usage_rows(m, NULL, NULL, 0, &rows);
+/* ------------------------------------------------------------------ how long requests took */
 
-    put_manager(&out, m);
-    put_machines(&out, rows, n < 0 ? 0 : n);
-    http_answer_buf(x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
-    free(rows);
+/* le is in seconds: a power of two of microseconds, written out. */
+static void put_histogram(struct buf *out, const char *name, const struct usage_row *r,
+                          unsigned which) {
+    const struct usage_latency *l = &r->usage.latency[which];
+    int64_t sum = 0;
+    char labels[3 * STORE_WORD + 40];
+
+    snprintf(labels, sizeof(labels), "vm=\"%s\",id=\"%s\",tenant=\"%s\"", r->name, r->id,
+             r->tenant);
+    for (unsigned k = 0; k + 1 < USAGE_BUCKETS; k++) {
+        int64_t us = 1ll << (r->usage.latency_first + k);
+
+        sum += l->count[k];
+        buf_printf(out, "%s_bucket{%s,le=\"%lld.%06lld\"} %lld\n", name, labels,
+                   (long long)(us / 1000000), (long long)(us % 1000000), (long long)sum);
+    }
+    sum += l->count[USAGE_BUCKETS - 1];
+    buf_printf(out, "%s_bucket{%s,le=\"+Inf\"} %lld\n", name, labels, (long long)sum);
+    buf_printf(out, "%s_sum{%s} %lld.%06lld\n", name, labels, (long long)(l->sum_us / 1000000),
+               (long long)(l->sum_us % 1000000));
+    buf_printf(out, "%s_count{%s} %lld\n", name, labels, (long long)sum);
+}
+
+static void put_histograms(struct buf *out, const struct usage_row *rows, unsigned n) {
+    for (unsigned which = 0; which < USAGE_LATENCIES; which++) {
+        char name[80], help[120];
+
+        snprintf(name, sizeof(name), "viv_vm_%s_seconds", usage_latency_field(which));
+        snprintf(help, sizeof(help), "How long requests took: %s.", usage_latency_field(which));
+        family(out, name, "histogram", help);
+        for (unsigned i = 0; i < n; i++)
+            if (rows[i].usage.known)
+                put_histogram(out, name, &rows[i], which);
+    }
+}
+
+/* ------------------------------------------------------------------ an answer */
+
+/* Rows are read some at a time, so that nobody waits for it, and written out by a worker. */
+struct rendering {
+    struct manager *m;
+    struct http_exchange *x; /* NULL: the caller has gone */
+    struct usage_row *rows;
+    unsigned count;
+    struct buf out;
+};
+
+static void gone(void *opaque) { ((struct rendering *)opaque)->x = NULL; }
+
+static void render(void *opaque) {
+    struct rendering *r = opaque;
+
+    figure(&r->out, "viv_vms", "gauge", "Machines.", r->count);
+    put_machines(&r->out, r->rows, (int)r->count);
+    put_histograms(&r->out, r->rows, r->count);
+}
+
+static void rendered(void *opaque) {
+    struct rendering *r = opaque;
+
+    if (r->x)
+        http_answer_buf(r->x, 200, "text/plain; version=0.0.4; charset=utf-8", &r->out);
+    buf_done(&r->out);
+    free(r->rows);
+    free(r);
+}
+
+static void read_some(void *opaque) {
+    struct rendering *r = opaque;
+    int n = r->x ? usage_more_rows(r->m, &r->rows, r->count, SLICE) : 0;
+
+    r->count += n > 0 ? (unsigned)n : 0;
+    if (n == SLICE)
+        loop_post(r->m->loop, read_some, r);
+    else
+        workers_run(r->m->workers, render, rendered, r);
+}
+
+static void answer(struct manager *m, struct http_exchange *x, const struct usage_ask *ask) {
+    struct rendering *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        http_answer(x, 500, "text/plain", NULL, 0);
+        return;
+    }
+    *r = (struct rendering){.m = m, .x = x};
+    http_set_gone(x, gone, r);
+    put_manager(&r->out, m);
+    read_some(r);
 }
 
 bool metrics_answer(struct manager *m, struct http_exchange *x) {

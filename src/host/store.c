@@ -498,8 +498,10 @@ static sqlite3_stmt *list_query(struct store *s, const struct store_query *q, co
     struct buf sql = {0};
     sqlite3_stmt *stmt = NULL;
 
-    buf_printf(&sql, "SELECT %s FROM resource WHERE kind=?1 AND %s AND name > ?3", what,
-               q->tenant ? "tenant=?2" : "?2 IS NULL"); /* with a tenant, in the index's order */
+    buf_printf(&sql, "SELECT %s FROM resource WHERE kind=?1 AND %s", what,
+               q->tenant         ? "tenant=?2 AND name > ?3" /* in the index's order */
+               : q->after_tenant ? "(tenant, name) > (?2, ?3)"
+                                 : "?2 IS NULL AND name > ?3");
     for (unsigned i = 0; i < q->filters; i++)
         buf_printf(&sql, " AND json_extract(%s, '$.%s') = ?%u", q->filter[i].part,
                    q->filter[i].field, 5 + i);
@@ -507,8 +509,8 @@ static sqlite3_stmt *list_query(struct store *s, const struct store_query *q, co
     buf_put(&sql, "", 1);
     if (sqlite3_prepare_v2(s->db, (const char *)sql.data, -1, &stmt, NULL) == SQLITE_OK) {
         text(stmt, 1, q->kind);
-        if (q->tenant)
-            text(stmt, 2, q->tenant);
+        if (q->tenant || q->after_tenant)
+            text(stmt, 2, q->tenant ? q->tenant : q->after_tenant);
         text(stmt, 3, q->after ? q->after : "");
         sqlite3_bind_int64(stmt, 4, q->limit ? (int64_t)q->limit : -1);
         for (unsigned i = 0; i < q->filters; i++)

@@ -45,7 +45,8 @@ struct store_filter {
 
 struct store_query {
     const char *kind, *tenant; /* tenant NULL: all, by tenant and name */
-    const char *after;         /* names behind this one (of one tenant); NULL: from the first */
+    const char *after;         /* names behind this one; NULL: from the first */
+    const char *after_tenant;  /* whose name that is, in a list of all tenants */
     int64_t after_seq;         /* events */
     bool newest;               /* of events the last `limit`, not the first */
     unsigned limit;

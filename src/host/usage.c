@@ -14,7 +14,7 @@
 #include "host/vm.h"
 #include "proto/units.h"
 
-enum { PATIENCE_MS = 1000, FRESH_MS = 1000 };
+enum { PATIENCE_MS = 1000, FRESH_MS = 900 /* below a second, in which the history asks again */ };
 
 static const struct {
     const char *counter, *field; /* in a machine's stats.def; in the resource */
@@ -32,7 +32,10 @@ static const struct {
     {"vcpu_halts", "halts", NULL},
     {"lapic_interrupts", "interrupts", NULL},
     {"virtio_kicks", "kicks", NULL},
+    {"io_accesses", "exits", NULL},
 };
+
+static const char *const latencies[USAGE_LATENCIES] = {"disk_read", "disk_write", "disk_flush"};
 
 struct waiter {
     struct usages *all;
@@ -51,6 +54,36 @@ struct usages {
 };
 
 const char *usage_counter_field(unsigned i) { return counters[i].field; }
+
+const char *usage_latency_field(unsigned i) { return latencies[i]; }
+
+json_t *usage_question(void) {
+    struct buf names = {0};
+    json_t *o;
+
+    for (unsigned i = 0; i < USAGE_COUNTERS; i++)
+        buf_printf(&names, "%s%s%s%s", i ? "," : "", counters[i].counter,
+                   counters[i].also ? "," : "", counters[i].also ? counters[i].also : "");
+    buf_put(&names, "", 1);
+    o = json_pack("{s:s}", "names", (const char *)names.data);
+    buf_done(&names);
+    return o;
+}
+
+static int64_t positive(const json_t *v) {
+    json_int_t n = json_integer_value(v);
+
+    return n > 0 ? n : 0;
+}
+
+static void read_latency(struct usage *u, unsigned i, const json_t *v) {
+    const json_t *counts = json_object_get(v, "counts");
+
+    u->latency_first = (unsigned)positive(json_object_get(v, "first")) % 32;
+    u->latency[i].sum_us = positive(json_object_get(v, "sum_us"));
+    for (unsigned k = 0; k < USAGE_BUCKETS; k++)
+        u->latency[i].count[k] = positive(json_array_get(counts, k));
+}
 
 static void read_counter(struct usage *u, const char *name, const json_t *value) {
     for (unsigned i = 0; i < USAGE_COUNTERS; i++)
@@ -73,6 +106,8 @@ void usage_read(struct usage *u, const json_t *result) {
         u->cpu_ms = (int64_t)(seconds * 1000);
     json_array_foreach(json_object_get(result, "counters"), i, one)
         read_counter(u, row_text(one, "name"), json_object_get(one, "value"));
+    for (unsigned k = 0; k < USAGE_LATENCIES; k++)
+        read_latency(u, k, json_object_get(json_object_get(result, "latency"), latencies[k]));
 }
 
 /* ------------------------------------------------------------------ rounds */
@@ -156,7 +191,8 @@ bool usage_ask(struct manager *m, struct http_exchange *x, const struct usage_as
     if (w->next)
         w->next->link = &w->next;
     u->first = w;
-    http_set_gone(x, gone, w);
+    if (x)
+        http_set_gone(x, gone, w);
     if (!u->asking)
         begin_round(u);
     return true;
@@ -218,7 +254,34 @@ int usage_rows(struct manager *m, const char *tenant, const char *after, unsigne
     return (int)rows.count;
 }
 
+int usage_more_rows(struct manager *m, struct usage_row **rows, unsigned count, unsigned limit) {
+    struct store_query q = {.kind = "vm", .limit = limit};
+    struct rows all = {.m = m, .row = *rows, .count = count, .room = count};
+    struct usage_row last;
+
+    if (count) {
+        last = (*rows)[count - 1];
+        q.after = last.name;
+        q.after_tenant = last.tenant;
+    }
+    if (store_list(m->store, &q, add_row, &all) < 0 || all.failed) {
+        *rows = all.row;
+        return -1;
+    }
+    *rows = all.row;
+    return (int)(all.count - count);
+}
+
 /* ------------------------------------------------------------------ answers */
+
+static json_t *latency_json(const struct usage *u, unsigned i) {
+    json_t *counts = json_array();
+
+    for (unsigned k = 0; k < USAGE_BUCKETS; k++)
+        json_array_append_new(counts, json_integer(u->latency[i].count[k]));
+    return json_pack("{s:i, s:I, s:o}", "first", (int)u->latency_first, "sum_us",
+                     (json_int_t)u->latency[i].sum_us, "counts", counts);
+}
 
 static json_t *row_json(const struct usage_row *r) {
     const struct usage *u = &r->usage;
@@ -232,6 +295,12 @@ static json_t *row_json(const struct usage_row *r) {
     row_set_number(o, "cpu_ms", u->cpu_ms);
     for (unsigned i = 0; i < USAGE_COUNTERS; i++)
         row_set_number(o, counters[i].field, u->counter[i]);
+    for (unsigned i = 0; i < USAGE_LATENCIES; i++) {
+        char name[40];
+
+        snprintf(name, sizeof(name), "%s_latency", latencies[i]);
+        json_object_set_new(o, name, latency_json(u, i));
+    }
     return o;
 }
 

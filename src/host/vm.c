@@ -159,7 +159,7 @@ unsigned machines_ask_usage(struct machines *ms, unsigned round) {
         if (!v->up || v->usage_round)
             continue;
         v->usage_round = round;
-        vm_control_send(v->control, "stats");
+        vm_control_send_args(v->control, "stats", v->old_stats ? NULL : usage_question());
         asked++;
     }
     return asked;

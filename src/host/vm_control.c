@@ -30,12 +30,18 @@ static const char *text_of(const json_t *o, const char *name) {
 }
 
 void vm_control_send(struct vm_control *c, const char *command) {
+    vm_control_send_args(c, command, NULL);
+}
+
+void vm_control_send_args(struct vm_control *c, const char *command, json_t *args) {
     struct error e = {0};
     int id;
 
-    if (c->broken)
+    if (c->broken) {
+        json_decref(args);
         return;
-    id = client_send(c->client, command, NULL, 0, &e);
+    }
+    id = client_send(c->client, command, args, 0, &e);
     if (id >= 0) {
         c->asked[id % COMMANDS] = command;
         return;

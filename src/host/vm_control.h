@@ -34,6 +34,8 @@ struct vm_control_user {
 struct vm_control *vm_control_open(struct loop *loop, const char *path,
                                    const struct vm_control_user *user, struct error *err);
 void vm_control_send(struct vm_control *c, const char *command);
+/* Takes `args`. */
+void vm_control_send_args(struct vm_control *c, const char *command, json_t *args);
 /* Reads what has come, such as the last words of a process that is known to have ended. */
 void vm_control_drain(struct vm_control *c);
 void vm_control_close(struct vm_control *c); /* accepts NULL */

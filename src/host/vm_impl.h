@@ -42,6 +42,7 @@ struct machine {
     struct vm_probe *probe;
     struct vm_agent *asking; /* the agent, for a shutdown */
     struct usage usage;
+    bool old_stats;       /* it was started by an older version, whose `stats` takes no arguments */
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */

@@ -63,6 +63,8 @@ void machine_not_starting(struct machine *v) {
 static void control_seen(void *opaque, bool paused, const char *reason) {
     struct machine *v = opaque;
 
+    if (!v->up)
+        v->old_stats = false;
     v->up = true;
     if (!v->probe)
         v->probe = vm_probe_new(v->all->m, v->id);
@@ -109,9 +111,13 @@ static void control_answered(void *opaque, const char *command, const json_t *re
 static void control_refused(void *opaque, const char *command, const char *text) {
     struct machine *v = opaque;
 
-    if (!strcmp(command, "stats"))
+    if (!strcmp(command, "stats")) {
         machine_usage_lost(v);
-
+        if (!v->old_stats) {
+            v->old_stats = true;
+            return;
+        }
+    }
     log_warning("%s: %s: %s", v->id, command, text);
 }
 

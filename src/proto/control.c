@@ -80,8 +80,12 @@ const struct command control_commands[] = {
      .needs = COMMAND_READ,
      .help = "What it has cost so far, and counters",
      .answer = "cpu_seconds and resident_bytes of the process; counters: name, value and help of "
-               "each that is not zero",
-     .example = "stats"},
+               "each that is not zero; latency: for disk_read, disk_write and disk_flush how many "
+               "requests took up to 2^first, 2^(first+1) ... microseconds, the last number all "
+               "others, and sum_us of all",
+     .example = "stats",
+     .args = {{"names", COMMAND_STRING, false, 1, 1000, NULL,
+               "only these counters, separated by commas, and without help"}}},
     {.name = "devices",
      .needs = COMMAND_READ,
      .help = "List what inspect can look at",

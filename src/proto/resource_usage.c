@@ -10,6 +10,13 @@
 #define BYTES(field, text)                                                                         \
     { .name = field, .type = FIELD_SIZE, .max = INT64_MAX, .help = text }
 
+#define LATENCY(field, text)                                                                       \
+    {                                                                                              \
+        .name = field, .type = FIELD_OBJECT,                                                       \
+        .help = "how long " text " took: counts of those up to 2^first microseconds, 2^(first+1) " \
+                "..., the last all others; sum_us of all"                                          \
+    }
+
 static const struct field fields[] = {
     {.name = "name",
      .type = FIELD_STRING,
@@ -59,6 +66,10 @@ static const struct field fields[] = {
     COUNT("halts", "times a processor of the guest went to sleep"),
     COUNT("interrupts", "interrupts that the guest's processors were given"),
     COUNT("kicks", "exits of the guest to virtio devices"),
+    COUNT("exits", "exits of the guest to ports and registers of devices"),
+    LATENCY("disk_read_latency", "reads of its disks"),
+    LATENCY("disk_write_latency", "writes to its disks"),
+    LATENCY("disk_flush_latency", "flushes of its disks"),
     {0},
 };
 

@@ -11,6 +11,7 @@
 #include "base/trace.h"
 #include "base/version.h"
 #include "block/blockjob.h"
+#include "block/latency.h"
 #include "cpu/x86.h"
 #include "devices/device.h"
 #include "net/link.h"
@@ -78,13 +79,52 @@ static int do_status(struct control_call *call, struct error *err) {
     return r < 0 ? -ENOMEM : put_state(call);
 }
 
+struct wanted {
+    json_t *counters;
+    const char *names; /* NULL: all, with help */
+};
+
+static bool is_named(const char *names, const char *name) {
+    size_t n = strlen(name);
+
+    for (const char *p = names; (p = strstr(p, name)); p += n)
+        if ((p == names || p[-1] == ',') && (!p[n] || p[n] == ','))
+            return true;
+    return false;
+}
+
 static void add_counter(void *opaque, const char *name, const char *help, uint64_t value) {
-    json_array_append_new(opaque, json_pack("{s:s, s:I, s:s}", "name", name, "value",
-                                            (json_int_t)value, "help", help));
+    const struct wanted *w = opaque;
+
+    if (w->names && !is_named(w->names, name))
+        return;
+    json_array_append_new(w->counters,
+                          json_pack("{s:s, s:I, s:s*}", "name", name, "value", (json_int_t)value,
+                                    "help", w->names ? NULL : help));
+}
+
+static json_t *latencies(void) {
+    static const char *const names[] = {[LATENCY_READ] = "disk_read",
+                                        [LATENCY_WRITE] = "disk_write",
+                                        [LATENCY_FLUSH] = "disk_flush"};
+    json_t *all = json_object();
+
+    for (enum latency_kind k = 0; k < LATENCY_KINDS; k++) {
+        json_t *counts = json_array();
+        struct latency l;
+
+        latency_get(k, &l);
+        for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
+            json_array_append_new(counts, json_integer((json_int_t)l.count[i]));
+        json_object_set_new(all, names[k],
+                            json_pack("{s:i, s:I, s:o}", "first", LATENCY_FIRST, "sum_us",
+                                      (json_int_t)l.sum_us, "counts", counts));
+    }
+    return all;
 }
 
 static int do_stats(struct control_call *call, struct error *err) {
-    json_t *counters = json_array();
+    struct wanted w = {json_array(), json_string_value(json_object_get(call->args, "names"))};
     struct rusage u;
 
     getrusage(RUSAGE_SELF, &u);
@@ -92,8 +132,9 @@ static int do_stats(struct control_call *call, struct error *err) {
         json_real((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                   (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6));
     put(call, "resident_bytes", json_integer((json_int_t)process_resident()));
-    stats_each(add_counter, counters);
-    return put(call, "counters", counters);
+    stats_each(add_counter, &w);
+    put(call, "latency", latencies());
+    return put(call, "counters", w.counters);
 }
 
 /* ------------------------------------------------------------------ its buttons */

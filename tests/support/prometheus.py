@@ -6,7 +6,7 @@ import re
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 SAMPLE = re.compile(rf"({NAME})(?:\{{(.*)\}})? (\S+)")
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"')
-TYPES = {"counter", "gauge", "untyped"}  # histograms and summaries are not written
+TYPES = {"counter", "gauge", "untyped", "histogram"}  # summaries are not written
 ABBREVIATED = {"ms", "us", "ns", "sec", "kb", "mb", "mib", "kib", "gb", "percent", "minutes", "hours"}
 
 
@@ -32,11 +32,30 @@ def labels_of(text):
     return labels
 
 
+def check_histogram(name, samples):
+    """Buckets of each set of labels grow, the last one is +Inf and the count, and there is a sum."""
+    series = {}
+    for labels, value in samples.items():
+        labels = dict(labels)
+        part, le = labels.pop("__part__"), labels.pop("le", None)
+        if (part == "bucket") != (le is not None):
+            raise Malformed(f"{name}_{part} with le={le}")
+        series.setdefault(frozenset(labels.items()), {}).setdefault(part, []).append((le, value))
+    for labels, parts in series.items():
+        if set(parts) != {"bucket", "sum", "count"}:
+            raise Malformed(f"{name}{set(labels)}: only {set(parts)}")
+        buckets = sorted((float(le), value) for le, value in parts["bucket"])
+        if buckets[-1] != (float("inf"), parts["count"][0][1]) or sorted(v for _, v in buckets) != [v for _, v in buckets]:
+            raise Malformed(f"{name}{set(labels)}: {buckets}")
+
+
 def lint(name, family):
     if "help" not in family or not family["help"]:
         raise Malformed(f"{name} has no help")
     if (family["type"] == "counter") != name.endswith("_total"):
         raise Malformed(f"{name}: counters and nothing else end with _total")
+    if family["type"] == "histogram":
+        check_histogram(name, family["samples"])
     if set(name.split("_")) & ABBREVIATED or family["type"] in name.split("_") or name != name.lower():
         raise Malformed(f"{name}: base units in full, lower case, without the type")
 
@@ -66,6 +85,9 @@ def parse(text):
         if not found:
             raise Malformed(f"line {line!r}")
         name, labels, value = found[1], frozenset(labels_of(found[2] or "").items()), float(found[3])
+        part = re.fullmatch(rf"{current}_(bucket|sum|count)", name)
+        if part and families[current].get("type") == "histogram":
+            name, labels = current, labels | {("__part__", part[1])}
         if name != current or "type" not in families[name]:
             raise Malformed(f"{name} stands outside its family")
         if labels in families[name]["samples"]:
