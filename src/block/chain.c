@@ -400,6 +400,20 @@ char *chain_absolute_path(const struct chain *i) {
     return path ? path : strdup(i->path);
 }
 
+char *chain_name_for(const char *image, const struct chain *below) {
+    char *path = chain_absolute_path(below), *name = path ? strrchr(path, '/') : NULL;
+    const char *slash = strrchr(image, '/');
+    char *folder = slash ? strndup(image, (size_t)(slash - image + 1)) : strdup(".");
+    char *real = folder ? realpath(folder, NULL) : NULL;
+
+    if (name && real && strlen(real) == (size_t)(name - path) &&
+        !strncmp(real, path, (size_t)(name - path)))
+        memmove(path, name + 1, strlen(name)); /* with its end */
+    free(folder);
+    free(real);
+    return path;
+}
+
 struct chain *chain_find(struct chain *top, const char *path) {
     struct stat st;
 

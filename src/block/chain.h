@@ -64,6 +64,9 @@ int chain_set_writable(struct chain *i, bool writable, struct error *err);
 void chain_attach(struct chain *i, struct chain *backing);
 /* The name of its backing file as a layer elsewhere may write it down: absolute. For free. */
 char *chain_absolute_path(const struct chain *i);
+/* The same for an image at `image`: the name alone if both lie in one folder, so that this may be
+ * moved, or hard-linked into another one together. For free. */
+char *chain_name_for(const char *image, const struct chain *below);
 /* The layer of that name, or of that file by another name; NULL: none. */
 struct chain *chain_find(struct chain *top, const char *path);
 

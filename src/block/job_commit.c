@@ -91,7 +91,7 @@ static void close_layers(struct chain *first, const struct chain *base) {
 }
 
 static int set_base(struct chain *layer, const struct chain *base, struct error *err) {
-    char *path = chain_absolute_path(base);
+    char *path = chain_name_for(layer->path, base);
     int r = path ? qcow2_set_backing(layer->qcow2, path, chain_format(base), err) : -ENOMEM;
 
     free(path);

@@ -37,7 +37,7 @@ static void put_on_top(struct disk *d, struct chain *overlay) {
 
 static struct chain *make_overlay(struct blockjob *j, struct error *err) {
     struct disk *d = blockjob_disk(j);
-    char *below = chain_absolute_path(d->image);
+    char *below = chain_name_for(blockjob_spec(j)->path, d->image);
     struct chain_create c = {.path = blockjob_spec(j)->path,
                              .format = "qcow2",
                              .size = d->image->size,

@@ -84,7 +84,7 @@ static int pull_all(struct blockjob *j, const struct stream *s, struct error *er
 }
 
 static int change_base(struct chain *top, const struct chain *base, struct error *err) {
-    char *path = base ? chain_absolute_path(base) : NULL;
+    char *path = base ? chain_name_for(top->path, base) : NULL;
     int r = base && !path ? -ENOMEM : chain_flush(top);
 
     if (r == 0)

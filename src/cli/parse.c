@@ -268,7 +268,7 @@ static int check(struct cli *c, struct error *err) {
     for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)
         if (f->flags & FIELD_REQUIRED &&
             (c->command->run == do_create || c->command->run == do_volume_create) &&
-            !cli_given(c, f->name))
+            !cli_given(c, f->name) && !(cli_given(c, "template") && !strcmp(f->name, "image")))
             return error_set(err, -EINVAL, "'viv %s' needs --%s: %s", c->command->words, f->name,
                              f->help);
     return 0;

@@ -362,7 +362,7 @@ int remote_call(struct remote *r, const char *method, json_t *body, json_t **ret
     va_start(ap, path);
     vsnprintf(target, sizeof(target), path, ap);
     va_end(ap);
-    if (!strcmp(method, "POST"))
+    if (!strcmp(method, "POST") || !strcmp(method, "DELETE"))
         make_key(key);
     put_request(r, &request, method, target, key, text);
     free(text);

@@ -35,7 +35,22 @@ static const struct field diff_flags[] = {FILES,
                                            .help = "auto: on a terminal, unless NO_COLOR is set"},
                                           {0}};
 static const struct field create_flags[] = {
-    {.name = "start", .type = FIELD_BOOL, .help = "start it as well"}, NO_WAIT, {0}};
+    {.name = "start", .type = FIELD_BOOL, .help = "start it as well"},
+    {.name = "template",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 63,
+     .help = "name of a template, another word for --image"},
+    NO_WAIT,
+    {0}};
+static const struct field clone_flags[] = {
+    {.name = "linked", .type = FIELD_BOOL, .help = "share what is the same, the standard"},
+    {.name = "full", .type = FIELD_BOOL, .help = "copy everything, so that nothing is shared"},
+    {.name = "live",
+     .type = FIELD_BOOL,
+     .help = "go on from the memory of the machine, which runs on"},
+    NO_WAIT,
+    {0}};
 static const struct field run_flags[] = {
     {.name = "name",
      .type = FIELD_STRING,
@@ -101,6 +116,14 @@ const struct cli_command cli_commands[] = {
      "pause web", no_wait, do_action},
     {"resume", "vm", "resume", SOME_NAMES, "NAME", "Let paused machines go on", "resume web",
      no_wait, do_action},
+    {"suspend", "vm", "suspend", SOME_NAMES, "NAME",
+     "Write the memory of machines to the disk and end their processes. 'viv start' goes on where "
+     "they were, 'viv kill' forgets the memory",
+     "suspend web", no_wait, do_action},
+    {"clone", "vm", "clone", TWO_NAMES, "MACHINE NAME",
+     "Make another machine of one, with an identity of its own. Its disk takes room only for what "
+     "differs; the machine may run meanwhile",
+     "clone web web2 --start", clone_flags, do_clone},
     {"rm", "vm", "delete", SOME_NAMES, "NAME", "Delete machines with their disks", "rm web --force",
      no_wait, do_rm},
     {"list", "vm", "list", NO_NAME, NULL, "List machines", "list --state running", list_flags,
@@ -188,6 +211,16 @@ const struct cli_command cli_commands[] = {
     {"volume rm", "volume", "delete", SOME_NAMES, "VOLUME",
      "Delete volumes that are attached to nothing, with what is on them", "volume rm data", NULL,
      do_volume_rm},
+    {"template create", "image", "create", ONE_NAME, "NAME",
+     "Make a template of a machine: an image without what makes a machine itself, so that each "
+     "machine of it has an identity of its own. The machine may run, and stays as it is",
+     "template create base --from web", no_wait, do_template_create},
+    {"template list", "image", "list", NO_NAME, NULL, "List templates", "template list", list_flags,
+     do_template_list},
+    {"template show", "image", "get", ONE_NAME, "TEMPLATE", "Show a template", "template show base",
+     NULL, do_show},
+    {"template rm", "image", "delete", SOME_NAMES, "TEMPLATE",
+     "Delete templates that no machine lies on", "template rm base", NULL, do_image_rm},
     {"job list", "job", "list", NO_NAME, NULL, "List jobs", "job list --state running", quiet,
      do_list},
     {"job show", "job", "get", ONE_NAME, "JOB", "Show a job", "job show job-0123456789ab", NULL,
@@ -261,7 +294,17 @@ static bool is_flag_of(const struct operation *op, const struct field *f) {
 static bool fits(const struct cli_command *c, const struct field *f) {
     static const char *const of_import[] = {"format", "kernel", "initrd", "append"};
     static const char *const of_build[] = {"source", "packages"};
+    bool template = !strcmp(f->name, "from") || !strcmp(f->name, "generalize");
 
+    if (c->run == do_template_create)
+        return template;
+    if (c->run == do_build || c->run == do_import)
+        if (template)
+            return false;
+    if (c->run == do_template_list)
+        return strcmp(f->name, "kind") != 0;
+    if (c->run == do_clone) /* the second name, and a flag for each mode */
+        return strcmp(f->name, "name") != 0 && strcmp(f->name, "mode") != 0;
     if (c->run != do_build && c->run != do_import && c->run != do_export)
         return true;
     for (unsigned i = 0; i < 4 && c->run == do_build; i++)

@@ -31,9 +31,12 @@ static int check_started(struct cli *c, const json_t *vm) {
 
 int do_create(struct cli *c) {
     bool start = cli_true(c, "start");
-    json_t *vm = NULL, *settled = NULL;
-    int r = create(c, c->name[0], cli_spec(c, resource_op(c->resource, "create")), start, &vm);
+    json_t *vm = NULL, *settled = NULL, *spec = cli_spec(c, resource_op(c->resource, "create"));
+    int r;
 
+    if (cli_given(c, "template"))
+        json_object_set_new(spec, "image", json_string(cli_text(c, "template")));
+    r = create(c, c->name[0], spec, start, &vm);
     if (r == 0 && !cli_true(c, "no_wait")) {
         r = cli_settle(c, c->name[0], SETTLE_SECONDS, &settled);
         if (r == 0)

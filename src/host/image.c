@@ -26,6 +26,7 @@
 #include "host/image_known.h"
 #include "host/image_transfer.h"
 #include "host/job.h"
+#include "host/template.h"
 #include "host/tree.h"
 #include "host/worker.h"
 #include "proto/place.h"
@@ -42,6 +43,7 @@ struct image {
     char source[PATH_MAX];           /* "": by the script */
     char *packages;                  /* for the script */
     struct image_transfer *transfer; /* of an import or an export */
+    struct template *template;
     struct builder *builder;
     int stop;           /* atomic: the worker is to give up */
     int64_t copied, of; /* atomic; bytes */
@@ -68,12 +70,15 @@ static int64_t file_size(const char *path) {
 
 /* What was imported may be called anything. */
 static const struct image_known *known_of(const struct store_row *row) {
-    return *row_text(row->spec, "file") ? NULL : image_known_find(row->name);
+    return *row_text(row->spec, "file") || *row_text(row->spec, "from")
+               ? NULL
+               : image_known_find(row->name);
 }
 
 static int files_of(const char *folder, const struct store_row *row, struct image_files *ret,
                     struct error *err) {
     const struct image_known *known = known_of(row);
+    bool template = *row_text(row->spec, "from");
     char path[PATH_MAX];
 
     ret->oci = *row_text(row->status, "digest");
@@ -81,15 +86,15 @@ static int files_of(const char *folder, const struct store_row *row, struct imag
         snprintf(ret->initrd, PATH_MAX, "%s/initrd.img", folder) >= PATH_MAX ||
         snprintf(path, PATH_MAX, "%s/disk.raw", folder) >= PATH_MAX)
         return error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
-    if (!known && !ret->oci && !*row_text(row->spec, "kernel"))
+    if (!known && !ret->oci && !template && !*row_text(row->spec, "kernel"))
         return error_set(err, -EAGAIN,
                          "the image '%s' came without a kernel, and there is no firmware yet that "
                          "finds one on its disk: import it with --kernel and --initrd",
                          row->name);
-    if (!known && !ret->oci && !*row_text(row->spec, "initrd"))
+    if (!known && !ret->oci && !*row_text(template ? row->wanted : row->spec, "initrd"))
         *ret->initrd = 0;
     snprintf(ret->append, sizeof(ret->append), "%s%s", ret->oci ? IMAGE_OCI_APPEND : "",
-             known ? known->append : row_text(row->spec, "append"));
+             known ? known->append : row_text(template ? row->wanted : row->spec, "append"));
     if (known && !known->disk)
         return 0;
     ret->size = file_size(path);
@@ -149,6 +154,8 @@ static void release(struct image *v) {
     v->packages = NULL;
     image_transfer_free(v->transfer);
     v->transfer = NULL;
+    free(v->template);
+    v->template = NULL;
 }
 
 static void forget(struct image *v) {
@@ -261,6 +268,13 @@ static void import_work(void *opaque) {
     v->used = tree_used(v->all->m->home.images, v->id);
 }
 
+static void template_work(void *opaque) {
+    struct image *v = opaque;
+
+    template_make(v->template, &v->error);
+    v->used = tree_used(v->all->m->home.images, v->id);
+}
+
 static void export_work(void *opaque) {
     struct image *v = opaque;
 
@@ -299,6 +313,9 @@ static void show_progress(void *opaque) {
 
     if (v->builder)
         job_note(v->all->m, v->job, builder_percent(v->builder), builder_stage(v->builder));
+    else if (v->template)
+        job_note(v->all->m, v->job, of > 0 ? (int)(copied * 100 / of) : 0,
+                 __atomic_load_n(&v->template->stage, __ATOMIC_RELAXED));
     else if (of > 0)
         job_note(v->all->m, v->job, (int)(copied * 100 / of),
                  v->transfer ? image_transfer_stage(v->transfer) : "copying");
@@ -377,8 +394,9 @@ static void finish(struct image *v, struct store_row *row) {
     row_set_number(row->status, "used", v->used);
     if (v->known)
         row_set_text(row->status, "title", v->known->title);
-    else
+    else if (v->transfer)
         image_transfer_note(v->transfer, row);
+    row_unset(row->wanted, "linked");
     row_set_state(row, "ready", NULL);
     if (save(v, row, "ready", "it is ready for machines", "done"))
         forget(v);
@@ -451,7 +469,64 @@ static void start_making(struct image *v, const struct store_row *row) {
     }
 }
 
+/* True: what the machine stands on is in the folder. */
+static bool is_linked(struct image *v, struct store_row *row) {
+    struct store_row vm = {0};
+    const json_t *task = store_get(v->all->m->store, "vm", row_text(row->wanted, "vm"), &vm) == 0
+                             ? json_object_get(vm.wanted, "task")
+                             : NULL;
+    bool linked = row_flag(row->wanted, "linked");
+
+    snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
+    if (row_flag(row->wanted, "broken"))
+        error_set(&v->error, -EIO, "%s", row_text(row->wanted, "why"));
+    else if (!linked && strcmp(row_text(task, "to"), v->id) != 0)
+        error_set(&v->error, -ENOENT, "the machine that it was to be made of is gone");
+    store_row_done(&vm);
+    return linked;
+}
+
+static void start_template(struct image *v, struct store_row *row) {
+    struct manager *m = v->all->m;
+    struct template *t = calloc(1, sizeof(*t));
+
+    if (!t)
+        abort();
+    v->template = t;
+    t->progress = (struct layers_progress){&v->copied, &v->of, &v->stop};
+    t->stage = "copying";
+    t->generalize = row_flag(row->spec, "generalize");
+    snprintf(t->folder, sizeof(t->folder), "%.4000s/images/%s", m->home.place.data, v->id);
+    snprintf(t->frozen, sizeof(t->frozen), "%s", row_text(row->wanted, "frozen"));
+    snprintf(t->append, sizeof(t->append), "%s", row_text(row->wanted, "boot"));
+    if (job_cancelling(m, v->job))
+        __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
+    v->phase = DONE;
+    if (image_files(m, row_text(row->wanted, "image"), &t->from, &v->error) < 0) {
+        kick(v);
+        return;
+    }
+    timer_start(m->timers, &v->timer, LOOK_MS, show_progress, v);
+    begin(v, template_work);
+}
+
+/* In the folder is what the machine's controller has put there. */
+static void begin_template(struct image *v, struct store_row *row) {
+    if (is_linked(v, row)) {
+        start_template(v, row);
+    } else if (v->error.code) {
+        v->phase = DONE;
+        kick(v);
+    } else {
+        forget(v); /* that controller brings us back */
+    }
+}
+
 static void step_building(struct image *v, struct store_row *row) {
+    if (v->phase == CLEAN && *row_text(row->spec, "from")) {
+        begin_template(v, row);
+        return;
+    }
     switch (v->phase) {
     case CLEAN: /* of what an earlier manager left */
         v->phase = REMOVED;

@@ -4,6 +4,9 @@
  * disk.raw (unless it has none), vmlinuz, initrd.img, and a key that its root accepts. One that was
  * imported has the kernel that was given with it. Members of a row's `wanted`:
  *   export      {file, format}: where its disk is to be written, by the job in status.job
+ *   vm, image   of a template: the machine that it is made of, and the image that this lies on
+ *   append, initrd, boot   how it boots: as that image; what the machine's kernel was told
+ *   linked, frozen, broken, why   vm_clone.h
  */
 #ifndef HOST_IMAGE_H
 #define HOST_IMAGE_H

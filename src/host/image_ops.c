@@ -9,6 +9,7 @@
 #include "host/image.h"
 #include "host/image_known.h"
 #include "host/job.h"
+#include "host/vm_clone.h"
 
 /* One that failed is in nobody's way. */
 static int replace_failed(struct api_call *call, const char *name) {
@@ -33,13 +34,60 @@ static int check_import(struct api_call *call, const json_t *spec) {
     return 0;
 }
 
-static int create(struct api_call *call) {
+/* What a template takes from the machine, as it is now. */
+static int fill_template(struct api_call *call, const struct store_row *vm) {
+    const char *image = row_text(vm->status, "image_id"), *own = row_text(vm->spec, "append");
+    struct image_files files;
+    struct error e = {0};
+    char text[sizeof(files.append) + 2000];
+
+    if (image_files(call->m, image, &files, &e) < 0)
+        return api_fail_error(call, &e);
+    if (!*files.disk)
+        return api_fail(call, FAILURE_CONFLICT, "spec.from", "", "'%s' has no disk", vm->name);
+    snprintf(text, sizeof(text), "%s%s%s", files.append, *own ? " " : "", own);
+    row_set_text(call->row.wanted, "vm", vm->id);
+    row_set_text(call->row.wanted, "image", image);
+    row_set_text(call->row.wanted, "append", files.append);
+    row_set_text(call->row.wanted, "initrd", *files.initrd ? "initrd" : NULL);
+    row_set_text(call->row.wanted, "boot", text);
+    snprintf(text, sizeof(text), "template of the machine %s", vm->name);
+    row_set_text(call->row.status, "title", text);
+    row_set_text(call->row.status, "kind", "template");
+    return 0;
+}
+
+/* The row is there: its id is where the machine's disk goes. */
+static int begin_template(struct api_call *call, struct store_row *vm) {
+    struct error e = {0};
+
+    if (fill_template(call, vm) < 0 || clone_begin(call, vm, "image", call->row.id, false) < 0)
+        return -EINVAL;
+    return store_update(call->m->store, &call->row, &e) < 0 ? api_fail_error(call, &e) : 0;
+}
+
+static int find_source(struct api_call *call, const json_t *spec, struct store_row *vm) {
+    const char *from = row_text(spec, "from");
+
+    if (*row_text(spec, "source") || *row_text(spec, "file") || json_object_get(spec, "packages"))
+        return api_fail(call, FAILURE_INVALID, "spec.from", "leave one of them out",
+                        "a template is made of a machine, not of a file or packages");
+    if (store_find(call->m->store, "vm", call->tenant, from, vm) < 0)
+        return api_fail(call, FAILURE_NOT_FOUND, "spec.from", "look at the list of machines",
+                        "there is no machine '%s'", from);
+    return 0;
+}
+
+static int create_image(struct api_call *call, struct store_row *vm) {
     const char *name = row_text(call->body, "name");
     const json_t *spec = json_object_get(call->body, "spec");
     struct store_row job = {0};
     struct error e = {0};
 
-    if (*row_text(spec, "file")) {
+    if (*row_text(spec, "from")) {
+        if (find_source(call, spec, vm) < 0)
+            return -EINVAL;
+    } else if (*row_text(spec, "file")) {
         if (check_import(call, spec) < 0)
             return -EINVAL;
     } else if (!image_known_find(name)) {
@@ -59,9 +107,14 @@ static int create(struct api_call *call) {
                                    .wanted = json_object()};
     if (!call->row.spec)
         call->row.spec = json_object();
+    if (vm->id[0])
+        resource_fill(call->resource, call->row.spec);
     snprintf(call->row.name, sizeof(call->row.name), "%s", name);
     snprintf(call->row.tenant, sizeof(call->row.tenant), "%s", call->tenant);
-    if (job_new(call->m, call->tenant, *row_text(spec, "file") ? "image-import" : "image-build",
+    if (job_new(call->m, call->tenant,
+                *vm->id                   ? "template-create"
+                : *row_text(spec, "file") ? "image-import"
+                                          : "image-build",
                 name, &job, &e) < 0)
         return api_fail_error(call, &e);
     row_set_text(call->row.status, "job", job.id);
@@ -71,7 +124,15 @@ static int create(struct api_call *call) {
         manager_event(call->m, &call->row, "building", &e, "it is to be made (asked by %s)",
                       call->caller) < 0)
         return api_fail_error(call, &e);
-    return 0;
+    return *vm->id ? begin_template(call, vm) : 0;
+}
+
+static int create(struct api_call *call) {
+    struct store_row vm = {0};
+    int r = create_image(call, &vm);
+
+    store_row_done(&vm);
+    return r;
 }
 
 static int delete_it(struct api_call *call) {

@@ -169,9 +169,10 @@ static void changed(void *opaque, const char *kind, const char *id) {
         machines_kick(m->machines, id);
     else if (!strcmp(kind, "image"))
         images_kick(m->images, id);
-    else if (!strcmp(kind, "job"))
+    else if (!strcmp(kind, "job")) {
         images_job_changed(m->images, id);
-    else if (!strcmp(kind, "volume"))
+        machines_job_changed(m->machines, id);
+    } else if (!strcmp(kind, "volume"))
         volumes_kick(m->volumes, id);
     else if (!strcmp(kind, "token") || !strcmp(kind, "session"))
         auth_changed(m->auth);

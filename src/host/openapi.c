@@ -215,7 +215,7 @@ static void add_parameters(json_t *list, const struct resource *r, const struct 
             json_array_append_new(list, parameter(f, "query"));
     if (o->shape == OP_GET && !r->plain)
         json_array_append_new(list, header_parameter("If-None-Match", "ETag that is known"));
-    if (o->shape == OP_CREATE || o->shape == OP_ACTION)
+    if (o->shape == OP_CREATE || o->shape == OP_DELETE || o->shape == OP_ACTION)
         json_array_append_new(
             list, header_parameter("Idempotency-Key",
                                    "a request that is repeated with the same key is done once"));

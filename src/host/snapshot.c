@@ -14,17 +14,22 @@
 
 #include "block/chain.h"
 #include "host/image.h"
+#include "host/layers.h"
 #include "host/snapshot_live.h"
 #include "host/tree.h"
+#include "host/vm.h"
 
 struct snapshot_task {
-    enum { SNAPSHOT, REVERT, TIDY } what;
+    enum { SNAPSHOT, REVERT, CLONE, SUSPEND, TIDY } what;
     struct manager *m;
     struct snapshot_live live; /* folder, disks; the rest for a machine that runs */
     char id[STORE_WORD];       /* of the machine */
     char snapshot[STORE_WORD];
+    char to[STORE_WORD], kind[8]; /* CLONE: the row that it is for */
+    char target[PATH_MAX];        /* and its folder */
     bool process;
     json_t *keep; /* names of files and folders: an object */
+    char was[8];  /* SUSPEND: its power */
     struct error error;
 };
 
@@ -73,31 +78,71 @@ static bool begin_tidy(struct snapshot_task *t, const struct store_row *vm) {
     json_object_set_new(t->keep, snapshot_disk(vm), json_true());
     snprintf(folder, sizeof(folder), "memory.%s", row_text(vm->wanted, "restore"));
     json_object_set_new(t->keep, folder, json_true());
+    snprintf(folder, sizeof(folder), "memory.%s", row_text(vm->wanted, "suspended"));
+    json_object_set_new(t->keep, folder, json_true());
     return list_snapshots(t->m, vm->id, add_kept, t) == 0;
+}
+
+static bool has_disk(struct manager *m, const struct store_row *vm) {
+    struct image_files files;
+
+    return image_files(m, row_text(vm->status, "image_id"), &files, NULL) == 0 && *files.disk;
 }
 
 static bool begin_change(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
     struct store_row snapshot = {0};
-    struct image_files files;
-    bool has_disk =
-        image_files(t->m, row_text(vm->status, "image_id"), &files, NULL) == 0 && *files.disk;
 
     t->what = strcmp(row_text(task, "do"), "revert") ? SNAPSHOT : REVERT;
     if (t->what == REVERT && t->process)
         return false; /* its end comes first */
     snprintf(t->snapshot, sizeof(t->snapshot), "%s", row_text(task, "snapshot"));
     store_get(t->m->store, "snapshot", t->snapshot, &snapshot);
-    if (has_disk) {
+    if (has_disk(t->m, vm)) {
         snprintf(t->live.disk, sizeof(t->live.disk), "%s",
                  t->what == REVERT ? row_text(snapshot.wanted, "file") : snapshot_disk(vm));
         snprintf(t->live.next, sizeof(t->live.next), "%s", row_text(task, "disk"));
     }
     snprintf(t->live.memory, sizeof(t->live.memory), "memory.%s", t->snapshot);
     t->live.with_memory = row_flag(snapshot.spec, "memory");
-    t->live.agent = *row_text(vm->status, "agent");
-    t->live.runs = !strcmp(row_text(vm->spec, "power"), "on");
     store_row_done(&snapshot);
     return true;
+}
+
+static bool begin_clone(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
+    const char *data = t->m->home.place.data;
+    bool image;
+
+    t->what = CLONE;
+    snprintf(t->to, sizeof(t->to), "%s", row_text(task, "to"));
+    snprintf(t->kind, sizeof(t->kind), "%s", row_text(task, "kind"));
+    image = !strcmp(t->kind, "image");
+    if (has_disk(t->m, vm)) {
+        snprintf(t->live.disk, sizeof(t->live.disk), "%s", snapshot_disk(vm));
+        snprintf(t->live.next, sizeof(t->live.next), "%s", row_text(task, "disk"));
+    }
+    t->live.with_memory = t->live.go_on = row_flag(task, "memory");
+    snprintf(t->live.memory, sizeof(t->live.memory), "../%.30s/memory.%.30s", t->to, t->to);
+    return snprintf(t->target, PATH_MAX, "%s/%s/%s", data, image ? "images" : "machines", t->to) <
+           PATH_MAX - 100;
+}
+
+static bool begin_suspend(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
+    t->what = SUSPEND;
+    snprintf(t->live.memory, sizeof(t->live.memory), "memory.%.60s", row_text(task, "memory"));
+    snprintf(t->was, sizeof(t->was), "%s", row_text(task, "was"));
+    return true;
+}
+
+static bool begin(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
+    const char *what = row_text(task, "do");
+
+    t->live.agent = *row_text(vm->status, "agent");
+    t->live.runs = !strcmp(row_text(vm->spec, "power"), "on");
+    if (!task)
+        return begin_tidy(t, vm);
+    if (!strcmp(what, "clone"))
+        return begin_clone(t, vm, task);
+    return strcmp(what, "suspend") ? begin_change(t, vm, task) : begin_suspend(t, vm, task);
 }
 
 struct snapshot_task *snapshot_task_new(struct manager *m, const struct store_row *vm,
@@ -116,7 +161,7 @@ struct snapshot_task *snapshot_task_new(struct manager *m, const struct store_ro
     snprintf(t->id, sizeof(t->id), "%s", vm->id);
     good = snprintf(t->live.folder, sizeof(t->live.folder), "%s/machines/%s", m->home.place.data,
                     vm->id) < (int)sizeof(t->live.folder) - 100;
-    good = good && (task ? begin_change(t, vm, task) : begin_tidy(t, vm));
+    good = good && begin(t, vm, task);
     if (good)
         return t;
     snapshot_task_free(t);
@@ -132,76 +177,11 @@ void snapshot_task_free(struct snapshot_task *t) {
 
 /* ------------------------------------------------------------------ on a worker */
 
-static struct chain *open_layer(const struct snapshot_task *t, const char *name,
-                                struct error *err) {
+static bool exists(const struct snapshot_task *t, const char *name) {
     char path[PATH_MAX + 100];
-    struct chain_options o = {.path = path,
-                              .format = "qcow2",
-                              .readonly = true,
-                              .no_backing = true,
-                              .no_lock = true,
-                              .no_repair = true};
 
     snprintf(path, sizeof(path), "%s/%s", t->live.folder, name);
-    return chain_open(&o, err);
-}
-
-/* The next file on top of `disk`. One that is there and whole may hold what a guest wrote after a
- * manager that was killed: it stays. */
-static int put_on_top(struct snapshot_task *t, struct error *err) {
-    char part[PATH_MAX + 100], path[PATH_MAX + 100];
-    struct chain *there, *base;
-    struct chain_create c = {
-        .path = part, .format = "qcow2", .backing = t->live.disk, .backing_format = "qcow2"};
-
-    if (!*t->live.disk)
-        return 0;
-    there = open_layer(t, t->live.next, NULL);
-    chain_close(there);
-    if (there)
-        return 0;
-    base = open_layer(t, t->live.disk, err);
-    if (!base)
-        return -EIO;
-    c.size = base->size;
-    chain_close(base);
-    snprintf(path, sizeof(path), "%s/%s", t->live.folder, t->live.next);
-    snprintf(part, sizeof(part), "%s/%s.part", t->live.folder, t->live.next);
-    unlink(part);
-    if (chain_create(&c, err) < 0)
-        return -EIO;
-    if (rename(part, path) < 0)
-        return error_set(err, -errno, "'%s' cannot be made: %s", path, strerror(errno));
-    return 0;
-}
-
-static bool is_disk(const char *name) {
-    const char *dot = strrchr(name, '.');
-
-    return !strncmp(name, "disk.", 5) && dot && !strcmp(dot, ".qcow2");
-}
-
-/* The file that `name` lies on, by its name in the same folder, into `name`. False: it cannot be
- * told. */
-static bool below(const struct snapshot_task *t, char *name, size_t size) {
-    char path[PATH_MAX + 100];
-    struct qcow2_info info;
-    const char *slash;
-    struct chain *c;
-
-    snprintf(path, sizeof(path), "%s/%s", t->live.folder, name);
-    if (access(path, F_OK) < 0 && errno == ENOENT) {
-        *name = 0;
-        return true;
-    }
-    c = open_layer(t, name, NULL);
-    if (!c)
-        return false;
-    qcow2_info(c->qcow2, &info);
-    chain_close(c);
-    slash = strrchr(info.backing, '/');
-    snprintf(name, size, "%.90s", slash ? slash + 1 : info.backing);
-    return true;
+    return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
 /* Everything below what is kept is kept, too. False: it cannot be told. */
@@ -214,9 +194,9 @@ static bool keep_below(struct snapshot_task *t) {
         char name[100];
 
         snprintf(name, sizeof(name), "%.90s", top);
-        for (int i = 0; i < CHAIN_MAX_DEPTH && is_disk(name) && good; i++) {
+        for (int i = 0; i < CHAIN_MAX_DEPTH && layers_is_disk(name) && good; i++) {
             json_object_set_new(t->keep, name, json_true());
-            good = below(t, name, sizeof(name));
+            good = !exists(t, name) || layers_below(t->live.folder, name, name, NULL) == 0;
         }
     }
     json_decref(tops);
@@ -234,7 +214,7 @@ static void tidy(struct snapshot_task *t) {
         return;
     }
     while ((e = readdir(d))) {
-        bool disk = is_disk(e->d_name);
+        bool disk = layers_is_disk(e->d_name);
         bool memory = !strncmp(e->d_name, "memory.", 7);
 
         if ((disk || memory) && !json_object_get(t->keep, e->d_name))
@@ -243,13 +223,52 @@ static void tidy(struct snapshot_task *t) {
     closedir(d);
 }
 
+/* One that has written nothing since it was frozen last stands on what a copy may stand on. */
+static bool is_frozen(struct snapshot_task *t) {
+    char below[LAYER_NAME];
+    bool empty = false;
+
+    if (t->process || !*t->live.disk || exists(t, t->live.next) ||
+        layers_is_empty(t->live.folder, t->live.disk, &empty, NULL) < 0 || !empty ||
+        layers_below(t->live.folder, t->live.disk, below, NULL) < 0 || !*below)
+        return false;
+    snprintf(t->live.disk, sizeof(t->live.disk), "%s", below);
+    *t->live.next = 0;
+    return true;
+}
+
+static void freeze(struct snapshot_task *t) {
+    if (t->process)
+        snapshot_live(&t->live, &t->error);
+    else if (*t->live.disk)
+        layers_put_on_top(t->live.folder, t->live.disk, t->live.next, &t->error);
+}
+
+/* What the copy stands on comes into its folder. */
+static void clone(struct snapshot_task *t) {
+    if (layers_link(t->live.folder, "", t->target, &t->error) < 0)
+        return;
+    if (!is_frozen(t))
+        freeze(t);
+    if (!t->error.code && t->live.with_memory && !t->live.memory_done)
+        error_set(&t->error, -EIO,
+                  "its memory was not written: it does not run any more, or the "
+                  "manager was ended in the middle; begin again");
+    if (!t->error.code)
+        layers_link(t->live.folder, t->live.disk, t->target, &t->error);
+}
+
 void snapshot_task_work(struct snapshot_task *t) {
     if (t->what == TIDY)
         tidy(t);
-    else if (t->what == SNAPSHOT && t->process)
-        snapshot_live(&t->live, &t->error);
-    else
-        put_on_top(t, &t->error);
+    else if (t->what == CLONE)
+        clone(t);
+    else if (t->what == SUSPEND)
+        snapshot_suspend(&t->live, t->process, &t->error);
+    else if (t->what == SNAPSHOT)
+        freeze(t);
+    else if (*t->live.disk)
+        layers_put_on_top(t->live.folder, t->live.disk, t->live.next, &t->error);
 }
 
 /* ------------------------------------------------------------------ what came of it */
@@ -287,6 +306,9 @@ static void note_revert(struct snapshot_task *t, struct store_row *vm, struct st
     if (*t->live.next)
         row_set_text(vm->wanted, "disk", t->live.next);
     set_base(vm, row);
+    row_unset(vm->wanted, "suspended"); /* does not fit that disk */
+    if (!strcmp(row_text(vm->status, "state"), "suspended"))
+        row_set_state(vm, "stopped", NULL);
     json_object_set_new(vm->wanted, "tidy", json_true());
     if (!row_flag(row->status, "live"))
         return;
@@ -297,42 +319,106 @@ static void note_revert(struct snapshot_task *t, struct store_row *vm, struct st
     row_set_state(vm, "starting", NULL);
 }
 
+/* `row` is the copy's; it may be gone, or be going. */
+static void note_clone(struct snapshot_task *t, struct store_row *vm, struct store_row *row) {
+    json_object_del(vm->wanted, "task");
+    if (*t->live.next && !t->error.code)
+        row_set_text(vm->wanted, "disk", t->live.next);
+    if (!row->status)
+        return;
+    row_set_text(row->wanted, "frozen", t->live.disk);
+    row_set_number(row->wanted, "layer", row_number(vm->wanted, "layer"));
+    json_object_set_new(row->wanted, t->error.code ? "broken" : "linked", json_true());
+    if (t->error.code)
+        row_set_text(row->wanted, "why", t->error.text);
+}
+
+static void note_suspend(struct snapshot_task *t, struct store_row *vm) {
+    bool ended = row_number(vm->wanted, "ended") >= row_number(vm->wanted, "cycle");
+
+    json_object_del(vm->wanted, "task");
+    if (!t->error.code) {
+        row_set_text(vm->wanted, "suspended", t->live.memory + strlen("memory."));
+        row_set_state(vm, ended ? "suspended" : "suspending", NULL);
+    } else if (ended) {
+        row_set_state(vm, "failed", "it ended before its memory was written");
+        json_object_set_new(vm->wanted, "tidy", json_true());
+    } else {
+        row_set_text(vm->spec, "power", t->was);
+    }
+}
+
+static const char *event_of(const struct snapshot_task *t) {
+    bool failed = t->error.code;
+
+    switch (t->what) {
+    case SUSPEND:
+        return failed ? "suspend-failed" : "suspended";
+    case CLONE:
+        return failed ? "clone-failed" : "cloned";
+    case REVERT:
+        return failed ? "failed" : "reverted";
+    default:
+        return failed ? "failed" : "made";
+    }
+}
+
+/* The other row of the task: a snapshot, or a copy. */
+static int get_other(struct snapshot_task *t, struct store_row *row, struct error *err) {
+    if (t->what == CLONE) {
+        store_get(t->m->store, t->kind, t->to, row);
+        return 0;
+    }
+    if (t->what == TIDY || t->what == SUSPEND ||
+        store_get(t->m->store, "snapshot", t->snapshot, row) == 0)
+        return 0;
+    return error_set(err, -EIO, "the snapshot cannot be read");
+}
+
+static int save(struct snapshot_task *t, struct store_row *vm, struct store_row *row,
+                struct error *err) {
+    struct store *s = t->m->store;
+    int r = store_begin(s, STORE_PROMISE, err);
+
+    if (r < 0)
+        return r;
+    r = store_update(s, vm, err);
+    if (r == 0 && row->status)
+        r = store_update(s, row, err);
+    if (r == 0 && t->what != TIDY)
+        r = manager_event(t->m, t->what == SUSPEND || !row->status ? vm : row, event_of(t), err,
+                          "%s", t->error.code ? t->error.text : "it is done");
+    if (r < 0)
+        store_rollback(s);
+    return r < 0 ? r : store_commit(s, err);
+}
+
 int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapshot_task *t,
                          struct error *err) {
     struct store_row row = {0};
-    bool failed = t->error.code;
-    int r;
+    int r = get_other(t, &row, err);
 
-    if (t->what == TIDY) {
+    if (r < 0)
+        return r;
+    if (t->what == TIDY)
         json_object_del(vm->wanted, "tidy");
-    } else {
-        if (store_get(m->store, "snapshot", t->snapshot, &row) < 0)
-            return error_set(err, -EIO, "the snapshot of '%s' cannot be read", vm->name);
-        if (t->what == SNAPSHOT)
-            note_snapshot(t, vm, &row);
-        else
-            note_revert(t, vm, &row);
-    }
+    else if (t->what == SNAPSHOT)
+        note_snapshot(t, vm, &row);
+    else if (t->what == REVERT)
+        note_revert(t, vm, &row);
+    else if (t->what == CLONE)
+        note_clone(t, vm, &row);
+    else
+        note_suspend(t, vm);
     row_set_text(vm->status, "work",
                  json_object_get(vm->wanted, "task") ? row_text(vm->status, "work")
                  : row_flag(vm->wanted, "tidy")      ? "tidy"
                                                      : NULL);
-    r = store_begin(m->store, STORE_PROMISE, err);
-    if (r == 0) {
-        r = store_update(m->store, vm, err);
-        if (r == 0 && row.status)
-            r = store_update(m->store, &row, err);
-        if (r == 0 && row.status)
-            r = manager_event(m, &row,
-                              failed              ? "failed"
-                              : t->what == REVERT ? "reverted"
-                                                  : "made",
-                              err, "%s", failed ? t->error.text : "it is done");
-        if (r < 0)
-            store_rollback(m->store);
-        else
-            r = store_commit(m->store, err);
-    }
+    r = save(t, vm, &row, err);
+    if (r == 0 && t->what == CLONE && !row.status && !strcmp(t->kind, "vm"))
+        machines_kick(m->machines, t->to); /* a folder that is nobody's */
+    else if (r == 0 && t->what == CLONE && !row.status)
+        images_kick(m->images, t->to);
     store_row_done(&row);
     return r;
 }

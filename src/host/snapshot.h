@@ -10,10 +10,15 @@
  * Members of a machine's `wanted`:
  *   disk           the file in use; none: disk.qcow2
  *   layer          number of the last file that was thought of
- *   task           {"do": "snapshot" or "revert", "snapshot": id, "disk": the next file}
+ *   task           {"do": "snapshot" or "revert", "snapshot": id, "disk": the next file};
+ *                  {"do": "clone" ...}: vm_clone.h; {"do": "suspend", "memory": its name, "was":
+ *                  power}
  *   tidy           files that nobody needs may be there
  *   base           the snapshot that it went on from
- *   restore, restore_cycle   the snapshot whose memory that start is to go on with
+ *   restore, restore_cycle   the memory that this start is to go on with: a snapshot's, that of a
+ *                  suspended machine, or (its own id) that of the machine it is a clone of
+ *   suspended      the memory that the next start is to go on with
+ *   resuming       `restore` was that
  * and of a snapshot's: file, the frozen one.
  *
  * A number is used once. So after a crash a whole file of the number that the task names is the

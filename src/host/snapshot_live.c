@@ -62,16 +62,40 @@ static int on_next(struct client *c, const struct snapshot_live *s, bool *ret, s
     return 0;
 }
 
-static int write_memory(struct client *c, struct snapshot_live *s, struct error *err) {
+static int start_memory(struct client *c, const struct snapshot_live *s, const char *then,
+                        json_int_t *ret_id, struct error *err) {
     char path[PATH_MAX + 100];
-    int folder = open(s->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+    int folder = open(s->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (folder >= 0) {
         tree_remove(folder, s->memory, NULL); /* of an attempt that was not finished */
         close(folder);
     }
     snprintf(path, sizeof(path), "%s/%s", s->folder, s->memory);
-    r = vm_job_run(c, "snapshot", json_pack("{s:s, s:s}", "folder", path, "then", "pause"), err);
+    return vm_job_start(c, "snapshot", json_pack("{s:s, s:s}", "folder", path, "then", then),
+                        ret_id, err);
+}
+
+static int write_memory(struct client *c, struct snapshot_live *s, struct error *err) {
+    json_int_t id;
+    int r = start_memory(c, s, "pause", &id, err);
+
+    if (r == 0)
+        r = vm_job_wait(c, id, err);
+    s->memory_done = r == 0;
+    return r;
+}
+
+/* The machine stands still until its state is taken; then it goes on, and its memory as it was is
+ * written. */
+static int fork_memory(struct client *c, struct snapshot_live *s, struct error *err) {
+    json_int_t id;
+    int r = start_memory(c, s, "go-on", &id, err);
+
+    if (r == 0 && s->runs)
+        r = vm_job_call(c, "resume", NULL, NULL, err);
+    if (r == 0)
+        r = vm_job_wait(c, id, err);
     s->memory_done = r == 0;
     return r;
 }
@@ -89,10 +113,12 @@ static int put_layer(struct client *c, const struct snapshot_live *s, struct err
 static int take(struct client *c, struct snapshot_live *s, struct error *err) {
     int r = vm_job_call(c, "pause", NULL, NULL, err);
 
-    if (r == 0 && s->with_memory)
+    if (r == 0 && s->with_memory && !s->go_on)
         r = write_memory(c, s, err);
     if (r == 0)
         r = put_layer(c, s, err);
+    if (r == 0 && s->with_memory && s->go_on)
+        r = fork_memory(c, s, err);
     return r;
 }
 
@@ -132,6 +158,48 @@ int snapshot_live(struct snapshot_live *s, struct error *err) {
     if (s->runs)
         vm_job_call(c, "resume", NULL, NULL, NULL);
     guest_done(&g);
+    client_close(c);
+    return r;
+}
+
+/* ------------------------------------------------------------------ to be gone on with */
+
+static bool has_memory(const struct snapshot_live *s) {
+    char path[PATH_MAX + 100];
+
+    snprintf(path, sizeof(path), "%s/%s/state", s->folder, s->memory);
+    return access(path, F_OK) == 0;
+}
+
+static int write_and_quit(const struct snapshot_live *s, struct client *c, struct error *err) {
+    struct error e = {0};
+    json_int_t id;
+    int r = finish_old(c, &e);
+
+    if (r == 0 && has_memory(s)) /* of the manager before, which did not see its end */
+        return vm_job_call(c, "quit", NULL, NULL, &e) < 0 && !has_memory(s) ? -EIO : 0;
+    if (r == 0)
+        r = start_memory(c, s, "quit", &id, &e);
+    if (r == 0)
+        r = vm_job_wait(c, id, &e);
+    /* It may be gone before it could say that it is done. */
+    return r < 0 && !has_memory(s) ? error_set(err, r, "%s", e.text) : 0;
+}
+
+int snapshot_suspend(struct snapshot_live *s, bool process, struct error *err) {
+    char control[PATH_MAX + 100];
+    struct client *c;
+    int r;
+
+    snprintf(control, sizeof(control), "%s/control", s->folder);
+    c = process ? client_open(control, NULL, NULL, err) : NULL;
+    if (!c && has_memory(s)) {
+        *err = (struct error){0};
+        return 0;
+    }
+    if (!c)
+        return err->code ? err->code : error_set(err, -ESRCH, "its process has ended");
+    r = write_and_quit(s, c, err);
     client_close(c);
     return r;
 }

@@ -14,11 +14,17 @@ struct snapshot_live {
     char memory[80];         /* folder in it */
     bool with_memory, agent; /* agent: one answers in the guest */
     bool runs;               /* it is to go on */
+    bool go_on;              /* while its memory is written: the disk is frozen before */
     bool memory_done;        /* out */
 };
 
 /* Waits. After a failure the machine goes on, on the disk that it had. Done again after a crash it
  * finds out how far it was. */
 int snapshot_live(struct snapshot_live *s, struct error *err);
+
+/* Writes its memory, and ends its process when that is safe. `process`: there was one when this was
+ * begun. Done again after a crash it finds out how far it was; after a failure the machine goes on.
+ */
+int snapshot_suspend(struct snapshot_live *s, bool process, struct error *err);
 
 #endif

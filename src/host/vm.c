@@ -31,7 +31,7 @@ void machine_path(const struct manager *m, const char *id, const char *file, cha
 
 bool vm_settled(const char *state) {
     return !strcmp(state, "stopped") || !strcmp(state, "running") || !strcmp(state, "paused") ||
-           !strcmp(state, "failed");
+           !strcmp(state, "failed") || !strcmp(state, "suspended");
 }
 
 /* ------------------------------------------------------------------ the list of them */
@@ -86,10 +86,12 @@ void machine_usage_lost(struct machine *v) {
 /* Nothing is to be done about it, or the manager ends. */
 static void release(struct machine *v) {
     timer_stop(&v->timer);
+    timer_stop(&v->note);
     loop_remove(v->watch);
     machine_leave_agent(v);
     snapshot_task_free(v->task);
     v->task = NULL;
+    free(v->renewal);
     vm_control_close(v->control);
     vm_process_close(&v->process);
     if (v->folder >= 0)
@@ -97,6 +99,8 @@ static void release(struct machine *v) {
 }
 
 void machine_forget(struct machine *v) {
+    if (v->renewal)
+        return; /* its end brings us back */
     *v->link = v->next;
     if (v->next)
         v->next->link = v->link;
@@ -141,6 +145,12 @@ void machines_kick(struct machines *ms, const char *id) {
     struct machine *v = find(ms, id);
 
     machine_kick(v ? v : machine_new(ms, id));
+}
+
+void machines_job_changed(struct machines *ms, const char *job) {
+    for (struct machine *v = ms->first; v; v = v->next)
+        if (!strcmp(v->job, job))
+            machine_look_at_copy(v);
 }
 
 void machines_want_agent(struct machines *ms, const char *id, int64_t seconds) {
@@ -227,8 +237,10 @@ void machine_step(struct machine *v) {
     struct store_row row = {0};
     int r;
 
-    if (v->busy)
+    if (v->busy) {
+        machine_look_at_copy(v);
         return;
+    }
     v->waiting = false;
     v->due = 0;
     timer_stop(&v->timer);
@@ -263,7 +275,8 @@ struct machines *machines_new(struct manager *m, struct error *err) {
 static bool look_at_row(void *opaque, const struct store_text *t) {
     bool rests =
         strstr(t->spec, "\"power\":\"off\"") && !strstr(t->status, "\"work\":\"") &&
-        (strstr(t->status, "\"state\":\"stopped\"") || strstr(t->status, "\"state\":\"failed\""));
+        (strstr(t->status, "\"state\":\"stopped\"") || strstr(t->status, "\"state\":\"failed\"") ||
+         strstr(t->status, "\"state\":\"suspended\""));
 
     if (!rests)
         machines_kick(opaque, t->id);

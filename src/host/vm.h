@@ -31,6 +31,7 @@ struct machines *machines_new(struct manager *m, struct error *err);
 void machines_load(struct machines *ms);
 /* Processes stay. */
 void machines_free(struct machines *ms);
+void machines_job_changed(struct machines *ms, const char *job);
 /* Looks at one soon. */
 void machines_kick(struct machines *ms, const char *id);
 /* Somebody wants to know about the agent in its guest, for so long. */

@@ -47,7 +47,8 @@ static void put_forward(struct buf *nic, const char *s) {
     buf_printf(nic, ",forward=%s:%s%s", protocol, colons == 2 ? "" : address, s);
 }
 
-static void add_nic(struct words *w, const json_t *spec) {
+static void add_nic(struct words *w, const struct store_row *row) {
+    const json_t *spec = row->spec;
     struct buf nic = {0};
     const json_t *one;
     size_t i;
@@ -58,6 +59,8 @@ static void add_nic(struct words *w, const json_t *spec) {
         return;
     }
     buf_printf(&nic, "user");
+    if (*row_text(row->wanted, "mac"))
+        buf_printf(&nic, ",mac=%s", row_text(row->wanted, "mac"));
     json_array_foreach(json_object_get(spec, "forward"), i, one)
         put_forward(&nic, json_string_value(one));
     buf_put(&nic, "", 1);
@@ -82,6 +85,8 @@ static void add_boot(struct words *w, const struct store_row *row,
     if (*snapshot_restore(row)) {
         add(w, "--restore");
         add(w, "memory.%s", snapshot_restore(row));
+        if (!strcmp(snapshot_restore(row), row->id)) /* that of another machine */
+            add(w, "--renew-identity");
         return;
     }
     add(w, "--cpus");
@@ -146,7 +151,7 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
         vm_argv_free(w->word);
         return NULL;
     }
-    add_nic(w, spec);
+    add_nic(w, row);
     add(w, "--serial");
     add(w, "unix:serial");
     add(w, "--control");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the parts of the controller of machines share: vm.c (the table of them, kicks, their rows),
- * vm_steps.c (what comes next), vm_start.c (turns, launch, the process and its control socket),
- * vm_stop.c (how a process is ended, and what follows from an end).
+ * vm_steps.c (what comes next), vm_make.c (its folder and disk), vm_start.c (turns, launch, the
+ * process and its control socket), vm_stop.c (how a process is ended, and what follows from an
+ * end).
  *
  * Contract: the loop's thread; nothing of it is known outside of these files (vm.h).
  */
@@ -10,6 +11,7 @@
 #define HOST_VM_IMPL_H
 
 #include "host/image.h"
+#include "host/layers.h"
 #include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_process.h"
@@ -47,8 +49,18 @@ struct machine {
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
-    struct image_files image; /* for the worker */
+    /* While it is made (vm_make.c), for the worker: */
+    struct image_files image;
     int64_t disk_size;
+    char frozen[LAYER_NAME], file[LAYER_NAME]; /* of a clone: what it stands on, its own file */
+    bool copying;                              /* a full clone */
+    char job[STORE_WORD];
+    int stop;         /* atomic: the worker is to give up */
+    int64_t done, of; /* atomic; bytes */
+    struct timer note;
+    struct renewal *renewal; /* of its guest's identity, by a worker; it stays as long */
+    unsigned renewals;
+    int64_t renew_at; /* not before that, by the monotonic clock */
 };
 
 struct machines {
@@ -83,9 +95,22 @@ void machine_not_made(struct machine *v, struct store_row *row, const struct err
 
 /* ---- vm_steps.c ---- */
 
+void machine_begin_work(struct machine *v, void (*work)(void *opaque)); /* a step follows */
 void machine_step_row(struct machine *v, struct store_row *row);
 void machine_step_delete(struct machine *v,
                          struct store_row *row); /* row NULL: a folder of nothing */
+
+/* ---- vm_make.c ---- */
+
+/* The folder and the disk: anew, or of another machine. */
+void machine_step_make(struct machine *v, struct store_row *row);
+/* The row has changed while a worker copies. */
+void machine_look_at_copy(struct machine *v);
+
+/* ---- vm_renew.c ---- */
+
+/* If its guest is to get an identity of its own, and has an agent: asks it. */
+void machine_renew(struct machine *v, const struct store_row *row);
 
 /* ---- vm_start.c ---- */
 

@@ -43,19 +43,30 @@ static int look_at_job(struct client *c, json_int_t id, struct error *err) {
     return r;
 }
 
-int vm_job_run(struct client *c, const char *command, json_t *args, struct error *err) {
-    static const struct timespec nap = {.tv_nsec = LOOK_NS};
+int vm_job_start(struct client *c, const char *command, json_t *args, json_int_t *ret_id,
+                 struct error *err) {
     json_t *result = NULL;
-    json_int_t id;
     int r = vm_job_call(c, command, args, &result, err);
 
-    if (r < 0)
-        return r;
-    id = json_integer_value(json_object_get(result, "job"));
+    *ret_id = json_integer_value(json_object_get(result, "job"));
     json_decref(result);
+    return r;
+}
+
+int vm_job_wait(struct client *c, json_int_t id, struct error *err) {
+    static const struct timespec nap = {.tv_nsec = LOOK_NS};
+    int r;
+
     while ((r = look_at_job(c, id, err)) == 0)
         nanosleep(&nap, NULL);
     return r < 0 ? r : 0;
+}
+
+int vm_job_run(struct client *c, const char *command, json_t *args, struct error *err) {
+    json_int_t id;
+    int r = vm_job_start(c, command, args, &id, err);
+
+    return r < 0 ? r : vm_job_wait(c, id, err);
 }
 
 static const char *base_name(const char *path) {

@@ -16,6 +16,10 @@ int vm_job_call(struct client *c, const char *command, json_t *args, json_t **re
                 struct error *err);
 /* The same of a command that answers with a job, to its end. */
 int vm_job_run(struct client *c, const char *command, json_t *args, struct error *err);
+/* That in two parts. */
+int vm_job_start(struct client *c, const char *command, json_t *args, json_int_t *ret_id,
+                 struct error *err);
+int vm_job_wait(struct client *c, json_int_t id, struct error *err);
 
 /* Makes the disk of a machine larger that lies in the file of this name, whatever its folder. */
 int vm_resize_disk(const char *control, const char *file, int64_t size, struct error *err);

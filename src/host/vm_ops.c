@@ -11,6 +11,7 @@
 #include "host/ticket.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
+#include "host/vm_clone.h"
 #include "host/vm_process.h"
 #include "host/volume.h"
 #include "proto/units.h"
@@ -46,10 +47,19 @@ static int check_not_deleting(struct api_call *call) {
 
 /* ------------------------------------------------------------------ what is wanted */
 
-/* The next process of the machine. */
+/* The next process of the machine; it goes on with the memory that there is. Whether the guest has
+ * run by then nobody may know after a crash, so the memory is used up now. */
 static void want_start(struct api_call *call) {
     struct store_row *row = &call->row;
     bool prepared = row_flag(row->wanted, "prepared");
+    const char *memory = row_text(row->wanted, "suspended");
+
+    if (*memory) {
+        row_set_text(row->wanted, "restore", memory);
+        row_set_number(row->wanted, "restore_cycle", row_number(row->wanted, "cycle") + 1);
+        json_object_set_new(row->wanted, "resuming", json_true());
+        row_unset(row->wanted, "suspended");
+    }
 
     row_set_text(row->spec, "power", "on");
     row_set_number(row->wanted, "cycle", row_number(row->wanted, "cycle") + 1);
@@ -79,10 +89,27 @@ static void want_off(struct api_call *call, int64_t seconds, bool force) {
         row_set_state(row, "stopping", NULL);
 }
 
+/* Nothing else is done while its memory is written. */
+static int check_not_suspending(struct api_call *call) {
+    if (strcmp(row_text(call->row.status, "work"), "suspend") != 0)
+        return check_not_deleting(call);
+    return api_fail(call, FAILURE_CONFLICT, "status.state", "wait until it is suspended",
+                    "the memory of '%s' is being written", call->row.name);
+}
+
+/* Its memory is not lost by accident. */
+static int check_not_suspended(struct api_call *call) {
+    if (!*row_text(call->row.wanted, "suspended"))
+        return 0;
+    return api_fail(call, FAILURE_CONFLICT, "status.state",
+                    "start it, so that it goes on; kill it, to forget its memory",
+                    "'%s' is suspended", call->row.name);
+}
+
 /* ------------------------------------------------------------------ operations */
 
 static int start(struct api_call *call) {
-    if (check_not_deleting(call) < 0)
+    if (check_not_suspending(call) < 0)
         return -EINVAL;
     if (!strcmp(power_of(call), "paused"))
         return api_fail(call, FAILURE_CONFLICT, "spec.power", "resume it", "'%s' is paused",
@@ -93,9 +120,19 @@ static int start(struct api_call *call) {
     return event(call, "starting", "it is to start") < 0 ? -EINVAL : update_row(call);
 }
 
+static int forget_memory(struct api_call *call) {
+    row_unset(call->row.wanted, "suspended");
+    json_object_set_new(call->row.wanted, "tidy", json_true());
+    row_set_text(call->row.status, "work", "tidy");
+    row_set_state(&call->row, "stopped", NULL);
+    return event(call, "stopped", "its memory is forgotten") < 0 ? -EINVAL : update_row(call);
+}
+
 static int end(struct api_call *call, int64_t seconds, bool force) {
-    if (check_not_deleting(call) < 0)
+    if (check_not_suspending(call) < 0 || (!force && check_not_suspended(call) < 0))
         return -EINVAL;
+    if (*row_text(call->row.wanted, "suspended"))
+        return forget_memory(call);
     if (!strcmp(power_of(call), "off") && vm_settled(state_of(call)))
         return 0;
     want_off(call, seconds, force);
@@ -111,7 +148,7 @@ static int stop(struct api_call *call) {
 static int kill_it(struct api_call *call) { return end(call, 0, true); }
 
 static int restart(struct api_call *call) {
-    if (check_not_deleting(call) < 0)
+    if (check_not_suspending(call) < 0 || check_not_suspended(call) < 0)
         return -EINVAL;
     if (strcmp(power_of(call), "off") != 0)
         want_end(call, row_number(call->args, "timeout"), false);
@@ -120,7 +157,7 @@ static int restart(struct api_call *call) {
 }
 
 static int pause_it(struct api_call *call) {
-    if (check_not_deleting(call) < 0)
+    if (check_not_suspending(call) < 0)
         return -EINVAL;
     if (!strcmp(power_of(call), "paused"))
         return 0;
@@ -136,7 +173,7 @@ static int pause_it(struct api_call *call) {
 static int resume(struct api_call *call) {
     bool paused = !strcmp(power_of(call), "paused") || !strcmp(state_of(call), "paused");
 
-    if (check_not_deleting(call) < 0)
+    if (check_not_suspending(call) < 0)
         return -EINVAL;
     if (!paused && !strcmp(power_of(call), "on"))
         return 0;
@@ -153,6 +190,9 @@ static int delete_it(struct api_call *call) {
 
     if (row_flag(call->row.wanted, "deleting"))
         return 0;
+    if (!strcmp(row_text(call->row.status, "work"), "clone"))
+        return api_fail(call, FAILURE_CONFLICT, "status.work", "wait a moment",
+                        "a copy of '%s' is being made", call->row.name);
     if (runs && !row_flag(call->args, "force"))
         return api_fail(call, FAILURE_CONFLICT, "status.state",
                         "stop it first, or delete it with force", "'%s' is %s", call->row.name,
@@ -264,7 +304,11 @@ static int update(struct api_call *call) {
     const char *key;
     int r;
 
-    if (check_not_deleting(call) < 0 || check_spec(call, patch) < 0)
+    if (json_object_get(patch, "volumes") && check_not_suspended(call) < 0)
+        return -EINVAL; /* its memory knows the disks that it has */
+    if ((json_object_get(patch, "power") ? check_not_suspending(call) : check_not_deleting(call)) <
+            0 ||
+        check_spec(call, patch) < 0)
         return -EINVAL;
     before = json_deep_copy(json_object_get(call->row.spec, "volumes"));
     json_object_foreach(patch, key, v)
@@ -290,7 +334,8 @@ static enum wait_result over(const struct store_row *row, const char *word, int6
     if (!strcmp(word, "settled"))
         yes = vm_settled(state);
     else if (!strcmp(word, "ready"))
-        yes = !strcmp(state, "running") && *row_text(row->status, "agent");
+        yes = !strcmp(state, "running") && *row_text(row->status, "agent") &&
+              !row_flag(row->wanted, "renew");
     else if (!strcmp(word, "stopped"))
         yes = !strcmp(state, "stopped") || !strcmp(state, "failed");
     else
@@ -340,8 +385,22 @@ static int console(struct api_call *call) {
 }
 
 const struct api_handler vm_handlers[] = {
-    {"create", create}, {"update", update}, {"delete", delete_it},     {"start", start},
-    {"stop", stop},     {"kill", kill_it},  {"restart", restart},      {"pause", pause_it},
-    {"resume", resume}, {"wait", wait_for}, {"console", console},      {"agent", agent},
-    {"log", log_text},  {"get", get},       {"ticket", ticket_create}, {NULL, NULL},
+    {"create", create},
+    {"update", update},
+    {"delete", delete_it},
+    {"start", start},
+    {"stop", stop},
+    {"kill", kill_it},
+    {"restart", restart},
+    {"pause", pause_it},
+    {"resume", resume},
+    {"wait", wait_for},
+    {"console", console},
+    {"agent", agent},
+    {"log", log_text},
+    {"get", get},
+    {"clone", vm_clone},
+    {"suspend", vm_suspend},
+    {"ticket", ticket_create},
+    {NULL, NULL},
 };

@@ -18,34 +18,7 @@
 #include "host/worker.h"
 #include "proto/units.h"
 
-/* ------------------------------------------------------------------ making and removing */
-
-/* On a worker: only what does not change meanwhile is looked at. */
-static void make_work(void *opaque) {
-    struct machine *v = opaque;
-    const struct home *h = &v->all->m->home;
-    char path[PATH_MAX];
-    struct chain_create c = {.path = path,
-                             .format = "qcow2",
-                             .size = (uint64_t)v->disk_size,
-                             .backing = v->image.disk,
-                             .backing_format = "raw"};
-
-    if (mkdirat(h->machines, v->id, 0700) < 0 && errno != EEXIST) {
-        error_set(&v->work_error, -errno, "the machine's folder cannot be made: %s",
-                  strerror(errno));
-        return;
-    }
-    if (!*v->image.disk)
-        return;
-    if (snprintf(path, sizeof(path), "%s/machines/%s/disk.qcow2", h->place.data, v->id) >=
-        (int)sizeof(path)) {
-        error_set(&v->work_error, -ENAMETOOLONG, "the path of the machine's folder is too long");
-        return;
-    }
-    unlink(path); /* of a manager that was ended in the middle of this */
-    chain_create(&c, &v->work_error);
-}
+/* ------------------------------------------------------------------ work */
 
 static void remove_work(void *opaque) {
     struct machine *v = opaque;
@@ -60,37 +33,10 @@ static void work_done(void *opaque) {
     machine_step(v);
 }
 
-static void begin_work(struct machine *v, void (*work)(void *opaque)) {
+void machine_begin_work(struct machine *v, void (*work)(void *opaque)) {
     v->busy = true;
     v->work_error = (struct error){0};
     workers_run(v->all->m->workers, work, work_done, v);
-}
-
-/* The folder and the disk. */
-static void step_make(struct machine *v, struct store_row *row) {
-    struct error e = {0};
-
-    if (v->made) {
-        v->made = false;
-        if (v->work_error.code) {
-            machine_not_made(v, row, &v->work_error);
-            return;
-        }
-        json_object_set_new(row->wanted, "prepared", json_true());
-        row_set_state(row, strcmp(row_text(row->spec, "power"), "off") ? "starting" : "stopped",
-                      NULL);
-        machine_save_row(v, row, STORE_PROMISE, "made", "its disk is made");
-        return;
-    }
-    if (image_files(v->all->m, row_text(row->status, "image_id"), &v->image, &e) < 0) {
-        machine_not_made(v, row, &e);
-        return;
-    }
-    v->disk_size = row_number(row->spec, "disk");
-    if (!v->disk_size)
-        v->disk_size = v->image.size;
-    v->made = true;
-    begin_work(v, make_work);
 }
 
 /* ------------------------------------------------------------------ snapshots */
@@ -108,7 +54,7 @@ static bool step_task(struct machine *v, struct store_row *row) {
     if (!v->task) {
         v->task = snapshot_task_new(v->all->m, row, v->process.pid);
         if (v->task)
-            begin_work(v, task_work);
+            machine_begin_work(v, task_work);
         return v->task;
     }
     if (snapshot_task_finish(v->all->m, row, v->task, &e) < 0)
@@ -148,6 +94,8 @@ static void step_running(struct machine *v, struct store_row *row) {
     bool first = row_number(row->wanted, "launched") != v->process.cycle;
     char text[200];
 
+    if (!strcmp(state, "running"))
+        machine_renew(v, row);
     if (!first && !strcmp(state, old) && row_number(row->status, "pid") == v->process.pid)
         return;
     snprintf(text, sizeof(text), "it is %s%s%s", state, reason ? ": " : "", reason ? reason : "");
@@ -173,6 +121,8 @@ static void step_alive(struct machine *v, struct store_row *row) {
         machine_connect(v);
     if ((v->up || v->task) && step_task(v, row))
         return;
+    if (!strcmp(row_text(row->status, "work"), "suspend"))
+        return; /* as soon as it can be spoken to, or has ended */
     if (!wanted)
         machine_step_stop(v, row);
     else if (v->up)
@@ -238,7 +188,7 @@ void machine_step_delete(struct machine *v, struct store_row *row) {
     }
     if (!v->removed) {
         v->removed = true;
-        begin_work(v, remove_work);
+        machine_begin_work(v, remove_work);
         return;
     }
     if (row)
@@ -252,7 +202,7 @@ void machine_step_row(struct machine *v, struct store_row *row) {
         machine_step_delete(v, row);
     else if (!row_flag(row->wanted, "prepared") &&
              (v->made || strcmp(row_text(row->status, "state"), "failed") != 0))
-        step_make(v, row);
+        machine_step_make(v, row);
     else if (!row_flag(row->wanted, "prepared"))
         machine_forget(v); /* could not be made; the next start tries again */
     else if (machine_find_process(v)) {

@@ -94,6 +94,41 @@ static void ended_unasked(struct machine *v, struct store_row *row, int64_t cycl
     machine_save_row(v, row, STORE_PROMISE, "restarting", text);
 }
 
+/* The memory that it went on with is of no use any more. True: it never got so far, because its
+ * program could not begin: it is suspended still. */
+static bool note_memory(const struct machine *v, struct store_row *row, int64_t cycle) {
+    const char *memory = row_text(row->wanted, "restore");
+    int64_t of = row_number(row->wanted, "restore_cycle");
+    bool kept = of == cycle && row_flag(row->wanted, "resuming") && v->end.known &&
+                !v->end.signal && !*v->end_how && (v->end.code == 1 || v->end.code == 2) &&
+                row_number(row->wanted, "launched") != cycle;
+
+    if (!*memory || of > cycle)
+        return false;
+    if (kept)
+        row_set_text(row->wanted, "suspended", memory);
+    row_unset(row->wanted, "restore");
+    row_unset(row->wanted, "restore_cycle");
+    row_unset(row->wanted, "resuming");
+    json_object_set_new(row->wanted, "tidy", json_true());
+    if (!*row_text(row->status, "work"))
+        row_set_text(row->status, "work", "tidy");
+    return kept;
+}
+
+/* Of one that is to be off. */
+static void rest(struct machine *v, struct store_row *row, const char *how) {
+    bool suspends = !strcmp(row_text(row->status, "work"), "suspend");
+    bool suspended = *row_text(row->wanted, "suspended");
+
+    row_set_state(row,
+                  suspends    ? "suspending"
+                  : suspended ? "suspended"
+                              : "stopped",
+                  suspends || suspended ? NULL : how);
+    machine_save_row(v, row, STORE_PROMISE, suspends || suspended ? NULL : "stopped", how);
+}
+
 /* Writes down how the cycle-th process ended, and what follows from it. */
 void machine_step_ended(struct machine *v, struct store_row *row, int64_t cycle) {
     bool good = v->end.known && !v->end.signal && v->end.code == 0;
@@ -107,12 +142,15 @@ void machine_step_ended(struct machine *v, struct store_row *row, int64_t cycle)
     row_unset(row->wanted, "stop_by");
     row_unset(row->wanted, "stop_ms");
     row_unset(row->wanted, "force");
-    if (again) {
+    if (note_memory(v, row, cycle)) {
+        row_set_text(row->spec, "power", "off");
+        row_set_state(row, "suspended", how);
+        machine_save_row(v, row, STORE_PROMISE, "resume-failed", how);
+    } else if (again) {
         row_set_state(row, "starting", NULL);
         machine_save_row(v, row, STORE_PROMISE, "stopped", how);
     } else if (off) {
-        row_set_state(row, "stopped", how);
-        machine_save_row(v, row, STORE_PROMISE, "stopped", how);
+        rest(v, row, how);
     } else {
         ended_unasked(v, row, cycle, good, how);
     }

@@ -142,8 +142,8 @@ static const struct field fields[] = {
      .type = FIELD_CHOICE,
      .place = FIELD_STATUS,
      .flags = FIELD_ALWAYS | FIELD_FILTER,
-     .choices = "creating|stopped|starting|running|pausing|paused|resuming|stopping|restarting|"
-                "failed|deleting",
+     .choices = "creating|stopped|starting|running|pausing|paused|resuming|suspending|suspended|"
+                "stopping|restarting|failed|deleting",
      .column = "STATE",
      .help = "what it is doing"},
     {.name = "reason",
@@ -171,7 +171,7 @@ static const struct field fields[] = {
     {.name = "work",
      .type = FIELD_CHOICE,
      .place = FIELD_STATUS,
-     .choices = "snapshot|revert|tidy",
+     .choices = "snapshot|revert|clone|suspend|tidy",
      .help = "what is being done with its disks, while something is"},
     {.name = "snapshot",
      .type = FIELD_STRING,
@@ -179,6 +179,16 @@ static const struct field fields[] = {
      .max = 64,
      .help = "id of the snapshot that it goes on from: the last one that was made of it or that it "
              "was brought back to"},
+    {.name = "cloned_from",
+     .type = FIELD_STRING,
+     .place = FIELD_STATUS,
+     .max = 64,
+     .help = "id of the machine that it is a clone of"},
+    {.name = "job",
+     .type = FIELD_STRING,
+     .place = FIELD_STATUS,
+     .max = 64,
+     .help = "the job that copies its disk, of a full clone"},
     {.name = "agent",
      .type = FIELD_STRING,
      .place = FIELD_STATUS,
@@ -308,6 +318,39 @@ static const struct operation ops[] = {
      .status = 202,
      .permission = "vm.operate",
      .help = "Let a paused machine go on"},
+    {.name = "suspend",
+     .shape = OP_ACTION,
+     .status = 202,
+     .permission = "vm.operate",
+     .help = "Write a machine's memory to the disk and end its process. The next start goes on "
+             "where it was; to kill it instead forgets the memory"},
+    {.name = "clone",
+     .shape = OP_ACTION,
+     .status = 202,
+     .permission = "vm.create",
+     .help =
+         "Make another machine of this one, with an identity of its own: addresses, host name, and "
+         "machine-id and ssh host keys where an agent answers. It has no forwards. The answer is "
+         "the new machine",
+     .args = {{.name = "name",
+               .type = FIELD_STRING,
+               .flags = FIELD_REQUIRED,
+               .min = 1,
+               .max = 63,
+               .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+               .help = "of the new machine"},
+              {.name = "mode",
+               .type = FIELD_CHOICE,
+               .choices = "linked|full|live",
+               .standard = "\"linked\"",
+               .help =
+                   "linked: its disk takes room only for what differs; full: a copy that shares "
+                   "nothing, as a job; live: linked, and it goes on from the memory of this "
+                   "machine, which must run"},
+              {.name = "start",
+               .type = FIELD_BOOL,
+               .standard = "false",
+               .help = "start it as soon as it is made; a live one always runs"}}},
     {.name = "wait",
      .shape = OP_LOOK,
      .status = 200,
@@ -315,7 +358,7 @@ static const struct operation ops[] = {
      .help = "Answer when a machine is in a state, or when the time is over",
      .args = {{.name = "for",
                .type = FIELD_CHOICE,
-               .choices = "settled|running|ready|paused|stopped|deleted",
+               .choices = "settled|running|ready|paused|suspended|stopped|deleted",
                .standard = "\"settled\"",
                .help =
                    "settled: nothing more is going to happen by itself; ready: the agent in the "

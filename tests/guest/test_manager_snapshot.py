@@ -28,7 +28,9 @@ def image_with_disk(m):
     m.wait_for_image("debian", source)
 
 
-class Snapshots(unittest.TestCase):
+class Machines(unittest.TestCase):
+    """A manager with a machine `web` that has a disk, and what is done with machines and their disks."""
+
     def setUp(self):
         self.m = manager.Manager(self)
         self.api = self.m.api
@@ -38,47 +40,49 @@ class Snapshots(unittest.TestCase):
         folder = self.m.home / "machines" / self.id
         return sorted(p.name for p in folder.iterdir() if p.name.startswith(("disk.", "memory.")))
 
-    def make(self, **spec):
+    def make(self, modules="", **spec):
         image_with_disk(self.m)
-        vm = self.m.create("web", **{"image": "debian", "memory": 128 << 20, "append": MODULES, **spec})
+        append = MODULES.replace("virtio_blk", "virtio_blk" + modules)
+        vm = self.m.create("web", **{"image": "debian", "memory": 128 << 20, "append": append, **spec})
         self.id = vm["id"]
         self.assertIn(self.api.settled("web")["status"]["state"], ("stopped", "running"))
 
-    def ready(self):
-        self.m.viv("wait", "web", "--for", "ready", "--timeout", str(LIMIT))
+    def ready(self, name="web"):
+        self.m.viv("wait", name, "--for", "ready", "--timeout", str(LIMIT))
 
-    def run_in(self, *words):
-        return self.m.viv("exec", "web", "--", *words)
+    def run_in(self, *words, name="web"):
+        return self.m.viv("exec", name, "--", *words)
 
-    def write(self, text):
-        self.run_in("sh", "-c", f"echo {text} | dd of=/dev/vda bs=512 conv=sync,notrunc 2>/dev/null; sync")
+    def write(self, text, name="web"):
+        self.run_in("sh", "-c", f"echo {text} | dd of=/dev/vda bs=512 conv=sync,notrunc 2>/dev/null; sync", name=name)
 
-    def read(self):
-        return self.run_in("sh", "-c", "echo 3 >/proc/sys/vm/drop_caches; head -n 1 /dev/vda").strip("\0\n")
+    def read(self, name="web"):
+        return self.run_in("sh", "-c", "echo 3 >/proc/sys/vm/drop_caches; head -n 1 /dev/vda", name=name).strip("\0\n")
 
-    def tidied(self):
-        self.m.wait_for(lambda: "work" not in self.api.vm("web")["status"], "the end of the work")
+    def tidied(self, name="web"):
+        self.m.wait_for(lambda: "work" not in self.api.vm(name)["status"], "the end of the work")
 
-    def put(self, text):
+    def put(self, text, name="web"):
         """Into the disk of a machine that is stopped."""
-        disk = self.m.home / "machines" / self.id / self.disk()
         data = self.m.home / "data"
         data.write_bytes(text.encode().ljust(512, b"\0"))
-        subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -q -s {data} 0 512", str(disk)], check=True)
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -q -s {data} 0 512", str(self.file_of(name))], check=True)
 
-    def get(self):
-        disk = self.m.home / "machines" / self.id / self.disk()
+    def get(self, name="web"):
         out = self.m.home / "out.raw"
-        subprocess.run([vivtest.ROOT / "build/viv-img", "convert", "-O", "raw", str(disk), str(out)], check=True)
+        subprocess.run([vivtest.ROOT / "build/viv-img", "convert", "-O", "raw", str(self.file_of(name)), str(out)], check=True)
         text = out.read_bytes()[:512].strip(b"\0").decode()
         out.unlink()
         return text
 
-    def disk(self):
+    def file_of(self, name):
+        """The newest file of a machine's disk."""
         with sqlite3.connect(f"file:{self.m.home}/store.db?mode=ro", uri=True) as db:
-            wanted, = db.execute("SELECT wanted FROM resource WHERE kind='vm' AND name='web'").fetchone()
-        return json.loads(wanted).get("disk", "disk.qcow2")
+            row_id, wanted = db.execute("SELECT id, wanted FROM resource WHERE kind='vm' AND name=?", (name,)).fetchone()
+        return self.m.home / "machines" / row_id / json.loads(wanted).get("disk", "disk.qcow2")
 
+
+class Snapshots(Machines):
     def test_the_disk_of_a_stopped_machine_comes_back(self):
         self.make()
         self.put("one")
