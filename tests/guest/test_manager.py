@@ -608,6 +608,19 @@ class Volumes(Case):
         self.api.delete("/v1/volumes/data")
 
 
+class Copies(Case):
+    def test_a_machine_is_suspended_and_cloned(self):
+        self.begin("tiny")
+        self.m.create("web", power="on")
+        self.assertEqual(self.api.settled("web")["status"]["state"], "running")
+        self.api.post("/v1/vms/web/clone", {"name": "copy", "mode": "live"})
+        self.assertEqual(self.api.settled("copy")["status"]["state"], "running")
+        self.assertEqual(self.api.post("/v1/vms/web/suspend")["status"]["state"], "suspending")
+        self.assertEqual(self.api.settled("web")["status"]["state"], "suspended")
+        self.api.post("/v1/vms/web/start")
+        self.assertEqual(self.api.settled("web")["status"]["state"], "running")
+
+
 class ZLast(Case):
     """After all others, in the order of names."""
 
