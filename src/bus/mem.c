@@ -53,6 +53,10 @@ static uint8_t *map_zeros(uint64_t size) {
 }
 
 static int check_range(const struct mem *m, gpa base, uint64_t size, struct error *err) {
+    if (base == MEM_NOWHERE) /* as many as there is room for */
+        return m->count < MEM_MAX_RANGES
+                   ? 0
+                   : error_set(err, -ENOSPC, "guest memory: more than %d ranges", MEM_MAX_RANGES);
     if (size == 0 || base % MEM_PAGE_SIZE || size % MEM_PAGE_SIZE || base >= ADDRESS_LIMIT ||
         size > ADDRESS_LIMIT - base)
         return error_set(err, -EINVAL,
@@ -76,7 +80,7 @@ static void insert(struct mem *m, const struct mem_range *r) {
         m->range[i] = m->range[i - 1];
     m->range[i] = *r;
     m->big[0] = m->big[1] = 0;
-    for (i = 1; i < m->count; i++) {
+    for (i = 1; i < m->count && !m->range[i].moving; i++) { /* these come last */
         if (m->range[i].size > m->range[m->big[0]].size) {
             m->big[1] = m->big[0];
             m->big[0] = i;
@@ -86,8 +90,9 @@ static void insert(struct mem *m, const struct mem_range *r) {
     }
 }
 
-int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
-    struct mem_range r = {.base = base, .size = size, .readonly = readonly};
+static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
+    struct mem_range r = {
+        .base = base, .size = size, .readonly = readonly, .moving = base == MEM_NOWHERE};
     uint64_t offset = m->file_size;
     int code = check_range(m, base, size, err);
 
@@ -106,7 +111,7 @@ int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error 
         goto no_memory;
     }
     m->file_size = offset + size;
-    if (!readonly)
+    if (!readonly && !r.moving)
         m->ram_size += size;
     insert(m, &r);
     return 0;
@@ -117,6 +122,29 @@ no_memory:
                      " MiB: the host refuses it (%s); give the machine less "
                      "memory",
                      size >> 20, strerror(errno));
+}
+
+int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
+    return add(m, base, size, readonly, err);
+}
+
+int mem_add_moving(struct mem *m, uint64_t size, struct error *err) {
+    int r = add(m, MEM_NOWHERE, size, false, err);
+
+    return r < 0 ? r : (int)m->count - 1;
+}
+
+void mem_place(struct mem *m, unsigned index, gpa base) {
+    struct mem_range *r = &m->range[index];
+
+    assert(r->moving);
+    if (r->base == base)
+        return;
+    mem_written(m, r->base, r->base == MEM_NOWHERE ? 0 : r->size);
+    memset(r->page_flags, 0, r->size >> MEM_PAGE_SHIFT);
+    __atomic_store_n(&r->base, base, __ATOMIC_SEQ_CST);
+    if (m->code_written)
+        m->code_written(m->code_opaque, MEM_MOVED);
 }
 
 static const struct mem_range *range_at(const struct mem *m, uint64_t offset, uint64_t size) {

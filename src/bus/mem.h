@@ -32,7 +32,11 @@ struct mem_range {
     uint8_t *host;       /* private mapping: a forked child keeps it as it was */
     uint8_t *page_flags; /* one byte a page, enum mem_page_flag, atomic access */
     bool readonly;       /* ROM: guest writes are dropped */
+    bool moving;         /* memory of a device: no RAM, and mem_place says where it is */
 };
+
+#define MEM_NOWHERE (1ull << 52) /* the base of a moving range that is not mapped: no address */
+#define MEM_MOVED   UINT64_MAX   /* to code_written: some range has moved, forget translations */
 
 struct mem {
     struct mem_range range[MEM_MAX_RANGES]; /* sorted by base, disjoint */
@@ -40,7 +44,8 @@ struct mem {
     unsigned big[2]; /* indexes of the largest ranges: nearly every access is there */
     uint64_t ram_size;
     uint64_t file_size; /* of a snapshot's `memory` */
-    /* Called (any thread) after a device wrote to a page flagged MEM_PAGE_CODE. */
+    /* Called (any thread) after a device wrote to a page flagged MEM_PAGE_CODE, or with MEM_MOVED.
+     */
     void (*code_written)(void *opaque, gpa page);
     void *code_opaque;
 };
@@ -49,6 +54,13 @@ int mem_init(struct mem *m, struct error *err);
 void mem_done(struct mem *m);
 /* Adds zeroed memory; overlapping or unaligned ranges are refused. */
 int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err);
+
+/* Adds memory of a device, after all others: mapped nowhere yet, zeroed. Its index. RAM hides it
+ * where they overlap.
+ */
+int mem_add_moving(struct mem *m, uint64_t size, struct error *err);
+/* Maps it at `base`, or MEM_NOWHERE. Machine lock held; the host's address stays the same. */
+void mem_place(struct mem *m, unsigned index, gpa base);
 
 /* Puts the bytes [offset, offset + size) of a file, whole pages, in the place of the memory that
  * has this offset in a snapshot; fd -1: zeros. Only before processors run. */

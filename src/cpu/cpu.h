@@ -83,7 +83,7 @@ struct cpu_ops {
     bool (*runnable)(struct cpu *cpu); /* a halted processor has something to do (any thread) */
     void (*get_state)(struct cpu *cpu, struct x86_state *ret_state);
     int (*set_state)(struct cpu *cpu, const struct x86_state *state, struct error *err);
-    /* A device wrote to guest code (any thread; from mem.code_written). */
+    /* A device wrote to guest code, or MEM_MOVED (any thread; from mem.code_written). */
     void (*code_written)(struct cpu *cpu, gpa page);
     /* On the vCPU's thread: whether the processor will call bus.settle within a few hundred
      * instructions, unless run returns before. NULL: never. */

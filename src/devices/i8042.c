@@ -14,6 +14,7 @@
 #include "devices/i8042.h"
 
 #include "base/trace.h"
+#include "display/keys.h"
 
 enum { KEYS_MAX = 32, REPLY_MAX = 4 };
 enum {
@@ -35,6 +36,7 @@ enum {
     CFG_START = CFG_KBD_IRQ | CFG_SYS | CFG_AUX_OFF | CFG_XLATE
 };
 enum { OUT_RUN = 1, OUT_A20 = 2, OUT_START = 0xcf };
+enum { CODE_PAUSE = 119 }; /* the key without a break code */
 enum { KBD_ACK = 0xfa, KBD_RESEND = 0xfe, KBD_BAT_OK = 0xaa, KBD_BREAK = 0xf0 };
 
 enum { /* where a byte in the output buffer comes from */
@@ -142,6 +144,39 @@ size_t i8042_keys(struct device *dev, const uint8_t *codes, size_t n) {
         kbd_send(k, codes[taken++]);
     refill(k);
     return taken;
+}
+
+/* The byte of set 2 for one of set 1, which the controller's table leads back to it. */
+static uint8_t set2_of(uint8_t set1) {
+    for (unsigned i = sizeof(set1_of); i--;)
+        if (set1_of[i] == set1)
+            return (uint8_t)i;
+    return 0;
+}
+
+bool i8042_key(struct device *dev, unsigned code, bool down) {
+    struct i8042 *k = (struct i8042 *)dev;
+    const struct key *key = key_by_code(code);
+    uint8_t bytes[8];
+    size_t n = 0;
+
+    if (!key)
+        return true;
+    if (code == CODE_PAUSE) {
+        static const uint8_t pause[] = {0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77};
+
+        memcpy(bytes, pause, n = down ? sizeof(pause) : 0);
+    } else {
+        if (key->extended)
+            bytes[n++] = 0xe0;
+        if (!down)
+            bytes[n++] = KBD_BREAK;
+        bytes[n++] = set2_of(key->set1);
+    }
+    if (k->scanning && k->keys + n > KEYS_MAX - 8)
+        return false;
+    i8042_keys(dev, bytes, n);
+    return true;
 }
 
 static void kbd_defaults(struct i8042 *k, bool scanning) {

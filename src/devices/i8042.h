@@ -11,6 +11,9 @@
 #include "devices/device.h"
 
 /* Key strokes as scan-code set 2 bytes from the host: returns how many fit. */
+/* A key by its Linux code goes down or up; false: no room, try again later. Codes that no keyboard
+ * has are taken and forgotten. */
+bool i8042_key(struct device *dev, unsigned code, bool down);
 size_t i8042_keys(struct device *dev, const uint8_t *codes, size_t n);
 
 #endif

@@ -44,6 +44,10 @@ void pci_init_header(struct pci_device *d, uint16_t vendor, uint16_t device, uin
     d->cap_end = CAP_BASE;
 }
 
+unsigned pci_bar_register(unsigned bar) {
+    return bar == PCI_ROM ? PCI_ROM_BASE : PCI_BAR0 + 4 * bar;
+}
+
 void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bool is64,
                   const struct io_ops *ops, const char *name) {
     unsigned reg = PCI_BAR0 + 4 * bar;
@@ -60,6 +64,15 @@ void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bo
     store_le32(d->wmask + reg, ~(size - 1));
     if (is64)
         store_le32(d->wmask + reg + 4, ~0u);
+}
+
+void pci_init_rom(struct pci_device *d, uint32_t size, const struct io_ops *ops, const char *name) {
+    assert(size >= 2048 && !(size & (size - 1)));
+    d->bar[PCI_ROM] = (struct pci_bar){
+        .size = size,
+        .region = {.size = size, .ops = ops, .dev = d, .name = name},
+    };
+    store_le32(d->wmask + PCI_ROM_BASE, ~(size - 1) | PCI_ROM_ENABLE);
 }
 
 unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigned len,
@@ -83,11 +96,13 @@ static uint16_t command(const struct pci_device *d) { return load_le16(d->config
 /* Where the guest wants the BAR; false if it is not to be decoded. */
 static bool bar_wanted(const struct pci_device *d, unsigned i, uint64_t *ret_base) {
     const struct pci_bar *b = &d->bar[i];
-    const uint8_t *reg = d->config + PCI_BAR0 + 4 * i;
+    const uint8_t *reg = d->config + pci_bar_register(i);
     /* Only writable bits are address bits, whatever a loaded snapshot says. */
     uint64_t base = load_le32(reg) & ~(uint64_t)(b->size - 1);
 
     if (!b->size || !(command(d) & (b->io ? PCI_COMMAND_IO : PCI_COMMAND_MEM)))
+        return false;
+    if (i == PCI_ROM && !(*reg & PCI_ROM_ENABLE))
         return false;
     base &= 0xffffffff;
     if (b->is64)
@@ -96,6 +111,11 @@ static bool bar_wanted(const struct pci_device *d, unsigned i, uint64_t *ret_bas
         return false;
     *ret_base = base;
     return true;
+}
+
+static void tell_moved(struct pci_device *d, const struct pci_bar *b) {
+    if (d->bar_moved)
+        d->bar_moved(d, (unsigned)(b - d->bar));
 }
 
 static void unmap_bar(struct pci_device *d, struct pci_bar *b) {
@@ -107,6 +127,7 @@ static void unmap_bar(struct pci_device *d, struct pci_bar *b) {
     trace(pci_bar_unmap, d->dev.name, b->region.name, b->region.base);
     io_unmap(b->io ? d->bus->pio : d->bus->mmio, &b->region);
     b->mapped = false;
+    tell_moved(d, b);
 }
 
 static void map_bar(struct pci_device *d, struct pci_bar *b, uint64_t base) {
@@ -120,6 +141,7 @@ static void map_bar(struct pci_device *d, struct pci_bar *b, uint64_t base) {
         return;
     }
     b->mapped = true;
+    tell_moved(d, b);
     trace(pci_bar_map, d->dev.name, b->region.name, base);
 }
 
@@ -127,7 +149,7 @@ void pci_update_bars(struct pci_device *d) {
     struct pci_bus *bus = d->bus;
     bool freed = false;
 
-    for (unsigned i = 0; bus && i < PCI_BARS; i++) {
+    for (unsigned i = 0; bus && i < PCI_DECODERS; i++) {
         struct pci_bar *b = &d->bar[i];
         uint64_t base;
         bool wanted = bar_wanted(d, i, &base);
@@ -144,7 +166,7 @@ void pci_update_bars(struct pci_device *d) {
 }
 
 void pci_unmap_bars(struct pci_device *d) {
-    for (unsigned i = 0; d->bus && i < PCI_BARS; i++)
+    for (unsigned i = 0; d->bus && i < PCI_DECODERS; i++)
         unmap_bar(d, &d->bar[i]);
 }
 
@@ -194,7 +216,7 @@ void pci_function_write(struct pci_device *d, unsigned offset, unsigned size, ui
         d->config[at] &= (uint8_t) ~(byte & d->w1cmask[at]);
     }
     if (pci_overlaps(offset, size, PCI_BAR0, 4 * PCI_BARS) ||
-        pci_overlaps(offset, size, PCI_COMMAND, 2))
+        pci_overlaps(offset, size, PCI_ROM_BASE, 4) || pci_overlaps(offset, size, PCI_COMMAND, 2))
         pci_update_bars(d);
     /* The command register and the MSI-X control word decide what may be sent. */
     pci_update_intx(d);

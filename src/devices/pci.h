@@ -16,6 +16,8 @@ enum {
     PCI_CONFIG_SIZE = 4096,
     PCI_HEADER_SIZE = 256,
     PCI_BARS = 6,
+    PCI_ROM = 6, /* the expansion ROM among what a function decodes */
+    PCI_DECODERS,
     PCI_MAX_VECTORS = 32,
     PCI_MAX_DEVFN = 256
 };
@@ -25,12 +27,13 @@ enum { /* offsets in the configuration header (PCI 3.0 6.1) */
     PCI_VENDOR = 0x00, PCI_DEVICE = 0x02, PCI_COMMAND = 0x04, PCI_STATUS = 0x06,
     PCI_CLASS_REV = 0x08,
     PCI_CACHE_LINE = 0x0c, PCI_LATENCY = 0x0d, PCI_HEADER_TYPE = 0x0e, PCI_BAR0 = 0x10,
-    PCI_SUBSYS_VENDOR = 0x2c, PCI_SUBSYS = 0x2e, PCI_CAP_PTR = 0x34, PCI_INT_LINE = 0x3c,
+    PCI_SUBSYS_VENDOR = 0x2c, PCI_SUBSYS = 0x2e, PCI_ROM_BASE = 0x30,
+    PCI_CAP_PTR = 0x34, PCI_INT_LINE = 0x3c,
     PCI_INT_PIN = 0x3d,
 };
 enum {
     PCI_COMMAND_IO = 0x1, PCI_COMMAND_MEM = 0x2, PCI_COMMAND_MASTER = 0x4,
-    PCI_COMMAND_INTX_OFF = 0x400,
+    PCI_COMMAND_INTX_OFF = 0x400, PCI_ROM_ENABLE = 1,
     PCI_STATUS_INTX = 0x8, PCI_STATUS_CAPS = 0x10, PCI_CAP_VENDOR = 0x09, PCI_CAP_MSIX = 0x11,
 };
 // clang-format on
@@ -60,7 +63,7 @@ struct pci_device {
     /* Read-only bits as they were after init; `sealed` once they are taken. */
     uint8_t fixed[PCI_HEADER_SIZE], fixed_mask[PCI_HEADER_SIZE];
     bool sealed;
-    struct pci_bar bar[PCI_BARS];
+    struct pci_bar bar[PCI_DECODERS];
     uint16_t cap_end;  /* next free offset for capabilities */
     uint16_t msix_cap; /* offset, 0 = none */
     uint16_t vectors;
@@ -74,6 +77,8 @@ struct pci_device {
                            unsigned size); /* optional hook */
     void (*config_reading)(struct pci_device *d, unsigned offset,
                            unsigned size); /* optional: before a read */
+    /* Optional: BAR `bar` is decoded at its region's base now, or no longer (`mapped`). */
+    void (*bar_moved)(struct pci_device *d, unsigned bar);
     void (*attached)(struct pci_device *d,
                      bool yes); /* optional: after attaching, before detaching */
 };
@@ -85,6 +90,8 @@ void pci_init_header(struct pci_device *d, uint16_t vendor, uint16_t device, uin
                      uint16_t subsys_vendor, uint16_t subsys);
 void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bool is64,
                   const struct io_ops *ops, const char *name); /* ops get the device struct */
+/* The expansion ROM: 2 KiB or more, a power of two. Decoded while its enable bit is set. */
+void pci_init_rom(struct pci_device *d, uint32_t size, const struct io_ops *ops, const char *name);
 unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigned len,
                      const void *wmask);
 int pci_init_msix(struct pci_device *d, unsigned vectors, unsigned bar, uint32_t table_offset,

@@ -63,7 +63,7 @@ void pci_bus_retry(struct pci_bus *bus) {
     for (unsigned i = 0; i < PCI_MAX_DEVFN && bus->refused; i++) {
         struct pci_device *d = bus->fn[i];
 
-        for (unsigned j = 0; d && j < PCI_BARS; j++)
+        for (unsigned j = 0; d && j < PCI_DECODERS; j++)
             if (d->bar[j].refused) {
                 pci_update_bars(d);
                 break;
@@ -158,7 +158,7 @@ static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struc
             "device '%s': the PCI %s window has no room for a BAR of %u bytes; use fewer devices",
             d->dev.name, b->io ? "port" : "memory", b->size);
     *next = base + align;
-    pci_function_write(d, PCI_BAR0 + 4 * i, 4, (uint32_t)base);
+    pci_function_write(d, pci_bar_register(i), 4, (uint32_t)base);
     if (b->is64)
         pci_function_write(d, PCI_BAR0 + 4 * i + 4, 4, (uint32_t)(base >> 32));
     return 0;
@@ -172,12 +172,13 @@ int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, u
         struct pci_device *d = bus->fn[devfn];
         uint16_t decode = 0;
 
-        for (unsigned i = 0; d && i < PCI_BARS; i++) {
+        for (unsigned i = 0; d && i < PCI_DECODERS; i++) {
             if (!d->bar[i].size)
                 continue;
             if (assign_bar(d, i, &w, err) < 0)
                 return -ENOSPC;
-            decode |= d->bar[i].io ? PCI_COMMAND_IO : PCI_COMMAND_MEM;
+            if (i != PCI_ROM)
+                decode |= d->bar[i].io ? PCI_COMMAND_IO : PCI_COMMAND_MEM;
         }
         if (decode)
             pci_function_write(d, PCI_COMMAND, 2, load_le16(d->config + PCI_COMMAND) | decode);

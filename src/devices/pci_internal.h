@@ -17,6 +17,7 @@ struct pci_bus {
 /* pci.c */
 uint32_t pci_function_read(struct pci_device *d, unsigned offset, unsigned size);
 void pci_function_write(struct pci_device *d, unsigned offset, unsigned size, uint32_t value);
+unsigned pci_bar_register(unsigned bar); /* its offset in the header */
 void pci_update_bars(struct pci_device *d);
 void pci_unmap_bars(struct pci_device *d);
 void pci_update_intx(struct pci_device *d);

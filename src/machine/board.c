@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "base/trace.h"
 #include "base/bytes.h"
+#include "base/trace.h"
 #include "devices/acpi_pm.h"
 #include "devices/fw_cfg.h"
 #include "devices/ioapic.h"
@@ -19,6 +19,7 @@
 #include "devices/pci_host.h"
 #include "devices/pic.h"
 #include "devices/rtc.h"
+#include "devices/vga.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
@@ -26,7 +27,9 @@
 #include "machine/map.h"
 #include "machine/mptable.h"
 
-enum { DEVFN_HOST = 0, DEVFN_LPC = 0x1f << 3, FIRST_SLOT = 1 };
+/* Disks, networks and the like from slot 1 on; what a screen adds goes to the other end, so that
+ * it does not move them. */
+enum { DEVFN_HOST = 0, DEVFN_LPC = 0x1f << 3, DEVFN_VGA = 0x1e << 3, FIRST_SLOT = 1 };
 
 /* ISA interrupt n reaches PIC input n and the IOAPIC pin of the same number, but 0 goes to pin 2.
  */
@@ -152,8 +155,7 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
     /* Its port 0xcf9 lies inside the host bridge's 0xcf8, which passes accesses on. */
     b->reset_ctl = b->pm ? add_isa(b, "reset_ctl", NULL, (struct irq){0}, NULL, err) : NULL;
-    if (!b->reset_ctl ||
-        !add_isa(b, "debugcon", &m->firmware_log, (struct irq){0}, debugcon, err))
+    if (!b->reset_ctl || !add_isa(b, "debugcon", &m->firmware_log, (struct irq){0}, debugcon, err))
         return -ENOMEM;
     if (!add_isa(b, "postcode", NULL, (struct irq){0}, postcode, err) ||
         !add_isa(b, "pvpanic", NULL, (struct irq){0}, pvpanic, err))
@@ -169,7 +171,7 @@ static int add_keyboard(struct board *b, struct error *err) {
 
     env.irq[0] = isa_wire(b, 1);
     env.irq[1] = isa_wire(b, 12);
-    d = add(b, "i8042", &env, err);
+    b->i8042 = d = add(b, "i8042", &env, err);
     if (!d || device_mount(d, 0, &b->pio, 0x60, err) < 0 ||
         device_mount(d, 1, &b->pio, 0x64, err) < 0)
         return -ENOMEM;
@@ -265,9 +267,38 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     return r;
 }
 
+/* ---- screen ---- */
+
+static void place_vga_memory(void *opaque, uint64_t base) {
+    struct board *b = opaque;
+
+    mem_place(&b->mem, (unsigned)b->vga_memory, base);
+}
+
+static int add_vga(struct board *b, const struct machine_display *display, struct error *err) {
+    struct vga_config config = {
+        .memory = b->mem.range[b->vga_memory].host,
+        .place = place_vga_memory,
+        .opaque = b,
+        .screen = display->screen,
+        .rom = display->vga_rom,
+        .rom_size = display->vga_rom_size,
+    };
+    struct device_env env = make_env(b, &config);
+    int r;
+
+    b->vga = add(b, "vga", &env, err);
+    r = attach(b, b->vga, DEVFN_VGA, err);
+    if (r == 0)
+        r = device_mount(b->vga, 0, &b->pio, 0x3b0, err);
+    if (r == 0)
+        r = device_mount(b->vga, 1, &b->pio, 0x1ce, err);
+    return r < 0 ? r : device_mount(b->vga, 2, &b->mmio, MAP_VGA_HOLE, err);
+}
+
 /* ---- the whole ---- */
 
-static int add_memory(struct board *b, uint64_t rom, struct error *err) {
+static int add_memory(struct board *b, const struct board_config *config, struct error *err) {
     uint64_t low = map_low_size(b->memory), high = map_high_size(b->memory);
     int r = mem_init(&b->mem, err);
 
@@ -279,9 +310,11 @@ static int add_memory(struct board *b, uint64_t rom, struct error *err) {
         r = mem_add(&b->mem, MAP_1M, low - MAP_1M, false, err);
     if (r == 0 && high)
         r = mem_add(&b->mem, MAP_HIGH, high, false, err);
-    if (r == 0 && rom)
-        r = mem_add(&b->mem, MAP_HIGH - rom, rom, true, err);
-    return r;
+    if (r == 0 && config->rom)
+        r = mem_add(&b->mem, MAP_HIGH - config->rom, config->rom, true, err);
+    if (r == 0 && config->machine->display.vga)
+        r = b->vga_memory = mem_add_moving(&b->mem, VGA_MEMORY, err);
+    return r < 0 ? r : 0;
 }
 
 int board_init(struct board *b, const struct board_config *config, struct error *err) {
@@ -291,7 +324,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->power = config->power;
     b->memory = m->memory;
     b->cpus = m->cpus;
-    r = add_memory(b, config->rom, err);
+    r = add_memory(b, config, err);
     if (r == 0) {
         b->clock =
             m->restoring ? clock_new_restored(config->loop, err) : clock_new(config->loop, err);
@@ -311,6 +344,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_virtio(b, m, err);
     if (r == 0 && config->rom)
         r = add_firmware(b, m, err);
+    if (r == 0 && m->display.vga)
+        r = add_vga(b, &m->display, err);
     return r;
 }
 
@@ -399,6 +434,8 @@ int board_reset(struct board *b, struct error *err) {
     if (r < 0)
         return r;
     route_pci_to_isa(b);
+    if (b->vga)
+        vga_boot_text(b->vga);
     r = acpi_write(&b->mem, &acpi, err);
     if (r == 0)
         r = board_new_generation(b, err);

@@ -19,8 +19,10 @@ struct board {
     struct device *device[BOARD_MAX_DEVICES]; /* every device in order of creation */
     unsigned devices;
     struct device *lapic[MACHINE_MAX_CPUS];
-    struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock;
+    struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
+        *vga;
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
+    int vga_memory;        /* index of its range in `mem` */
     struct power_sink power;
     uint64_t memory;
     unsigned cpus;

@@ -25,6 +25,7 @@ struct boot_file {
 struct boot_image {
     struct boot_file kernel, initrd;
     const char *cmdline; /* the caller's */
+    bool text_screen;    /* there is a VGA, in text mode 3 */
 };
 
 /* initrd and cmdline may be NULL. */

@@ -21,7 +21,9 @@ enum setup_header {
     SETUP_LEAST = 0x268, /* shorter files are no kernels */
     SETUP_END = 0x290,   /* where the header must end in boot_params */
 };
-enum boot_params { PARAMS_RSDP = 0x070, PARAMS_E820_COUNT = 0x1e8, PARAMS_E820 = 0x2d0, PARAMS_SIZE = 4096 };
+enum boot_params {
+    PARAMS_CURSOR_X = 0x000, PARAMS_CURSOR_Y = 0x001, PARAMS_VIDEO_MODE = 0x006, PARAMS_COLUMNS = 0x007, PARAMS_LINES = 0x00e,
+    PARAMS_IS_VGA = 0x00f, PARAMS_FONT_HEIGHT = 0x010, PARAMS_RSDP = 0x070, PARAMS_E820_COUNT = 0x1e8, PARAMS_E820 = 0x2d0, PARAMS_SIZE = 4096 };
 enum { XLF_KERNEL_64 = 1, LOADED_HIGH = 1, CAN_USE_HEAP = 0x80, LOADER_UNASSIGNED = 0xff };
 enum { SECTOR = 512, ENTRY64 = 0x200 };
 // clang-format on
@@ -121,6 +123,13 @@ static void fill_params(const struct boot_image *image, const struct mem *mem,
     store_le32(params + SETUP_INITRD, (uint32_t)initrd);
     store_le32(params + SETUP_INITRD_SIZE, initrd ? (uint32_t)image->initrd.size : 0);
     store_le64(params + SETUP_DATA, 0);
+    if (image->text_screen) {
+        params[PARAMS_VIDEO_MODE] = 3;
+        params[PARAMS_COLUMNS] = 80;
+        params[PARAMS_LINES] = 25;
+        params[PARAMS_IS_VGA] = 1;
+        store_le16(params + PARAMS_FONT_HEIGHT, 16);
+    }
     store_le64(params + PARAMS_RSDP, MAP_ACPI_TABLES);
     params[PARAMS_E820_COUNT] = (uint8_t)n;
     for (unsigned i = 0; i < n; i++) {

@@ -400,6 +400,7 @@ static int build(struct machine *m, struct error *err) {
                                      .opaque = &m->cpu[i]};
     }
     r = open_boot(m, err);
+    m->image.text_screen = m->config.display.vga;
     config.rom = m->firmware.size;
     if (r == 0)
         r = board_init(&m->board, &config, err);
@@ -506,6 +507,10 @@ struct device *machine_serial(struct machine *m) {
 
 struct device *machine_vsock(struct machine *m) {
     return m->board.vsock;
+}
+
+struct device *machine_keyboard(struct machine *m) {
+    return m->board.i8042;
 }
 
 struct device *machine_console(struct machine *m) {

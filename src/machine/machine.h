@@ -24,6 +24,7 @@ struct block;
 struct loop;
 struct machine;
 struct net_port;
+struct screen;
 struct x86_state;
 
 enum { MACHINE_MAX_DISKS = 16, MACHINE_MAX_NICS = 8, MACHINE_MAX_CPUS = 32 };
@@ -39,6 +40,13 @@ enum machine_end {
 struct machine_nic {
     struct net_port *port; /* the caller's, outlives the machine */
     uint8_t mac[6];
+};
+
+struct machine_display {
+    bool vga;
+    struct screen *screen;  /* the caller's, outlives the machine; NULL without display */
+    const uint8_t *vga_rom; /* NULL: none; copied */
+    uint32_t vga_rom_size;  /* a power of two, 2 KiB or more */
 };
 
 struct machine_config {
@@ -68,6 +76,7 @@ struct machine_config {
     struct console_port console; /* virtio console, if has_console */
     bool has_vsock;
     struct virtio_vsock_config vsock; /* if has_vsock */
+    struct machine_display display;
     bool no_reboot, debug_exit;
     void (*ended)(void *opaque, enum machine_end how, unsigned code);
     /* After a reset that did not end the machine, also one after a triple fault. NULL allowed. */
@@ -113,9 +122,10 @@ void machine_power_button(struct machine *m);
 void machine_replug_nics(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
 
-struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
-struct device *machine_console(struct machine *m); /* NULL without has_console */
-struct device *machine_vsock(struct machine *m);   /* NULL without has_vsock */
+struct device *machine_serial(struct machine *m);   /* COM1, for uart_receive and uart_writable */
+struct device *machine_console(struct machine *m);  /* NULL without has_console */
+struct device *machine_vsock(struct machine *m);    /* NULL without has_vsock */
+struct device *machine_keyboard(struct machine *m); /* the i8042 */
 const struct error *machine_error(const struct machine *m);
 void machine_print_stats(struct machine *m,
                          FILE *f); /* after machine_stop: backend and why, counters */

@@ -89,7 +89,7 @@ static void describe(struct machine *m, struct machine_state *s) {
     s->reset_wanted = machine_wants_reset(m);
     s->ranges = b->mem.count;
     for (unsigned i = 0; i < b->mem.count; i++) {
-        s->range_base[i] = b->mem.range[i].base;
+        s->range_base[i] = b->mem.range[i].moving ? MEM_NOWHERE : b->mem.range[i].base;
         s->range_size[i] = b->mem.range[i].size;
         s->range_offset[i] = b->mem.range[i].offset;
     }

@@ -21,12 +21,14 @@ struct loop;
 struct machine;
 struct options;
 struct snapshot_sections;
+struct vm_screen;
 
 struct control_vm { /* the machine and what belongs to it; outlives the control */
     struct loop *loop;
     struct machine *machine;
     const struct options *options;
     struct block *const *disk; /* as many as options->disks */
+    struct vm_screen *screen;  /* NULL: the machine has none */
     void (*quit)(void *opaque);
     /* What belongs into a snapshot and is not the machine's. */
     void (*save)(void *opaque, struct snapshot_sections *out);
@@ -70,7 +72,8 @@ struct control_handler {
 };
 
 extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[],
-    control_disk_handlers[], control_disks_handlers[], control_bitmap_handlers[];
+    control_disk_handlers[], control_disks_handlers[], control_bitmap_handlers[],
+    control_screen_handlers[];
 
 /* The disk that the argument `disk` names. */
 struct block *control_find_disk(const struct control_call *call, struct error *err);

@@ -23,6 +23,7 @@
 #include "vm/control.h"
 #include "vm/options.h"
 #include "vm/restore.h"
+#include "vm/screen.h"
 #include "vm/template.h"
 #include "vm/terminal.h"
 #include "vm/vsock.h"
@@ -37,6 +38,7 @@ struct vm {
     struct machine *machine;
     struct chardev *serial, *console;
     struct vsock *vsock;
+    struct vm_screen *screen;
     struct control_vm controlled;
     struct control *control;
     struct vm_working_set *working_set;
@@ -385,6 +387,11 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         to->port = vm->nic[i];
         memcpy(to->mac, n->mac, sizeof(to->mac));
     }
+    if (options_has_screen(&vm->options)) {
+        vm->screen = vm_screen_new(vm->loop, &vm->options, &m->display, err);
+        if (!vm->screen)
+            return -ENOMEM;
+    }
     if (!vm->options.vsock)
         return 0;
     vm->vsock = vsock_open(vm->loop, vm->options.vsock, err);
@@ -401,6 +408,7 @@ static int open_control(struct vm *vm, struct error *err) {
                                          .machine = vm->machine,
                                          .options = &vm->options,
                                          .disk = vm->disk,
+                                         .screen = vm->screen,
                                          .quit = quit,
                                          .save = save_lines,
                                          .opaque = vm};
@@ -486,6 +494,8 @@ static int make_machine(struct vm *vm, struct error *err) {
         load_line(vm->console, "console.input", s);
     }
     snapshot_close(s);
+    if (r == 0 && vm->screen)
+        r = vm_screen_attach(vm->screen, vm->machine, &vm->options, err);
     return r < 0 ? r : open_control(vm, err);
 }
 
@@ -504,6 +514,7 @@ static void close_all(struct vm *vm) {
     vm->control = NULL;
     pthread_mutex_lock(&vm->lock);
     vm_working_set_stop(vm->working_set);
+    vm_screen_close(vm->screen);
     pthread_mutex_unlock(&vm->lock);
     machine_free(vm->machine);
     vm->machine = NULL;
@@ -517,6 +528,7 @@ static void close_all(struct vm *vm) {
     if (vm->firmware_log)
         fclose(vm->firmware_log);
     vsock_close(vm->vsock);
+    vm_screen_free(vm->screen);
     pthread_mutex_unlock(&vm->lock);
     loop_free(vm->loop);
 }

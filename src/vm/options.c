@@ -467,6 +467,25 @@ static int set_paused(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+int options_set_display(struct options *o, const char *text, struct error *err) {
+    int r = vnc_options_parse(text, &o->vnc, err);
+
+    if (r == 0)
+        o->display = text;
+    return r;
+}
+
+static int set_display(struct options *o, const char *v, struct error *err) {
+    return options_set_display(o, v, err);
+}
+
+static int set_vga(struct options *o, const char *v, struct error *err) {
+    if (strcmp(v, "std") != 0 && strcmp(v, "none") != 0)
+        return error_set(err, -EINVAL, "'%s' is no display adapter: use std or none", v);
+    o->vga = v;
+    return 0;
+}
+
 static int set_trace(struct options *o, const char *v, struct error *err) {
     if (o->traces == OPTIONS_MAX_TRACES)
         return error_set(err, -EINVAL, "at most %d --trace patterns can be given",
@@ -607,6 +626,15 @@ static const struct option table[] = {
      "own "
      "address, default 3",
      "--vsock unix:/tmp/web.vsock"},
+    {"display", "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH]|none", set_display,
+     "gives the machine a screen, keyboard and mouse; VNC viewers connect there. The first line of "
+     "the file is the password that they must know. none: nobody sees it but 'viv-ctl PATH "
+     "screenshot'",
+     "--display vnc=127.0.0.1:5900"},
+    {"vga", "std|none", set_vga,
+     "the display adapter: std is a VGA with a linear framebuffer (Bochs' display interface); "
+     "default std with --display, else none",
+     "--vga std --display none"},
     {"restore", "FOLDER", set_restore,
      "go on with a machine that was saved ('viv-ctl SOCKET snapshot FOLDER'); what other options "
      "do "
@@ -777,6 +805,10 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--serial and --console both want %s: give one of them another place",
                          o->serial);
+    if (o->display && !options_has_screen(o) && o->vnc.on)
+        return error_set(err, -EINVAL,
+                         "--display shows a screen, and --vga none takes it away: leave one of "
+                         "the two out");
     if (o->template && (!o->restore || !o->control))
         return error_set(err, -EINVAL,
                          "--template forks machines from a snapshot for those who ask at a socket: "
@@ -813,6 +845,10 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err) {
             return r;
     }
     return check(o, err);
+}
+
+bool options_has_screen(const struct options *o) {
+    return o->vga ? strcmp(o->vga, "none") != 0 : o->display != NULL;
 }
 
 bool options_given(const struct options *o, const char *name) {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "block/block.h"
+#include "display/vnc.h"
 #include "machine/machine.h"
 #include "net/net.h"
 
@@ -36,6 +37,9 @@ struct options {
     const char *restore; /* folder of a snapshot, NULL = boot */
     const char *vsock;   /* path, NULL = none */
     uint64_t vsock_cid;
+    const char *display; /* as given; NULL = no screen unless vga says so */
+    struct vnc_options vnc;
+    const char *vga; /* "std" or "none"; NULL = std with a display */
     bool paused;
     bool renew_identity; /* with restore: new MAC addresses */
     bool template;       /* fork machines from `restore` */
@@ -65,6 +69,8 @@ int options_add_disk(struct options *o, const char *text, struct error *err); /*
 unsigned options_disk_queues(const struct options *o, unsigned disk);
 /* What follows the path in it, "" if nothing does. */
 const char *options_disk_properties(const char *text);
+bool options_has_screen(const struct options *o);
+int options_set_display(struct options *o, const char *text, struct error *err); /* as --display */
 bool options_given(const struct options *o, const char *name); /* on the command line */
 /* A copy of the string that lives as long as the options; NULL: out of memory. */
 char *options_keep(struct options *o, const char *s);

@@ -109,14 +109,15 @@ static json_t *firmware(const struct options *o) {
 
 char *restore_describe(const struct options *o, struct block *const *disk, struct error *err) {
     json_t *v = json_pack(
-        "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:b, s:o, "
-        "s:o}",
+        "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s, s:b, "
+        "s:b, s:o, s:o}",
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
         real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
         "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", absolute(o->initrd),
         "append", text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
-        text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "no_reboot", (int)o->no_reboot,
-        "debug_exit", (int)o->debug_exit, "disks", disks(o, disk), "nics", nics(o));
+        text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display", text(o->display), "vga",
+        options_has_screen(o) ? "std" : "none", "no_reboot", (int)o->no_reboot, "debug_exit",
+        (int)o->debug_exit, "disks", disks(o, disk), "nics", nics(o));
     char *s;
 
     if (v && o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) {
@@ -365,6 +366,25 @@ static int take_vsock(struct options *o, const json_t *v, struct error *err) {
     return r;
 }
 
+/* The display may be another one, or none; the adapter is part of the machine. Older snapshots say
+ * nothing of either. */
+static int take_screen(struct options *o, const json_t *v, struct error *err) {
+    const char *display = NULL;
+    int r = 0;
+
+    if (!options_given(o, "vga")) {
+        o->vga = "none";
+        if (json_object_get(v, "vga"))
+            r = take_text(o, v, "vga", &o->vga, err);
+        if (r == 0 && (!o->vga || (strcmp(o->vga, "std") != 0 && strcmp(o->vga, "none") != 0)))
+            r = missing("vga", err);
+    }
+    if (r < 0 || options_given(o, "display") || !json_object_get(v, "display"))
+        return r;
+    r = take_text(o, v, "display", &display, err);
+    return r < 0 || !display ? r : options_set_display(o, display, err);
+}
+
 static int take_all(struct options *o, const json_t *v, struct error *err) {
     const struct {
         const char *option, *key;
@@ -392,7 +412,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         return r;
     if (memory % (2 << 20))
         return missing("memory", err);
-    if (take_vsock(o, v, err) < 0 || take_firmware(o, v, err) < 0)
+    if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;

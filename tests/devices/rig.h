@@ -22,6 +22,7 @@ struct block;
 struct net_port;
 
 struct rig;
+struct screen;
 struct vsock_conn;
 
 enum { RIG_SOCKETS = 4 };
@@ -53,7 +54,8 @@ struct rig {
     struct rig_sock sock[RIG_SOCKETS];
     struct block *block;
     struct net_port *port;
-    uint8_t *disk;
+    uint8_t *disk, *video;
+    struct screen *screen;
     struct apic_bus *apic_bus;
 };
 

@@ -18,6 +18,7 @@
 #include "devices/rig_internal.h"
 #include "devices/rtc.h"
 #include "devices/uart16550.h"
+#include "devices/vga.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_net.h"
@@ -558,6 +559,74 @@ static const void *config_rng(struct rig *r) {
     return &config;
 }
 
+/* ------------------------------------------------------------------ screen */
+
+static const void *config_vga(struct rig *r) {
+    static struct vga_config config;
+    static uint8_t rom[4096] = {0x55, 0xaa};
+
+    r->screen = screen_new();
+    r->video = calloc(1, VGA_MEMORY);
+    if (!r->screen || !r->video)
+        abort();
+    config = (struct vga_config){
+        .memory = r->video, .screen = r->screen, .rom = rom, .rom_size = sizeof(rom)};
+    return &config;
+}
+
+static void done_vga(struct rig *r) {
+    screen_free(r->screen);
+    free(r->video);
+}
+
+/* Most of it is zero, and is to stay memory that nobody touched. */
+static void copy_vga(struct rig *to, const struct rig *from) {
+    for (size_t at = 0; at < VGA_MEMORY; at += 4096)
+        if (memcmp(to->video + at, from->video + at, 4096) != 0)
+            memcpy(to->video + at, from->video + at, 4096);
+    screen_resize(to->screen, from->screen->width, from->screen->height);
+    memcpy(to->screen->pixels, from->screen->pixels,
+           (size_t)from->screen->width * from->screen->height * 4);
+}
+
+/* Some mode: text, planes, chained, or one of the display interface. */
+static void drive_vga(struct rig *r, uint64_t seed) {
+    struct rng rng = rng_seed(seed);
+    uint64_t vga = r->window[0].base - 0x3b0, dispi = r->window[1].base;
+    static const uint16_t depth[] = {4, 8, 15, 16, 24, 32, 7};
+
+    vga_boot_text(r->dev);
+    if (rng_below(&rng, 3) == 0)
+        return;
+    for (unsigned i = 1; i < 4; i++) {
+        uint64_t value = i == 3 ? depth[rng_below(&rng, 7)] : rng_below(&rng, 200) + 1;
+
+        io_write(&r->pio, dispi, 2, i);
+        io_write(&r->pio, dispi + 1, 2, value);
+    }
+    io_write(&r->pio, dispi, 2, 4);
+    io_write(&r->pio, dispi + 1, 2, rng_below(&rng, 2) ? 0x41 : 0);
+    for (unsigned i = rng_below(&rng, 2) ? 0 : 9; i < 9; i++) {
+        io_write(&r->pio, vga + 0x3ce, 1, i);
+        io_write(&r->pio, vga + 0x3cf, 1, rng_next(&rng) & 0xff);
+    }
+    io_write(&r->pio, vga + 0x3c4, 2, (rng_next(&rng) & 0xe00) | 4);
+    io_write(&r->pio, vga + 0x3d4, 2, 0x11); /* not write-protected */
+    io_write(&r->pio, vga + 0x3d4, 2, (rng_next(&rng) & 0x3f00) | 1);
+}
+
+/* The picture is looked at. */
+static uint64_t poke_vga(struct rig *r, unsigned what, uint64_t value) {
+    uint64_t sum = 0;
+
+    if (what % 8)
+        return 0;
+    screen_refresh(r->screen);
+    for (size_t i = 0; i < (size_t)r->screen->width * r->screen->height; i++)
+        sum = sum * 31 + r->screen->pixels[i];
+    return sum + r->screen->width;
+}
+
 // clang-format off
 const struct rig_kit rig_kits[] = {
     {.name = "acpi_pm", .poke = poke_acpi_pm},
@@ -570,6 +639,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "pit", .drive = drive_pit},
     {.name = "rtc", .config = config_rtc, .drive = drive_rtc, .poke = poke_rtc},
     {.name = "uart16550", .config = config_uart, .drive = drive_uart, .poke = poke_uart},
+    {.name = "vga", .config = config_vga, .done = done_vga, .copy = copy_vga, .drive = drive_vga, .poke = poke_vga},
     {.name = "virtio_blk", .config = config_blk, .done = done_blk},
     {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
     {.name = "virtio_net", .config = config_net, .done = done_net, .copy = copy_net, .poke = poke_net},

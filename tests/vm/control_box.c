@@ -35,11 +35,18 @@ void control_box_make(struct control_box *b, bool started) {
     need(b->loop, &err);
     image_elf(&b->image, &(struct elf_shape){0}, sleeper, (size_t)(sleeper_end - sleeper));
     config.kernel = b->image.path;
+    b->screen = vm_screen_new(b->loop, &b->options, &config.display, &err);
+    need(b->screen, &err);
     b->machine = machine_new(&config, b->loop, &b->lock, &err);
     need(b->machine, &err);
     b->options = (struct options){.name = "box", .cpus = 1, .memory = config.memory};
-    b->vm = (struct control_vm){
-        .loop = b->loop, .machine = b->machine, .options = &b->options, .quit = quit, .opaque = b};
+    b->vm = (struct control_vm){.loop = b->loop,
+                                .machine = b->machine,
+                                .options = &b->options,
+                                .screen = b->screen,
+                                .quit = quit,
+                                .opaque = b};
+    need(vm_screen_attach(b->screen, b->machine, &b->options, &err) == 0, &err);
     b->control = control_new(&b->vm, &err);
     need(b->control, &err);
     snprintf(b->path, sizeof(b->path), "/tmp/viv-control-%d-%u", (int)getpid(), number++);
@@ -50,8 +57,10 @@ void control_box_make(struct control_box *b, bool started) {
 void control_box_free(struct control_box *b) {
     pthread_mutex_lock(&b->lock);
     control_free(b->control);
+    vm_screen_close(b->screen);
     pthread_mutex_unlock(&b->lock);
     machine_free(b->machine);
+    vm_screen_free(b->screen);
     loop_free(b->loop);
     image_done(&b->image);
     pthread_mutex_destroy(&b->lock);

@@ -11,6 +11,7 @@
 #include "proto/lines.h"
 #include "vm/control.h"
 #include "vm/options.h"
+#include "vm/screen.h"
 
 struct control_box {
     pthread_mutex_t lock;
@@ -19,6 +20,7 @@ struct control_box {
     struct control_vm vm;
     struct options options;
     struct control *control;
+    struct vm_screen *screen;
     struct image image;
     char path[64];
     unsigned quits;

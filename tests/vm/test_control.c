@@ -118,6 +118,7 @@ static void every_command_of_the_table_is_answered(void **state) {
             fail_msg("%s: %s", c->name, at(message, "error/text"));
         json_decref(message);
     }
+    unlink("/tmp/web.png"); /* of the example */
     assert_int_equal(b.quits, 1);
 }
 

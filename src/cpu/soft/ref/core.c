@@ -626,14 +626,20 @@ static void ref_code_written(struct cpu *cpu, gpa page) {
 
 void ref_take_written_pages(struct ref *c) {
     unsigned max = sizeof(c->written) / sizeof(c->written[0]);
+    bool moved;
 
     pthread_mutex_lock(&c->written_lock);
     atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_CODE);
-    if (c->written_count > max)
+    moved = c->written_count > max;
+    for (unsigned i = 0; i < c->written_count && !moved; i++)
+        moved = c->written[i] == MEM_MOVED;
+    if (moved) {
         ref_cache_flush(c);
-    else
+        ref_tlb_flush(c);
+    } else {
         for (unsigned i = 0; i < c->written_count; i++)
             ref_cache_drop_page(c, c->written[i] & ~(gpa)4095);
+    }
     c->written_count = 0;
     pthread_mutex_unlock(&c->written_lock);
 }

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the devices of a screen and those who look at it and type. */
+#include "vm/screen.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timer.h"
+#include "devices/i8042.h"
+#include "display/png.h"
+#include "display/vnc.h"
+#include "machine/machine.h"
+#include "vm/options.h"
+
+enum { KEYS_MAX = 4096, PUMP_MS = 4, PUMP_MAX_MS = 256 };
+
+struct vm_screen {
+    struct screen *screen;
+    struct machine *machine;
+    struct vnc *vnc;
+    struct loop *loop;
+    struct timers *timers;
+    struct timer pump;
+    uint32_t key[KEYS_MAX]; /* code and DOWN, or HOLD and ms */
+    unsigned first, count;
+    unsigned pause;               /* ms until the next try */
+    struct input_pointer pointer; /* as it was last */
+};
+
+enum { DOWN = 1 << 16, HOLD = 1 << 17 };
+
+/* ---- keys ---- */
+
+/* As many as the guest's keyboard takes; the others a little later. */
+static void pump_keys(void *opaque) {
+    struct vm_screen *s = opaque;
+
+    unsigned before = s->count, wait = PUMP_MS;
+
+    while (s->count && s->machine && !machine_is_paused(s->machine) && wait == PUMP_MS) {
+        uint32_t k = s->key[s->first];
+
+        if (k & HOLD)
+            wait = k & 0xffff;
+        else if (!i8042_key(machine_keyboard(s->machine), k & 0xffff, k & DOWN))
+            break;
+        s->first = (s->first + 1) % KEYS_MAX;
+        s->count--;
+    }
+    /* A guest that does not read its keyboard is asked less and less often. */
+    s->pause = s->count < before ? wait : s->pause < PUMP_MAX_MS / 2 ? 2 * s->pause : PUMP_MAX_MS;
+    if (s->count && !timer_runs(&s->pump))
+        timer_start(s->timers, &s->pump, s->pause, pump_keys, s);
+}
+
+static void queue(struct vm_screen *s, uint32_t k) {
+    s->key[(s->first + s->count++) % KEYS_MAX] = k;
+}
+
+bool vm_screen_key(struct vm_screen *s, unsigned code, bool down) {
+    if (s->count == KEYS_MAX)
+        return false;
+    queue(s, code | (down ? DOWN : 0));
+    if (!timer_runs(&s->pump))
+        pump_keys(s);
+    return true;
+}
+
+void vm_screen_hold(struct vm_screen *s, unsigned ms) {
+    if (s->count < KEYS_MAX)
+        queue(s, HOLD | (ms & 0xffff));
+}
+
+unsigned vm_screen_keys_room(const struct vm_screen *s) { return KEYS_MAX - s->count; }
+
+static void key(void *opaque, unsigned code, bool down) { vm_screen_key(opaque, code, down); }
+
+/* ---- the pointer ---- */
+
+uint8_t vm_screen_buttons(const struct vm_screen *s) { return s->pointer.buttons; }
+
+void vm_screen_pointer(struct vm_screen *s, const struct input_pointer *p) { s->pointer = *p; }
+
+static void pointer(void *opaque, const struct input_pointer *p) { vm_screen_pointer(opaque, p); }
+
+/* ---- life ---- */
+
+struct vm_screen *vm_screen_new(struct loop *loop, const struct options *options,
+                                struct machine_display *ret_display, struct error *err) {
+    struct vm_screen *s = calloc(1, sizeof(*s));
+
+    if (s)
+        s->screen = screen_new();
+    if (s)
+        s->loop = loop;
+    if (s && s->screen)
+        s->timers = timers_new(loop, err);
+    if (!s || !s->screen || !s->timers) {
+        error_set(err, -ENOMEM, "the screen: out of memory");
+        vm_screen_free(s);
+        return NULL;
+    }
+    *ret_display = (struct machine_display){.vga = true, .screen = s->screen};
+    return s;
+}
+
+int vm_screen_attach(struct vm_screen *s, struct machine *machine, const struct options *options,
+                     struct error *err) {
+    struct input_sink input = {key, pointer, s};
+
+    s->machine = machine;
+    if (!options->vnc.on)
+        return 0;
+    s->vnc = vnc_open(s->loop, &options->vnc, options->name, s->screen, &input, err);
+    return s->vnc ? 0 : -EINVAL;
+}
+
+void vm_screen_close(struct vm_screen *s) {
+    if (!s)
+        return;
+    vnc_close(s->vnc);
+    s->vnc = NULL;
+    s->machine = NULL;
+    timer_stop(&s->pump);
+}
+
+void vm_screen_free(struct vm_screen *s) {
+    if (!s)
+        return;
+    vm_screen_close(s);
+    timers_free(s->timers);
+    screen_free(s->screen);
+    free(s);
+}
+
+/* ---- looking ---- */
+
+int vm_screen_png(struct vm_screen *s, struct buf *out, struct error *err) {
+    screen_refresh(s->screen);
+    return png_make(s->screen->pixels, s->screen->width, s->screen->height, out, err);
+}
+
+void vm_screen_size(const struct vm_screen *s, unsigned *ret_width, unsigned *ret_height) {
+    *ret_width = s->screen->width;
+    *ret_height = s->screen->height;
+}
+
+unsigned vm_screen_viewers(const struct vm_screen *s) { return s->vnc ? vnc_clients(s->vnc) : 0; }
