@@ -105,13 +105,10 @@ static int connect_near(struct remote *r, struct error *err) {
 
 /* One that has answered before may be on its way up again. */
 static int try_far(struct remote *r, struct error *err) {
-    struct error e = {0};
-    int code = far_connect(&r->far, &r->stream, &e);
+    int code = far_connect(&r->far, &r->stream, err);
 
     r->was_there |= code == 0;
-    if (code == -ECONNREFUSED && r->was_there)
-        return -EAGAIN;
-    return code == 0 ? 0 : error_set(err, code == -EAGAIN ? -EIO : code, "%s", e.text);
+    return r->was_there && (code == -ECONNREFUSED || code == -ECONNRESET) ? -EAGAIN : code;
 }
 
 static int try_connect(struct remote *r, struct error *err) {
@@ -142,7 +139,7 @@ static int connect_manager(struct remote *r, struct remote_failure *f) {
         return remote_fail(f, FAILURE_INVALID, "", "%s", r->wrong.text);
     if (!r->is_far && !*r->place.socket && place_find(&r->place, r->system, &e) < 0)
         return remote_fail(f, FAILURE_UNAVAILABLE, "", "%s", e.text);
-    for (int i = 0; i < TRIES && (code = try_connect(r, &e)) == -EAGAIN; i++)
+    for (int i = 0; i < TRIES && (e = (struct error){0}, code = try_connect(r, &e)) == -EAGAIN; i++)
         nap(NAP_MS << i); /* another one is about to listen */
     if (code == 0)
         return 0;

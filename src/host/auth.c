@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Tokens and sessions in memory, and the checks of each request from the network. */
+#include "host/auth.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

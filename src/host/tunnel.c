@@ -21,7 +21,7 @@ enum {
     ROUNDS = 16,             /* pieces in one go, before others have their turn */
     REPLIES_MAX = 64 * 1024, /* answers to pings that may wait */
     PING_MS = 30000,
-    CLOSE_MS = 3000, /* for the client to hear the end and say its own */
+    CLOSE_MS = 10000, /* for the client to hear the end and say its own */
 };
 
 struct queue {

@@ -76,7 +76,7 @@ class WebSocket:
         text = b""
         while word not in text:
             opcode, data = self.receive()
-            assert opcode in (BINARY, PING), (opcode, data, text)
+            assert opcode in (BINARY, PING, PONG), (opcode, data, text)
             text += data if opcode == BINARY else b""
         return text
 
