@@ -18,6 +18,7 @@ import unittest
 import manager
 import vivtest
 import ws
+from test_manager_agent import WITH_AGENT, image_with_agent
 
 LIMIT = manager.LIMIT
 LINUX = {"memory": 96 << 20, "power": "on"}
@@ -659,6 +660,37 @@ class Afar(Case):
         follow.stdout.close()
         self.m.viv("rm", "web", "--force")
         self.assertNotIn("web", self.m.viv("list"))
+
+    def test_commands_in_a_guest_and_files_go_through_tls(self):
+        self.begin()
+        image_with_agent(self.m)
+        self.m.create("web", **WITH_AGENT)
+        self.far("operator")
+        self.m.viv("wait", "web", "--for", "ready", "--timeout", str(LIMIT))
+
+        def run_viv(*words, data=b""):
+            done = subprocess.run([manager.VIV, *words], env=self.m.env, capture_output=True, timeout=LIMIT, input=data,
+                                  check=False)
+            return done.returncode, done.stdout, done.stderr
+        self.assertEqual(run_viv("exec", "web", "--", "sh", "-c", "cat; echo to errors >&2; exit 7", data=b"to output\n"),
+                         (7, b"to output\n", b"to errors\n"))
+        much = os.urandom(3 << 20)
+        code, out, _ = run_viv("exec", "web", "cat", data=much)
+        self.assertTrue((code, out) == (0, much))
+        (self.m.home / "file").write_bytes(much)
+        self.m.viv("cp", str(self.m.home / "file"), "web:/root/file")
+        self.m.viv("cp", "web:/root/file", str(self.m.home / "back"))
+        self.assertTrue((self.m.home / "back").read_bytes() == much)
+        # A client that is killed takes its command along.
+        client = subprocess.Popen([manager.VIV, "exec", "web", "--", "sleep", "1000"], env=self.m.env,
+                                  stdin=subprocess.DEVNULL)
+
+        def sleeps():
+            return b"sleep 1000" in run_viv("exec", "web", "--", "ps")[1]
+        self.m.wait_for(sleeps, "the command")
+        client.kill()
+        client.wait()
+        self.m.wait_for(lambda: not sleeps(), "the end of the command")
 
     def test_whom_viv_does_not_trust_learns_nothing(self):
         self.begin()
