@@ -163,5 +163,3 @@ uint32_t stream_events(const struct stream *s, bool read, bool write) {
         events |= s->writes_by_reading ? EPOLLIN : EPOLLOUT;
     return events;
 }
-
-bool stream_buffered(const struct stream *s) { return s->ssl && SSL_pending(s->ssl) > 0; }

@@ -59,7 +59,5 @@ ssize_t stream_send(struct stream *s, const void *data, size_t n);
 void stream_shut(struct stream *s);
 /* The events to wait for, for one who wants to read or to write. */
 uint32_t stream_events(const struct stream *s, bool read, bool write);
-/* Is something there that no event will tell of? */
-bool stream_buffered(const struct stream *s);
 
 #endif
