@@ -214,8 +214,8 @@ static void take_header(struct answer *a, const char *line) {
 /* One line without its end, which is valid until the next read; NULL: broken. */
 static char *read_line(struct remote *r) {
     for (;;) {
-        char *from = (char *)r->in.data + r->start;
-        char *end = have(r) ? memchr(from, '\n', have(r)) : NULL;
+        char *from = have(r) ? (char *)r->in.data + r->start : NULL;
+        char *end = from ? memchr(from, '\n', have(r)) : NULL;
 
         if (end) {
             *end = 0;

@@ -153,7 +153,7 @@ static int read_body(const struct http_request *r, json_t **ret, const char **re
         return auth_fail(f, FAILURE_INVALID, "", "send {\"token\": ...} or {\"code\": ...}", "%s",
                          e.text);
     json_object_foreach(*ret, key, v) {
-        *ret_kind = key;
+        *ret_kind = strcmp(key, "token") ? "code" : "token"; /* outlives the body */
         if (json_object_size(*ret) == 1 && json_is_string(v) &&
             (!strcmp(key, "token") || !strcmp(key, "code")))
             return 0;

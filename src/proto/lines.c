@@ -37,10 +37,11 @@ void *lines_room(struct lines *l, size_t *ret_n) {
 void lines_came(struct lines *l, size_t n) { l->bytes.len += n; }
 
 char *lines_next(struct lines *l, size_t *ret_len) {
-    char *line = (char *)l->bytes.data + l->start, *end;
+    char *line, *end;
 
     if (l->seen == l->bytes.len)
         return NULL;
+    line = (char *)l->bytes.data + l->start;
     end = memchr(l->bytes.data + l->seen, '\n', l->bytes.len - l->seen);
     if (!end) {
         l->seen = l->bytes.len;
