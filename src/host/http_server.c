@@ -235,6 +235,12 @@ void http_end(struct http_exchange *x) {
     work(x);
 }
 
+/* What the client has sent behind its request. */
+static void put_rest(const struct http_exchange *x, struct buf *out) {
+    if (x->in.len > x->in_start)
+        buf_put(out, x->in.data + x->in_start, x->in.len - x->in_start);
+}
+
 /* A descriptor with what the client says from now on, or -1. */
 static int give_away(struct http_exchange *x, bool good, enum tunnel_kind kind, struct buf *early) {
     int fd = -1;
@@ -269,7 +275,7 @@ int http_upgrade(struct http_exchange *x, const char *protocol, struct buf *earl
                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
                protocol);
     good = flush(x) && !pending(x); /* an answer that short fits into an empty socket */
-    buf_put(early, x->in.data + x->in_start, x->in.len - x->in_start);
+    put_rest(x, early);
     return give_away(x, good, TUNNEL_BYTES, NULL);
 }
 
@@ -287,7 +293,7 @@ int http_websocket(struct http_exchange *x, const char *accept, const char *prot
         buf_printf(&x->out, "Sec-WebSocket-Protocol: %s\r\n", protocol);
     buf_printf(&x->out, "\r\n");
     good = flush(x) && !pending(x);
-    buf_put(&early, x->in.data + x->in_start, x->in.len - x->in_start);
+    put_rest(x, &early);
     fd = give_away(x, good, TUNNEL_FRAMES, &early);
     buf_done(&early);
     return fd;
