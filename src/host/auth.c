@@ -308,55 +308,65 @@ static void note_use(struct auth *a, struct credential *c, const char *address) 
     store_row_done(&row);
 }
 
-static int check_token(struct auth *a, struct http_exchange *x, const char *header,
-                       struct credential **ret, struct api_failure *f) {
+/* Each of these gives who it is, or NULL with f filled. */
+static struct credential *by_token(struct auth *a, struct http_exchange *x, const char *header,
+                                   struct api_failure *f) {
     size_t word = strlen("Bearer ");
+    struct credential *c;
 
     if (auth_try(x, f) < 0)
-        return -EINVAL;
-    if (strncasecmp(header, "Bearer ", word) != 0)
-        return unauthorized(x, f, "invalid_request", "the only way to sign in is a bearer token");
-    *ret = auth_find(a, header + word + strspn(header + word, " "), false);
-    if (!*ret) {
-        auth_tried_wrongly(x);
-        return unauthorized(x, f, "invalid_token", "there is no such token");
+        return NULL;
+    if (strncasecmp(header, "Bearer ", word) != 0) {
+        unauthorized(x, f, "invalid_request", "the only way to sign in is a bearer token");
+        return NULL;
     }
-    if ((*ret)->who.expires && (*ret)->who.expires <= units_now_ms())
-        return unauthorized(x, f, "invalid_token", "the token has expired");
-    return 0;
+    c = auth_find(a, header + word + strspn(header + word, " "), false);
+    if (!c) {
+        auth_tried_wrongly(x);
+        unauthorized(x, f, "invalid_token", "there is no such token");
+    } else if (c->who.expires && c->who.expires <= units_now_ms()) {
+        unauthorized(x, f, "invalid_token", "the token has expired");
+        c = NULL;
+    }
+    return c;
 }
 
-static int check_cookie(struct auth *a, struct http_exchange *x, const char *cookie,
-                        struct credential **ret, struct api_failure *f) {
+static struct credential *by_cookie(struct auth *a, struct http_exchange *x, const char *cookie,
+                                    struct api_failure *f) {
     const char *method = http_request(x)->method;
+    struct credential *c = auth_find(a, cookie, true);
 
-    *ret = auth_find(a, cookie, true);
-    if (!*ret || (*ret)->who.expires <= units_now_ms()) {
-        if (auth_admit(a, x, f) < 0)
-            return -EINVAL;
-        return unauthorized(x, f, "invalid_token", "the session is over: sign in again");
+    if (!c || c->who.expires <= units_now_ms()) {
+        if (auth_admit(a, x, f) == 0)
+            unauthorized(x, f, "invalid_token", "the session is over: sign in again");
+        return NULL;
     }
-    return auth_check_origin(x, strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0, f);
+    if (auth_check_origin(x, strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0, f) < 0)
+        return NULL;
+    return c;
+}
+
+static struct credential *by_nothing(struct auth *a, struct http_exchange *x,
+                                     struct api_failure *f) {
+    if (auth_admit(a, x, f) == 0)
+        unauthorized(x, f, "", "who calls from the network must say who it is");
+    return NULL;
 }
 
 static int check_network(struct auth *a, struct http_exchange *x, struct caller *ret,
                          struct api_failure *f) {
     const struct http_request *r = http_request(x);
     const char *header = http_find_header(r, "Authorization");
-    struct credential *c = NULL;
+    struct credential *c;
     char cookie[AUTH_TEXT];
     unsigned wait = 0;
-    int code;
 
     auth_cookie(r, cookie);
-    if (header)
-        code = check_token(a, x, header, &c, f);
-    else if (*cookie)
-        code = check_cookie(a, x, cookie, &c, f);
-    else if ((code = auth_admit(a, x, f)) == 0)
-        code = unauthorized(x, f, "", "who calls from the network must say who it is");
-    if (code < 0)
-        return code;
+    c = header    ? by_token(a, x, header, f)
+        : *cookie ? by_cookie(a, x, cookie, f)
+                  : by_nothing(a, x, f);
+    if (!c)
+        return -EINVAL;
     if (!bucket_take(&c->requests, &a->of_caller, timer_now_ms(), &wait))
         return too_often(x, f, wait, "this caller asks too often");
     *ret = c->who;

@@ -513,6 +513,7 @@ struct http_server *http_server_new(struct loop *loop, struct timers *timers, ht
 
 void http_server_free(struct http_server *s) {
     struct http_exchange *next;
+    struct http_listener *other;
 
     if (!s)
         return;
@@ -521,8 +522,10 @@ void http_server_free(struct http_server *s) {
         http_exchange_free(x);
     }
     s->all = NULL;
-    while (s->listeners)
-        http_listener_close(s->listeners);
+    for (struct http_listener *l = s->listeners; l; l = other) {
+        other = l->next;
+        http_listener_close(l);
+    }
     tunnels_free(s->tunnels);
     peers_free(s->peers);
     free(s);

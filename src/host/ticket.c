@@ -185,7 +185,7 @@ void ticket_use(struct tickets *t, struct http_exchange *x) {
                          "the ticket is unknown, was used or has expired");
     if (code == 0)
         code = check_handshake(x, accept, &f);
-    if (code == 0) {
+    if (code == 0 && found) {
         k = *found;
         *found = (struct ticket){.expires = 0};
         protocol = http_header_has(r, "Sec-WebSocket-Protocol", "binary") ? "binary" : NULL;

@@ -78,8 +78,12 @@ static void drop(struct tunnel *t) {
 }
 
 void tunnels_free(struct tunnels *all) {
-    while (all && all->first)
-        drop(all->first);
+    struct tunnel *t;
+
+    while (all && (t = all->first)) {
+        all->first = t->next;
+        drop(t);
+    }
     free(all);
 }
 
