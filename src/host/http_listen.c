@@ -135,6 +135,8 @@ struct http_listener *http_server_listen(struct http_server *s, int fd, struct t
     return l;
 }
 
+void http_listener_set_tls(struct http_listener *l, struct tls *tls) { l->tls = tls; }
+
 void http_listener_close(struct http_listener *l) {
     if (!l)
         return;

@@ -40,6 +40,8 @@ struct http_server *http_server_new(struct loop *loop, struct timers *timers, ht
  * long as the listener. */
 struct http_listener *http_server_listen(struct http_server *s, int fd, struct tls *tls,
                                          struct error *err);
+/* For connections that come from now on. */
+void http_listener_set_tls(struct http_listener *l, struct tls *tls);
 /* No more come in; those that are there stay. Accepts NULL. */
 void http_listener_close(struct http_listener *l);
 /* The form of answers to requests that are none. */

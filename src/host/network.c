@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -15,7 +16,13 @@
 #include "proto/stream.h"
 #include "proto/units.h"
 
-enum { FIRST_PORT = 8443, PORTS = 100, ADDRESS_MAX = 300, AGAIN_MS = 5000 };
+enum { FIRST_PORT = 8443, PORTS = 100, ADDRESS_MAX = 300, AGAIN_MS = 5000, LOOK_MS = 10000 };
+
+struct stamp { /* what changes with a file */
+    struct timespec time;
+    off_t size;
+    ino_t ino;
+};
 
 struct network {
     struct manager *m;
@@ -25,27 +32,75 @@ struct network {
     struct http_listener *listener;
     char address[ADDRESS_MAX]; /* that it is bound to */
     char reason[600];          /* why it does not listen */
-    struct timer again;
+    struct timer again, look;
+    struct stamp seen[2]; /* of one's own certificate and its key */
+    char wrong[600];      /* what was said of them last */
 };
 
 bool network_is_open(const struct network *n) { return n->listener != NULL; }
 
 /* ------------------------------------------------------------------ opening and closing */
 
-static int load_certificate(struct network *n, struct error *err) {
+static struct stamp stamp_of(const char *path) {
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (struct stamp){st.st_mtim, st.st_size, st.st_ino}
+                                : (struct stamp){.size = -1};
+}
+
+static int read_certificate(struct network *n, struct error *err) {
+    const struct network_settings *own = &n->settings;
+    struct stamp seen[2] = {{.size = -1}, {.size = -1}};
+    struct certificate c;
     char folder[PATH_MAX];
+    struct tls *tls;
     int r;
 
-    if (n->tls)
-        return 0;
     snprintf(folder, sizeof(folder), "%.4000s/tls", n->m->home.place.data);
-    r = n->settings.cert
-            ? certificate_given(&n->certificate, n->settings.cert, n->settings.key, err)
-            : certificate_own(&n->certificate, folder, err);
+    if (own->cert) { /* before they are read, so that a change meanwhile is seen */
+        seen[0] = stamp_of(own->cert);
+        seen[1] = stamp_of(own->key);
+    }
+    r = own->cert ? certificate_given(&c, own->cert, own->key, err)
+                  : certificate_own(&c, folder, err);
     if (r < 0)
         return r;
-    n->tls = tls_new(n->certificate.cert, n->certificate.key, err);
-    return n->tls ? 0 : -EINVAL;
+    tls = tls_new(c.cert, c.key, err);
+    if (!tls)
+        return -EINVAL;
+    if (n->listener)
+        http_listener_set_tls(n->listener, tls);
+    tls_free(n->tls);
+    n->tls = tls;
+    n->certificate = c;
+    memcpy(n->seen, seen, sizeof(seen));
+    return 0;
+}
+
+/* One's own certificate is renewed by somebody else, file by file: until both fit the old one is
+ * shown. */
+static void look_at_files(void *opaque) {
+    struct network *n = opaque;
+    struct stamp now[2] = {stamp_of(n->settings.cert), stamp_of(n->settings.key)};
+    struct error e = {0};
+
+    if (memcmp(now, n->seen, sizeof(now)) != 0) {
+        if (read_certificate(n, &e) == 0)
+            log_notice("the certificate '%s' is another one: %s", n->settings.cert,
+                       n->certificate.fingerprint);
+        else if (strcmp(n->wrong, e.text) != 0)
+            log_warning("%s; the one before is kept", e.text);
+        snprintf(n->wrong, sizeof(n->wrong), "%s", e.text);
+    }
+    timer_start(n->m->timers, &n->look, LOOK_MS, look_at_files, n);
+}
+
+static int load_certificate(struct network *n, struct error *err) {
+    int r = n->tls ? 0 : read_certificate(n, err);
+
+    if (r == 0 && n->settings.cert && !timer_runs(&n->look))
+        timer_start(n->m->timers, &n->look, LOOK_MS, look_at_files, n);
+    return r;
 }
 
 static void close_door(struct network *n) {
@@ -148,6 +203,7 @@ void network_free(struct network *n) {
     if (!n)
         return;
     close_door(n);
+    timer_stop(&n->look);
     tls_free(n->tls);
     free(n);
 }

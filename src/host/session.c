@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "host/auth_internal.h"
 #include "proto/lines.h"
 #include "proto/units.h"
@@ -73,7 +72,8 @@ static void make_room(struct auth *a, struct error *err) {
 }
 
 /* The session of somebody who was let in; the cookie's value into out. */
-static int begin(struct auth *a, struct caller *who, char out[AUTH_TEXT], struct error *err) {
+static int begin(struct auth *a, struct caller *who, const char *from, char out[AUTH_TEXT],
+                 struct error *err) {
     struct store *s = a->m->store;
     struct store_row row = {
         .kind = "session", .spec = json_object(), .status = json_object(), .wanted = json_object()};
@@ -95,6 +95,9 @@ static int begin(struct auth *a, struct caller *who, char out[AUTH_TEXT], struct
     if (r == 0) {
         make_room(a, err);
         r = store_insert(s, &row, err);
+        if (r == 0)
+            r = manager_event(a->m, &row, "signed-in", err, "%s signed in from %s, as %s",
+                              who->name, from, role_word(who->role));
         if (r < 0)
             store_rollback(s);
         else
@@ -163,6 +166,7 @@ static int read_body(const struct http_request *r, json_t **ret, const char **re
 }
 
 static int sign_in(struct auth *a, struct http_exchange *x, struct api_failure *f) {
+    const struct peer *peer = http_peer(x)->address;
     const char *kind = "";
     char cookie[AUTH_TEXT];
     struct caller who;
@@ -191,11 +195,8 @@ static int sign_in(struct auth *a, struct http_exchange *x, struct api_failure *
                          "ask 'viv portal' or 'viv token create' for a new one",
                          "the sign-in failed: this %s is wrong, has expired or was used", kind);
     }
-    if (begin(a, &who, cookie, &e) < 0)
+    if (begin(a, &who, peer ? peer->text : "this host", cookie, &e) < 0)
         return auth_fail(f, FAILURE_FAILED, "", "look at vivd.log", "%s", e.text);
-    log_notice("%s signs in from %s as %s", who.name,
-               http_peer(x)->address ? http_peer(x)->address->text : "this host",
-               role_word(who.role));
     put_cookie(x, cookie, (who.expires - units_now_ms()) / 1000);
     send_session(x, 201, &who);
     return 0;

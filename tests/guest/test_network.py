@@ -132,11 +132,25 @@ class Tls(Case):
 
     def test_ones_own_certificate_is_shown(self):
         cert, key = self.m.home / "own.pem", self.m.home / "own.key"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert,
-                        "-days", "9", "-subj", "/CN=own", "-addext", "subjectAltName=DNS:localhost"], check=True,
-                       capture_output=True)
+
+        def make(name):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert,
+                            "-days", "9", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"], check=True,
+                           capture_output=True)
+        make("own")
         self.begin("--tls-cert", str(cert), "--tls-key", str(key))
         self.assertEqual(self.door.tls().getpeercert()["subject"], ((("commonName", "own"),),))
+        kept, before = self.door.tls(), self.door.portal["fingerprint"]
+        make("next")
+        self.m.wait_for(lambda: self.api.get("/v1/portals/local")["fingerprint"] != before, "the new certificate")
+        self.door = Door(self.m)
+        self.assertEqual(self.door.tls().getpeercert()["subject"], ((("commonName", "next"),),))
+        kept.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertIn(b" 200 ", kept.recv(100))
+        key.write_text("nonsense")  # the one before is kept
+        time.sleep(11)
+        self.door.tls()
+        make("last")
         for options, word in ((["--tls-cert", str(cert)], "belong together"),
                               (["--tls-cert", "/nowhere", "--tls-key", str(key)], "'/nowhere' cannot be read"),
                               (["--https", "nonsense"], "is no address"), (["--https", "192.0.2.77:1"], "cannot listen"),
@@ -339,6 +353,8 @@ class Callers(Case):
             with self.assertRaises(manager.Failure) as e:
                 self.sign_in(body)
             self.assertEqual(e.exception.status, 400)
+        event = self.api.get("/v1/events?what=signed-in")["items"][0]
+        self.assertEqual(event["text"], f"uid:{os.getuid()} signed in from 127.0.0.1, as admin")
         self.assertEqual(api.raw("DELETE", "/v1/session")[0], 403)  # CSRF
         status, headers, _ = api.raw("DELETE", "/v1/session", headers={"X-Viv-Portal": "1"})
         self.assertEqual(status, 204)

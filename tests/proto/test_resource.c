@@ -199,6 +199,34 @@ static void times_go_there_and_back(void **state) {
     assert_string_equal(ago, "just now");
 }
 
+static void a_time_on_a_command_line_may_be_a_span_from_now(void **state) {
+    static const struct {
+        const char *text;
+        int64_t seconds;
+    } good[] = {{"0s", 0},      {"45s", 45},         {"30m", 1800},        {"30min", 1800},
+                {"12h", 43200}, {"30d", 30 * 86400}, {"4w", 4 * 7 * 86400}};
+    static const char *const bad[] = {"", "30", "d", "-1d", "1.5h", "1y", "30dd", "99999999s"};
+    const struct field *expires = field_find(resource_find("token")->fields, "expires");
+    int64_t ms, now = units_now_ms();
+    json_t *v;
+
+    for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        assert_int_equal(units_read_span(good[i].text, &ms, NULL), 0);
+        assert_int_equal(ms, good[i].seconds * 1000);
+        v = field_read(expires, good[i].text, NULL);
+        assert_int_equal(units_read_time(json_string_value(v), &ms, NULL), 0);
+        assert_in_range(ms, now + good[i].seconds * 1000, now + good[i].seconds * 1000 + 60000);
+        json_decref(v);
+    }
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(units_read_span(bad[i], &ms, NULL), -EINVAL);
+        assert_null(field_read(expires, bad[i], NULL));
+    }
+    v = field_read(expires, "2036-11-30T00:53:20.123Z", NULL);
+    assert_string_equal(json_string_value(v), "2036-11-30T00:53:20.123Z");
+    json_decref(v);
+}
+
 static void failures_are_found_by_their_word(void **state) {
     for (enum failure f = FAILURE_INVALID; f <= FAILURE_TIMEOUT; f++) {
         assert_int_equal(failure_find(failure_word(f)), f);
@@ -218,6 +246,7 @@ int main(void) {
         cmocka_unit_test(words_become_values_of_their_type),
         cmocka_unit_test(sizes_are_read_and_written_as_people_do),
         cmocka_unit_test(times_go_there_and_back),
+        cmocka_unit_test(a_time_on_a_command_line_may_be_a_span_from_now),
         cmocka_unit_test(failures_are_found_by_their_word),
     };
 
