@@ -26,6 +26,7 @@
 #include "host/image_known.h"
 #include "host/image_transfer.h"
 #include "host/job.h"
+#include "host/snapshot.h"
 #include "host/template.h"
 #include "host/tree.h"
 #include "host/worker.h"
@@ -360,6 +361,8 @@ static bool save(struct image *v, struct store_row *row, const char *what, const
     struct error e = {0};
 
     if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
+        if (v->template) /* it holds the files of the machine no more */
+            snapshot_shares_no_more(m, row_text(row->wanted, "vm"), "", &e);
         if (manager_event(m, row, what, &e, "%s", text) < 0 ||
             (*v->job &&
              job_end(m, v->job, job_state, strcmp(job_state, "done") ? text : NULL, &e) < 0) ||

@@ -109,7 +109,7 @@ int layers_is_empty(const char *folder, const char *name, bool *ret, struct erro
 
 /* ------------------------------------------------------------------ one more on top */
 
-static int check_depth(const char *folder, const char *name, struct error *err) {
+int layers_check_room(const char *folder, const char *name, struct error *err) {
     unsigned depth = 0;
     int r = layers_depth(folder, name, &depth, err);
 
@@ -126,7 +126,7 @@ int layers_make_on_top(const char *folder, const char *name, const char *next, s
     struct chain_create c = {
         .path = part, .format = "qcow2", .backing = name, .backing_format = "qcow2"};
     struct chain *base;
-    int r = check_depth(folder, name, err);
+    int r = layers_check_room(folder, name, err);
 
     if (r < 0)
         return r;

@@ -36,6 +36,8 @@ struct chain *layers_open(const char *folder, const char *name, struct error *er
 /* The file of the same folder that `name` lies on; "": none. */
 int layers_below(const char *folder, const char *name, char out[LAYER_NAME], struct error *err);
 int layers_depth(const char *folder, const char *name, unsigned *ret, struct error *err);
+/* May one more be put on top? -ELOOP with the remedy. */
+int layers_check_room(const char *folder, const char *name, struct error *err);
 /* Is nothing written into it? */
 int layers_is_empty(const char *folder, const char *name, bool *ret, struct error *err);
 

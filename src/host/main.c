@@ -18,6 +18,7 @@
 #include "base/version.h"
 #include "host/api.h"
 #include "host/auth.h"
+#include "host/expiry.h"
 #include "host/image.h"
 #include "host/network.h"
 #include "host/ticket.h"
@@ -165,9 +166,10 @@ static int parse(struct settings *s, int argc, char **argv, struct error *err) {
 static void changed(void *opaque, const char *kind, const char *id) {
     struct manager *m = opaque;
 
-    if (!strcmp(kind, "vm"))
+    if (!strcmp(kind, "vm")) {
         machines_kick(m->machines, id);
-    else if (!strcmp(kind, "image"))
+        expiries_look(m->expiries, id);
+    } else if (!strcmp(kind, "image"))
         images_kick(m->images, id);
     else if (!strcmp(kind, "job")) {
         images_job_changed(m->images, id);
@@ -264,9 +266,10 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->consoles = consoles_new(m);
     m->agents = agent_clients_new(m);
     m->usages = usages_new(m);
+    m->expiries = expiries_new(m);
     m->tickets = tickets_new(m);
     if (!m->volumes || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages ||
-        !m->tickets)
+        !m->expiries || !m->tickets)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     m->auth = auth_new(m, err);
     if (!m->auth)
@@ -282,6 +285,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     images_load(m->images);
     volumes_load(m->volumes);
     machines_load(m->machines);
+    expiries_load(m->expiries);
     m->started = units_now_ms();
     m->idle_ms = s->idle * 1000;
     m->idle_since = timer_now_ms();
@@ -305,6 +309,7 @@ static void finish(struct manager *m) {
     agent_clients_free(m->agents);
     machines_free(m->machines);
     usages_free(m->usages);
+    expiries_free(m->expiries);
     images_free(m->images);
     volumes_free(m->volumes);
     timer_stop(&m->idle);

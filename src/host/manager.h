@@ -29,6 +29,7 @@ struct manager {
     struct waits *waits;
     struct follows *follows;
     struct usages *usages;
+    struct expiries *expiries;
     struct auth *auth;
     struct tickets *tickets;
     struct network *network;

@@ -15,12 +15,17 @@
 #include "block/chain.h"
 #include "host/image.h"
 #include "host/layers.h"
+#include "host/merge.h"
 #include "host/snapshot_live.h"
 #include "host/tree.h"
 #include "host/vm.h"
 
+/* Of a machine that goes, how many clones look whether they share files with nobody now; others do
+ * so when they have another reason. */
+enum { RELATIVES_MOST = 50 };
+
 struct snapshot_task {
-    enum { SNAPSHOT, REVERT, CLONE, SUSPEND, TIDY } what;
+    enum { SNAPSHOT, REVERT, CLONE, SUSPEND, TIDY, MERGE } what;
     struct manager *m;
     struct snapshot_live live; /* folder, disks; the rest for a machine that runs */
     char id[STORE_WORD];       /* of the machine */
@@ -28,8 +33,12 @@ struct snapshot_task {
     char to[STORE_WORD], kind[8]; /* CLONE: the row that it is for */
     char target[PATH_MAX];        /* and its folder */
     bool process;
-    json_t *keep; /* names of files and folders: an object */
-    char was[8];  /* SUSPEND: its power */
+    bool joins;                              /* TIDY: files may be joined */
+    int64_t revision;                        /* of the machine's row when it began */
+    json_t *keep;                            /* names of files and folders: an object */
+    char was[8];                             /* SUSPEND: its power */
+    char into[LAYER_NAME], from[LAYER_NAME]; /* TIDY: files that can be joined; MERGE: these */
+    int stop;                                /* atomic */
     struct error error;
 };
 
@@ -70,10 +79,36 @@ static int list_snapshots(struct manager *m, const char *vm,
     return r;
 }
 
+static bool has_disk(struct manager *m, const struct store_row *vm) {
+    struct image_files files;
+
+    return image_files(m, row_text(vm->status, "image_id"), &files, NULL) == 0 && *files.disk;
+}
+
+/* Not while it is to start or to end, which would have to wait. */
+static bool may_tidy(const struct snapshot_task *t, const struct store_row *vm) {
+    bool off = !strcmp(row_text(vm->spec, "power"), "off");
+
+    return t->process ? !off : off;
+}
+
 static bool begin_tidy(struct snapshot_task *t, const struct store_row *vm) {
     char folder[STORE_WORD + 10];
 
+    const json_t *merge = json_object_get(vm->wanted, "merge");
+
+    snprintf(t->live.disk, sizeof(t->live.disk), "%s", snapshot_disk(vm));
+    if (!may_tidy(t, vm))
+        return false;
+    if (merge) {
+        t->what = MERGE;
+        snprintf(t->into, sizeof(t->into), "%s", row_text(merge, "into"));
+        snprintf(t->from, sizeof(t->from), "%s", row_text(merge, "from"));
+        return true;
+    }
     t->what = TIDY;
+    /* The memory of one that is suspended knows its files. */
+    t->joins = !*row_text(vm->wanted, "suspended") && has_disk(t->m, vm);
     t->keep = json_object();
     json_object_set_new(t->keep, snapshot_disk(vm), json_true());
     snprintf(folder, sizeof(folder), "memory.%s", row_text(vm->wanted, "restore"));
@@ -81,12 +116,6 @@ static bool begin_tidy(struct snapshot_task *t, const struct store_row *vm) {
     snprintf(folder, sizeof(folder), "memory.%s", row_text(vm->wanted, "suspended"));
     json_object_set_new(t->keep, folder, json_true());
     return list_snapshots(t->m, vm->id, add_kept, t) == 0;
-}
-
-static bool has_disk(struct manager *m, const struct store_row *vm) {
-    struct image_files files;
-
-    return image_files(m, row_text(vm->status, "image_id"), &files, NULL) == 0 && *files.disk;
 }
 
 static bool begin_change(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
@@ -158,6 +187,7 @@ struct snapshot_task *snapshot_task_new(struct manager *m, const struct store_ro
         abort();
     t->m = m;
     t->process = process;
+    t->revision = vm->revision;
     snprintf(t->id, sizeof(t->id), "%s", vm->id);
     good = snprintf(t->live.folder, sizeof(t->live.folder), "%s/machines/%s", m->home.place.data,
                     vm->id) < (int)sizeof(t->live.folder) - 100;
@@ -166,6 +196,14 @@ struct snapshot_task *snapshot_task_new(struct manager *m, const struct store_ro
         return t;
     snapshot_task_free(t);
     return NULL;
+}
+
+void snapshot_task_look(struct snapshot_task *t, const struct store_row *vm) {
+    bool other =
+        json_object_get(vm->wanted, "task") || row_flag(vm->wanted, "deleting") || !may_tidy(t, vm);
+
+    if (t->what == MERGE && other)
+        __atomic_store_n(&t->stop, 1, __ATOMIC_RELAXED);
 }
 
 void snapshot_task_free(struct snapshot_task *t) {
@@ -203,7 +241,27 @@ static bool keep_below(struct snapshot_task *t) {
     return good;
 }
 
+/* What must stay as it is: what the machine writes, and what snapshots have frozen. */
+static void find_merge(struct snapshot_task *t, const json_t *needed) {
+    if (!t->joins || !merge_find(t->live.folder, needed, t->into, t->from))
+        *t->into = 0;
+}
+
+static void merge(struct snapshot_task *t) {
+    char control[PATH_MAX + 100];
+    struct merge m = {.folder = t->live.folder,
+                      .disk = t->live.disk,
+                      .control = t->process ? control : NULL,
+                      .stop = &t->stop};
+
+    snprintf(control, sizeof(control), "%s/control", t->live.folder);
+    snprintf(m.into, sizeof(m.into), "%s", t->into);
+    snprintf(m.from, sizeof(m.from), "%s", t->from);
+    merge_do(&m, &t->error);
+}
+
 static void tidy(struct snapshot_task *t) {
+    json_t *needed = json_copy(t->keep);
     int fd = open(t->live.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *e;
@@ -211,6 +269,7 @@ static void tidy(struct snapshot_task *t) {
     if (!d || !keep_below(t)) { /* rather too much than too little */
         if (d)
             closedir(d);
+        json_decref(needed);
         return;
     }
     while ((e = readdir(d))) {
@@ -221,6 +280,8 @@ static void tidy(struct snapshot_task *t) {
             tree_remove(fd, e->d_name, NULL);
     }
     closedir(d);
+    find_merge(t, needed);
+    json_decref(needed);
 }
 
 /* One that has written nothing since it was frozen last stands on what a copy may stand on. */
@@ -261,6 +322,8 @@ static void clone(struct snapshot_task *t) {
 void snapshot_task_work(struct snapshot_task *t) {
     if (t->what == TIDY)
         tidy(t);
+    else if (t->what == MERGE)
+        merge(t);
     else if (t->what == CLONE)
         clone(t);
     else if (t->what == SUSPEND)
@@ -348,6 +411,50 @@ static void note_suspend(struct snapshot_task *t, struct store_row *vm) {
     }
 }
 
+static void note_tidy(struct snapshot_task *t, struct store_row *vm) {
+    if (*t->into) /* written down before it is begun */
+        json_object_set_new(vm->wanted, "merge",
+                            json_pack("{s:s, s:s}", "into", t->into, "from", t->from));
+    else if (vm->revision == t->revision) /* else there may be more by now */
+        json_object_del(vm->wanted, "tidy");
+}
+
+struct moved {
+    struct snapshot_task *t;
+    struct error *err;
+    int r;
+};
+
+static bool move_snapshot(void *opaque, const struct store_text *text) {
+    struct moved *m = opaque;
+    struct store_row row = {0};
+
+    m->r = store_get(m->t->m->store, "snapshot", text->id, &row);
+    if (m->r == 0 && !strcmp(row_text(row.wanted, "file"), m->t->from)) {
+        row_set_text(row.wanted, "file", m->t->into);
+        m->r = store_update(m->t->m->store, &row, m->err);
+    }
+    store_row_done(&row);
+    return m->r == 0;
+}
+
+/* Within the transaction: what stood on the one stands on the other. */
+static int note_merge(struct snapshot_task *t, struct store_row *vm, struct error *err) {
+    struct moved m = {t, err, 0};
+
+    if (t->error.code == -ECANCELED)
+        return 0; /* again, when there is time for it */
+    json_object_del(vm->wanted, "merge");
+    if (t->error.code) {
+        json_object_del(vm->wanted, "tidy"); /* not until the next reason for it */
+        return manager_event(t->m, vm, "merge-failed", err, "%s", t->error.text);
+    }
+    if (!strcmp(snapshot_disk(vm), t->from))
+        row_set_text(vm->wanted, "disk", t->into);
+    list_snapshots(t->m, vm->id, move_snapshot, &m);
+    return m.r;
+}
+
 static const char *event_of(const struct snapshot_task *t) {
     bool failed = t->error.code;
 
@@ -369,10 +476,17 @@ static int get_other(struct snapshot_task *t, struct store_row *row, struct erro
         store_get(t->m->store, t->kind, t->to, row);
         return 0;
     }
-    if (t->what == TIDY || t->what == SUSPEND ||
+    if (t->what == TIDY || t->what == MERGE || t->what == SUSPEND ||
         store_get(t->m->store, "snapshot", t->snapshot, row) == 0)
         return 0;
     return error_set(err, -EIO, "the snapshot cannot be read");
+}
+
+static void note_work(struct store_row *vm) {
+    row_set_text(vm->status, "work",
+                 json_object_get(vm->wanted, "task") ? row_text(vm->status, "work")
+                 : row_flag(vm->wanted, "tidy")      ? "tidy"
+                                                     : NULL);
 }
 
 static int save(struct snapshot_task *t, struct store_row *vm, struct store_row *row,
@@ -382,10 +496,14 @@ static int save(struct snapshot_task *t, struct store_row *vm, struct store_row 
 
     if (r < 0)
         return r;
-    r = store_update(s, vm, err);
+    if (t->what == MERGE)
+        r = note_merge(t, vm, err);
+    note_work(vm);
+    if (r == 0)
+        r = store_update(s, vm, err);
     if (r == 0 && row->status)
         r = store_update(s, row, err);
-    if (r == 0 && t->what != TIDY)
+    if (r == 0 && t->what != TIDY && t->what != MERGE)
         r = manager_event(t->m, t->what == SUSPEND || !row->status ? vm : row, event_of(t), err,
                           "%s", t->error.code ? t->error.text : "it is done");
     if (r < 0)
@@ -401,19 +519,15 @@ int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapsho
     if (r < 0)
         return r;
     if (t->what == TIDY)
-        json_object_del(vm->wanted, "tidy");
+        note_tidy(t, vm);
     else if (t->what == SNAPSHOT)
         note_snapshot(t, vm, &row);
     else if (t->what == REVERT)
         note_revert(t, vm, &row);
     else if (t->what == CLONE)
         note_clone(t, vm, &row);
-    else
+    else if (t->what == SUSPEND)
         note_suspend(t, vm);
-    row_set_text(vm->status, "work",
-                 json_object_get(vm->wanted, "task") ? row_text(vm->status, "work")
-                 : row_flag(vm->wanted, "tidy")      ? "tidy"
-                                                     : NULL);
     r = save(t, vm, &row, err);
     if (r == 0 && t->what == CLONE && !row.status && !strcmp(t->kind, "vm"))
         machines_kick(m->machines, t->to); /* a folder that is nobody's */
@@ -447,4 +561,38 @@ int snapshot_forget_all(struct manager *m, const struct store_row *vm, struct er
             r = store_delete(m->store, "snapshot", json_string_value(id), err);
     json_decref(ids.list);
     return r;
+}
+
+/* ------------------------------------------------------------------ what stood on its files */
+
+static void want_tidy(struct manager *m, const char *id, struct error *err) {
+    struct store_row vm = {0};
+
+    if (store_get(m->store, "vm", id, &vm) == 0 && !row_flag(vm.wanted, "deleting") &&
+        row_flag(vm.wanted, "prepared")) {
+        json_object_set_new(vm.wanted, "tidy", json_true());
+        if (!*row_text(vm.status, "work"))
+            row_set_text(vm.status, "work", "tidy");
+        store_update(m->store, &vm, err);
+    }
+    store_row_done(&vm);
+}
+
+void snapshot_shares_no_more(struct manager *m, const char *from, const char *id,
+                             struct error *err) {
+    struct ids ids = {json_array()};
+    json_t *value = json_string(id), *one;
+    struct store_query q = {.kind = "vm",
+                            .limit = RELATIVES_MOST,
+                            .filter = {{"status", "cloned_from", value}},
+                            .filters = 1};
+    size_t i;
+
+    if (*from)
+        want_tidy(m, from, err);
+    store_list(m->store, &q, add_id, &ids);
+    json_array_foreach(ids.list, i, one)
+        want_tidy(m, json_string_value(one), err);
+    json_decref(ids.list);
+    json_decref(value);
 }

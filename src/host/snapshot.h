@@ -13,7 +13,8 @@
  *   task           {"do": "snapshot" or "revert", "snapshot": id, "disk": the next file};
  *                  {"do": "clone" ...}: vm_clone.h; {"do": "suspend", "memory": its name, "was":
  *                  power}
- *   tidy           files that nobody needs may be there
+ *   tidy           files that nobody needs may be there, or some that can be joined
+ *   merge          {"into", "from"}: files that are being joined (merge.h)
  *   base           the snapshot that it went on from
  *   restore, restore_cycle   the memory that this start is to go on with: a snapshot's, that of a
  *                  suspended machine, or (its own id) that of the machine it is a clone of
@@ -43,8 +44,14 @@ void snapshot_task_work(struct snapshot_task *t); /* on a worker */
 /* Writes down what came of it. */
 int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapshot_task *t,
                          struct error *err);
+/* The row has changed while it works: what can wait makes room. */
+void snapshot_task_look(struct snapshot_task *t, const struct store_row *vm);
 void snapshot_task_free(struct snapshot_task *t); /* accepts NULL */
 
+/* Within a transaction: a copy of the machine `from` ("": of none) holds no files of it any more;
+ * `id` is the copy's, whose own clones may be the only ones to hold them now. */
+void snapshot_shares_no_more(struct manager *m, const char *from, const char *id,
+                             struct error *err);
 /* Within the transaction in which a machine is deleted. */
 int snapshot_forget_all(struct manager *m, const struct store_row *vm, struct error *err);
 

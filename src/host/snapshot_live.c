@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/layers.h"
 #include "host/tree.h"
 #include "host/vm_job.h"
 #include "proto/client.h"
@@ -105,6 +106,8 @@ static int put_layer(struct client *c, const struct snapshot_live *s, struct err
 
     if (!*s->next)
         return 0;
+    if (layers_check_room(s->folder, s->disk, err) < 0)
+        return err->code;
     snprintf(path, sizeof(path), "%s/%s", s->folder, s->next);
     unlink(path); /* nobody uses it: that was asked */
     return vm_job_run(c, "disk-snapshot", json_pack("{s:i, s:s}", "disk", 0, "file", path), err);

@@ -150,7 +150,7 @@ void machines_kick(struct machines *ms, const char *id) {
 void machines_job_changed(struct machines *ms, const char *job) {
     for (struct machine *v = ms->first; v; v = v->next)
         if (!strcmp(v->job, job))
-            machine_look_at_copy(v);
+            machine_look_at_work(v);
 }
 
 void machines_want_agent(struct machines *ms, const char *id, int64_t seconds) {
@@ -238,7 +238,7 @@ void machine_step(struct machine *v) {
     int r;
 
     if (v->busy) {
-        machine_look_at_copy(v);
+        machine_look_at_work(v);
         return;
     }
     v->waiting = false;

@@ -7,9 +7,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "host/expiry.h"
 #include "host/job.h"
 #include "host/layers.h"
 #include "host/vm.h"
+#include "proto/units.h"
 
 static bool has_process(const struct store_row *vm) {
     const char *state = row_text(vm->status, "state");
@@ -48,6 +50,7 @@ int clone_begin(struct api_call *call, struct store_row *vm, const char *kind, c
                         json_pack("{s:s, s:s, s:s, s:s, s:b}", "do", "clone", "kind", kind, "to",
                                   to, "disk", file, "memory", (int)memory));
     row_set_text(vm->status, "work", "clone");
+    expiry_used(vm, units_now_ms());
     return store_update(call->m->store, vm, &e) < 0 ? api_fail_error(call, &e) : 0;
 }
 
@@ -88,6 +91,7 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
     json_object_set_new(clone->wanted, "clone",
                         json_pack("{s:s, s:s}", "from", call->row.id, "mode", mode));
     row_set_state(clone, "creating", NULL);
+    expiry_begin(clone, units_now_ms());
 }
 
 static int insert_clone(struct api_call *call, const char *mode, struct store_row *clone) {

@@ -104,8 +104,8 @@ void machine_step_delete(struct machine *v,
 
 /* The folder and the disk: anew, or of another machine. */
 void machine_step_make(struct machine *v, struct store_row *row);
-/* The row has changed while a worker copies. */
-void machine_look_at_copy(struct machine *v);
+/* The row, or its job, has changed while a worker is busy: what can wait makes room. */
+void machine_look_at_work(struct machine *v);
 
 /* ---- vm_renew.c ---- */
 

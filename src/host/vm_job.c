@@ -53,13 +53,25 @@ int vm_job_start(struct client *c, const char *command, json_t *args, json_int_t
     return r;
 }
 
-int vm_job_wait(struct client *c, json_int_t id, struct error *err) {
+int vm_job_wait_or_stop(struct client *c, json_int_t id, const int *stop, struct error *err) {
     static const struct timespec nap = {.tv_nsec = LOOK_NS};
+    bool stopped = false;
     int r;
 
-    while ((r = look_at_job(c, id, err)) == 0)
+    while ((r = look_at_job(c, id, err)) == 0) {
+        if (!stopped && __atomic_load_n(stop, __ATOMIC_RELAXED)) {
+            stopped = true;
+            vm_job_call(c, "job-cancel", json_pack("{s:I}", "id", id), NULL, NULL);
+        }
         nanosleep(&nap, NULL);
-    return r < 0 ? r : 0;
+    }
+    return r == 1 ? 0 : stopped ? -ECANCELED : r;
+}
+
+int vm_job_wait(struct client *c, json_int_t id, struct error *err) {
+    static const int never;
+
+    return vm_job_wait_or_stop(c, id, &never, err);
 }
 
 int vm_job_run(struct client *c, const char *command, json_t *args, struct error *err) {

@@ -20,6 +20,9 @@ int vm_job_run(struct client *c, const char *command, json_t *args, struct error
 int vm_job_start(struct client *c, const char *command, json_t *args, json_int_t *ret_id,
                  struct error *err);
 int vm_job_wait(struct client *c, json_int_t id, struct error *err);
+/* `stop` is looked at (atomic): not 0 gives the job up, and the result is -ECANCELED unless it was
+ * done before. */
+int vm_job_wait_or_stop(struct client *c, json_int_t id, const int *stop, struct error *err);
 
 /* Makes the disk of a machine larger that lies in the file of this name, whatever its folder. */
 int vm_resize_disk(const char *control, const char *file, int64_t size, struct error *err);

@@ -15,6 +15,7 @@
 
 #include "block/chain.h"
 #include "host/job.h"
+#include "host/snapshot.h"
 #include "host/vm_impl.h"
 
 enum { NOTE_MS = 300 };
@@ -79,14 +80,18 @@ static void note_progress(void *opaque) {
     timer_start(v->all->m->timers, &v->note, NOTE_MS, note_progress, v);
 }
 
-void machine_look_at_copy(struct machine *v) {
+void machine_look_at_work(struct machine *v) {
     struct store_row row = {0};
+    bool there;
 
-    if (!v->copying)
+    if (!v->copying && !v->task)
         return;
-    if (job_cancelling(v->all->m, v->job) || store_get(v->all->m->store, "vm", v->id, &row) < 0 ||
-        row_flag(row.wanted, "deleting"))
+    there = store_get(v->all->m->store, "vm", v->id, &row) == 0;
+    if (v->copying &&
+        (!there || row_flag(row.wanted, "deleting") || job_cancelling(v->all->m, v->job)))
         __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
+    if (v->task && there)
+        snapshot_task_look(v->task, &row);
     store_row_done(&row);
 }
 
@@ -104,6 +109,8 @@ static void save(struct machine *v, struct store_row *row, const char *what, con
         r = manager_event(m, row, what, &e, "%s", text);
         if (r == 0)
             r = store_update(m->store, row, &e);
+        if (*job) /* a copy holds the files of the other machine no more */
+            snapshot_shares_no_more(m, row_text(row->status, "cloned_from"), v->id, &e);
         if (r == 0 && *job)
             r = job_end(m, job, job_state, strcmp(job_state, "done") ? text : NULL, &e);
         if (r < 0)
@@ -172,7 +179,7 @@ static void begin_clone(struct machine *v, struct store_row *row, const json_t *
         return;
     v->stop = 0;
     note_progress(v);
-    machine_look_at_copy(v); /* it may have been cancelled already */
+    machine_look_at_work(v); /* it may have been cancelled already */
 }
 
 static void begin_disk(struct machine *v, struct store_row *row) {

@@ -7,6 +7,7 @@
 
 #include "host/api.h"
 #include "host/cloud.h"
+#include "host/expiry.h"
 #include "host/image.h"
 #include "host/ticket.h"
 #include "host/vm.h"
@@ -22,9 +23,11 @@ static int update_row(struct api_call *call) {
     return store_update(call->m->store, &call->row, &e) < 0 ? api_fail_error(call, &e) : 0;
 }
 
+/* Whoever does something with a machine uses it. */
 static int event(struct api_call *call, const char *what, const char *text) {
     struct error e = {0};
 
+    expiry_used(&call->row, units_now_ms());
     return manager_event(call->m, &call->row, what, &e, "%s (asked by %s)", text, call->caller) < 0
                ? api_fail_error(call, &e)
                : 0;
@@ -97,6 +100,14 @@ static int check_not_suspending(struct api_call *call) {
                     "the memory of '%s' is being written", call->row.name);
 }
 
+static int check_not_archived(struct api_call *call) {
+    if (!expiry_archived(&call->row))
+        return 0;
+    return api_fail(call, FAILURE_CONFLICT, "status.archived",
+                    "extend it first: viv edit NAME --expire 7d, or --expire never",
+                    "'%s' has expired and is archived", call->row.name);
+}
+
 /* Its memory is not lost by accident. */
 static int check_not_suspended(struct api_call *call) {
     if (!*row_text(call->row.wanted, "suspended"))
@@ -109,7 +120,7 @@ static int check_not_suspended(struct api_call *call) {
 /* ------------------------------------------------------------------ operations */
 
 static int start(struct api_call *call) {
-    if (check_not_suspending(call) < 0)
+    if (check_not_suspending(call) < 0 || check_not_archived(call) < 0)
         return -EINVAL;
     if (!strcmp(power_of(call), "paused"))
         return api_fail(call, FAILURE_CONFLICT, "spec.power", "resume it", "'%s' is paused",
@@ -148,7 +159,8 @@ static int stop(struct api_call *call) {
 static int kill_it(struct api_call *call) { return end(call, 0, true); }
 
 static int restart(struct api_call *call) {
-    if (check_not_suspending(call) < 0 || check_not_suspended(call) < 0)
+    if (check_not_suspending(call) < 0 || check_not_suspended(call) < 0 ||
+        check_not_archived(call) < 0)
         return -EINVAL;
     if (strcmp(power_of(call), "off") != 0)
         want_end(call, row_number(call->args, "timeout"), false);
@@ -274,6 +286,7 @@ static int create(struct api_call *call) {
     row_set_number(call->row.wanted, "cycle", on);
     row_set_text(call->row.status, "image_id", image);
     row_set_state(&call->row, "creating", NULL);
+    expiry_begin(&call->row, units_now_ms());
     if (store_insert(call->m->store, &call->row, &e) < 0)
         return api_fail_error(call, &e);
     if (volume_claim(call, &call->row, NULL) < 0)
@@ -299,6 +312,19 @@ static int change_power(struct api_call *call, const char *power) {
     return event(call, "changed", "its power is to change");
 }
 
+/* A change is a use, and one of its time is a new one, which brings an archived machine back. */
+static int extend(struct api_call *call, const json_t *patch) {
+    int64_t now = units_now_ms(), due;
+
+    if (json_object_get(patch, "expire"))
+        expiry_begin(&call->row, now);
+    else
+        expiry_used(&call->row, now);
+    if (!expiry_archived(&call->row) || expiry_decide(&call->row, now, &due) != EXPIRY_KEEP)
+        return 0;
+    return event(call, "extended", "it is not archived any more");
+}
+
 static int update(struct api_call *call) {
     json_t *patch = json_object_get(call->body, "spec"), *before, *v;
     const char *key;
@@ -316,8 +342,10 @@ static int update(struct api_call *call) {
             json_object_set(call->row.spec, key, v);
     r = json_object_get(patch, "volumes") ? volume_claim(call, &call->row, before) : 0;
     json_decref(before);
-    if (r < 0)
-        return r;
+    if (r < 0 || extend(call, patch) < 0)
+        return -EINVAL;
+    if (strcmp(row_text(patch, "power"), "on") == 0 && check_not_archived(call) < 0)
+        return -EINVAL;
     if (json_object_get(patch, "power") && change_power(call, row_text(patch, "power")) < 0)
         return -EINVAL;
     return update_row(call);
@@ -361,6 +389,7 @@ static int agent(struct api_call *call) {
         return api_fail(call, FAILURE_INVALID, "Upgrade",
                         "send 'Connection: Upgrade' and 'Upgrade: agent'",
                         "what is said with an agent is a stream of bytes");
+    expiries_used(call->m->expiries, &call->row);
     return agent_attach(call);
 }
 
@@ -381,6 +410,7 @@ static int console(struct api_call *call) {
         return api_fail(call, FAILURE_INVALID, "Upgrade",
                         "send 'Connection: Upgrade' and 'Upgrade: serial'",
                         "the console is a stream of bytes");
+    expiries_used(call->m->expiries, &call->row);
     return console_attach(call);
 }
 

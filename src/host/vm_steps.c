@@ -162,6 +162,7 @@ static void delete_row(struct machine *v, struct store_row *row) {
     struct error e = {0};
 
     if (store_begin(m->store, STORE_PROMISE, &e) == 0) {
+        snapshot_shares_no_more(m, row_text(row->status, "cloned_from"), v->id, &e);
         if (snapshot_forget_all(m, row, &e) < 0 || volume_forget_all(m, row, &e) < 0 ||
             manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
             store_delete(m->store, "vm", v->id, &e) < 0)

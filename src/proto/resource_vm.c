@@ -6,6 +6,7 @@
 
 #define NEW    (FIELD_CREATE | FIELD_ALWAYS)
 #define CHANGE (FIELD_CREATE | FIELD_UPDATE | FIELD_ALWAYS)
+#define EXPIRY "^(never|[1-9][0-9]{0,4}[smhdw])$"
 #define STOP_SECONDS                                                                               \
     {                                                                                              \
         .name = "timeout", .type = FIELD_INT, .max = 86400, .standard = "60",                      \
@@ -131,6 +132,24 @@ static const struct field fields[] = {
      .standard = "\"never\"",
      .help = "what happens when it ends without having been asked to: on-failure leaves a guest "
              "that powered itself off alone"},
+    {.name = "expire",
+     .type = FIELD_STRING,
+     .place = FIELD_SPEC,
+     .flags = FIELD_CREATE | FIELD_UPDATE,
+     .min = 2,
+     .max = 10,
+     .pattern = EXPIRY,
+     .help = "it is stopped so long after now (45s, 12h, 7d, 4w), kept without running for as long "
+             "again, at most a week, and then deleted; never: it stays"},
+    {.name = "expire_unused",
+     .type = FIELD_STRING,
+     .place = FIELD_SPEC,
+     .flags = FIELD_CREATE | FIELD_UPDATE,
+     .min = 2,
+     .max = 10,
+     .pattern = EXPIRY,
+     .help = "the same, so long after it was last used: changed, started, its console or agent "
+             "connected to"},
     {.name = "power",
      .type = FIELD_CHOICE,
      .place = FIELD_SPEC,
@@ -179,9 +198,23 @@ static const struct field fields[] = {
      .max = 64,
      .help = "id of the snapshot that it goes on from: the last one that was made of it or that it "
              "was brought back to"},
+    {.name = "expires",
+     .type = FIELD_TIME,
+     .place = FIELD_STATUS,
+     .help = "when it is stopped and archived, if it is not extended"},
+    {.name = "archived",
+     .type = FIELD_BOOL,
+     .place = FIELD_STATUS,
+     .flags = FIELD_FILTER,
+     .help = "it has expired, and can be brought back until deleted_at"},
+    {.name = "deleted_at",
+     .type = FIELD_TIME,
+     .place = FIELD_STATUS,
+     .help = "when it is deleted, as it has expired"},
     {.name = "cloned_from",
      .type = FIELD_STRING,
      .place = FIELD_STATUS,
+     .flags = FIELD_FILTER,
      .max = 64,
      .help = "id of the machine that it is a clone of"},
     {.name = "job",

@@ -64,7 +64,12 @@ class Clones(Machines):
         self.m.viv("rm", "a")
         self.assertEqual((self.get("b"), self.get("c")), ("source", "own"))
         self.assertFalse(shared.exists())
-        self.m.viv("rm", "b", "c")
+        self.m.viv("rm", "c")
+        self.tidied("b")
+        # What nobody shares any more is joined.
+        self.assertEqual([p.name for p in self.file_of("b").parent.glob("disk.*")], [self.file_of("b").name])
+        self.assertEqual(self.get("b"), "source")
+        self.m.viv("rm", "b")
         self.leaves_nothing()
 
     def test_snapshots_and_clones_go_together(self):
@@ -187,6 +192,53 @@ class Clones(Machines):
                 self.m.wait_for(lambda: not self.api.get("/v1/vms")["items"], "its end")
         self.assertEqual(self.api.headers.get("Idempotent-Replayed"), "true")
         self.assertEqual(self.api.settled("web")["status"]["state"], "stopped")
+
+
+class Expiring(Machines):
+    def whats(self, name="web"):
+        return [e["what"] for e in self.api.get(f"/v1/events?name={name}")["items"]]
+
+    def test_a_machine_expires_step_by_step(self):
+        self.m.image(mini.until_button() + mini.POWER_OFF)
+        vm = self.m.create("web", power="on", expire="8s")
+        self.m.create("other")
+        self.m.wait_for(lambda: "expires" in self.api.vm("web")["status"], "its time in the status")
+        self.m.wait_for(lambda: self.api.vm("web")["status"].get("archived"), "its end")
+        self.assertEqual(self.api.settled("web")["status"]["state"], "stopped")
+        self.assertTrue((self.m.home / "machines" / vm["id"]).exists())
+        self.assertIn("expired", self.m.viv("start", "web", code=3))
+        self.assertEqual(self.api.get("/v1/vms?archived=true")["items"][0]["name"], "web")
+        self.m.wait_for(lambda: len(self.api.get("/v1/vms")["items"]) == 1, "its deletion")
+        whats = [w for w in self.whats() if w in ("expiring", "archived", "stopped", "deleting", "deleted")]
+        self.assertEqual(whats, ["expiring", "archived", "stopped", "deleting", "deleted"])
+        self.assertFalse((self.m.home / "machines" / vm["id"]).exists())
+
+    def test_it_is_extended_and_comes_back(self):
+        self.m.image(mini.STOP)
+        self.m.viv("create", "web", "--image", "tiny", "--expire", "4s", "--memory", "16M", "--network", "none")
+        self.m.wait_for(lambda: self.api.vm("web")["status"].get("archived"), "its end")
+        self.m.kill()
+        self.m.start()
+        self.m.viv("edit", "web", "--expire", "7d")
+        self.assertNotIn("archived", self.api.vm("web")["status"])
+        self.assertIn("extended", self.whats())
+        self.m.viv("start", "web")
+        self.m.viv("edit", "web", "--expire", "never", "--expire-unused", "4w")
+        self.m.viv("edit", "web", "--expire", "soon", code=2)
+        spec = self.api.vm("web")["spec"]
+        self.assertEqual((spec["expire"], spec["expire_unused"]), ("never", "4w"))
+
+    def test_what_is_not_used_expires_and_what_is_does_not(self):
+        self.m.image(mini.STOP)
+        for name in ("web", "idle"):
+            self.m.create(name, expire_unused="6s")
+        for _ in range(6):
+            time.sleep(1.5)
+            self.api.post("/v1/vms/web/start")
+            self.api.post("/v1/vms/web/kill")
+            self.api.settled("web")
+        self.assertNotIn("archived", self.api.vm("web")["status"])
+        self.assertIn("archived", self.whats("idle"))
 
 
 class Suspended(Machines):
