@@ -56,7 +56,8 @@ static int begin(struct guest *g, json_t *request, struct error *err) {
 
     if (fd < 0) {
         json_decref(request);
-        err->code = -ENOTCONN;
+        if (err)
+            err->code = -ENOTCONN;
         return fd;
     }
     return agent_send_json(fd, AGENT_REQUEST, request, err);
