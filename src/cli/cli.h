@@ -23,7 +23,8 @@ enum cli_names {
     ONE_NAME,
     TWO_NAMES,
     SOME_NAMES,
-    NAME_AND_WORDS /* the words behind the name are not looked at; flags have short forms */
+    NAME_AND_WORDS, /* the words behind the name are not looked at; flags have short forms */
+    NAME_THEN_WORDS /* the same, but only behind "--", and they may be missing */
 };
 
 struct cli_command {
@@ -54,7 +55,7 @@ struct cli {
     struct remote *remote;
     const char *name[CLI_MAX_NAMES];
     unsigned names;
-    char **rest; /* of NAME_AND_WORDS */
+    char **rest; /* of NAME_AND_WORDS and NAME_THEN_WORDS */
     int rest_count;
     int code;      /* if not 0: the exit code */
     json_t *flags; /* what was given, by the names of the fields */
@@ -123,6 +124,20 @@ int cli_gone(struct cli *c, const char *name);
 
 /* 0 detached, 1 the machine has ended, -1 a failure (console.c). */
 int cli_console(struct cli *c, const char *name);
+
+/* ---- machines (vm.c, guest.c, oci.c) ---- */
+
+int cli_create(struct cli *c, const char *name, json_t *spec, bool on, json_t **ret);
+/* A start that has failed is a failure of the command. */
+int cli_check_started(struct cli *c, const json_t *vm);
+/* Console until the end, or until it is left: 0, or -1; 1: the machine has ended. */
+int cli_attach(struct cli *c, const char *name);
+/* Runs the words of the command in a guest; `image`: as those of its OCI image. c->code gets the
+ * exit code. */
+int cli_exec(struct cli *c, const char *name, bool image);
+/* The image of the library that an OCI image becomes, imported if need be, and a name for machines.
+ */
+int cli_ensure_oci(struct cli *c, const char *word, char image[80], char base[80]);
 
 /* ---- commands ---- */
 

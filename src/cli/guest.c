@@ -41,24 +41,50 @@ static int failed(struct cli *c, const struct error *err) {
     return remote_fail(&c->failure, FAILURE_FAILED, "", "%s", err->text);
 }
 
-int do_exec(struct cli *c) {
-    struct way w = {c, c->name[0]};
+/* "NAME=VALUE", or "NAME" for the value that it has here. */
+static void put_env(struct guest *g, const char *s) {
+    const char *value = getenv(s);
+    char *both = NULL;
+
+    if (strchr(s, '='))
+        guest_setenv(g, s);
+    else if (value && asprintf(&both, "%s=%s", s, value) > 0)
+        guest_setenv(g, both);
+    free(both);
+}
+
+static void put_all_env(struct guest *g, const json_t *given) {
+    const json_t *one;
+    size_t i;
+
+    if (json_is_string(given))
+        put_env(g, json_string_value(given));
+    json_array_foreach(given, i, one)
+        put_env(g, json_string_value(one));
+}
+
+int cli_exec(struct cli *c, const char *name, bool image) {
+    struct way w = {c, name};
     struct guest g = guest_of(&w);
     struct error err = {0};
-    int code;
 
-    if (!c->rest_count)
-        return remote_fail(&c->failure, FAILURE_INVALID, "", "say what to run, as in 'viv %s'",
-                           c->command->example);
+    g.image = image;
     g.tty = cli_true(c, "tty");
     g.user = cli_given(c, "user") ? cli_text(c, "user") : NULL;
     g.cwd = cli_given(c, "workdir") ? cli_text(c, "workdir") : NULL;
-    code = guest_exec(&g, c->rest_count, c->rest, &err);
+    put_all_env(&g, json_object_get(c->flags, "env"));
+    c->code = guest_exec(&g, c->rest_count, c->rest, &err);
     guest_done(&g);
-    c->code = code;
     if (c->failure.kind != FAILURE_NONE && strcmp(c->failure.field, "status.agent") != 0)
         c->code = GUEST_FAILED;
     return err.code ? failed(c, &err) : 0;
+}
+
+int do_exec(struct cli *c) {
+    if (!c->rest_count)
+        return remote_fail(&c->failure, FAILURE_INVALID, "", "say what to run, as in 'viv %s'",
+                           c->command->example);
+    return cli_exec(c, c->name[0], false);
 }
 
 /* "web:/etc/hosts": the path, and its name; NULL: of this host. A path with a slash before the

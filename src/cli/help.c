@@ -56,7 +56,10 @@ static void flag_limits(const struct field *f, char *out, size_t size) {
 static void usage(const struct cli_command *c, char *out, size_t size) {
     snprintf(out, size, "viv %s%s%s%s%s%s", c->words, c->names ? " " : "",
              c->operand ? c->operand : "", c->names == SOME_NAMES ? "..." : "",
-             cli_flag(c, 0) ? " [FLAG]..." : "", c->names == NAME_AND_WORDS ? " [--] WORD..." : "");
+             cli_flag(c, 0) ? " [FLAG]..." : "",
+             c->names == NAME_AND_WORDS    ? " [--] WORD..."
+             : c->names == NAME_THEN_WORDS ? " [-- WORD...]"
+                                           : "");
 }
 
 void cli_help(FILE *f) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "proto/oci_ref.h"
 
 enum { TARGET = 600 };
 
@@ -129,11 +130,36 @@ static int image_job(struct cli *c, int r, json_t *image, const char *done) {
     return r;
 }
 
-int do_import(struct cli *c) {
-    json_t *spec = cli_spec(c, resource_op(c->resource, "create")), *image = NULL;
+/* What file is meant, and of an OCI image which: "oci:FILE:TAG". Machines of such need a kernel. */
+static int put_file(struct cli *c, json_t *spec) {
+    struct error err = {0};
+    struct oci_ref ref;
     int r;
 
-    json_object_set_new(spec, "file", cli_path(c->name[1]));
+    if (!oci_ref_is(c->name[1])) {
+        json_object_set_new(spec, "file", cli_path(c->name[1]));
+        return 0;
+    }
+    if (oci_ref_parse(c->name[1], &ref, &err) < 0)
+        return remote_fail(&c->failure, FAILURE_INVALID, "", "%s", err.text);
+    json_object_set_new(spec, "file", cli_path(ref.path));
+    json_object_set_new(spec, "format", json_string("oci"));
+    if (*ref.tag)
+        json_object_set_new(spec, "reference", json_string(ref.tag));
+    r = json_object_get(spec, "kernel") ? 0 : cli_ensure_image(c, "tiny");
+    if (r == 0)
+        c->failure = (struct remote_failure){0};
+    return r;
+}
+
+int do_import(struct cli *c) {
+    json_t *spec = cli_spec(c, resource_op(c->resource, "create")), *image = NULL;
+    int r = put_file(c, spec);
+
+    if (r < 0) {
+        json_decref(spec);
+        return r;
+    }
     r = remote_call(c->remote, "POST", json_pack("{s:s, s:o}", "name", c->name[0], "spec", spec),
                     &image, &c->failure, "/v1/images");
     return image_job(c, r, image, "is ready");

@@ -215,7 +215,8 @@ static int take_word(struct cli *c, const char *word, struct error *err) {
                                      [ONE_NAME] = 1,
                                      [TWO_NAMES] = 2,
                                      [SOME_NAMES] = CLI_MAX_NAMES,
-                                     [NAME_AND_WORDS] = CLI_MAX_NAMES};
+                                     [NAME_AND_WORDS] = CLI_MAX_NAMES,
+                                     [NAME_THEN_WORDS] = 1};
     unsigned most = mosts[c->command->names];
 
     if (c->names == most)
@@ -276,7 +277,10 @@ static int check(struct cli *c, struct error *err) {
 
 /* Words of the guest's command begin; true if the rest is theirs. */
 static bool begins_rest(struct cli *c, bool flags, int argc, char **argv, int i) {
-    if (c->command->names != NAME_AND_WORDS || !c->names || (flags && argv[i][0] == '-'))
+    enum cli_names kind = c->command->names;
+
+    if (!c->names || (kind == NAME_THEN_WORDS ? flags : kind != NAME_AND_WORDS) ||
+        (flags && argv[i][0] == '-'))
         return false;
     c->rest = argv + i;
     c->rest_count = argc - i;

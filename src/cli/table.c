@@ -9,6 +9,15 @@
 #define QUIET                                                                                      \
     { .name = "quiet", .type = FIELD_BOOL, .help = "print names alone" }
 
+#define ENV                                                                                        \
+    {                                                                                              \
+        .name = "env", .type = FIELD_STRING, .flags = FIELD_REPEAT, .min = 1, .max = 100000,       \
+        .pattern = "^[^=]+(=.*)?$",                                                                \
+        .help =                                                                                    \
+            "NAME=VALUE in the command's environment, or NAME for the value that it has here; "    \
+            "also -e; may be given several times"                                                  \
+    }
+
 static const struct field no_wait[] = {NO_WAIT, {0}};
 #define YAML                                                                                       \
     { .name = "yaml", .type = FIELD_BOOL, .help = "print what 'viv apply' takes, as YAML" }
@@ -59,7 +68,13 @@ static const struct field run_flags[] = {
      .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
      .help = "of the machine; by default that of the image, with a number behind it if need be"},
     {.name = "rm", .type = FIELD_BOOL, .help = "delete the machine when it has ended"},
-    {.name = "detach", .type = FIELD_BOOL, .help = "leave it running, do not attach to it"},
+    {.name = "detach",
+     .type = FIELD_BOOL,
+     .help = "leave it running, do not attach to it; also -d"},
+    ENV,
+    {.name = "tty",
+     .type = FIELD_BOOL,
+     .help = "give the command a terminal, which it has anyway if viv has one; also -t"},
     {0}};
 
 static const struct field exec_flags[] = {
@@ -74,6 +89,7 @@ static const struct field exec_flags[] = {
      .min = 1,
      .max = 1000,
      .help = "folder of the guest that it begins in; also -w"},
+    ENV,
     {0}};
 static const struct field ssh_flags[] = {{.name = "user",
                                           .type = FIELD_STRING,
@@ -95,10 +111,12 @@ static const struct field portal_flags[] = {
     {.name = "close", .type = FIELD_BOOL, .help = "listen to the network no more"}, {0}};
 
 const struct cli_command cli_commands[] = {
-    {"run", "vm", "create", ONE_NAME, "IMAGE",
+    {"run", "vm", "create", NAME_THEN_WORDS, "IMAGE",
      "Make a machine of an image, start it, and attach to its console. The image is made first if "
-     "it is not there. Ctrl-] and then q detaches; the machine runs on",
-     "run debian", run_flags, do_run},
+     "it is not there; oci:PATH[:TAG][@DIGEST] is an OCI image of a folder or archive. Ctrl-] and "
+     "then q detaches; the machine runs on. With words behind '--' they are run in it instead, as "
+     "by 'viv exec'; an OCI image runs its own command so",
+     "run --rm oci:alpine.tar -- /bin/echo hello", run_flags, do_run},
     {"create", "vm", "create", ONE_NAME, "NAME",
      "Make a machine. Its disk begins as the image and takes room only for what differs",
      "create web --image debian --memory 512M --forward 8080:80", create_flags, do_create},
@@ -292,7 +310,8 @@ static bool is_flag_of(const struct operation *op, const struct field *f) {
 
 /* Images are built or imported by one operation; what a file is called stands without a flag. */
 static bool fits(const struct cli_command *c, const struct field *f) {
-    static const char *const of_import[] = {"format", "kernel", "initrd", "append"};
+    static const char *const of_import[] = {"format", "reference", "kernel", "initrd", "append"};
+    const unsigned imports = sizeof(of_import) / sizeof(of_import[0]);
     static const char *const of_build[] = {"source", "packages"};
     bool template = !strcmp(f->name, "from") || !strcmp(f->name, "generalize");
 
@@ -307,7 +326,7 @@ static bool fits(const struct cli_command *c, const struct field *f) {
         return strcmp(f->name, "name") != 0 && strcmp(f->name, "mode") != 0;
     if (c->run != do_build && c->run != do_import && c->run != do_export)
         return true;
-    for (unsigned i = 0; i < 4 && c->run == do_build; i++)
+    for (unsigned i = 0; i < imports && c->run == do_build; i++)
         if (!strcmp(f->name, of_import[i]))
             return false;
     for (unsigned i = 0; i < 2 && c->run == do_import; i++)

@@ -5,19 +5,18 @@
 
 #include "cli/cli.h"
 
-enum { SETTLE_SECONDS = 24 * 3600, MOST_NUMBERS = 1000 };
+enum { SETTLE_SECONDS = 24 * 3600 };
 
 /* ------------------------------------------------------------------ making */
 
-static int create(struct cli *c, const char *name, json_t *spec, bool on, json_t **ret) {
+int cli_create(struct cli *c, const char *name, json_t *spec, bool on, json_t **ret) {
     if (on)
         json_object_set_new(spec, "power", json_string("on"));
     return remote_call(c->remote, "POST", json_pack("{s:s, s:o}", "name", name, "spec", spec), ret,
                        &c->failure, "/v1/vms");
 }
 
-/* A start that has failed is a failure of the command. */
-static int check_started(struct cli *c, const json_t *vm) {
+int cli_check_started(struct cli *c, const json_t *vm) {
     const char *state = item_text(vm, "status", "state");
     const char *reason = item_text(vm, "status", "reason");
     const char *words = item_text(vm, "status", "last_words"), *last = strrchr(words, '\n');
@@ -36,11 +35,11 @@ int do_create(struct cli *c) {
 
     if (cli_given(c, "template"))
         json_object_set_new(spec, "image", json_string(cli_text(c, "template")));
-    r = create(c, c->name[0], spec, start, &vm);
+    r = cli_create(c, c->name[0], spec, start, &vm);
     if (r == 0 && !cli_true(c, "no_wait")) {
         r = cli_settle(c, c->name[0], SETTLE_SECONDS, &settled);
         if (r == 0)
-            r = check_started(c, settled);
+            r = cli_check_started(c, settled);
     }
     if (r == 0 && c->json)
         show_json(settled ? settled : vm);
@@ -52,30 +51,9 @@ int do_create(struct cli *c) {
     return r;
 }
 
-/* ------------------------------------------------------------------ viv run */
+/* ------------------------------------------------------------------ the console */
 
-/* The first name that is free: debian, debian-2, debian-3 ... */
-static int create_numbered(struct cli *c, const char *image, char *name, size_t size) {
-    json_t *spec = cli_spec(c, resource_op(c->resource, "create"));
-    int r = -1;
-
-    json_object_set_new(spec, "image", json_string(image));
-    for (int i = 1; i <= MOST_NUMBERS; i++) {
-        if (cli_given(c, "name"))
-            snprintf(name, size, "%s", cli_text(c, "name"));
-        else if (i == 1)
-            snprintf(name, size, "%s", image);
-        else
-            snprintf(name, size, "%s-%d", image, i);
-        r = create(c, name, json_deep_copy(spec), true, NULL);
-        if (r == 0 || c->failure.kind != FAILURE_EXISTS || cli_given(c, "name"))
-            break;
-    }
-    json_decref(spec);
-    return r;
-}
-
-/* After the console: what became of the machine. */
+/* After it: what became of the machine. */
 static int look_at_end(struct cli *c, const char *name, bool detached) {
     json_t *vm = NULL;
     int r;
@@ -87,61 +65,21 @@ static int look_at_end(struct cli *c, const char *name, bool detached) {
     }
     r = cli_settle(c, name, SETTLE_SECONDS, &vm);
     if (r == 0)
-        r = check_started(c, vm);
+        r = cli_check_started(c, vm);
     if (r == 0)
         show_note(c, "'%s' is %s", name, item_text(vm, "status", "state"));
     json_decref(vm);
     return r;
 }
 
-static int remove_machine(struct cli *c, const char *name) {
-    struct remote_failure first = c->failure;
-    int r =
-        remote_call(c->remote, "DELETE", NULL, NULL, &c->failure, "/v1/vms/%s?force=true", name);
-
-    if (r == 0)
-        r = cli_gone(c, name);
-    if (first.kind != FAILURE_NONE)
-        c->failure = first; /* the one to be told */
-    return r;
-}
-
-static int attach(struct cli *c, const char *name) {
+int cli_attach(struct cli *c, const char *name) {
     int r = cli_console(c, name);
 
     return r < 0 ? r : look_at_end(c, name, r == 0) < 0 ? -1 : r;
 }
 
-int do_run(struct cli *c) {
-    const char *image = c->name[0];
-    json_t *vm = NULL;
-    char name[80];
-    int r = cli_ensure_image(c, image);
-
-    if (r == 0)
-        r = create_numbered(c, image, name, sizeof(name));
-    if (r < 0)
-        return r;
-    c->failure = (struct remote_failure){0};
-    show_note(c, "'%s' starts; Ctrl-] and then q detaches from its console", name);
-    r = cli_settle(c, name, SETTLE_SECONDS, &vm);
-    if (r == 0)
-        r = check_started(c, vm);
-    if (r == 0 && c->json && cli_true(c, "detach"))
-        show_json(vm);
-    else if (r == 0 && cli_true(c, "detach"))
-        puts(name);
-    json_decref(vm);
-    if (r == 0 && !cli_true(c, "detach"))
-        r = attach(c, name);
-    /* One that the user has left may be wanted still. */
-    if (cli_true(c, "rm") && r != 0 && remove_machine(c, name) < 0)
-        r = -1;
-    return r < 0 ? r : 0;
-}
-
 int do_console(struct cli *c) {
-    int r = attach(c, c->name[0]);
+    int r = cli_attach(c, c->name[0]);
 
     return r < 0 ? r : 0;
 }
@@ -155,7 +93,7 @@ static int settle_one(struct cli *c, const char *name, json_t *all) {
     bool starts = !strcmp(verb, "start") || !strcmp(verb, "restart");
 
     if (r == 0 && starts)
-        r = check_started(c, vm);
+        r = cli_check_started(c, vm);
     if (r == 0)
         show_note(c, "'%s' is %s", name, item_text(vm, "status", "state"));
     if (r == 0)

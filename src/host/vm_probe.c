@@ -19,7 +19,9 @@ enum {
     PATIENCE_MS = 5 * 60 * 1000,
     ANSWER_MS = 3000,
     FRESH_MS = 5000, /* what is younger is not asked for again */
-    WANTED_MS = 500, /* while somebody waits for it */
+    WANTED_MS = 20,  /* while somebody waits for it: that, or a share of the time since the start */
+    WANTED_MOST_MS = 500,
+    WANTED_SHARE = 16,
     MOST_ADDRESSES = 32,
 };
 
@@ -28,10 +30,16 @@ struct vm_probe {
     char id[STORE_WORD];
     struct timer timer;
     struct vm_agent *ask;
-    int64_t interval, until, wanted_until, answered; /* by the monotonic clock */
+    int64_t interval, started, until, wanted_until, answered; /* by the monotonic clock */
 };
 
 static void ask(void *opaque);
+
+static int64_t soon(const struct vm_probe *p, int64_t now) {
+    int64_t ms = (now - p->started) / WANTED_SHARE;
+
+    return ms < WANTED_MS ? WANTED_MS : ms > WANTED_MOST_MS ? WANTED_MOST_MS : ms;
+}
 
 static void next(struct vm_probe *p) {
     int64_t now = timer_now_ms();
@@ -39,8 +47,9 @@ static void next(struct vm_probe *p) {
 
     if (p->answered || p->ask || (now > p->until && !wanted))
         return;
-    timer_start(p->m->timers, &p->timer, wanted ? WANTED_MS : p->interval, ask, p);
-    p->interval = p->interval * 2 < SLOW_MS ? p->interval * 2 : SLOW_MS;
+    timer_start(p->m->timers, &p->timer, wanted ? soon(p, now) : p->interval, ask, p);
+    if (!wanted)
+        p->interval = p->interval * 2 < SLOW_MS ? p->interval * 2 : SLOW_MS;
 }
 
 /* Addresses that others can reach, as one array of words; all that a guest says is checked. */
@@ -169,6 +178,7 @@ void vm_probe_wanted(struct vm_probe *p, int64_t seconds) {
 void vm_probe_rebooted(struct vm_probe *p) {
     p->answered = 0;
     p->interval = FIRST_MS;
-    p->until = timer_now_ms() + PATIENCE_MS;
+    p->started = timer_now_ms();
+    p->until = p->started + PATIENCE_MS;
     next(p);
 }

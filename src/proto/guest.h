@@ -18,6 +18,7 @@ struct guest {
     int (*connect)(struct guest *g, struct error *err); /* a descriptor, or negative */
     void *opaque;                                       /* for connect */
     bool json, tty;
+    bool image; /* what runs is the command of the guest's OCI image, with these words */
     int timeout_ms, seconds;
     const char *user, *cwd;
     json_t *env;                /* NULL: none */

@@ -47,6 +47,8 @@ static json_t *request(const struct guest *g, int argc, char **argv) {
         json_object_set_new(v, "user", json_string(g->user));
     if (g->cwd)
         json_object_set_new(v, "cwd", json_string(g->cwd));
+    if (g->image)
+        json_object_set_new(v, "image", json_true());
     if (g->env)
         json_object_set(v, "env", g->env);
     if (g->tty) {
