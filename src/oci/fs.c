@@ -21,7 +21,8 @@ enum { MOST_NAMES_OF_ONE = 65000, NOT_FOUND = 127, SYMLINK_MAX = 4095 };
 
 /* ------------------------------------------------------------------ the file system */
 
-static void become_mke2fs(const char *path) {
+/* In the child. The journal is small, since it is for one machine with one disk. */
+static void become_mke2fs(const char *path, uint64_t size) {
     char *const argv[] = {"mke2fs",
                           "-q",
                           "-F",
@@ -29,10 +30,10 @@ static void become_mke2fs(const char *path) {
                           "ext4",
                           "-m",
                           "0",
-                          "-J",
-                          "size=16",
                           "-E",
                           "assume_storage_prezeroed=1,root_owner=0:0",
+                          "-J",
+                          size >> 30 ? "size=16" : "size=4",
                           (char *)(uintptr_t)path,
                           NULL};
 
@@ -41,12 +42,12 @@ static void become_mke2fs(const char *path) {
     _exit(NOT_FOUND);
 }
 
-static int run_mke2fs(const char *path, struct error *err) {
+static int run_mke2fs(const char *path, uint64_t size, struct error *err) {
     int status = 0;
     pid_t pid = fork();
 
     if (pid == 0)
-        become_mke2fs(path);
+        become_mke2fs(path, size);
     if (pid < 0)
         return error_set(err, -errno, "mke2fs cannot be started: %s", strerror(errno));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -54,6 +55,8 @@ static int run_mke2fs(const char *path, struct error *err) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND)
         return error_set(err, -ENOENT,
                          "mke2fs is not installed here: install the package e2fsprogs");
+    if (status)
+        unlink(path);
     return status ? error_set(err, -EIO, "mke2fs could not make a file system in '%s'", path) : 0;
 }
 
@@ -64,7 +67,9 @@ static int make_empty(const char *path, uint64_t size, struct error *err) {
         r = error_set(err, -errno, "'%s' cannot be made: %s", path, strerror(errno));
     if (fd >= 0)
         close(fd);
-    return r < 0 ? r : run_mke2fs(path, err);
+    if (r < 0 && fd >= 0)
+        unlink(path);
+    return r < 0 ? r : run_mke2fs(path, size, err);
 }
 
 struct oci_fs *fs_create(const char *path, uint64_t size, struct error *err) {
@@ -84,6 +89,7 @@ struct oci_fs *fs_create(const char *path, uint64_t size, struct error *err) {
         if (!code)
             return fs;
         error_set(err, -EIO, "'%s' cannot be opened: %s", path, error_message(code));
+        unlink(path);
     }
     if (fs->fs)
         ext2fs_free(fs->fs);

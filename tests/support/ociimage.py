@@ -77,7 +77,7 @@ class Image:
 
     def manifest(self, layers, packing="", architecture="amd64", diff_ids=None, **config):
         """A manifest of layers given as tar archives; its descriptor."""
-        pack = {"": lambda d: d, "+gzip": gzip.compress, "+zstd": zstd}[packing]
+        pack = {"": lambda d: d, "+gzip": lambda d: gzip.compress(d, mtime=0), "+zstd": zstd}[packing]
         whole = {"architecture": architecture, "os": "linux", "config": config,
                  "rootfs": {"type": "layers", "diff_ids": diff_ids or [digest(d) for d in layers]}}
         return self.document({"schemaVersion": 2, "mediaType": MANIFEST, "config": self.document(whole, CONFIG),
