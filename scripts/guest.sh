@@ -30,7 +30,8 @@
 #
 # With --packages A,B these are in it as well; cloud-init, for one, then obeys the seed disk of vivd.
 #
-# usage: guest.sh [--bench] [--output FOLDER] [--packages LIST] [--force]  (VIV_MIRROR=URL takes the packages from there)
+# usage: guest.sh [--bench] [--output FOLDER] [--suite bullseye|bookworm|trixie] [--packages LIST] [--force]
+# (VIV_MIRROR=URL takes the packages from there)
 # Nothing is done when the result is there already for this script. A new one replaces the old only
 # when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
 set -eu
@@ -42,6 +43,7 @@ agent=$(realpath -m "$(dirname "$self")/../../lib/vivarium/viv-agent")
 [ -x "$agent" ] || agent=$(realpath -m "$(dirname "$self")/../build/meson/viv-agent")
 cd "$(dirname "$0")/.."
 suite=bookworm
+version=12
 what="Debian 12"
 out=build/guest
 size=2G
@@ -65,9 +67,23 @@ if [ "${1:-}" = --output ]; then
     elsewhere=1
     shift 2
 fi
+if [ "${1:-}" = --suite ]; then
+    suite=${2:?--suite needs a name}
+    shift 2
+    case $suite in
+        bullseye) version=11 ;;
+        bookworm) version=12 ;;
+        trixie) version=13 ;;
+        *) echo "guest: the suite '$suite' is not known: bullseye, bookworm and trixie are" >&2; exit 2 ;;
+    esac
+    what="Debian $version"
+    results="debian$version.raw vmlinuz initrd.img tiny.cpio.gz"
+fi
 if [ "${1:-}" = --packages ]; then
     packages+=,${2:?--packages needs names, with commas between them}
     shift 2
+    # What it calls, but does not depend on: users who may use sudo, and the locale that it sets.
+    case ,$packages, in *,cloud-init,*) packages+=,sudo,locales ;; esac
 fi
 
 die() {
@@ -77,7 +93,7 @@ die() {
 
 # ---- step run by mmdebstrap on the finished tree, as (namespace) root -----------------------------
 configure() {
-    local root=$1 key=$2
+    local root=$1 key=$2 version=$3
     echo vivarium >"$root/etc/hostname"
     printf '127.0.0.1 localhost\n127.0.1.1 vivarium\n::1 localhost ip6-localhost\n' >"$root/etc/hosts"
     echo 'LABEL=root / ext4 errors=remount-ro 0 1' >"$root/etc/fstab"
@@ -92,7 +108,7 @@ configure() {
 	[DHCPv4]
 	UseDNS=no
 	END
-    printf '%s\n' 'Debian GNU/Linux 12 \n \l' '' \
+    printf '%s\n' "Debian GNU/Linux $version \\n \\l" '' \
         'A guest of Vivarium. Log in as root, password vivarium.' \
         'Leave with "poweroff" once logged in, or with Ctrl-] and then q.' '' >"$root/etc/issue"
     install -d -m 700 "$root/root/.ssh"
@@ -105,6 +121,10 @@ configure() {
     chroot "$root" systemctl -q enable systemd-networkd.service ssh.service serial-getty@ttyS0.service
     # Nobody upgrades a demonstration; the timers would only fetch indexes at every first boot.
     chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer
+    # Without this it would want a locale that is not made here, and take that for a failure.
+    if [ -d "$root/etc/cloud/cloud.cfg.d" ]; then
+        echo 'locale: C.UTF-8' >"$root/etc/cloud/cloud.cfg.d/90-vivarium.cfg"
+    fi
     # Settings of the host that mmdebstrap leaves for apt do not belong into the guest.
     rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
     rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log
@@ -152,10 +172,10 @@ pack_bench() {
 }
 
 pack() {
-    local tar=$1 dir=$2
+    local tar=$1 dir=$2 version=$3
     unpack "$tar" "$dir/root"
     agent "$dir/root"
-    image "$dir/root" root "$dir/debian12.raw"
+    image "$dir/root" root "$dir/debian$version.raw"
     cp "$dir"/root/boot/vmlinuz-* "$dir/vmlinuz"
     cp "$dir"/root/boot/initrd.img-* "$dir/initrd.img"
     echo "stage: packing the tiny initramfs"
@@ -237,11 +257,11 @@ tiny() {
 
 case ${1:-} in
     configure)
-        configure "$2" "$3"
+        configure "$2" "$3" "$4"
         exit
         ;;
     pack)
-        "pack${bench:+_bench}" "$2" "$3"
+        "pack${bench:+_bench}" "$2" "$3" "${4:-}"
         exit
         ;;
 esac
@@ -325,7 +345,7 @@ if [ "$(id -u)" -eq 0 ]; then as_root=(); else as_root=(unshare --map-root-user 
 
 hooks=()
 if [ -z "$bench" ]; then
-    hooks=("--customize-hook=$(printf '%q configure "$1" %q' "$self" "$(realpath "$out")/id_ed25519.pub")")
+    hooks=("--customize-hook=$(printf '%q configure "$1" %q %q' "$self" "$(realpath "$out")/id_ed25519.pub" "$version")")
 fi
 
 make_guest() {
@@ -337,7 +357,7 @@ make_guest() {
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         "${hooks[@]}" \
         "$suite" "$work/tree.tar" "${mirrors[@]}" </dev/null
-    "${as_root[@]}" "$self" ${bench:+--bench} pack "$work/tree.tar" "$work"
+    "${as_root[@]}" "$self" ${bench:+--bench} pack "$work/tree.tar" "$work" "$version"
     rm -f "$work/tree.tar"
 }
 

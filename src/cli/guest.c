@@ -70,7 +70,9 @@ int cli_exec(struct cli *c, const char *name, bool image) {
 
     g.image = image;
     g.tty = cli_true(c, "tty");
-    g.user = cli_given(c, "user") ? cli_text(c, "user") : NULL;
+    /* Of viv run it is the user whom cloud-init makes, if there is one. */
+    g.user =
+        cli_given(c, "user") && (image || c->command->run == do_exec) ? cli_text(c, "user") : NULL;
     g.cwd = cli_given(c, "workdir") ? cli_text(c, "workdir") : NULL;
     put_all_env(&g, json_object_get(c->flags, "env"));
     c->code = guest_exec(&g, c->rest_count, c->rest, &err);

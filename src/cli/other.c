@@ -103,18 +103,54 @@ int do_show(struct cli *c) {
 
 /* ------------------------------------------------------------------ images and jobs */
 
-int do_build(struct cli *c) {
-    json_t *body = json_pack("{s:s, s:o}", "name", c->name[0], "spec",
-                             cli_spec(c, resource_op(c->resource, "create")));
-    json_t *image = NULL;
-    int r = remote_call(c->remote, "POST", body, &image, &c->failure, "/v1/images");
+/* "debian:13,packages=vim,git": the image debian-13 with these packages as well. False: it is none.
+ */
+static bool read_build(const char *word, json_t *spec, char *base, size_t size) {
+    const char *more = strchr(word, ','), *version = strchr(word, ':');
+    json_t *list = json_object_get(spec, "packages");
+    size_t n = more ? (size_t)(more - word) : strlen(word);
 
+    if (n >= size)
+        return false;
+    snprintf(base, size, "%.*s", (int)n, word);
+    if (version && (!more || version < more))
+        base[version - word] = '-';
+    if (!more)
+        return true;
+    if (strncmp(more, ",packages=", 10) != 0 || !more[10])
+        return false;
+    if (!list)
+        json_object_set_new(spec, "packages", list = json_array());
+    for (const char *s = more + 10; *s; s += n + (s[n] == ',')) {
+        n = strcspn(s, ",");
+        if (n)
+            json_array_append_new(list, json_stringn(s, n));
+    }
+    return true;
+}
+
+int do_build(struct cli *c) {
+    json_t *spec = cli_spec(c, resource_op(c->resource, "create")), *image = NULL;
+    const char *name = cli_given(c, "name") ? cli_text(c, "name") : NULL;
+    char base[80];
+    int r;
+
+    if (!read_build(c->name[0], spec, base, sizeof(base))) {
+        json_decref(spec);
+        return remote_fail(&c->failure, FAILURE_INVALID, "write it as debian:13,packages=vim,git",
+                           "'%.80s' does not say what is to be built", c->name[0]);
+    }
+    if (name && !json_object_get(spec, "base"))
+        json_object_set_new(spec, "base", json_string(base));
+    name = name ? name : base;
+    r = remote_call(c->remote, "POST", json_pack("{s:s, s:o}", "name", name, "spec", spec), &image,
+                    &c->failure, "/v1/images");
     if (r == 0 && !cli_true(c, "no_wait"))
-        r = cli_wait_job(c, item_text(image, "status", "job"), c->name[0]);
+        r = cli_wait_job(c, item_text(image, "status", "job"), name);
     if (r == 0 && c->json)
         show_json(image);
     else if (r == 0)
-        show_note(c, cli_true(c, "no_wait") ? "'%s' is being made" : "'%s' is ready", c->name[0]);
+        show_note(c, cli_true(c, "no_wait") ? "'%s' is being made" : "'%s' is ready", name);
     json_decref(image);
     return r;
 }

@@ -29,8 +29,10 @@ static int find_image(struct run *r) {
     if (r->oci)
         return cli_ensure_oci(r->c, word, r->image, r->base);
     snprintf(r->image, sizeof(r->image), "%s", word);
-    snprintf(r->base, sizeof(r->base), "%s", word);
-    return cli_ensure_image(r->c, word);
+    if (strchr(r->image, ':')) /* debian:13 is called debian-13 */
+        *strchr(r->image, ':') = '-';
+    snprintf(r->base, sizeof(r->base), "%s", r->image);
+    return cli_ensure_image(r->c, r->image);
 }
 
 /* In a machine that is there for one command of ours, its image's own does not run. */

@@ -28,6 +28,15 @@ static const struct field no_wait[] = {NO_WAIT, {0}};
                 "input; may be given several times; also -f"                                       \
     }
 
+static const struct field build_flags[] = {
+    NO_WAIT,
+    {.name = "name",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 63,
+     .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+     .help = "what it is called, if not as what it is made of"},
+    {0}};
 static const struct field quiet[] = {QUIET, {0}};
 static const struct field list_flags[] = {QUIET, YAML, {0}};
 static const struct field show_flags[] = {YAML, {0}};
@@ -191,8 +200,11 @@ const struct cli_command cli_commands[] = {
     {"image show", "image", "get", ONE_NAME, "IMAGE", "Show an image", "image show debian",
      show_flags, do_show},
     {"image build", "image", "create", ONE_NAME, "IMAGE",
-     "Make an image: debian or tiny. Takes some minutes, and Debian's packages from the network",
-     "image build debian", no_wait, do_build},
+     "Make an image: debian, debian:11, debian:12, debian:13 or tiny, with more packages as in "
+     "debian:13,packages=vim,git. Takes some minutes, and Debian's packages from the network. One "
+     "of "
+     "debian:13 is called debian-13",
+     "image build debian:13,packages=cloud-init --name cloud", build_flags, do_build},
     {"image info", "image", "get", ONE_NAME, "IMAGE",
      "Show an image: where it came from, its sizes, its checksum", "image info debian", NULL,
      do_show},
@@ -312,7 +324,7 @@ static bool is_flag_of(const struct operation *op, const struct field *f) {
 static bool fits(const struct cli_command *c, const struct field *f) {
     static const char *const of_import[] = {"format", "reference", "kernel", "initrd", "append"};
     const unsigned imports = sizeof(of_import) / sizeof(of_import[0]);
-    static const char *const of_build[] = {"source", "packages"};
+    static const char *const of_build[] = {"source", "packages", "base"};
     bool template = !strcmp(f->name, "from") || !strcmp(f->name, "generalize");
 
     if (c->run == do_template_create)
@@ -329,7 +341,7 @@ static bool fits(const struct cli_command *c, const struct field *f) {
     for (unsigned i = 0; i < imports && c->run == do_build; i++)
         if (!strcmp(f->name, of_import[i]))
             return false;
-    for (unsigned i = 0; i < 2 && c->run == do_import; i++)
+    for (unsigned i = 0; i < 3 && c->run == do_import; i++)
         if (!strcmp(f->name, of_build[i]))
             return false;
     return strcmp(f->name, "file") != 0;

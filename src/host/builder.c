@@ -132,10 +132,11 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
 
 /* ------------------------------------------------------------------ start and end */
 
-static void become(const char *script, const char *folder, const char *packages, int lock, int out,
-                   pid_t parent) {
+static void become(const char *script, const char *folder, const char *suite, const char *packages,
+                   int lock, int out, pid_t parent) {
     char *const argv[] = {(char *)script,   "--output",
-                          (char *)folder,   *packages ? "--packages" : NULL,
+                          (char *)folder,   "--suite",
+                          (char *)suite,    *packages ? "--packages" : NULL,
                           (char *)packages, NULL};
     sigset_t none;
 
@@ -157,7 +158,7 @@ static void become(const char *script, const char *folder, const char *packages,
 }
 
 static int start(struct builder *b, const char *script, const char *folder, int folder_fd,
-                 const char *packages, struct error *err) {
+                 const char *suite, const char *packages, struct error *err) {
     int lock = openat(folder_fd, "lock.build", O_RDWR | O_CREAT | O_CLOEXEC, 0600), ends[2];
     pid_t parent = getpid(), pid;
 
@@ -172,7 +173,7 @@ static int start(struct builder *b, const char *script, const char *folder, int 
     }
     pid = fork();
     if (pid == 0)
-        become(script, folder, packages, lock, ends[1], parent);
+        become(script, folder, suite, packages, lock, ends[1], parent);
     close(lock);
     close(ends[1]);
     b->out = ends[0];
@@ -190,7 +191,7 @@ static int start(struct builder *b, const char *script, const char *folder, int 
 }
 
 struct builder *builder_start(struct loop *loop, const char *folder, int folder_fd,
-                              const char *packages,
+                              const char *suite, const char *packages,
                               void (*ended)(void *opaque, const struct error *err), void *opaque,
                               struct error *err) {
     struct builder *b = calloc(1, sizeof(*b));
@@ -210,7 +211,7 @@ struct builder *builder_start(struct loop *loop, const char *folder, int folder_
         error_set(err, -ENOENT,
                   "the script that builds images (guest.sh) is not there: install it, or set "
                   "VIV_IMAGE_SCRIPT to its path");
-    else if (start(b, script, folder, folder_fd, packages, err) == 0)
+    else if (start(b, script, folder, folder_fd, suite, packages, err) == 0)
         return b;
     builder_free(b);
     return NULL;

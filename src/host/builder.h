@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The script that builds an image (scripts/guest.sh --output FOLDER), as a child with progress.
+ * The script that builds an image (scripts/guest.sh --output FOLDER --suite SUITE), as a child with progress.
  * `packages` are more ones for it, with commas; "": none.
  *
  * Contract: the loop's thread. `ended` is called once, with NULL or why it failed, and not after
@@ -15,7 +15,7 @@ struct loop;
 struct builder;
 
 struct builder *builder_start(struct loop *loop, const char *folder, int folder_fd,
-                              const char *packages,
+                              const char *suite, const char *packages,
                               void (*ended)(void *opaque, const struct error *err), void *opaque,
                               struct error *err);
 void builder_stop(struct builder *b); /* accepts NULL; `ended` comes when it has */

@@ -21,7 +21,7 @@ static const char *text(const json_t *spec, const char *name) {
 
 bool cloud_wanted(const json_t *spec) {
     return *text(spec, "ssh_key") || *text(spec, "user") || *text(spec, "hostname") ||
-           *text(spec, "user_data");
+           *text(spec, "user_data") || *text(spec, "network_config");
 }
 
 /* ------------------------------------------------------------------ keys */
@@ -192,12 +192,6 @@ static void put_user_data(struct buf *out, const json_t *spec) {
 
 /* ------------------------------------------------------------------ all texts */
 
-/* Every Ethernet interface asks for its address, and the boot does not wait for it. */
-static json_t *network_of(void) {
-    return json_pack("{s:i, s:{s:{s:{s:s}, s:b, s:b}}}", "version", 2, "ethernets", "all", "match",
-                     "name", "e*", "dhcp4", 1, "optional", 1);
-}
-
 void cloud_make(const json_t *spec, const char *id, const char *name, struct cloud_texts *ret) {
     const char *host = text(spec, "hostname");
 
@@ -205,7 +199,9 @@ void cloud_make(const json_t *spec, const char *id, const char *name, struct clo
     put_user_data(&ret->user_data, spec);
     put_json(&ret->meta_data,
              json_pack("{s:s, s:s}", "instance-id", id, "local-hostname", *host ? host : name), 1);
-    put_json(&ret->network_config, network_of(), 1);
+    /* Without one cloud-init asks by DHCP, with the names that its distribution gives interfaces. */
+    buf_put(&ret->network_config, text(spec, "network_config"),
+            strlen(text(spec, "network_config")));
 }
 
 void cloud_done(struct cloud_texts *t) {
@@ -225,7 +221,7 @@ int cloud_write(int folder, const char *file, const json_t *spec, const char *id
         (const struct seed_file[]){{"user-data", t.user_data.data, t.user_data.len},
                                    {"meta-data", t.meta_data.data, t.meta_data.len},
                                    {"network-config", t.network_config.data, t.network_config.len}},
-        3, err);
+        t.network_config.len ? 3 : 2, err);
     cloud_done(&t);
     return r;
 }

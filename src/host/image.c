@@ -71,9 +71,11 @@ static int64_t file_size(const char *path) {
 
 /* What was imported may be called anything. */
 static const struct image_known *known_of(const struct store_row *row) {
+    const char *base = row_text(row->spec, "base");
+
     return *row_text(row->spec, "file") || *row_text(row->spec, "from")
                ? NULL
-               : image_known_find(row->name);
+               : image_known_find(*base ? base : row->name);
 }
 
 static int files_of(const char *folder, const struct store_row *row, struct image_files *ret,
@@ -346,7 +348,7 @@ static void start_script(struct image *v) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s", m->home.place.data, v->id);
-    v->builder = builder_start(m->loop, path, folder, v->packages, builder_ended, v, &v->error);
+    v->builder = builder_start(m->loop, path, folder, v->known->suite, v->packages, builder_ended, v, &v->error);
     close(folder);
     v->phase = v->builder ? MAKE : DONE;
     if (!v->builder)

@@ -7,11 +7,21 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DEBIAN(name, version, suite)                                                               \
+    {                                                                                              \
+        name,                                                                                      \
+            "Debian " version " with systemd, sshd and the cloud kernel; root, password vivarium", \
+            "vmlinuz", "initrd.img", "debian" version ".raw", "id_ed25519",                        \
+            "root=LABEL=root rw console=ttyS0", suite                                              \
+    }
+
 static const struct image_known known[] = {
-    {"debian", "Debian 12 with systemd, sshd and the cloud kernel; root, password vivarium",
-     "vmlinuz", "initrd.img", "debian12.raw", "id_ed25519", "root=LABEL=root rw console=ttyS0"},
+    DEBIAN("debian", "12", "bookworm"),
+    DEBIAN("debian-11", "11", "bullseye"),
+    DEBIAN("debian-12", "12", "bookworm"),
+    DEBIAN("debian-13", "13", "trixie"),
     {"tiny", "a shell in memory: busybox on Debian's cloud kernel, for tests and trying", "vmlinuz",
-     "tiny.cpio.gz", NULL, NULL, "console=ttyS0 quiet"},
+     "tiny.cpio.gz", NULL, NULL, "console=ttyS0 quiet", "bookworm"},
 };
 enum { KNOWN = sizeof(known) / sizeof(known[0]) };
 

@@ -12,6 +12,7 @@ struct image_known {
     const char *name, *title;
     const char *kernel, *initrd, *disk, *key; /* files that scripts/guest.sh makes; NULL: none */
     const char *append;
+    const char *suite; /* of Debian's releases */
 };
 
 /* Words for the kernel of every OCI image. */

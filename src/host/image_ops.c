@@ -25,7 +25,7 @@ static int replace_failed(struct api_call *call, const char *name) {
 }
 
 static int check_import(struct api_call *call, const json_t *spec) {
-    if (*row_text(spec, "source") || json_object_get(spec, "packages"))
+    if (*row_text(spec, "source") || json_object_get(spec, "packages") || *row_text(spec, "base"))
         return api_fail(call, FAILURE_INVALID, "spec.file", "leave one of them out",
                         "an image is imported from a file, or made from a source or packages");
     if (*row_text(spec, "initrd") && !*row_text(spec, "kernel"))
@@ -90,9 +90,10 @@ static int create_image(struct api_call *call, struct store_row *vm) {
     } else if (*row_text(spec, "file")) {
         if (check_import(call, spec) < 0)
             return -EINVAL;
-    } else if (!image_known_find(name)) {
+    } else if (!image_known_find(*row_text(spec, "base") ? row_text(spec, "base") : name)) {
         return api_fail(call, FAILURE_INVALID, "name", image_known_names(),
-                        "it is not known how to make an image '%s'; the known ones are: %s", name,
+                        "it is not known how to make an image '%s'; the known ones are: %s",
+                        *row_text(spec, "base") ? row_text(spec, "base") : name,
                         image_known_names());
     }
     if (json_array_size(json_object_get(spec, "packages")) && *row_text(spec, "source"))

@@ -39,6 +39,7 @@ struct image_transfer *image_transfer_new(const json_t *what, const char *disk, 
              (int)(strrchr(t->disk, '/') - t->disk), t->disk, image_file_names[IMAGE_INITRD]);
     t->t = (struct transfer){.file = t->file,
                              .format = t->format,
+                             .reference = t->reference,
                              .disk = t->disk,
                              .done = done,
                              .of = of,

@@ -11,33 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/tar.h"
 #include "proto/place.h"
 
-enum { HEAD = 512, MOST_MEMBERS = 100000 };
+/* 1: a member of a tar archive that only such an archive has. */
+static int has_sign(void *unused, const struct tar_member *m, struct error *err) {
+    const char *name = m->name + 2 * !strncmp(m->name, "./", 2);
 
-/* A member of a tar archive that only such an archive has. */
-static bool has_sign(int fd) {
-    char head[HEAD], size[13];
-    uint64_t at = 0, n;
-
-    for (unsigned i = 0; i < MOST_MEMBERS; i++) {
-        if (pread(fd, head, HEAD, (off_t)at) != HEAD || !*head)
-            return false;
-        for (unsigned k = 0; k < 2; k++) {
-            const char *name = k ? head : head + 2 * !strncmp(head, "./", 2);
-
-            if (!strcmp(name, "oci-layout") || !strcmp(name, "index.json") ||
-                !strcmp(name, "manifest.json"))
-                return true;
-        }
-        memcpy(size, head + 124, 12);
-        size[12] = 0;
-        n = strtoull(size, NULL, 8);
-        if (n > INT64_MAX / 2 - at)
-            return false;
-        at += HEAD + ((n + HEAD - 1) & ~(uint64_t)(HEAD - 1));
-    }
-    return false;
+    return !strcmp(name, "oci-layout") || !strcmp(name, "index.json") ||
+           !strcmp(name, "manifest.json");
 }
 
 bool oci_import_is(const char *path) {
@@ -51,10 +33,12 @@ bool oci_import_is(const char *path) {
     if (S_ISDIR(st.st_mode))
         return snprintf(file, sizeof(file), "%s/index.json", path) < PATH_MAX &&
                access(file, F_OK) == 0;
+    if (strstr(path, ".tar.") || strstr(path, ".tgz")) /* a compressed disk is called otherwise */
+        return true;
     fd = S_ISREG(st.st_mode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0)
         return false;
-    yes = has_sign(fd);
+    yes = tar_walk(fd, path, has_sign, NULL, NULL) == 1;
     close(fd);
     return yes;
 }

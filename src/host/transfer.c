@@ -20,7 +20,9 @@
 #include "base/bytes.h"
 #include "block/convert.h"
 #include "block/foreign.h"
+#include "host/ova.h"
 #include "host/tree.h"
+#include "proto/place.h"
 
 enum { SECTOR = 512, CHUNK = 1 << 20, SIGN = 32 };
 
@@ -192,12 +194,10 @@ static int check_foreign(struct transfer *t, const char *format, const char *sou
     return r;
 }
 
-static int import_foreign(struct transfer *t, const char *format, const uint8_t sign[SIGN],
-                          struct error *err) {
-    bool ova = is(format, "ova");
-    const char *qemu = ova ? "vmdk" : qemu_name(format);
-    char *inside = ova ? foreign_ova_source(t->file) : NULL;
-    const char *source = inside ? inside : t->file;
+/* A file, or with a size what lies at an offset of it; first: the bytes there. */
+static int convert_foreign(struct transfer *t, const char *format, const char *source,
+                           const uint8_t first[SIGN], struct error *err) {
+    const char *qemu = qemu_name(format);
     char *argv[] = {"qemu-img",
                     "convert",
                     "-p",
@@ -209,45 +209,113 @@ static int import_foreign(struct transfer *t, const char *format, const uint8_t 
                     (char *)(uintptr_t)source,
                     (char *)(uintptr_t)t->disk,
                     NULL};
-    int r = 0;
+    int r = is(format, "vmdk") && !is_whole_vmdk(first) ? refuse_parts(t->file, err) : 0;
 
-    if (ova && !inside)
-        r = error_set(err, -EINVAL, "the archive '%s' holds no disk (.vmdk)", t->file);
-    if (ova && inside) { /* the disk's own first bytes */
-        uint8_t first[SIGN] = {0};
-        uint64_t size, at = foreign_ova_disk(t->file, &size);
-        int fd = open(t->file, O_RDONLY | O_CLOEXEC);
-
-        if (fd < 0 || pread(fd, first, SIGN, (off_t)at) != SIGN || !is_whole_vmdk(first))
-            r = refuse_parts(t->file, err);
-        if (fd >= 0)
-            close(fd);
-    } else if (is(format, "vmdk") && !is_whole_vmdk(sign)) {
-        r = refuse_parts(t->file, err);
-    }
     if (r == 0)
         r = check_foreign(t, qemu, source, err);
     if (r == 0)
         r = child_run(t, argv, NULL, err);
-    free(inside);
     return r < 0 ? r : sync_file(t->disk, err);
+}
+
+/* ------------------------------------------------------------------ OVA */
+
+/* The name by which qemu-img opens a part of a file. */
+static char *part_of(const char *file, const struct ova_disk *d) {
+    json_t *v = json_pack("{s:{s:s, s:I, s:I, s:{s:s, s:s}}}", "file", "driver", "raw", "offset",
+                          (json_int_t)d->offset, "size", (json_int_t)d->size, "file", "driver",
+                          "file", "filename", file);
+    char *text = v ? json_dumps(v, JSON_COMPACT) : NULL, *out = NULL;
+
+    if (text && asprintf(&out, "json:%s", text) < 0)
+        out = NULL;
+    free(text);
+    json_decref(v);
+    return out;
+}
+
+static int import(struct transfer *t, unsigned depth, struct error *err);
+
+/* Unpacked to a file beside the disk, and imported from there. */
+static int import_packed(struct transfer *t, uint64_t offset, uint64_t size, unsigned depth,
+                         struct error *err) {
+    char program[PATH_MAX], plain[PATH_MAX], at[24], length[24];
+    char *argv[] = {program,      "expand",   (char *)(uintptr_t)t->file,
+                    "--disk",     plain,      "--offset",
+                    at,           "--length", length,
+                    "--progress", NULL};
+    struct transfer inner = *t;
+    int r;
+
+    place_program("viv-oci", program);
+    snprintf(at, sizeof(at), "%llu", (unsigned long long)offset);
+    snprintf(length, sizeof(length), "%llu", (unsigned long long)size);
+    if (snprintf(plain, sizeof(plain), "%s.plain", t->disk) >= (int)sizeof(plain))
+        return error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
+    unlink(plain);
+    r = child_run(t, argv, NULL, err);
+    inner.file = plain;
+    if (size) /* of an OVA: the format was that of the archive */
+        inner.format = "";
+    if (r == 0)
+        r = import(&inner, depth + 1, err);
+    t->found = inner.found;
+    unlink(plain);
+    return r;
+}
+
+static int import_ova(struct transfer *t, unsigned depth, struct error *err) {
+    uint8_t first[SIGN] = {0};
+    struct ova_disk d;
+    char *source;
+    int fd, r = ova_find(t, t->reference ? t->reference : "", &d, err);
+
+    if (r < 0)
+        return r;
+    if (d.gzip)
+        return import_packed(t, d.offset, d.size, depth, err);
+    fd = open(t->file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || pread(fd, first, SIGN, (off_t)d.offset) < SIGN)
+        r = error_set(err, -EIO, "the disk '%s' of '%s' cannot be read", d.name, t->file);
+    if (fd >= 0)
+        close(fd);
+    source = r == 0 ? part_of(t->file, &d) : NULL;
+    if (r == 0 && !source)
+        r = error_set(err, -EINVAL, "the name of '%s' is no UTF-8", t->file);
+    if (r == 0)
+        r = convert_foreign(
+            t,
+            memcmp(first, "vhdxfile", 8) ? memcmp(first, "conectix", 8) ? "vmdk" : "vhd" : "vhdx",
+            source, first, err);
+    free(source);
+    return r;
 }
 
 /* ------------------------------------------------------------------ in */
 
-static int import(struct transfer *t, struct error *err) {
+static bool is_packed(const uint8_t sign[SIGN]) {
+    return !memcmp(sign, "\x1f\x8b\x08", 3) || !memcmp(sign, "\x28\xb5\x2f\xfd", 4) ||
+           !memcmp(sign, "\xfd\x37zXZ", 6) || !memcmp(sign, "BZh", 3);
+}
+
+static int import(struct transfer *t, unsigned depth, struct error *err) {
     uint8_t sign[SIGN];
     struct stat st;
     int r = look_at_file(t->file, &st, sign, err);
 
     if (r < 0)
         return r;
+    if (!is(t->format, "raw") && is_packed(sign)) /* a raw one is what it says */
+        return depth ? error_set(err, -EINVAL, "the file is compressed more than once")
+                     : import_packed(t, 0, 0, depth, err);
     t->found = *t->format ? t->format : format_of(t->file, sign);
     __atomic_store_n(t->of, (int64_t)st.st_size, __ATOMIC_RELAXED);
     if (is(t->found, "qcow2"))
         return import_qcow2(t, err);
+    if (is(t->found, "ova"))
+        return import_ova(t, depth, err);
     if (!is(t->found, "raw"))
-        return import_foreign(t, t->found, sign, err);
+        return convert_foreign(t, t->found, t->file, sign, err);
     if (st.st_size % SECTOR)
         return error_set(err, -EINVAL,
                          "'%s' is no disk image that is known: a raw one would consist of whole "
@@ -258,7 +326,7 @@ static int import(struct transfer *t, struct error *err) {
 
 int transfer_import(struct transfer *t, struct error *err) {
     struct stat st;
-    int r = import(t, err);
+    int r = import(t, 0, err);
 
     if (r == 0 && stat(t->disk, &st) < 0)
         r = error_set(err, -errno, "'%s': %s", t->disk, strerror(errno));
@@ -299,6 +367,8 @@ static int export(struct transfer *t, const char *path, struct error *err) {
         chain_close(from);
         return r;
     }
+    if (is(format, "ova"))
+        return ova_write(t, path, err);
     if (!vhd) {
         argv[7] = argv[8];
         memmove(argv + 8, argv + 9, 3 * sizeof(argv[0]));
@@ -316,6 +386,7 @@ int transfer_export(struct transfer *t, struct error *err) {
         return error_set(err, -ENAMETOOLONG, "the name of the file is too long");
     if (stat(t->disk, &st) < 0)
         return error_set(err, -errno, "the disk of the image is gone: '%s'", t->disk);
+    t->size = st.st_size;
     __atomic_store_n(t->of, (int64_t)st.st_size, __ATOMIC_RELAXED);
     unlink(part); /* of a manager that was ended in the middle of this */
     r = export(t, part, err);

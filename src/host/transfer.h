@@ -16,13 +16,14 @@
 #include "base/sha256.h"
 
 struct transfer {
-    const char *file;   /* outside, absolute */
-    const char *format; /* raw, qcow2, vmdk, vhd, vhdx, vdi, ova; "": by its first bytes */
-    const char *disk;   /* in the library */
-    int64_t *done, *of; /* atomic: how far it is, in any unit */
-    const int *stop;    /* atomic: not 0 ends it with -ECANCELED */
-    const char *found;  /* gets the format that it had */
-    int64_t size;       /* gets the size of the disk */
+    const char *file;      /* outside, absolute */
+    const char *format;    /* raw, qcow2, vmdk, vhd, vhdx, vdi, ova; "": by its first bytes */
+    const char *reference; /* the disk of an OVA that is meant; "": the only one */
+    const char *disk;      /* in the library */
+    int64_t *done, *of;    /* atomic: how far it is, in any unit */
+    const int *stop;       /* atomic: not 0 ends it with -ECANCELED */
+    const char *found;     /* gets the format that it had */
+    int64_t size;          /* gets the size of the disk */
 };
 
 int transfer_import(struct transfer *t, struct error *err);

@@ -22,6 +22,7 @@ enum {
     WANTED_MS = 20,  /* while somebody waits for it: that, or a share of the time since the start */
     WANTED_MOST_MS = 500,
     WANTED_SHARE = 16,
+    FOREVER_MS = INT32_MAX,
     MOST_ADDRESSES = 32,
 };
 
@@ -30,6 +31,7 @@ struct vm_probe {
     char id[STORE_WORD];
     struct timer timer;
     struct vm_agent *ask;
+    struct vm_agent *command; /* asked for the exit code of the guest's command */
     int64_t interval, started, until, wanted_until, answered; /* by the monotonic clock */
 };
 
@@ -123,6 +125,31 @@ static void save(struct vm_probe *p, const json_t *answer) {
     store_row_done(&row);
 }
 
+/* The command that an OCI image is there for has ended. */
+static void command_ended(void *opaque, int fd, const json_t *answer, const struct error *err) {
+    struct vm_probe *p = opaque;
+    struct store *s = p->m->store;
+    struct store_row row = {0};
+    struct error e = {0};
+    int64_t code = row_number(answer, "code");
+
+    p->command = NULL;
+    if (!answer || code < 0 || code > 255 || store_get(s, "vm", p->id, &row) < 0)
+        return;
+    row_set_number(row.status, "command_exit", code);
+    if (store_begin(s, STORE_NOTE, &e) == 0) {
+        if (manager_event(p->m, &row, "command-ended", &e,
+                          "its command has ended with exit code %lld", (long long)code) < 0 ||
+            store_update(s, &row, &e) < 0)
+            store_rollback(s);
+        else
+            store_commit(s, &e);
+    }
+    if (e.code)
+        log_error("%s: %s", p->id, e.text);
+    store_row_done(&row);
+}
+
 static void answered(void *opaque, int fd, const json_t *answer, const struct error *err) {
     struct vm_probe *p = opaque;
 
@@ -130,6 +157,9 @@ static void answered(void *opaque, int fd, const json_t *answer, const struct er
     if (answer) {
         p->answered = timer_now_ms();
         save(p, answer);
+        if (row_flag(answer, "command") && !p->command)
+            p->command = vm_agent_ask(p->m, p->id, json_pack("{s:s}", "do", "main"), FOREVER_MS,
+                                      command_ended, p, NULL);
     } else {
         next(p);
     }
@@ -162,6 +192,7 @@ void vm_probe_free(struct vm_probe *p) {
         return;
     timer_stop(&p->timer);
     vm_agent_cancel(p->ask);
+    vm_agent_cancel(p->command);
     free(p);
 }
 

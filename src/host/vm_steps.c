@@ -106,6 +106,7 @@ static void step_running(struct machine *v, struct store_row *row) {
     row_unset(row->wanted, "next_start");
     row_unset(row->status, "next_start");
     row_unset(row->status, "exit_code");
+    row_unset(row->status, "command_exit");
     row_unset(row->status, "exit_signal");
     row_unset(row->status, "last_words");
     old = strcmp(state, old) ? state : NULL; /* an event only for what is new */

@@ -21,7 +21,8 @@ enum { MOST_NAMES_OF_ONE = 65000, NOT_FOUND = 127, SYMLINK_MAX = 4095 };
 
 /* ------------------------------------------------------------------ the file system */
 
-/* In the child. The journal is small, since it is for one machine with one disk. */
+/* In the child. The journal is the smallest in which the kernel grows
+ * the file system later (with 16 MiB it refuses). */
 static void become_mke2fs(const char *path, uint64_t size) {
     char *const argv[] = {"mke2fs",
                           "-q",
@@ -33,7 +34,7 @@ static void become_mke2fs(const char *path, uint64_t size) {
                           "-E",
                           "assume_storage_prezeroed=1,root_owner=0:0",
                           "-J",
-                          size >> 30 ? "size=16" : "size=4",
+                          size >> 30 ? "size=64" : "size=4",
                           (char *)(uintptr_t)path,
                           NULL};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Folders and tar archives (POSIX.1-2017 pax, ustar, and GNU's long names) as sets of files.
+ * Folders and tar archives as sets of files.
  *
  * Theory of operation. An archive is walked once, by its heads alone: the list of members says
  * where each lies, so that a blob of gigabytes is read only where it is wanted. A compressed one is
@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/tar.h"
 #include "base/write.h"
 
 enum {
@@ -25,7 +26,6 @@ enum {
     NAME = 256, /* members with longer names are none of ours */
     MOST_MEMBERS = 100000,
     MOST_LINKS = 8,
-    MOST_HEAD = 1 << 20, /* of pax */
     CHUNK = 64 * 1024,
 };
 static const uint64_t most_unpacked = 256ull << 30;
@@ -88,123 +88,10 @@ static bool clean_link(const char *from, const char *target, char out[NAME]) {
 
 /* ------------------------------------------------------------------ tar */
 
-/* Octal digits, or GNU's binary numbers. */
-static bool read_number(const uint8_t *p, size_t n, uint64_t *ret) {
-    uint64_t v = 0;
-
-    if (*p & 0x80) {
-        for (size_t i = 0; i < n; i++) {
-            if (v >> 55)
-                return false;
-            v = v << 8 | (i ? p[i] : p[i] & 0x7f);
-        }
-        *ret = v;
-        return v <= INT64_MAX;
-    }
-    while (n && *p == ' ')
-        p++, n--;
-    for (; n && *p >= '0' && *p <= '7'; p++, n--)
-        v = v << 3 | (uint64_t)(*p - '0');
-    *ret = v;
-    return !n || !*p || *p == ' ';
-}
-
-static bool checksum_fits(const uint8_t head[BLOCK]) {
-    uint64_t want, sum = 0;
-
-    for (unsigned i = 0; i < BLOCK; i++)
-        sum += i >= 148 && i < 156 ? ' ' : head[i];
-    return read_number(head + 148, 8, &want) && want == sum;
-}
-
-struct pending { /* what heads before a member say of it */
-    char name[NAME], link[NAME];
-    uint64_t size;
-    bool has_size, unfit;
-};
-
-static void take_text(char out[NAME], struct pending *p, const char *s, size_t n) {
-    n = strnlen(s, n);
-    if (n >= NAME) {
-        p->unfit = true;
-        return;
-    }
-    memcpy(out, s, n);
-    out[n] = 0;
-}
-
-/* Records "LENGTH KEY=VALUE\n". */
-static void read_pax(struct pending *p, const char *s, size_t n) {
-    while (n) {
-        char *end;
-        unsigned long len = strtoul(s, &end, 10);
-        const char *key = end + 1, *eq;
-        size_t head = (size_t)(key - s), value;
-
-        if (*end != ' ' || len > n || len <= head + 1 || s[len - 1] != '\n' ||
-            !(eq = memchr(key, '=', len - head - 1)))
-            return;
-        value = len - 1 - (size_t)(eq + 1 - s);
-        if (!strncmp(key, "path=", 5))
-            take_text(p->name, p, eq + 1, value);
-        else if (!strncmp(key, "linkpath=", 9))
-            take_text(p->link, p, eq + 1, value);
-        else if (!strncmp(key, "size=", 5)) {
-            p->size = strtoull(eq + 1, NULL, 10);
-            p->has_size = p->size <= INT64_MAX;
-        }
-        s += len;
-        n -= len;
-    }
-}
-
-static int read_text(struct oci_source *s, uint64_t at, uint64_t size, struct buf *out,
-                     struct error *err) {
-    uint64_t done = 0;
-    char *p;
-
-    if (size > MOST_HEAD)
-        return error_set(err, -EINVAL, "'%s': a head of the archive is too large", s->path);
-    p = buf_grow(out, size + 1);
-    while (done < size) {
-        ssize_t n = pread(s->fd, p + done, size - done, (off_t)(at + done));
-
-        if (n <= 0)
-            return error_set(err, -EINVAL, "'%s': the archive is cut off", s->path);
-        done += (uint64_t)n;
-    }
-    p[size] = 0;
-    return 0;
-}
-
-static int take_head(struct oci_source *s, struct pending *p, char type, uint64_t at, uint64_t size,
-                     struct error *err) {
-    struct buf text = {0};
-    int r = read_text(s, at, size, &text, err);
-
-    if (r == 0 && type == 'L')
-        take_text(p->name, p, (char *)text.data, size);
-    else if (r == 0 && type == 'K')
-        take_text(p->link, p, (char *)text.data, size);
-    else if (r == 0)
-        read_pax(p, (char *)text.data, size);
-    buf_done(&text);
-    return r;
-}
-
-static int add_member(struct oci_source *s, const struct pending *p, const uint8_t *head,
-                      uint64_t offset, uint64_t size, struct error *err) {
-    char name[NAME + 8] = "", type = (char)head[156];
+static int take_member(void *opaque, const struct tar_member *t, struct error *err) {
+    struct oci_source *s = opaque;
     struct member *m;
 
-    if (p->unfit)
-        return 0;
-    if (*p->name)
-        snprintf(name, sizeof(name), "%s", p->name);
-    else if (!memcmp(head + 257, "ustar", 6) && head[345])
-        snprintf(name, sizeof(name), "%.155s/%.100s", (const char *)head + 345, (const char *)head);
-    else
-        snprintf(name, sizeof(name), "%.100s", (const char *)head);
     if (s->members == MOST_MEMBERS)
         return error_set(err, -EINVAL, "'%s' holds too many files to be an image", s->path);
     if (s->members % 64 == 0) {
@@ -214,56 +101,14 @@ static int add_member(struct oci_source *s, const struct pending *p, const uint8
         s->member = m;
     }
     m = &s->member[s->members];
-    *m = (struct member){.offset = offset, .size = size};
-    if (!clean_name(name, m->name))
+    *m = (struct member){.offset = t->offset, .size = t->size};
+    if (!clean_name(t->name, m->name))
         return 0;
-    if (type == '1' || type == '2') {
-        snprintf(name, sizeof(name), "%.100s", *p->link ? p->link : (const char *)head + 157);
-        if (*p->link)
-            snprintf(name, sizeof(name), "%s", p->link);
-        if (type == '1' ? !clean_name(name, m->link) : !clean_link(m->name, name, m->link))
-            return 0;
-    }
-    s->members += type == '0' || !type || type == '7' || *m->link;
+    if (t->type == TAR_LINK ? !clean_name(t->link, m->link)
+                            : t->type == TAR_SYMLINK && !clean_link(m->name, t->link, m->link))
+        return 0;
+    s->members += t->type == TAR_FILE || *m->link;
     return 0;
-}
-
-static int read_archive(struct oci_source *s, struct error *err) {
-    struct pending p = {0};
-    uint8_t head[BLOCK];
-    struct stat st;
-    uint64_t at = 0, size;
-    int r = 0;
-
-    if (fstat(s->fd, &st) < 0)
-        return error_set(err, -errno, "'%s': %s", s->path, strerror(errno));
-    while (r == 0 && pread(s->fd, head, BLOCK, (off_t)at) == BLOCK && *head) {
-        char type = (char)head[156];
-
-        if (!checksum_fits(head) || !read_number(head + 124, 12, &size))
-            return error_set(err, -EINVAL,
-                             at ? "'%s': the archive is damaged at byte %llu"
-                                : "'%s' is no tar archive",
-                             s->path, (unsigned long long)at);
-        if (p.has_size && type != 'x' && type != 'L' && type != 'K')
-            size = p.size;
-        if (type == '1' || type == '2' || type == '5')
-            size = 0;
-        at += BLOCK;
-        if (size > (uint64_t)st.st_size || at > (uint64_t)st.st_size - size)
-            return error_set(err, -EINVAL, "'%s': the archive is cut off", s->path);
-        if (type == 'x' || type == 'L' || type == 'K') {
-            r = take_head(s, &p, type, at, size, err);
-        } else {
-            if (type != 'g')
-                r = add_member(s, &p, head, at, size, err);
-            p = (struct pending){0};
-        }
-        at += (size + BLOCK - 1) & ~(uint64_t)(BLOCK - 1);
-    }
-    if (r == 0 && !at)
-        r = error_set(err, -EINVAL, "'%s' is no tar archive", s->path);
-    return r;
 }
 
 /* ------------------------------------------------------------------ compressed archives */
@@ -354,7 +199,7 @@ struct oci_source *oci_source_open(const char *path, struct error *err) {
     if (r == 0 && !s->folder && is_compressed(s->fd))
         r = unpack(s, err);
     if (r == 0 && !s->folder)
-        r = read_archive(s, err);
+        r = tar_walk(s->fd, s->path, take_member, s, err);
     if (r == 0)
         return s;
     oci_source_close(s);

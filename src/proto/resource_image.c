@@ -14,6 +14,16 @@ static const struct field fields[] = {
      .pattern = "^/",
      .help = "folder of this host to copy it from, with what 'make guest' makes; without one it is "
              "built from Debian's packages"},
+    {.name = "base",
+     .type = FIELD_STRING,
+     .place = FIELD_SPEC,
+     .flags = FIELD_CREATE,
+     .min = 1,
+     .max = 63,
+     .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+     .help =
+         "known image that it is made as (debian, debian-11, debian-12, debian-13, tiny), if its "
+         "own name is another one"},
     {.name = "packages",
      .type = FIELD_STRINGS,
      .place = FIELD_SPEC,
@@ -44,7 +54,9 @@ static const struct field fields[] = {
      .min = 1,
      .max = 255,
      .pattern = "^[A-Za-z0-9._:@/+-]+$",
-     .help = "tag or digest of the OCI image that is meant, where there are several"},
+     .help = "where a file holds several: tag or digest of the OCI image that is meant, or the "
+             "name of the "
+             "disk of an OVA"},
     {.name = "kernel",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
@@ -158,8 +170,8 @@ static const struct operation ops[] = {
      .shape = OP_CREATE,
      .status = 202,
      .permission = "image.create",
-     .help = "Make an image of a name that is known (debian, tiny), import one, or make a template "
-             "of a machine, as a job"},
+     .help = "Make an image of a name that is known (debian, debian-13, tiny), import one, or make a "
+             "template of a machine, as a job"},
     {.name = "export",
      .shape = OP_ACTION,
      .status = 202,
@@ -174,7 +186,7 @@ static const struct operation ops[] = {
                .help = "where it goes; there must be none of that name"},
               {.name = "format",
                .type = FIELD_CHOICE,
-               .choices = "raw|qcow2|vmdk|vhd|vhdx|vdi",
+               .choices = "raw|qcow2|vmdk|vhd|vhdx|vdi|ova",
                .standard = "\"raw\"",
                .help = "what it becomes; other formats than raw and qcow2 need qemu-img"}}},
     {.name = "delete",

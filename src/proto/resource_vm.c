@@ -124,6 +124,15 @@ static const struct field fields[] = {
      .help =
          "user data for cloud-init: packages, files, commands; it holds where it says something "
          "else than the other flags"},
+    {.name = "network_config",
+     .type = FIELD_TEXT,
+     .place = FIELD_SPEC,
+     .flags = FIELD_CREATE,
+     .min = 1,
+     .max = 65536,
+     .help =
+         "network configuration for cloud-init, version 1 or 2, such as static addresses; without "
+         "one the guest asks by DHCP"},
     {.name = "restart",
      .type = FIELD_CHOICE,
      .place = FIELD_SPEC,
@@ -245,6 +254,13 @@ static const struct field fields[] = {
      .place = FIELD_STATUS,
      .max = 200,
      .help = "operating system of the guest, by its agent"},
+    {.name = "command_exit",
+     .type = FIELD_INT,
+     .place = FIELD_STATUS,
+     .min = 0,
+     .max = 255,
+     .help = "exit code of the command of its OCI image, when that ended last; 128 and more: by a "
+             "signal"},
     {.name = "exit_code",
      .type = FIELD_INT,
      .place = FIELD_STATUS,

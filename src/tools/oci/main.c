@@ -25,13 +25,16 @@
 #include "oci/initrd.h"
 #include "oci/layer.h"
 #include "proto/units.h"
+#include "tools/oci/expand.h"
 
-#define GIB (1ull << 30)
+#define GIB           (1ull << 30)
+#define MOST_EXPANDED (16ull << 40) /* more than ext4 has in one file */
 
 enum { EXIT_USAGE = 2, MOST_ENTRIES = 4000000 };
 
 struct args {
     const char *disk, *initrd, *modules, *agent, *size;
+    uint64_t offset, length;
     bool progress;
 };
 
@@ -47,7 +50,9 @@ static const char about[] =
     "compressed one) or an archive of 'docker save'. With several images in it TAG or DIGEST "
     "chooses. inspect prints what it is as JSON. pack unpacks its layers into a new ext4 file "
     "system "
-    "in a file, with all owners, modes and attributes; it needs no rights for that.";
+    "in a file, with all owners, modes and attributes; it needs no rights for that. expand unpacks "
+    "a "
+    "compressed file (gzip, zstd, xz, bzip2); zeros become holes.";
 
 static const struct {
     struct option option;
@@ -66,6 +71,8 @@ static const struct {
     {{"agent", required_argument, NULL, 'a'},
      "FILE",
      "the program that becomes its init: viv-agent"},
+    {{"offset", required_argument, NULL, 'o'}, "BYTES", "of expand: where in the file it begins"},
+    {{"length", required_argument, NULL, 'l'}, "BYTES", "of expand: how much of the file it takes"},
     {{"progress", no_argument, NULL, 'p'}, NULL, "print how far it is"},
     {{"help-man", no_argument, NULL, 'M'}, NULL, NULL},
     {{"version", no_argument, NULL, 'V'}, NULL, "print the version"},
@@ -231,6 +238,16 @@ static int run(const char *verb, const char *word, const struct args *a, struct 
     return r;
 }
 
+static int expand_file(const char *from, const struct args *a, struct error *err) {
+    if (!a->disk)
+        return error_set(err, -EINVAL, "expand needs --disk");
+    return expand(from, a->offset, a->length, a->disk, MOST_EXPANDED, a->progress, err);
+}
+
+static bool is_verb(const char *s) {
+    return !strcmp(s, "inspect") || !strcmp(s, "pack") || !strcmp(s, "expand");
+}
+
 static int usage(const char *what) {
     fprintf(stderr, "viv-oci: %s; 'viv-oci --help' tells more\n", what);
     return EXIT_USAGE;
@@ -253,6 +270,12 @@ static int take_option(int c, struct args *a) {
         return 0;
     case 's':
         a->size = optarg;
+        return 0;
+    case 'o':
+        a->offset = strtoull(optarg, NULL, 10);
+        return 0;
+    case 'l':
+        a->length = strtoull(optarg, NULL, 10);
         return 0;
     case 'p':
         a->progress = true;
@@ -282,12 +305,13 @@ int main(int argc, char **argv) {
     while ((c = getopt_long(argc, argv, "hV", list, NULL)) != -1)
         if ((r = take_option(c, &a)) != 0)
             return r > 0 ? 0 : EXIT_USAGE;
-    if (argc - optind != 2 ||
-        (strcmp(argv[optind], "inspect") != 0 && strcmp(argv[optind], "pack") != 0))
-        return usage("say 'inspect IMAGE' or 'pack IMAGE'");
+    if (argc - optind != 2 || !is_verb(argv[optind]))
+        return usage("say 'inspect IMAGE', 'pack IMAGE' or 'expand FILE'");
     /* Names of files are bytes; in this locale they stay what they are. */
     setlocale(LC_CTYPE, "C.UTF-8");
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     setrlimit(RLIMIT_AS, &memory);
-    return run(argv[optind], argv[optind + 1], &a, &err) < 0 ? fail(&err) : 0;
+    r = strcmp(argv[optind], "expand") ? run(argv[optind], argv[optind + 1], &a, &err)
+                                       : expand_file(argv[optind + 1], &a, &err);
+    return r < 0 ? fail(&err) : 0;
 }
