@@ -348,7 +348,8 @@ static void start_script(struct image *v) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s", m->home.place.data, v->id);
-    v->builder = builder_start(m->loop, path, folder, v->known->suite, v->packages, builder_ended, v, &v->error);
+    v->builder = builder_start(m->loop, path, folder, v->known->suite, v->packages, builder_ended,
+                               v, &v->error);
     close(folder);
     v->phase = v->builder ? MAKE : DONE;
     if (!v->builder)
