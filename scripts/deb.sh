@@ -14,6 +14,11 @@ architecture=$(dpkg --print-architecture)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 
+if ! [ -f build/web/dist/index.html ]; then
+    echo "deb.sh: the portal was not built: a package must have it. Install nodejs and npm, then 'make web' and 'make deb'." >&2
+    exit 1
+fi
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/viv-deb.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 tree=$work/tree
@@ -21,6 +26,7 @@ doc=$tree/usr/share/doc/vivarium
 scripts/install.sh "$tree" /usr
 for program in "$tree"/usr/bin/*; do strip --strip-unneeded "$program"; done
 install -D -m 644 packaging/deb/copyright "$doc/copyright"
+install -m 644 build/web/dist/licences.txt "$doc/portal-licences.txt"
 printf 'vivarium (%s) unstable; urgency=medium\n\n  * Version %s; its history is in the sources.\n\n -- %s  %s\n' \
     "$version" "$version" "$(sed -n 's/^Maintainer: //p' packaging/deb/control)" \
     "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$doc/changelog"

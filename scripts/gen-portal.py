@@ -4,7 +4,7 @@
 
 usage: gen-portal.py FOLDER OUTPUT.c OUTPUT.S OUTPUT.bin
 
-FOLDER is what scripts/web.sh made; if it is empty or missing the table is empty. The files themselves go, one behind the
+FOLDER is what scripts/web.sh made; if it is missing, the one page web/missing.html says how to get the portal. The files themselves go, one behind the
 other, into OUTPUT.bin, which OUTPUT.S takes into the program: a compiler would need seconds for them as numbers.
 """
 import gzip
@@ -16,6 +16,7 @@ import sys
 MIME = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
         ".svg": "image/svg+xml", ".woff2": "font/woff2", ".png": "image/png", ".txt": "text/plain; charset=utf-8",
         ".json": "application/json"}
+MISSING = pathlib.Path(__file__).resolve().parent.parent / "web/missing.html"
 HASHED = re.compile(r"^/assets/.+-[\w-]{8}\.\w+$")
 
 TABLE = """/* SPDX-License-Identifier: GPL-2.0-or-later */
@@ -44,8 +45,8 @@ portal_bytes:
 def main(folder, table, assembly, binary):
     root = pathlib.Path(folder)
     blob, rows = bytearray(), []
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        name = "/" + path.relative_to(root).as_posix()
+    files = {"/" + p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+    for name, path in (files or {"/index.html": MISSING}).items():
         if path.suffix not in MIME:
             sys.exit(f"gen-portal.py: '{name}' has an ending that no MIME type is known for; add it to MIME")
         if not re.fullmatch(r"[\w./-]+", name):

@@ -44,12 +44,14 @@ json_t *openapi_security_schemes(void) {
 }
 
 static json_t *session_schema(void) {
-    return json_pack("{s:s, s:s, s:{s:{s:s}, s:{s:s, s:[s,s,s]}, s:{s:s}, s:{s:s, s:s}}, "
-                     "s:[s,s,s], s:b}",
+    return json_pack("{s:s, s:s, s:{s:{s:s}, s:{s:s, s:[s,s,s]}, s:{s:s}, s:{s:s, s:s}, "
+                     "s:{s:s, s:s, s:{s:s}}}, s:[s,s,s,s], s:b}",
                      "type", "object", "description", "who calls", "properties", "caller", "type",
                      "string", "role", "type", "string", "enum", "viewer", "operator", "admin",
                      "tenant", "type", "string", "expires", "type", "string", "format", "date-time",
-                     "required", "caller", "role", "tenant", "additionalProperties", 0);
+                     "may", "type", "array", "description",
+                     "permissions: x-permission of what is allowed", "items", "type", "string",
+                     "required", "caller", "role", "tenant", "may", "additionalProperties", 0);
 }
 
 static json_t *sign_in_schema(void) {

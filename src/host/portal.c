@@ -8,10 +8,6 @@
 
 static const char *const of_api[] = {"/v1", "/metrics", "/openapi.json", "/docs"};
 
-static const char none[] =
-    "{\"code\":\"not-found\",\"field\":\"\",\"reason\":\"this manager was built without the "
-    "portal\",\"remedy\":\"use viv, or the API at /openapi.json\"}";
-
 static bool is_of_api(const char *path) {
     for (unsigned i = 0; i < sizeof(of_api) / sizeof(of_api[0]); i++) {
         size_t n = strlen(of_api[i]);
@@ -46,7 +42,7 @@ static bool takes_gzip(const struct http_request *r) {
 /* Scripts, styles and connections of this origin alone; no frame around it, and none inside. */
 static void add_headers(struct http_exchange *x, const struct portal_file *f) {
     http_add_header(x, "Content-Security-Policy: default-src 'self'; img-src 'self' data: blob:; "
-                       "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
+                       "object-src 'none'; base-uri 'none'; "
                        "form-action 'self'; frame-ancestors 'none'");
     http_add_header(x, "X-Content-Type-Options: nosniff");
     http_add_header(x, "X-Frame-Options: DENY");
@@ -93,5 +89,5 @@ void portal_answer(struct http_exchange *x) {
     if (f)
         send_file(x, f);
     else
-        send_none(x, portal_files[0].path ? missing : none);
+        send_none(x, missing);
 }

@@ -3,8 +3,9 @@
  * The portal: files for a browser that are a part of the program, and how they are served.
  *
  * Contract: portal_files is a table that is made when the program is built; it ends with a path of
- * NULL. A manager that was built without a portal has an empty one. Serving asks for no permission:
- * the files are the same for everybody, and all that they show comes from the API.
+ * NULL. A manager that was built without the portal has a page that says how to get it. Serving
+ * asks for no permission: the files are the same for everybody, and all that they show comes from
+ * the API.
  */
 #ifndef HOST_PORTAL_H
 #define HOST_PORTAL_H

@@ -7,6 +7,7 @@
 
 #include "host/auth_internal.h"
 #include "proto/lines.h"
+#include "proto/role.h"
 #include "proto/units.h"
 
 bool auth_code_new(struct auth *a, const struct caller *who, char out[AUTH_TEXT],
@@ -130,9 +131,25 @@ static void put_cookie(struct http_exchange *x, const char *value, int64_t secon
                     value, (long long)seconds);
 }
 
+/* What this caller may do, so that a client offers nothing else: permissions, each once. */
+static json_t *permissions_of(const struct caller *who) {
+    json_t *seen = json_object(), *list = json_array();
+    const char *permission;
+    json_t *one;
+
+    for (const struct resource *const *r = resources; *r; r++)
+        for (const struct operation *o = (*r)->ops; o->name; o++)
+            if (role_may(who->role, o->permission))
+                json_object_set_new(seen, o->permission, json_true());
+    json_object_foreach(seen, permission, one)
+        json_array_append_new(list, json_string(permission));
+    json_decref(seen);
+    return list;
+}
+
 static void send_session(struct http_exchange *x, int status, const struct caller *who) {
-    json_t *o = json_pack("{s:s, s:s, s:s}", "caller", who->name, "role", role_word(who->role),
-                          "tenant", who->tenant);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:o}", "caller", who->name, "role", role_word(who->role),
+                          "tenant", who->tenant, "may", permissions_of(who));
     char *text;
 
     if (who->expires)

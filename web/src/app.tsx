@@ -10,7 +10,7 @@ import { iconOf, others, titleOf } from './kinds';
 import { place, to } from './router';
 import { collection, forgetAll, jobs, machines } from './store';
 import { theme, type Theme } from './theme';
-import { FailureNote, Loading, Empty } from './ui/bits';
+import { Empty, FailureNote, Head, Loading } from './ui/bits';
 import { Questions } from './ui/dialog';
 import { Icon, type IconName } from './ui/icon';
 import { Palette, openPalette } from './ui/palette';
@@ -154,11 +154,14 @@ function Screen() {
   const r = others().find((o) => o.plural === first);
   if (r) return <Things key={r.kind} resource={r} />;
   return (
-    <Empty icon="search" title="There is no such place" text="The address leads nowhere in this portal.">
-      <a class="button" href="#/">
-        Go to the overview
-      </a>
-    </Empty>
+    <>
+      <Head title="There is no such place" />
+      <Empty icon="search" title="Nothing is here" text="The address leads nowhere in this portal.">
+        <a class="button" href="#/">
+          Go to the overview
+        </a>
+      </Empty>
+    </>
   );
 }
 

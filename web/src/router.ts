@@ -8,6 +8,8 @@ export interface Place {
 }
 
 function read(): Place {
+  // A one-time code (screens/signin.tsx) is no place.
+  if (location.hash.startsWith('#code=')) return { parts: [], query: new URLSearchParams() };
   const [where = '', query = ''] = location.hash.replace(/^#\/?/, '').split('?');
   const parts = where
     .split('/')

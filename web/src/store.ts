@@ -188,5 +188,9 @@ export function addEvents(more: readonly Event[]): void {
   const fresh = more.filter((e) => e.seq > last);
   if (!fresh.length) return;
   events.value = [...fresh.reverse(), ...events.value].slice(0, MOST_EVENTS);
-  for (const e of fresh) collections.get(e.kind)?.touch(e.name);
+  for (const e of fresh) {
+    collections.get(e.kind)?.touch(e.name);
+    // A snapshot is called MACHINE.NAME, and the machine goes on from it.
+    if (e.kind === 'snapshot') collections.get('vm')?.touch(e.name.slice(0, e.name.lastIndexOf('.')));
+  }
 }

@@ -18,6 +18,7 @@ export interface Session {
   caller: string;
   role: string;
   expires?: string;
+  may?: string[]; // permissions; without them: everything
 }
 
 /** null: nobody is signed in; undefined: not known yet. */

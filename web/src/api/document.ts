@@ -2,7 +2,7 @@
 // What this manager can do, from its OpenAPI document: resources, their fields and operations. Screens are drawn from it,
 // so that a resource that comes to the manager comes to the portal as well.
 import { signal } from '@preact/signals';
-import { call } from './client';
+import { call, session } from './client';
 
 export interface Schema {
   type?: string;
@@ -41,6 +41,7 @@ export interface Verb {
   name: string;
   method: string;
   help: string;
+  permission: string;
   args: Schema; // an object
 }
 
@@ -93,7 +94,7 @@ export async function loadDocument(): Promise<void> {
         r.named = !!args.properties?.name;
       }
       if (name === 'update') r.update = args.properties?.spec ?? empty;
-      r.verbs[name] = { name, method: method.toUpperCase(), help: op.summary, args };
+      r.verbs[name] = { name, method: method.toUpperCase(), help: op.summary, permission: op['x-permission'] ?? '', args };
       found.set(kind, r);
     }
   }
@@ -104,4 +105,13 @@ export async function loadDocument(): Promise<void> {
 export const resource = (...kinds: string[]): Resource | undefined =>
   kinds.map((k) => resources.value.get(k)).find((r) => r !== undefined);
 
-export const can = (kind: string, verb: string): boolean => !!resources.value.get(kind)?.verbs[verb];
+/** Whether there is such an operation and whoever is signed in may use it. */
+export function can(kind: string, verb: string): boolean {
+  const permission = resources.value.get(kind)?.verbs[verb]?.permission;
+  const may = session.value?.may;
+  return permission !== undefined && (!may || may.includes(permission));
+}
+
+/** Operations on one item that are not the portal's own words: what may be done with it. */
+export const actionsOf = (kind: string): Verb[] =>
+  Object.values(resources.value.get(kind)?.verbs ?? {}).filter((v) => v.method === 'POST' && v.name !== 'create' && can(kind, v.name));

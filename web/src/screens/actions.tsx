@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What can be done with a machine, and when. Those that lose something ask first.
 import { signal } from '@preact/signals';
-import { can, resources, type Verb } from '../api/document';
+import { actionsOf, can, resources, type Verb } from '../api/document';
 import { path, call } from '../api/client';
 import type { Vm } from '../api/schema';
 import { label, plural } from '../format';
@@ -25,7 +25,7 @@ interface Action {
 const up = (s: string) => ['running', 'paused', 'starting', 'restarting', 'pausing', 'resuming', 'stopping'].includes(s);
 
 export const actions: Action[] = [
-  { verb: 'start', label: 'Start', icon: 'play', when: (s) => s === 'stopped' || s === 'failed' },
+  { verb: 'start', label: 'Start', icon: 'play', when: (s) => s === 'stopped' || s === 'failed' || s === 'suspended' },
   { verb: 'resume', label: 'Resume', icon: 'play', when: (s) => s === 'paused' },
   {
     verb: 'stop', label: 'Stop', icon: 'stop', when: (s) => ['running', 'paused', 'starting', 'restarting'].includes(s),
@@ -127,7 +127,7 @@ export const allowed = (vm: Vm): Action[] => actions.filter((a) => a.when(vm.sta
 export function menuOf(vm: Vm, beside: string[] = [], after?: (verb: string) => void): MenuItem[] {
   const own = allowed(vm).filter((a) => !beside.includes(a.verb));
   const item = (a: Action): MenuItem => ({ label: a.label, icon: a.icon, danger: a.danger, run: () => run(a, [vm], () => after?.(a.verb)) });
-  const more = Object.values(resources.value.get('vm')?.verbs ?? {}).filter((v) => v.method === 'POST' && !ELSEWHERE.has(v.name));
+  const more = actionsOf('vm').filter((v) => !ELSEWHERE.has(v.name));
   return [
     ...own.filter((a) => !a.danger).map(item),
     ...more.map((v) => ({ label: `${label(v.name)} …`, icon: ELSE_ICONS[v.name] ?? ('right' as const), run: () => openCall('vm', vm.name, v) })),

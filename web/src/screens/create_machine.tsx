@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The form of a new machine: what everybody sets is there, the rest of what the API takes is a step away.
 import { useState } from 'preact/hooks';
-import { resource } from '../api/document';
+import { can, resource } from '../api/document';
 import { bytes } from '../format';
 import { go } from '../router';
 import { images, machines } from '../store';
 import { Note } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
 import { Form, type Group } from '../ui/form';
+import { Icon } from '../ui/icon';
 
 export const vmGroups: Group[] = [
   { title: '', fields: ['image', 'template', 'cpus', 'memory', 'disk'], open: true },
@@ -25,7 +26,22 @@ const placeholders = {
   disk: 'as the image',
 };
 
-export function CreateMachine({ onClose }: { onClose: () => void }) {
+/** The button for it, where it is allowed, and the form behind it. */
+export function NewMachine() {
+  const [open, setOpen] = useState(false);
+  if (!can('vm', 'create')) return null;
+  return (
+    <>
+      <button class="primary" onClick={() => setOpen(true)}>
+        <Icon name="plus" />
+        New machine
+      </button>
+      {open && <CreateMachine onClose={() => setOpen(false)} />}
+    </>
+  );
+}
+
+function CreateMachine({ onClose }: { onClose: () => void }) {
   const [on, setOn] = useState(true);
   const schema = resource('vm')?.create;
   const ready = [...images().use().items.value.values()].filter((i) => i.status.state === 'ready');

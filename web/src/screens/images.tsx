@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Images: what disks of machines begin as.
 import { useState } from 'preact/hooks';
-import { can, resource, resources } from '../api/document';
+import { actionsOf, can, resource } from '../api/document';
 import type { Image, Job } from '../api/schema';
 import { bytes, plural } from '../format';
 import { images, jobs, machines } from '../store';
@@ -52,7 +52,7 @@ function Make({ how, onClose }: { how: 'build' | 'import'; onClose: () => void }
 function Card({ image, job, users }: { image: Image; job: Job | undefined; users: number }) {
   const s = image.status;
   const busy = job?.status.state === 'running' ? job : undefined;
-  const more = Object.values(resources.value.get('image')?.verbs ?? {}).filter((v) => v.method === 'POST' && v.name !== 'create');
+  const more = actionsOf('image');
   const remove = () =>
     ask({
       title: `Delete the image ${image.name}?`,
@@ -70,7 +70,7 @@ function Card({ image, job, users }: { image: Image; job: Job | undefined; users
       <header>
         <h2>{image.name}</h2>
         <State state={s.state} pending={images().pending.value.get(image.name)} />
-        <Menu label={`More for ${image.name}`} items={items} />
+        {items.length > 0 && <Menu label={`More for ${image.name}`} items={items} />}
       </header>
       <p class="muted">{s.title ?? (image.spec.file ? `from ${image.spec.file}` : 'no description')}</p>
       {s.reason && <p class="wrong-text">{s.reason}</p>}
@@ -123,7 +123,7 @@ export function Images() {
   const rows = [...all.items.value.values()].sort((a, b) => a.name.localeCompare(b.name));
   const users = new Map<string, number>();
   for (const m of machines().use().items.value.values()) users.set(m.spec.image, (users.get(m.spec.image) ?? 0) + 1);
-  const buttons = (
+  const buttons = can('image', 'create') && (
     <>
       <button onClick={() => make('import')}>
         <Icon name="download" />

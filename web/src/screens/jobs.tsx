@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Work that takes long, with its progress.
+import { can } from '../api/document';
 import type { Job } from '../api/schema';
 import { jobs } from '../store';
 import { Ago, Empty, FailureNote, Head, Loading, Progress, State } from '../ui/bits';
@@ -48,7 +49,7 @@ export const jobColumns = (): Column<Job>[] => [
   {
     id: 'do', title: 'Actions', hidden: true, class: 'do',
     cell: (j) =>
-      j.status.state === 'running' && (
+      j.status.state === 'running' && can('job', 'cancel') && (
         <button disabled={j.status.cancelling} onClick={() => cancel(j)} aria-label={`Cancel ${j.spec.action} ${j.spec.object}`}>
           Cancel
         </button>

@@ -110,11 +110,11 @@ function Trouble({ vm }: { vm: Vm }) {
 function Settings({ vm }: { vm: Vm }) {
   const schema = resource('vm')?.update;
   if (!schema) return null;
-  const on = !['stopped', 'failed'].includes(vm.status.state);
+  const on = !['stopped', 'failed', 'suspended'].includes(vm.status.state);
   return (
     <Panel title="What is wanted of it" class="settings">
       <Form
-        key={vm.revision}
+        key={JSON.stringify(vm.spec)}
         schema={schema}
         start={vm.spec as unknown as Record<string, unknown>}
         groups={vmGroups.map((g) => ({ ...g, open: true }))}
@@ -191,14 +191,15 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
   const hasScreen = can('vm', 'ticket') && can('vm', 'screenshot');
   const tabs = [
     { id: 'overview', title: 'Overview' },
-    { id: 'console', title: 'Console' },
+    ...(can('vm', 'ticket') ? [{ id: 'console', title: 'Console' }] : []),
     ...(hasScreen ? [{ id: 'screen', title: 'Screen' }] : []),
     ...(resource('snapshot') ? [{ id: 'snapshots', title: 'Snapshots', count }] : []),
     { id: 'events', title: 'Events' },
     { id: 'log', title: 'Log' },
-    { id: 'settings', title: 'Settings' },
+    ...(can('vm', 'update') ? [{ id: 'settings', title: 'Settings' }] : []),
   ].map((t) => ({ ...t, href: t.id === 'overview' ? to('machines', name) : to('machines', name, t.id) }));
   const quick = allowed(vm).filter((a) => ['start', 'resume', 'stop', 'restart', 'pause'].includes(a.verb));
+  const more = menuOf(vm, quick.map((a) => a.verb), (verb) => verb === 'delete' && go('machines'));
   const pending = all.pending.value.get(name);
   return (
     <>
@@ -219,7 +220,7 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
             {a.label}
           </button>
         ))}
-        <Menu label={`More for ${name}`} items={menuOf(vm, quick.map((a) => a.verb), (verb) => verb === 'delete' && go('machines'))} />
+        {more.length > 0 && <Menu label={`More for ${name}`} items={more} />}
       </Head>
       <Tabs label={`Views of ${name}`} tabs={tabs} now={tab} />
       {tab !== 'console' && tab !== 'screen' && <Trouble vm={vm} />}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The list of machines.
 import { useMemo, useState } from 'preact/hooks';
+import { can } from '../api/document';
 import type { Vm } from '../api/schema';
 import { bytes, percent, plural } from '../format';
 import { place, setQuery, to } from '../router';
@@ -11,13 +12,13 @@ import { Menu } from '../ui/menu';
 import { sorted, Table, type Column, type Order } from '../ui/table';
 import { lastSample, useUsage } from '../usage';
 import { actions, allowed, Calls, menuOf, run } from './actions';
-import { CreateMachine } from './create_machine';
+import { NewMachine } from './create_machine';
 
 const FILTERS: { id: string; title: string; has: (s: string) => boolean }[] = [
   { id: '', title: 'All', has: () => true },
   { id: 'running', title: 'Running', has: (s) => ['running', 'starting', 'restarting', 'resuming'].includes(s) },
   { id: 'stopped', title: 'Stopped', has: (s) => ['stopped', 'stopping', 'creating'].includes(s) },
-  { id: 'paused', title: 'Paused', has: (s) => ['paused', 'pausing'].includes(s) },
+  { id: 'paused', title: 'Paused', has: (s) => ['paused', 'pausing', 'suspended', 'suspending'].includes(s) },
   { id: 'failed', title: 'Failed', has: (s) => s === 'failed' },
 ];
 
@@ -79,6 +80,7 @@ function columns(): Column<Vm>[] {
       id: 'do', title: 'Actions', hidden: true, class: 'do',
       cell: (m) => {
         const quick = allowed(m).find((a) => ['start', 'resume', 'stop'].includes(a.verb));
+        const more = menuOf(m, quick ? [quick.verb] : []);
         return (
           <span class="row-actions">
             {quick && (
@@ -86,7 +88,7 @@ function columns(): Column<Vm>[] {
                 <Icon name={quick.icon} size={15} />
               </button>
             )}
-            <Menu label={`More for ${m.name}`} items={menuOf(m, quick ? [quick.verb] : [])} />
+            {more.length > 0 && <Menu label={`More for ${m.name}`} items={more} />}
           </span>
         );
       },
@@ -102,7 +104,6 @@ export function Machines() {
   const filter = FILTERS.find((f) => f.id === (query.get('state') ?? '')) ?? FILTERS[0]!;
   const order: Order = { by: query.get('by') ?? 'name', down: query.get('down') === '1' };
   const [chosen, choose] = useState<ReadonlySet<string>>(new Set());
-  const [creating, create] = useState(query.get('new') === '1');
   const items = all.items.value;
   const cols = columns();
   const byUsage = order.by === 'cpu' ? Math.floor(Date.now() / 4000) : 0; // rows do not jump at each answer
@@ -115,25 +116,20 @@ export function Machines() {
     return sorted(fit, cols, order);
   }, [items, text, filter.id, order.by, order.down, byUsage]);
   const picked = rows.filter((m) => chosen.has(m.name));
+  const offered = actions.filter((a) => a.verb !== 'resume' && can('vm', a.verb) && picked.some((m) => a.when(m.status.state)));
   const done = () => choose(new Set());
 
   return (
     <>
       <Head title="Machines">
-        <button class="primary" onClick={() => create(true)}>
-          <Icon name="plus" />
-          New machine
-        </button>
+        <NewMachine />
       </Head>
       {all.failure.value && <FailureNote failure={all.failure.value} again={() => void all.load()} />}
       {!all.loaded.value && !all.failure.value ? (
         <Loading rows={8} />
       ) : items.size === 0 ? (
         <Empty icon="machine" title="No machines yet" text="A machine is made of an image and runs until you stop it. It costs memory only for what its guest uses.">
-          <button class="primary" onClick={() => create(true)}>
-            <Icon name="plus" />
-            New machine
-          </button>
+          <NewMachine />
           <a class="button" href="#/images">
             Look at images
           </a>
@@ -158,17 +154,15 @@ export function Machines() {
               })}
             </div>
           </div>
-          {picked.length > 0 && (
+          {picked.length > 0 && offered.length > 0 && (
             <div class="bulk" role="group" aria-label="For the chosen machines">
               <strong>{picked.length} chosen</strong>
-              {actions
-                .filter((a) => a.verb !== 'resume' && picked.some((m) => a.when(m.status.state)))
-                .map((a) => (
-                  <button key={a.verb} class={a.danger ? 'danger-text' : ''} onClick={() => run(a, picked, a.verb === 'delete' ? done : undefined)}>
-                    <Icon name={a.icon} size={14} />
-                    {a.label}
-                  </button>
-                ))}
+              {offered.map((a) => (
+                <button key={a.verb} class={a.danger ? 'danger-text' : ''} onClick={() => run(a, picked, a.verb === 'delete' ? done : undefined)}>
+                  <Icon name={a.icon} size={14} />
+                  {a.label}
+                </button>
+              ))}
               <button class="quiet" onClick={done}>
                 Clear
               </button>
@@ -187,7 +181,7 @@ export function Machines() {
                 rowKey={(m) => m.name}
                 order={order}
                 onOrder={(o) => setQuery({ by: o.by === 'name' ? '' : o.by, down: o.down ? '1' : '' })}
-                chosen={chosen}
+                chosen={actions.some((a) => can('vm', a.verb)) ? chosen : undefined}
                 onChoose={choose}
               />
             </div>
@@ -197,7 +191,6 @@ export function Machines() {
           </p>
         </>
       )}
-      {creating && <CreateMachine onClose={() => create(false)} />}
       <Calls />
     </>
   );

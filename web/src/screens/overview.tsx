@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The first screen: how the host is, which machines work hardest, what runs and what has happened.
-import { useState } from 'preact/hooks';
 import { bytes, percent, plural } from '../format';
 import { to } from '../router';
 import { events, images, jobs, machines } from '../store';
@@ -8,7 +7,7 @@ import { Empty, FailureNote, Head, Loading, Meter, Panel, Progress, State } from
 import { Spark } from '../ui/chart';
 import { Icon } from '../ui/icon';
 import { host, hostHistory, lastSample, useUsage } from '../usage';
-import { CreateMachine } from './create_machine';
+import { NewMachine } from './create_machine';
 import { EventList } from './event_list';
 import { newestFirst } from './jobs';
 
@@ -95,17 +94,13 @@ function Work() {
 
 export function Overview() {
   useUsage();
-  const [creating, create] = useState(false);
   const all = machines().use();
   const failed = [...all.items.value.values()].filter((m) => m.status.state === 'failed');
   images().use();
   return (
     <>
       <Head title="Overview">
-        <button class="primary" onClick={() => create(true)}>
-          <Icon name="plus" />
-          New machine
-        </button>
+        <NewMachine />
       </Head>
       {all.failure.value && <FailureNote failure={all.failure.value} again={() => void all.load()} />}
       {!all.loaded.value ? (
@@ -118,9 +113,7 @@ export function Overview() {
               <a class="button" href="#/images">
                 Images
               </a>
-              <button class="primary" onClick={() => create(true)}>
-                New machine
-              </button>
+              <NewMachine />
             </Empty>
           )}
           <div class="halves">
@@ -153,7 +146,6 @@ export function Overview() {
           </Panel>
         </>
       )}
-      {creating && <CreateMachine onClose={() => create(false)} />}
     </>
   );
 }

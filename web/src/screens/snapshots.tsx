@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The snapshots of a machine as the tree that they are, with the place where the machine is now.
 import { useState } from 'preact/hooks';
-import { resource } from '../api/document';
+import { can, resource } from '../api/document';
 import type { Snapshot, Vm } from '../api/schema';
 import { snapshots } from '../store';
 import { Ago, Empty, FailureNote, Loading, Panel, State } from '../ui/bits';
@@ -81,13 +81,17 @@ function Branch({ node, vm, base }: { node: Node; vm: Vm; base: string | undefin
           {s.status.reason && <small class="wrong-text">{s.status.reason}</small>}
         </span>
         <span class="row-actions">
-          <button disabled={s.status.state !== 'ready' || !!pending} onClick={revert} aria-label={`Revert to ${short(s)}`}>
-            <Icon name="revert" size={14} />
-            Revert
-          </button>
-          <button class="square" disabled={!!pending} onClick={remove} aria-label={`Remove ${short(s)}`} title="Remove">
-            <Icon name="trash" size={14} />
-          </button>
+          {can('snapshot', 'revert') && (
+            <button disabled={s.status.state !== 'ready' || !!pending} onClick={revert} aria-label={`Revert to ${short(s)}`}>
+              <Icon name="revert" size={14} />
+              Revert
+            </button>
+          )}
+          {can('snapshot', 'delete') && (
+            <button class="square" disabled={!!pending} onClick={remove} aria-label={`Remove ${short(s)}`} title="Remove">
+              <Icon name="trash" size={14} />
+            </button>
+          )}
         </span>
       </div>
       {(node.children.length > 0 || base === s.id) && (
@@ -128,7 +132,7 @@ export function Snapshots({ vm }: { vm: Vm }) {
   const own = [...all.items.value.values()].filter((s) => s.spec.vm === vm.name);
   const roots = treeOf(own);
   const base = own.some((s) => s.id === vm.status.snapshot) ? vm.status.snapshot : undefined;
-  const button = (
+  const button = can('snapshot', 'create') && (
     <button class="primary" onClick={() => create(true)}>
       <Icon name="snapshot" />
       Create a snapshot

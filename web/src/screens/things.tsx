@@ -2,7 +2,7 @@
 // Any resource that the API has, by its schemas: list, creation, actions, deletion. Networks, volumes, templates and tokens
 // are shown so.
 import { useState } from 'preact/hooks';
-import type { Resource, Schema } from '../api/document';
+import { actionsOf, can, type Resource, type Schema } from '../api/document';
 import { bytes, label } from '../format';
 import { iconOf, titleOf } from '../kinds';
 import { place, setQuery } from '../router';
@@ -109,7 +109,7 @@ export function Things({ resource: r }: { resource: Resource }) {
   const order: Order = { by: query.get('by') ?? 'name', down: query.get('down') === '1' };
   const noun = titleOf(r).replace(/s$/, '').toLowerCase();
   const hasState = fieldsOf(r).some((f) => f.name === 'state');
-  const actions = Object.values(r.verbs).filter((v) => v.method === 'POST' && v.name !== 'create');
+  const actions = actionsOf(r.kind);
 
   const remove = (i: Item) =>
     ask({
@@ -120,9 +120,9 @@ export function Things({ resource: r }: { resource: Resource }) {
       run: () => void all.act(i.name, 'delete'),
     });
   const menu = (i: Item): MenuItem[] => [
-    ...(r.verbs.update ? [{ label: 'Edit …', icon: 'edit' as const, run: () => edit(i) }] : []),
+    ...(can(r.kind, 'update') ? [{ label: 'Edit …', icon: 'edit' as const, run: () => edit(i) }] : []),
     ...actions.map((v) => ({ label: `${label(v.name)} …`, icon: 'right' as const, run: () => openCall(r.kind, i.name, v) })),
-    ...(r.verbs.delete ? [{ label: 'Delete', icon: 'trash' as const, danger: true, run: () => remove(i) }] : []),
+    ...(can(r.kind, 'delete') ? [{ label: 'Delete', icon: 'trash' as const, danger: true, run: () => remove(i) }] : []),
   ];
   const columns: Column<Item>[] = [
     {
@@ -143,7 +143,7 @@ export function Things({ resource: r }: { resource: Resource }) {
   ];
   const fit = [...all.items.value.values()].filter((i) => !text || JSON.stringify([i.name, i.spec]).toLowerCase().includes(text));
   const rows = sorted(fit, columns, order);
-  const button = r.create && (
+  const button = r.create && can(r.kind, 'create') && (
     <button class="primary" onClick={() => create(true)}>
       <Icon name="plus" />
       New {noun}

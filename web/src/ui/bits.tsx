@@ -11,7 +11,8 @@ const tones: Record<string, string> = {
   running: 'good', ready: 'good', done: 'good', good: 'good', live: 'good', active: 'good', attached: 'good',
   starting: 'busy', creating: 'busy', stopping: 'busy', restarting: 'busy', pausing: 'busy', resuming: 'busy', deleting: 'busy',
   building: 'busy', reverting: 'busy', cloning: 'busy', capturing: 'busy',
-  paused: 'warn', note: 'warn', cancelled: 'warn', expired: 'warn',
+  suspending: 'busy',
+  paused: 'warn', suspended: 'warn', note: 'warn', cancelled: 'warn', expired: 'warn',
   failed: 'bad', bad: 'bad',
 };
 
@@ -131,12 +132,16 @@ interface HeadProps {
   children?: ComponentChildren; // actions
 }
 
+let moved = false;
+
 /** The head of a screen. It takes the focus when the screen comes, so that a reader says where one is. */
 export function Head({ title, back, badge, sub, children }: HeadProps) {
   const ref = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
     document.title = `${title} · Vivarium`;
-    ref.current?.focus({ preventScroll: true });
+    // Not when the page itself comes: the first Tab then leads to the link that skips the navigation.
+    if (moved) ref.current?.focus({ preventScroll: true });
+    moved = true;
   }, [title]);
   return (
     <header class="head">

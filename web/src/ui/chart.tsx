@@ -78,7 +78,7 @@ export function Chart({ title, times, series, format, span: longest, ceiling, bi
   return (
     <figure class="chart">
       <figcaption>
-        <h3>{title}</h3>
+        <h2>{title}</h2>
         <span class="legend">
           {series.map((s) => (
             <span key={s.name}>

@@ -2,7 +2,7 @@
 // Forms drawn from the API's schemas: each field with its help, limits and what was wrong with it. A field of the name of
 // another resource offers that resource's names.
 import type { ComponentChildren } from 'preact';
-import { useId, useMemo, useState } from 'preact/hooks';
+import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
 import { Failure } from '../api/client';
 import { resources, type Schema } from '../api/document';
 import { bytes, label, readSize, shortSize } from '../format';
@@ -19,7 +19,14 @@ export interface Group {
 
 const isSize = (s: Schema) => s['x-unit'] === 'bytes';
 const isText = (s: Schema) => s.type === 'string' && (s.maxLength ?? 0) > 4096;
+const isTime = (s: Schema) => s.format === 'date-time';
 const isList = (s: Schema) => s.type === 'array';
+
+/** As <input type="datetime-local"> has it. */
+function localTime(time: string): string {
+  const at = new Date(time);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
 
 /** As it stands in an input. */
 function shown(schema: Schema, value: unknown): string {
@@ -27,6 +34,7 @@ function shown(schema: Schema, value: unknown): string {
   if (isList(schema)) return (value as unknown[]).join('\n');
   if (isSize(schema)) return typeof value === 'number' ? shortSize(value) : String(value);
   if (schema.type === 'object') return JSON.stringify(value, null, 2);
+  if (isTime(schema)) return localTime(String(value));
   return String(value);
 }
 
@@ -49,6 +57,7 @@ function meant(schema: Schema, text: string): unknown {
     return n;
   }
   if (schema.type === 'object') return JSON.parse(text);
+  if (isTime(schema)) return new Date(text).toISOString();
   if (schema.pattern && !new RegExp(schema.pattern).test(text)) throw new Error('this is not of the form that it takes');
   return text;
 }
@@ -67,13 +76,14 @@ interface FieldProps {
   wrong?: string;
   required?: boolean;
   placeholder?: string;
+  set?: boolean; // it has a value already, which is changed here
   onChange: (v: string | boolean) => void;
 }
 
-export function Field({ name, title, schema, value, wrong, required, placeholder, onChange }: FieldProps) {
+export function Field({ name, title, schema, value, wrong, required, placeholder, set, onChange }: FieldProps) {
   const id = useId();
   const other = resources.value.get(name);
-  const offers = other?.verbs.list && schema.type === 'string' ? [...collection(name).use().items.value.keys()] : null;
+  const offers = other?.verbs.list && schema.type === 'string' ? [...collection(name).use().items.value.values()].filter((i) => [undefined, 'ready'].includes(i.status?.state as string)).map((i) => i.name) : null;
   const help = [schema.description, limits(schema), isList(schema) ? 'one a line' : ''].filter(Boolean).join('; ');
   const common = {
     id,
@@ -100,7 +110,7 @@ export function Field({ name, title, schema, value, wrong, required, placeholder
   if (schema.enum || (offers && required))
     control = (
       <select {...common} value={value as string} onChange={input}>
-        {(!required || value === '') && schema.default === undefined && <option value="">{required ? 'choose …' : '–'}</option>}
+        {(!required || value === '') && schema.default === undefined && !(set && value !== '') && <option value="">{required ? 'choose …' : '–'}</option>}
         {(schema.enum ?? offers)!.map((w) => (
           <option key={w} value={w}>
             {w}
@@ -117,6 +127,7 @@ export function Field({ name, title, schema, value, wrong, required, placeholder
           {...common}
           value={value as string}
           onInput={input}
+          type={isTime(schema) ? 'datetime-local' : undefined}
           inputMode={schema.type === 'integer' && !isSize(schema) ? 'numeric' : undefined}
           placeholder={placeholder ?? (schema.default !== undefined && schema.default !== '' ? shown(schema, schema.default) : undefined)}
           list={offers ? `${id}-offers` : undefined}
@@ -134,7 +145,7 @@ export function Field({ name, title, schema, value, wrong, required, placeholder
     <div class={`field ${wrong ? 'wrong' : ''}`}>
       <label for={id}>
         {title ?? label(name)}
-        {!required && schema.default === undefined && <small>optional</small>}
+        {!required && !set && schema.default === undefined && <small aria-hidden="true">optional</small>}
       </label>
       {control}
       <small id={`${id}-help`} class="help">
@@ -179,6 +190,13 @@ export function Form({ schema, start = {}, groups, verb, withName, nameHelp, pla
   const [wrong, setWrong] = useState<Record<string, string>>({});
   const [failure, setFailure] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const own = useRef<HTMLFormElement>(null);
+
+  // A form that comes into an open dialog takes the focus from its close button.
+  useEffect(() => {
+    const dialog = own.current?.closest('dialog');
+    if (dialog) own.current?.querySelector<HTMLElement>('input, select, textarea')?.focus();
+  }, []);
 
   const gather = (): Values | null => {
     const errors: Record<string, string> = {};
@@ -234,6 +252,7 @@ export function Form({ schema, start = {}, groups, verb, withName, nameHelp, pla
       wrong={wrong[n]}
       required={schema.required?.includes(n)}
       placeholder={placeholders?.[n]}
+      set={changesOnly}
       onChange={(v) => setValues({ ...values, [n]: v })}
     />
   );
@@ -244,7 +263,7 @@ export function Form({ schema, start = {}, groups, verb, withName, nameHelp, pla
     .filter((g) => g.list.length || g.open);
 
   return (
-    <form onSubmit={(e) => void submit(e)} noValidate>
+    <form ref={own} onSubmit={(e) => void submit(e)} noValidate>
       <div class="dialog-body">
         {before}
         {parts.map((g, i) => {
