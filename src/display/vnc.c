@@ -19,7 +19,7 @@
 #include "base/unix_socket.h"
 #include "display/vnc_internal.h"
 
-enum { SOCKET_MODE = 0600, BACKLOG = 16, OUT_COMMANDS = 64 * 1024, TURN = 256 };
+enum { SOCKET_MODE = 0600, BACKLOG = 16, OUT_COMMANDS = 64 * 1024 };
 /* How often the picture is looked at, in ms, by how long ago it changed. */
 enum { FAST_MS = 30, SLOW_MS = 100, SLEEPY_MS = 250, SLOW_AFTER = 1000, SLEEPY_AFTER = 5000 };
 
@@ -322,13 +322,11 @@ void vnc_want(struct vnc_client *c) {
 
 /* ------------------------------------------------------------------ clients come */
 
-static void accept_client(void *opaque, int fd, uint32_t events) {
-    struct vnc *v = opaque;
+void vnc_adopt(struct vnc *v, int sock) {
     struct vnc_client *c;
-    int one = 1, sock = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int one = 1;
 
-    if (sock < 0)
-        return;
+    reap(v);
     c = v->count < VNC_MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
     if (!c) { /* more would only cost memory */
         close(sock);
@@ -343,6 +341,13 @@ static void accept_client(void *opaque, int fd, uint32_t events) {
     trace(vnc_open, sock);
     vnc_greet(c);
     vnc_flush(c);
+}
+
+static void accept_client(void *opaque, int fd, uint32_t events) {
+    int sock = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (sock >= 0)
+        vnc_adopt(opaque, sock);
 }
 
 static int listen_tcp(const struct vnc_options *o, struct error *err) {

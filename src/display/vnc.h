@@ -30,6 +30,8 @@ int vnc_options_parse(const char *text, struct vnc_options *ret, struct error *e
 /* Listens. `name` is that of the machine. */
 struct vnc *vnc_open(struct loop *loop, const struct vnc_options *options, const char *name,
                      struct screen *screen, const struct input_sink *input, struct error *err);
+/* A client that has come some other way; takes the descriptor, which does not block. */
+void vnc_adopt(struct vnc *v, int fd);
 void vnc_close(struct vnc *v);             /* accepts NULL; ends all connections */
 unsigned vnc_clients(const struct vnc *v); /* that have got past the password */
 void vnc_bell(struct vnc *v);

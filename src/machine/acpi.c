@@ -133,6 +133,21 @@ static void dsdt_panic(struct buf *b) {
     aml_close(b, d);
 }
 
+/* It shares the keyboard's ports, which are named there. */
+static void dsdt_mouse(struct buf *b) {
+    size_t d = aml_device(b, "MOU"), r;
+
+    aml_name(b, "_HID");
+    aml_eisa_id(b, "PNP0F13");
+    aml_name(b, "_STA");
+    aml_integer(b, 0xf);
+    aml_name(b, "_CRS");
+    r = aml_resources(b);
+    aml_irq(b, 12);
+    aml_close_resources(b, r);
+    aml_close(b, d);
+}
+
 static void dsdt_isa(struct buf *b, const struct acpi_config *config) {
     size_t isa = aml_device(b, "ISA");
 
@@ -140,6 +155,8 @@ static void dsdt_isa(struct buf *b, const struct acpi_config *config) {
     aml_integer(b, 0x001f0000);
     dsdt_isa_device(b, "RTC", "PNP0B00", 0, 0x70, 8, 0, 8);
     dsdt_isa_device(b, "KBD", "PNP0303", 0, 0x60, 1, 0x64, 1);
+    if (config->screen)
+        dsdt_mouse(b);
     if (config->serial)
         dsdt_isa_device(b, "COM1", "PNP0501", 1, 0x3f8, 8, 0, 4);
     dsdt_panic(b);
@@ -233,7 +250,7 @@ static void gas_io(uint8_t *p, unsigned bits, unsigned access, uint64_t addr) {
     store_le64(p + 4, addr);
 }
 
-static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at) {
+static void fadt(struct buf *b, const struct acpi_config *config, uint64_t facs, uint64_t dsdt_at) {
     size_t at = table_begin(b, "FACP", 6);
     uint8_t *t;
 
@@ -251,10 +268,11 @@ static void fadt(struct buf *b, uint64_t facs, uint64_t dsdt_at) {
     t[89] = 2;
     t[91] = 4;
     t[92] = 16;
-    store_le16(t + 96, 0xfff);                     /* no C2 */
-    store_le16(t + 98, 0xfff);                     /* no C3 */
-    t[108] = 0x32;                                 /* RTC century */
-    store_le16(t + 109, 1 << 0 | 1 << 1 | 1 << 2); /* legacy devices, 8042, no VGA */
+    store_le16(t + 96, 0xfff); /* no C2 */
+    store_le16(t + 98, 0xfff); /* no C3 */
+    t[108] = 0x32;             /* RTC century */
+    /* Legacy devices, 8042, no VGA. */
+    store_le16(t + 109, (uint16_t)(1 << 0 | 1 << 1 | (config->screen ? 0 : 1 << 2)));
     /* WBINVD, PROC_C1, SLP_BUTTON absent, RESET_REG_SUP. PWR_BUTTON = 0: fixed power button. */
     store_le32(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 10);
     gas_io(t + 116, 8, 1, 0xcf9);
@@ -348,7 +366,7 @@ static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_
     table_end(b, dsdt_at);
     note_sum(a, dsdt_at);
     entry[0] = b->len;
-    fadt(b, base, base + dsdt_at);
+    fadt(b, config, base, base + dsdt_at);
     note_pointer(a, entry[0] + 36, 4);
     note_pointer(a, entry[0] + 40, 4);
     note_pointer(a, entry[0] + 132, 8);

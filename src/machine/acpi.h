@@ -12,6 +12,7 @@ struct acpi_config {
     unsigned cpus;
     uint64_t pci64_base, pci64_end; /* 64-bit PCI window, 0 = none */
     bool serial;                    /* COM1 is there */
+    bool screen;                    /* a display adapter and a PS/2 mouse are */
 };
 
 /* Addresses in the tables, which are a table's place in the blob plus that of the blob. */

@@ -14,6 +14,7 @@
 #include "base/trace.h"
 #include "devices/acpi_pm.h"
 #include "devices/fw_cfg.h"
+#include "devices/i8042.h"
 #include "devices/ioapic.h"
 #include "devices/lpc.h"
 #include "devices/pci_host.h"
@@ -21,6 +22,7 @@
 #include "devices/rtc.h"
 #include "devices/vga.h"
 #include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_gpu.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
 #include "machine/firmware.h"
@@ -29,7 +31,14 @@
 
 /* Disks, networks and the like from slot 1 on; what a screen adds goes to the other end, so that
  * it does not move them. */
-enum { DEVFN_HOST = 0, DEVFN_LPC = 0x1f << 3, DEVFN_VGA = 0x1e << 3, FIRST_SLOT = 1 };
+enum {
+    DEVFN_HOST = 0,
+    DEVFN_LPC = 0x1f << 3,
+    DEVFN_VGA = 0x1e << 3,
+    DEVFN_KEYBOARD = 0x1d << 3,
+    DEVFN_TABLET = 0x1c << 3,
+    FIRST_SLOT = 1
+};
 
 /* ISA interrupt n reaches PIC input n and the IOAPIC pin of the same number, but 0 goes to pin 2.
  */
@@ -165,8 +174,9 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     return 0;
 }
 
-static int add_keyboard(struct board *b, struct error *err) {
-    struct device_env env = make_env(b, NULL);
+static int add_keyboard(struct board *b, bool mouse, struct error *err) {
+    struct i8042_config config = {.mouse = mouse};
+    struct device_env env = make_env(b, &config);
     struct device *d;
 
     env.irq[0] = isa_wire(b, 1);
@@ -175,6 +185,7 @@ static int add_keyboard(struct board *b, struct error *err) {
     if (!d || device_mount(d, 0, &b->pio, 0x60, err) < 0 ||
         device_mount(d, 1, &b->pio, 0x64, err) < 0)
         return -ENOMEM;
+    env = make_env(b, NULL);
     d = add(b, "port92", &env, err);
     return d && device_mount(d, 0, &b->pio, 0x92, err) == 0 ? 0 : -ENOMEM;
 }
@@ -184,8 +195,10 @@ static int add_keyboard(struct board *b, struct error *err) {
 static int add_firmware(struct board *b, const struct machine_config *m, struct error *err) {
     static const struct mount ports[] = {{0, 0x510, false}, {1, 0x514, false}, {0}};
     static const struct fw_cfg_config answer = {FIRMWARE_ANSWER};
-    struct firmware_config config = {
-        .cpus = b->cpus, .memory = b->memory, .boot_menu = m->boot_menu};
+    struct firmware_config config = {.cpus = b->cpus,
+                                     .memory = b->memory,
+                                     .boot_menu = m->boot_menu,
+                                     .screen = m->display.adapter == MACHINE_VGA};
 
     b->fw_cfg = add_isa(b, "fw_cfg", &answer, (struct irq){0}, ports, err);
     return b->fw_cfg ? firmware_configure(b->fw_cfg, &config, err) : -ENOMEM;
@@ -272,12 +285,12 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
 static void place_vga_memory(void *opaque, uint64_t base) {
     struct board *b = opaque;
 
-    mem_place(&b->mem, (unsigned)b->vga_memory, base);
+    mem_place(&b->mem, (unsigned)b->adapter_memory, base);
 }
 
 static int add_vga(struct board *b, const struct machine_display *display, struct error *err) {
     struct vga_config config = {
-        .memory = b->mem.range[b->vga_memory].host,
+        .memory = b->mem.range[b->adapter_memory].host,
         .place = place_vga_memory,
         .opaque = b,
         .screen = display->screen,
@@ -296,6 +309,30 @@ static int add_vga(struct board *b, const struct machine_display *display, struc
     return r < 0 ? r : device_mount(b->vga, 2, &b->mmio, MAP_VGA_HOLE, err);
 }
 
+static int add_at(struct board *b, const char *class, const void *config, unsigned devfn,
+                  struct device **ret, struct error *err) {
+    struct device_env env = make_env(b, config);
+
+    *ret = add(b, class, &env, err);
+    return attach(b, *ret, devfn, err);
+}
+
+static int add_screen(struct board *b, const struct machine_display *display, struct error *err) {
+    struct virtio_gpu_config gpu = {.screen = display->screen};
+    struct device *d;
+    int r;
+
+    if (display->adapter == MACHINE_VGA) {
+        r = add_vga(b, display, err);
+    } else {
+        gpu.memory = b->mem.range[b->adapter_memory].host;
+        r = add_at(b, "virtio_gpu", &gpu, DEVFN_VGA, &d, err);
+    }
+    if (r == 0)
+        r = add_at(b, "virtio_keyboard", NULL, DEVFN_KEYBOARD, &b->keyboard, err);
+    return r < 0 ? r : add_at(b, "virtio_tablet", NULL, DEVFN_TABLET, &b->tablet, err);
+}
+
 /* ---- the whole ---- */
 
 static int add_memory(struct board *b, const struct board_config *config, struct error *err) {
@@ -312,8 +349,10 @@ static int add_memory(struct board *b, const struct board_config *config, struct
         r = mem_add(&b->mem, MAP_HIGH, high, false, err);
     if (r == 0 && config->rom)
         r = mem_add(&b->mem, MAP_HIGH - config->rom, config->rom, true, err);
-    if (r == 0 && config->machine->display.vga)
-        r = b->vga_memory = mem_add_moving(&b->mem, VGA_MEMORY, err);
+    if (r == 0 && config->machine->display.adapter == MACHINE_VGA)
+        r = b->adapter_memory = mem_add_moving(&b->mem, VGA_MEMORY, err);
+    if (r == 0 && config->machine->display.adapter == MACHINE_VIRTIO_GPU)
+        r = b->adapter_memory = mem_add_moving(&b->mem, VIRTIO_GPU_MEMORY, err);
     return r < 0 ? r : 0;
 }
 
@@ -337,15 +376,15 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     if (r == 0)
         r = add_isa_devices(b, m, err);
     if (r == 0)
-        r = add_keyboard(b, err);
+        r = add_keyboard(b, m->display.adapter != MACHINE_NO_SCREEN, err);
     if (r == 0)
         r = add_chipset_functions(b, err);
     if (r == 0)
         r = add_virtio(b, m, err);
     if (r == 0 && config->rom)
         r = add_firmware(b, m, err);
-    if (r == 0 && m->display.vga)
-        r = add_vga(b, &m->display, err);
+    if (r == 0 && m->display.adapter)
+        r = add_screen(b, &m->display, err);
     return r;
 }
 
@@ -422,7 +461,7 @@ int board_new_generation(struct board *b, struct error *err) {
 }
 
 int board_reset(struct board *b, struct error *err) {
-    struct acpi_config acpi = {.cpus = b->cpus, .serial = true};
+    struct acpi_config acpi = {.cpus = b->cpus, .serial = true, .screen = b->tablet};
     int r;
 
     for (unsigned i = 0; i < b->devices; i++)

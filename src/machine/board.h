@@ -20,9 +20,9 @@ struct board {
     unsigned devices;
     struct device *lapic[MACHINE_MAX_CPUS];
     struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
-        *vga;
+        *vga, *keyboard, *tablet;
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
-    int vga_memory;        /* index of its range in `mem` */
+    int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
     struct power_sink power;
     uint64_t memory;
     unsigned cpus;

@@ -213,7 +213,7 @@ static void loader(struct buf *b, const struct acpi_blob *a) {
 
 /* The loader adds addresses to what stands in the tables, and mends the sums. */
 static int add_acpi(struct device *d, const struct firmware_config *config, struct error *err) {
-    struct acpi_config c = {.cpus = config->cpus, .serial = true};
+    struct acpi_config c = {.cpus = config->cpus, .serial = true, .screen = config->screen};
     uint8_t page[MEM_PAGE_SIZE] = {0};
     struct acpi_blob a;
     struct buf b = {0};

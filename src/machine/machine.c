@@ -38,7 +38,7 @@ struct machine {
     char cpu_why[200];
     struct boot_image image;
     struct firmware firmware; /* if there is no kernel */
-    struct error boot_error; /* why a restored machine cannot boot again */
+    struct error boot_error;  /* why a restored machine cannot boot again */
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
     bool started, paused;
@@ -400,7 +400,7 @@ static int build(struct machine *m, struct error *err) {
                                      .opaque = &m->cpu[i]};
     }
     r = open_boot(m, err);
-    m->image.text_screen = m->config.display.vga;
+    m->image.text_screen = m->config.display.adapter == MACHINE_VGA;
     config.rom = m->firmware.size;
     if (r == 0)
         r = board_init(&m->board, &config, err);
@@ -509,8 +509,16 @@ struct device *machine_vsock(struct machine *m) {
     return m->board.vsock;
 }
 
-struct device *machine_keyboard(struct machine *m) {
+struct device *machine_i8042(struct machine *m) {
     return m->board.i8042;
+}
+
+struct device *machine_keyboard(struct machine *m) {
+    return m->board.keyboard;
+}
+
+struct device *machine_tablet(struct machine *m) {
+    return m->board.tablet;
 }
 
 struct device *machine_console(struct machine *m) {

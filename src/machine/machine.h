@@ -42,8 +42,10 @@ struct machine_nic {
     uint8_t mac[6];
 };
 
-struct machine_display {
-    bool vga;
+enum machine_adapter { MACHINE_NO_SCREEN, MACHINE_VGA, MACHINE_VIRTIO_GPU };
+
+struct machine_display { /* with an adapter come mouse, virtio keyboard and tablet */
+    enum machine_adapter adapter;
     struct screen *screen;  /* the caller's, outlives the machine; NULL without display */
     const uint8_t *vga_rom; /* NULL: none; copied */
     uint32_t vga_rom_size;  /* a power of two, 2 KiB or more */
@@ -122,10 +124,12 @@ void machine_power_button(struct machine *m);
 void machine_replug_nics(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
 
-struct device *machine_serial(struct machine *m);   /* COM1, for uart_receive and uart_writable */
-struct device *machine_console(struct machine *m);  /* NULL without has_console */
-struct device *machine_vsock(struct machine *m);    /* NULL without has_vsock */
-struct device *machine_keyboard(struct machine *m); /* the i8042 */
+struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
+struct device *machine_console(struct machine *m); /* NULL without has_console */
+struct device *machine_vsock(struct machine *m);   /* NULL without has_vsock */
+struct device *machine_i8042(struct machine *m);
+struct device *machine_keyboard(struct machine *m); /* virtio, NULL without a screen */
+struct device *machine_tablet(struct machine *m);   /* the same */
 const struct error *machine_error(const struct machine *m);
 void machine_print_stats(struct machine *m,
                          FILE *f); /* after machine_stop: backend and why, counters */

@@ -467,6 +467,10 @@ static int set_paused(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+bool options_vga_valid(const char *v) {
+    return !strcmp(v, "std") || !strcmp(v, "virtio") || !strcmp(v, "none");
+}
+
 int options_set_display(struct options *o, const char *text, struct error *err) {
     int r = vnc_options_parse(text, &o->vnc, err);
 
@@ -480,8 +484,8 @@ static int set_display(struct options *o, const char *v, struct error *err) {
 }
 
 static int set_vga(struct options *o, const char *v, struct error *err) {
-    if (strcmp(v, "std") != 0 && strcmp(v, "none") != 0)
-        return error_set(err, -EINVAL, "'%s' is no display adapter: use std or none", v);
+    if (!options_vga_valid(v))
+        return error_set(err, -EINVAL, "'%s' is no display adapter: use std, virtio or none", v);
     o->vga = v;
     return 0;
 }
@@ -631,9 +635,10 @@ static const struct option table[] = {
      "the file is the password that they must know. none: nobody sees it but 'viv-ctl PATH "
      "screenshot'",
      "--display vnc=127.0.0.1:5900"},
-    {"vga", "std|none", set_vga,
-     "the display adapter: std is a VGA with a linear framebuffer (Bochs' display interface); "
-     "default std with --display, else none",
+    {"vga", "std|virtio|none", set_vga,
+     "the display adapter: std is a VGA with a linear framebuffer (Bochs' display interface), "
+     "virtio one for guests with a driver, whose size follows the viewer's window; default std "
+     "with --display, else none",
      "--vga std --display none"},
     {"restore", "FOLDER", set_restore,
      "go on with a machine that was saved ('viv-ctl SOCKET snapshot FOLDER'); what other options "

@@ -39,7 +39,7 @@ struct options {
     uint64_t vsock_cid;
     const char *display; /* as given; NULL = no screen unless vga says so */
     struct vnc_options vnc;
-    const char *vga; /* "std" or "none"; NULL = std with a display */
+    const char *vga; /* "std", "virtio" or "none"; NULL = std with a display */
     bool paused;
     bool renew_identity; /* with restore: new MAC addresses */
     bool template;       /* fork machines from `restore` */
@@ -69,6 +69,7 @@ int options_add_disk(struct options *o, const char *text, struct error *err); /*
 unsigned options_disk_queues(const struct options *o, unsigned disk);
 /* What follows the path in it, "" if nothing does. */
 const char *options_disk_properties(const char *text);
+bool options_vga_valid(const char *v);
 bool options_has_screen(const struct options *o);
 int options_set_display(struct options *o, const char *text, struct error *err); /* as --display */
 bool options_given(const struct options *o, const char *name); /* on the command line */

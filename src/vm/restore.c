@@ -116,8 +116,11 @@ char *restore_describe(const struct options *o, struct block *const *disk, struc
         "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", absolute(o->initrd),
         "append", text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
         text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display", text(o->display), "vga",
-        options_has_screen(o) ? "std" : "none", "no_reboot", (int)o->no_reboot, "debug_exit",
-        (int)o->debug_exit, "disks", disks(o, disk), "nics", nics(o));
+        !options_has_screen(o) ? "none"
+        : o->vga               ? o->vga
+                               : "std",
+        "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks", disks(o, disk),
+        "nics", nics(o));
     char *s;
 
     if (v && o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) {
@@ -376,7 +379,7 @@ static int take_screen(struct options *o, const json_t *v, struct error *err) {
         o->vga = "none";
         if (json_object_get(v, "vga"))
             r = take_text(o, v, "vga", &o->vga, err);
-        if (r == 0 && (!o->vga || (strcmp(o->vga, "std") != 0 && strcmp(o->vga, "none") != 0)))
+        if (r == 0 && (!o->vga || !options_vga_valid(o->vga)))
             r = missing("vga", err);
     }
     if (r < 0 || options_given(o, "display") || !json_object_get(v, "display"))

@@ -3,16 +3,21 @@
 #include "vm/screen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/timer.h"
 #include "devices/i8042.h"
+#include "devices/virtio/virtio_input.h"
 #include "display/png.h"
 #include "display/vnc.h"
 #include "machine/machine.h"
 #include "vm/options.h"
 
+#define ROM_FILE "/usr/share/seabios/vgabios-stdvga.bin"
+enum { ROM_SIZE = 65536 };
 enum { KEYS_MAX = 4096, PUMP_MS = 4, PUMP_MAX_MS = 256 };
 
 struct vm_screen {
@@ -26,11 +31,21 @@ struct vm_screen {
     unsigned first, count;
     unsigned pause;               /* ms until the next try */
     struct input_pointer pointer; /* as it was last */
+    uint8_t rom[ROM_SIZE];
 };
 
 enum { DOWN = 1 << 16, HOLD = 1 << 17 };
 
 /* ---- keys ---- */
+
+/* To the keyboard for which the guest has a driver. */
+static bool give_key(struct machine *m, unsigned code, bool down) {
+    struct device *keyboard = machine_keyboard(m);
+
+    if (virtio_input_ready(keyboard))
+        return virtio_keyboard_key(keyboard, code, down);
+    return i8042_key(machine_i8042(m), code, down);
+}
 
 /* As many as the guest's keyboard takes; the others a little later. */
 static void pump_keys(void *opaque) {
@@ -43,7 +58,7 @@ static void pump_keys(void *opaque) {
 
         if (k & HOLD)
             wait = k & 0xffff;
-        else if (!i8042_key(machine_keyboard(s->machine), k & 0xffff, k & DOWN))
+        else if (!give_key(s->machine, k & 0xffff, k & DOWN))
             break;
         s->first = (s->first + 1) % KEYS_MAX;
         s->count--;
@@ -80,11 +95,39 @@ static void key(void *opaque, unsigned code, bool down) { vm_screen_key(opaque, 
 
 uint8_t vm_screen_buttons(const struct vm_screen *s) { return s->pointer.buttons; }
 
-void vm_screen_pointer(struct vm_screen *s, const struct input_pointer *p) { s->pointer = *p; }
+static int in_pixels(uint16_t from, uint16_t to, unsigned size) {
+    return (int)((int64_t)to * size / INPUT_AXIS_MAX) -
+           (int)((int64_t)from * size / INPUT_AXIS_MAX);
+}
+
+void vm_screen_pointer(struct vm_screen *s, const struct input_pointer *p) {
+    struct input_pointer was = s->pointer;
+
+    s->pointer = *p;
+    if (!s->machine || machine_is_paused(s->machine))
+        return;
+    if (virtio_input_ready(machine_tablet(s->machine)))
+        virtio_tablet_pointer(machine_tablet(s->machine), p);
+    else
+        i8042_mouse(machine_i8042(s->machine), in_pixels(was.x, p->x, s->screen->width),
+                    in_pixels(was.y, p->y, s->screen->height), p->wheel, p->buttons);
+}
 
 static void pointer(void *opaque, const struct input_pointer *p) { vm_screen_pointer(opaque, p); }
 
 /* ---- life ---- */
+
+/* The video BIOS, which only firmware calls. Its place is there without it as well: a snapshot goes
+ * on where it is not installed. */
+static void read_rom(uint8_t rom[ROM_SIZE]) {
+    int fd = open(ROM_FILE, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, rom, ROM_SIZE);
+
+    if (n < 0)
+        memset(rom, 0, ROM_SIZE);
+    if (fd >= 0)
+        close(fd);
+}
 
 struct vm_screen *vm_screen_new(struct loop *loop, const struct options *options,
                                 struct machine_display *ret_display, struct error *err) {
@@ -101,7 +144,14 @@ struct vm_screen *vm_screen_new(struct loop *loop, const struct options *options
         vm_screen_free(s);
         return NULL;
     }
-    *ret_display = (struct machine_display){.vga = true, .screen = s->screen};
+    read_rom(s->rom);
+    *ret_display = (struct machine_display){
+        .adapter =
+            options->vga && !strcmp(options->vga, "virtio") ? MACHINE_VIRTIO_GPU : MACHINE_VGA,
+        .screen = s->screen,
+        .vga_rom = s->rom,
+        .vga_rom_size = sizeof(s->rom),
+    };
     return s;
 }
 

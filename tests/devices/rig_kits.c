@@ -21,6 +21,8 @@
 #include "devices/vga.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_console.h"
+#include "devices/virtio/virtio_gpu.h"
+#include "devices/virtio/virtio_input.h"
 #include "devices/virtio/virtio_net.h"
 #include "devices/virtio/virtio_rng.h"
 #include "devices/virtio/virtio_vsock.h"
@@ -252,8 +254,21 @@ static uint64_t poke_uart(struct rig *r, unsigned what, uint64_t value) {
 static uint64_t poke_i8042(struct rig *r, unsigned what, uint64_t value) {
     uint8_t codes[4];
 
+    if (what >> 6 == 1)
+        return i8042_key(r->dev, value & 0xff, what & 1);
+    if (what >> 6 == 2) {
+        i8042_mouse(r->dev, (int8_t)value, (int8_t)(value >> 8), (int8_t)(value >> 16) / 32,
+                    what & 31);
+        return i8042_mouse_ready(r->dev);
+    }
     store_le32(codes, (uint32_t)value);
     return i8042_keys(r->dev, codes, what % 5);
+}
+
+static const void *config_i8042(struct rig *r) {
+    static const struct i8042_config config = {.mouse = true};
+
+    return &config;
 }
 
 static uint64_t poke_acpi_pm(struct rig *r, unsigned what, uint64_t value) {
@@ -580,14 +595,16 @@ static void done_vga(struct rig *r) {
 }
 
 /* Most of it is zero, and is to stay memory that nobody touched. */
-static void copy_vga(struct rig *to, const struct rig *from) {
-    for (size_t at = 0; at < VGA_MEMORY; at += 4096)
+static void copy_screen(struct rig *to, const struct rig *from, size_t size) {
+    for (size_t at = 0; at < size; at += 4096)
         if (memcmp(to->video + at, from->video + at, 4096) != 0)
             memcpy(to->video + at, from->video + at, 4096);
     screen_resize(to->screen, from->screen->width, from->screen->height);
     memcpy(to->screen->pixels, from->screen->pixels,
            (size_t)from->screen->width * from->screen->height * 4);
 }
+
+static void copy_vga(struct rig *to, const struct rig *from) { copy_screen(to, from, VGA_MEMORY); }
 
 /* Some mode: text, planes, chained, or one of the display interface. */
 static void drive_vga(struct rig *r, uint64_t seed) {
@@ -627,11 +644,46 @@ static uint64_t poke_vga(struct rig *r, unsigned what, uint64_t value) {
     return sum + r->screen->width;
 }
 
+static const void *config_gpu(struct rig *r) {
+    static struct virtio_gpu_config config;
+
+    r->screen = screen_new();
+    r->video = calloc(1, VIRTIO_GPU_MEMORY);
+    if (!r->screen || !r->video)
+        abort();
+    config = (struct virtio_gpu_config){r->video, r->screen};
+    return &config;
+}
+
+/* Random requests hardly make pictures; one that does is in the first megabyte. */
+static void copy_gpu(struct rig *to, const struct rig *from) { copy_screen(to, from, 1 << 20); }
+
+/* What was not flushed shows only after a load: the picture itself is not compared. */
+static uint64_t poke_gpu(struct rig *r, unsigned what, uint64_t value) {
+    if (what % 8 == 0)
+        screen_refresh(r->screen);
+    else if (what % 8 == 1)
+        screen_wish(r->screen, value & 0xfff, value >> 16 & 0xfff);
+    return 0;
+}
+
+static uint64_t poke_keyboard(struct rig *r, unsigned what, uint64_t value) {
+    return virtio_keyboard_key(r->dev, value & 0xff, what & 1);
+}
+
+static uint64_t poke_tablet(struct rig *r, unsigned what, uint64_t value) {
+    struct input_pointer p = {value & 0x7fff, value >> 16 & 0x7fff, what & 31,
+                              (int8_t)(value >> 32), 0};
+
+    virtio_tablet_pointer(r->dev, &p);
+    return 0;
+}
+
 // clang-format off
 const struct rig_kit rig_kits[] = {
     {.name = "acpi_pm", .poke = poke_acpi_pm},
     {.name = "fw_cfg", .config = config_fw_cfg, .poke = poke_fw_cfg},
-    {.name = "i8042", .poke = poke_i8042},
+    {.name = "i8042", .config = config_i8042, .poke = poke_i8042},
     {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},
     {.name = "lapic", .config = config_lapic, .done = done_lapic, .drive = drive_lapic, .poke = poke_lapic},
     {.name = "lpc", .poke = poke_lpc},
@@ -642,8 +694,11 @@ const struct rig_kit rig_kits[] = {
     {.name = "vga", .config = config_vga, .done = done_vga, .copy = copy_vga, .drive = drive_vga, .poke = poke_vga},
     {.name = "virtio_blk", .config = config_blk, .done = done_blk},
     {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
+    {.name = "virtio_gpu", .config = config_gpu, .done = done_vga, .copy = copy_gpu, .poke = poke_gpu},
+    {.name = "virtio_keyboard", .poke = poke_keyboard},
     {.name = "virtio_net", .config = config_net, .done = done_net, .copy = copy_net, .poke = poke_net},
     {.name = "virtio_rng", .config = config_rng},
+    {.name = "virtio_tablet", .poke = poke_tablet},
     {.name = "virtio_vsock", .config = config_vsock, .poke = poke_vsock},
     {.name = NULL},
 };

@@ -37,6 +37,8 @@ enum {
     VIRTIO_ID_BLOCK = 2,
     VIRTIO_ID_CONSOLE = 3,
     VIRTIO_ID_RNG = 4,
+    VIRTIO_ID_GPU = 16,
+    VIRTIO_ID_INPUT = 18,
     VIRTIO_ID_VSOCK = 19
 };
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
