@@ -40,7 +40,8 @@ struct tunnel {
     struct loop_watch *client_watch, *inner_watch;
     struct queue to_inner, to_client;
     bool client_ended, inner_ended; /* no more comes from there */
-    bool inner_shut, client_shut;   /* no more goes there */
+    bool inner_shut, client_shut;   /* no more goes there; of frames: our Close is on its way */
+    bool end_told;                  /* to the client, below the frames */
     bool inner_gone, client_gone;   /* both at once */
     bool moved;                     /* something, in this round */
     struct ws_reader reader;
@@ -112,12 +113,16 @@ static void used(struct queue *q, size_t n) {
 /* The client said something. What comes behind a Close is read, so that the client reads ours, and
  * dropped. */
 static void take(struct tunnel *t, const void *data, size_t n) {
+    struct buf late = {0};
+
     t->heard = true;
-    if (t->frames)
-        ws_read(&t->reader, data, n, &t->to_inner.bytes, &t->to_client.bytes);
+    if (t->frames) /* behind our Close nothing is answered */
+        ws_read(&t->reader, data, n, &t->to_inner.bytes,
+                t->client_shut ? &late : &t->to_client.bytes);
     else
         buf_put(&t->to_inner.bytes, data, n);
     t->inner_ended |= t->reader.closed;
+    buf_done(&late);
 }
 
 /* False: the client is lost. */
@@ -195,13 +200,17 @@ static void pass_ends(struct tunnel *t) {
         shutdown(t->fd, SHUT_WR);
         t->inner_shut = true;
     }
-    if (!t->inner_ended || t->client_shut || waiting(&t->to_client))
+    if (!t->inner_ended || t->end_told || waiting(&t->to_client))
         return;
-    t->client_shut = true;
-    if (t->frames && !t->reader.closed)
+    if (t->frames && !t->reader.closed) {
+        if (t->client_shut)
+            return; /* the client has not answered yet */
         ws_put_close(&t->to_client.bytes, WS_NORMAL);
-    else
+    } else {
         stream_shut(&t->stream);
+        t->end_told = true;
+    }
+    t->client_shut = true;
     if (t->frames || t->inner_gone)
         timer_start(t->all->timers, &t->timer, CLOSE_MS, too_slow, t);
 }

@@ -154,6 +154,10 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     add_nic(w, row);
     add(w, "--serial");
     add(w, "unix:serial");
+    if (!strcmp(row_text(spec, "vga"), "std")) {
+        add(w, "--display");
+        add(w, "vnc=unix:vnc");
+    }
     add(w, "--control");
     add(w, "unix:control");
     add(w, "--vsock");

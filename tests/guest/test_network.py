@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -581,39 +582,55 @@ class Sockets(Case):
         self.api.delete("/v1/tokens/operator")
         self.ends(s.sock)
 
-    def test_a_screen_is_a_stream_of_bytes_where_there_is_one(self):
-        self.begin_linux()
-        admin = self.caller("admin")
-        path = self.m.home / "machines" / self.api.vm("web")["id"] / "vnc"
-        if not path.exists():
-            self.assertIn("not supported", self.fails(admin, 409, "POST", "/v1/vms/web/ticket", {"what": "vnc"})["reason"])
-            screen = socket.socket(socket.AF_UNIX)
-            self.addCleanup(screen.close)
-            here = os.getcwd()
-            os.chdir(path.parent)  # names of sockets are short
-            screen.bind("vnc")
-            os.chdir(here)
-            screen.listen()
-            s = self.socket_to(admin, "web", "vnc")
-            end, _ = screen.accept()
-            end.settimeout(LIMIT)
-            data = os.urandom(300000)
-            sender = threading.Thread(target=end.sendall, args=(data,))
-            sender.start()
-            got = b""
-            while len(got) < len(data):
-                got += s.receive()[1]
-            sender.join()
-            self.assertEqual(got, data)
-            for at in range(0, len(data), 70000):
-                s.send(data[at:at + 70000])
-            self.assertEqual(ws.exactly(end, len(data)), data)
-            end.close()
-            self.assertEqual(s.closed(), 1000)
-            path.unlink()
-        else:
-            s = self.socket_to(admin, "web", "vnc")
-            self.assertTrue(s.until(b"\n").startswith(b"RFB 003."))
+    def test_a_screen_is_reached_where_there_is_one(self):
+        self.begin()
+        self.m.image()
+        for name in ("bare", "seen"):
+            self.m.create(name, power="on", vga="std" if name == "seen" else "none")
+            self.api.settled(name)
+        operator = self.caller("operator")
+        told = self.fails(operator, 409, "POST", "/v1/vms/bare/ticket", {"what": "vnc"})
+        self.assertIn("not supported", told["reason"])
+        s = self.socket_to(operator, "seen", "vnc")
+        self.assertEqual(s.until(b"\n"), b"RFB 003.008\n")
+        s.send(b"RFB 003.008\n")
+        self.assertEqual(s.until(b"\x01"), b"\x01\x01")  # one kind of security: none
+        s.send(b"\x01")
+        s.until(b"\0\0\0\0")
+        s.send(b"\x01")  # shared
+        width, height = struct.unpack(">HH", s.receive()[1][:4])
+        self.assertGreater(width * height, 0)
+        self.api.post("/v1/vms/seen/kill")
+        self.assertEqual(s.closed(), 1000)
+
+    def test_much_goes_both_ways_through_a_socket(self):
+        self.begin()
+        self.m.image()
+        self.m.create("web", power="on")
+        self.api.settled("web")
+        screen = socket.socket(socket.AF_UNIX)  # what answers as its screen sends and takes any bytes
+        self.addCleanup(screen.close)
+        here = os.getcwd()
+        os.chdir(self.m.home / "machines" / self.api.vm("web")["id"])  # names of sockets are short
+        screen.bind("vnc")
+        os.chdir(here)
+        screen.listen()
+        s = self.socket_to(self.caller("admin"), "web", "vnc")
+        end, _ = screen.accept()
+        end.settimeout(LIMIT)
+        data = os.urandom(300000)
+        sender = threading.Thread(target=end.sendall, args=(data,))
+        sender.start()
+        got = b""
+        while len(got) < len(data):
+            got += s.receive()[1]
+        sender.join()
+        self.assertEqual(got, data)
+        for at in range(0, len(data), 70000):
+            s.send(data[at:at + 70000])
+        self.assertEqual(ws.exactly(end, len(data)), data)
+        end.close()
+        self.assertEqual(s.closed(), 1000)
 
     def test_an_upgrade_under_tls_becomes_a_stream_of_bytes(self):
         self.begin_linux()

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import struct
+import time
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -81,9 +82,12 @@ class WebSocket:
         return text
 
     def closed(self):
-        """The code of the Close that comes, after which nothing does."""
+        """The code of the Close that comes, is answered, and after which nothing does."""
         while True:
             opcode, data = self.receive()
             if opcode == CLOSE:
+                self.send(data[:2], CLOSE)
+                begun = time.monotonic()
                 assert self.sock.recv(1) == b""
+                assert time.monotonic() - begun < 8, "an answered Close ends the connection"
                 return struct.unpack(">H", data[:2])[0] if data else None
