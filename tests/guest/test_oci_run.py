@@ -164,5 +164,29 @@ class Machines(Case):
         self.run_it(self.tar, "--", "true")
 
 
+class Freeze(Case):
+    def test_a_disk_that_was_frozen_for_its_snapshot_is_whole(self):
+        self.begin("linux")
+        self.tar = self.image("busy", layer(entry("busy")), Cmd=["/bin/sh", "-c",
+                              "while :; do i=$((i+1)); echo $i >/busy/$((i % 50)); rm -f /busy/$((i % 37)); done"])
+        self.m.viv("image", "import", "busy", self.tar)
+        self.m.viv("create", "one", "--image", "busy", "--memory", "128M", "--start")
+        self.m.viv("wait", "one", "--for", "ready", "--timeout", "100")
+        self.m.viv("exec", "one", "--", "sh", "-c", "echo safe >/marker; sync; echo late >/marker2")
+        self.m.viv("snapshot", "create", "one", "snap", "--memory=false")
+        folder = self.m.home / "machines" / self.api.vm("one")["id"]
+        self.assertTrue((folder / "disk.1.qcow2").exists())
+        raw = self.m.home / "frozen.raw"
+        subprocess.run([vivtest.ROOT / "build/viv-img", "convert", "-O", "raw", folder / "disk.qcow2", raw], check=True)
+        env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
+        check = subprocess.run(["e2fsck", "-fn", raw], capture_output=True, text=True, check=False, env=env)
+        self.assertEqual(check.returncode, 0, check.stdout)
+        self.assertNotIn("recover", check.stdout)  # the journal has nothing to say
+        for name, text in ("marker", b"safe\n"), ("marker2", b"late\n"):
+            said = subprocess.run(["debugfs", "-R", f"cat /{name}", raw], capture_output=True, check=True, env=env)
+            self.assertEqual(said.stdout, text)
+        self.assertEqual(self.m.viv("exec", "one", "--", "sh", "-c", "echo thawed >/t; cat /t /marker"), "thawed\nsafe\n")
+
+
 if __name__ == "__main__":
     vivtest.tap.main()

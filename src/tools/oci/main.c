@@ -206,7 +206,7 @@ static int check_pack(const struct args *a, const struct oci_image *image, uint6
         return 0;
     if (units_read_size(a->size, &given, err) < 0)
         return -EINVAL;
-    if (given < 16 << 20)
+    if (given < 24 << 20)
         return error_set(err, -EINVAL, "'%.40s' is too small for a disk", a->size);
     *size = (uint64_t)given & ~4095ull;
     return 0;
