@@ -33,8 +33,8 @@ struct layers {
 /* ------------------------------------------------------------------ what there is */
 
 static int add(const char *folder, struct layers *all, const char *name, struct error *err) {
-    struct layer *l = &all->layer[all->count];
     char path[PATH_ROOM];
+    struct layer *l;
     struct stat st;
 
     if (all->count == MOST_FILES || strlen(name) >= LAYER_NAME)
@@ -42,6 +42,7 @@ static int add(const char *folder, struct layers *all, const char *name, struct 
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     if (stat(path, &st) < 0)
         return error_set(err, -errno, "'%s': %s", path, strerror(errno));
+    l = &all->layer[all->count];
     snprintf(l->name, sizeof(l->name), "%s", name);
     l->shared = st.st_nlink > 1;
     l->written = st.st_mtim;
@@ -50,18 +51,20 @@ static int add(const char *folder, struct layers *all, const char *name, struct 
 }
 
 static int scan(const char *folder, struct layers *all, struct error *err) {
-    DIR *d = opendir(folder);
+    struct layer *layer = calloc(MOST_FILES, sizeof(*layer));
+    DIR *d = layer ? opendir(folder) : NULL;
     struct dirent *e;
-    int r = d ? 0 : error_set(err, -errno, "'%s': %s", folder, strerror(errno));
+    int r = 0;
 
-    all->layer = calloc(MOST_FILES, sizeof(*all->layer));
-    if (!all->layer)
-        r = error_set(err, -ENOMEM, "out of memory");
+    if (!d) {
+        free(layer);
+        return error_set(err, -EIO, "the folder '%s' cannot be read: %s", folder, strerror(errno));
+    }
+    all->layer = layer;
     while (r == 0 && (e = readdir(d)))
         if (layers_is_disk(e->d_name))
             r = add(folder, all, e->d_name, err);
-    if (d)
-        closedir(d);
+    closedir(d);
     return r;
 }
 
