@@ -670,6 +670,12 @@ void images_load(struct images *is) {
         closedir(d);
 }
 
+/* What is made is begun anew by the next manager. */
+void images_leave_work(struct images *is) {
+    for (struct image *v = is ? is->first : NULL; v; v = v->next)
+        __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
+}
+
 void images_free(struct images *is) {
     struct image *next;
 

@@ -27,6 +27,7 @@ struct image_files {
 
 struct images *images_new(struct manager *m, struct error *err);
 void images_load(struct images *is);
+void images_leave_work(struct images *is); /* accepts NULL */
 void images_free(struct images *is); /* what is being made is given up, and begun anew next time */
 void images_kick(struct images *is, const char *id);
 void images_job_changed(struct images *is, const char *job);

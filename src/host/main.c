@@ -295,6 +295,8 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
 }
 
 static void finish(struct manager *m) {
+    machines_leave_work(m->machines);
+    images_leave_work(m->images);
     workers_free(m->workers);
     if (m->http)
         unlink(m->home.place.socket);

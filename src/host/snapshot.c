@@ -198,12 +198,16 @@ struct snapshot_task *snapshot_task_new(struct manager *m, const struct store_ro
     return NULL;
 }
 
+void snapshot_task_stop(struct snapshot_task *t) {
+    __atomic_store_n(&t->stop, 1, __ATOMIC_RELAXED);
+}
+
 void snapshot_task_look(struct snapshot_task *t, const struct store_row *vm) {
     bool other =
         json_object_get(vm->wanted, "task") || row_flag(vm->wanted, "deleting") || !may_tidy(t, vm);
 
-    if (t->what == MERGE && other)
-        __atomic_store_n(&t->stop, 1, __ATOMIC_RELAXED);
+    if (other)
+        snapshot_task_stop(t);
 }
 
 void snapshot_task_free(struct snapshot_task *t) {

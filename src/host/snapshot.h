@@ -46,6 +46,7 @@ int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapsho
                          struct error *err);
 /* The row has changed while it works: what can wait makes room. */
 void snapshot_task_look(struct snapshot_task *t, const struct store_row *vm);
+void snapshot_task_stop(struct snapshot_task *t);
 void snapshot_task_free(struct snapshot_task *t); /* accepts NULL */
 
 /* Within a transaction: a copy of the machine `from` ("": of none) holds no files of it any more;

@@ -24,6 +24,7 @@
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
+#include "host/worker.h"
 
 void machine_path(const struct manager *m, const char *id, const char *file, char *out, size_t n) {
     snprintf(out, n, "/proc/self/fd/%d/%s/%s", m->home.machines, id, file);
@@ -267,6 +268,11 @@ struct machines *machines_new(struct manager *m, struct error *err) {
         return NULL;
     }
     ms->m = m;
+    ms->renewers = workers_new(m->loop, err);
+    if (!ms->renewers) {
+        free(ms);
+        return NULL;
+    }
     ms->most_starting = cpus > 2 ? 2 * (unsigned)cpus : 4;
     return ms;
 }
@@ -303,8 +309,15 @@ void machines_load(struct machines *ms) {
         closedir(d);
 }
 
+void machines_leave_work(struct machines *ms) {
+    for (struct machine *v = ms ? ms->first : NULL; v; v = v->next)
+        machine_leave_work(v);
+}
+
 void machines_free(struct machines *ms) {
     struct machine *next;
+
+    workers_free(ms ? ms->renewers : NULL);
 
     for (struct machine *v = ms ? ms->first : NULL; v; v = next) {
         next = v->next;

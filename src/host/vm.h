@@ -29,6 +29,8 @@ struct machines;
 struct machines *machines_new(struct manager *m, struct error *err);
 /* Looks at every machine that may need it, and at folders that belong to none. */
 void machines_load(struct machines *ms);
+/* The manager ends: workers leave what takes long to the next one. */
+void machines_leave_work(struct machines *ms); /* accepts NULL */
 /* Processes stay. */
 void machines_free(struct machines *ms);
 void machines_job_changed(struct machines *ms, const char *job);

@@ -66,6 +66,7 @@ struct machine {
 struct machines {
     struct manager *m;
     struct machine *first;
+    struct workers *renewers; /* guests take their time, and others need not wait for them */
     unsigned starting, most_starting, active;
     unsigned long tickets;
 };
@@ -106,11 +107,14 @@ void machine_step_delete(struct machine *v,
 void machine_step_make(struct machine *v, struct store_row *row);
 /* The row, or its job, has changed while a worker is busy: what can wait makes room. */
 void machine_look_at_work(struct machine *v);
+/* The manager ends: the worker leaves what it does to the next one, soon. */
+void machine_leave_work(struct machine *v);
 
 /* ---- vm_renew.c ---- */
 
 /* If its guest is to get an identity of its own, and has an agent: asks it. */
 void machine_renew(struct machine *v, const struct store_row *row);
+void machine_renew_stop(struct machine *v); /* the worker ends soon */
 
 /* ---- vm_start.c ---- */
 

@@ -19,6 +19,7 @@
 #include "host/vm_impl.h"
 
 enum { NOTE_MS = 300 };
+enum { COPY_LATER = 2 }; /* for `stop`: by the next manager */
 
 /* ------------------------------------------------------------------ on a worker */
 
@@ -47,7 +48,7 @@ static void make_clone(struct machine *v, const char *folder) {
         layers_make_on_top(folder, v->frozen, v->file, &v->work_error);
     else if (layers_flatten(folder, v->frozen, v->file, "qcow2", &p, &v->work_error) == 0)
         layers_remove_others(folder, v->file);
-    else
+    else if (__atomic_load_n(&v->stop, __ATOMIC_RELAXED) != COPY_LATER)
         layers_remove_others(folder, ""); /* so that it holds nothing of the other machine's */
 }
 
@@ -78,6 +79,13 @@ static void note_progress(void *opaque) {
         job_note(v->all->m, v->job, (int)(__atomic_load_n(&v->done, __ATOMIC_RELAXED) * 100 / of),
                  "copying");
     timer_start(v->all->m->timers, &v->note, NOTE_MS, note_progress, v);
+}
+
+void machine_leave_work(struct machine *v) {
+    __atomic_store_n(&v->stop, COPY_LATER, __ATOMIC_RELAXED);
+    if (v->task)
+        snapshot_task_stop(v->task);
+    machine_renew_stop(v);
 }
 
 void machine_look_at_work(struct machine *v) {

@@ -12,12 +12,22 @@
 #include "host/worker.h"
 #include "proto/guest.h"
 
-enum { CONNECT_MS = 5000, RUN_MS = 60000, AGAIN_MS = 5000, TRIES = 3, SAID = 300 };
+/* A busy guest takes its time to make keys. */
+enum {
+    CONNECT_MS = 5000,
+    SLICE_MS = 500,
+    RUN_MS = 300 * 1000,
+    AGAIN_MS = 5000,
+    TRIES = 3,
+    SAID = 300
+};
 
 struct renewal {
     struct machine *v;
     char vsock[200], name[256], mac[18];
     char said[SAID];
+    int waited; /* ms */
+    int stop;   /* atomic: the manager ends */
     struct error error;
 };
 
@@ -40,8 +50,11 @@ static int take_frame(struct renewal *n, struct guest *g) {
     const uint8_t *p;
     json_t *v;
     size_t len;
-    int r = agent_receive(&g->reader, RUN_MS, &type, &p, &len, &n->error);
+    int r = agent_receive(&g->reader, SLICE_MS, &type, &p, &len, &n->error);
 
+    n->waited += r ? 0 : SLICE_MS;
+    if (r == 0 && n->waited < RUN_MS && !__atomic_load_n(&n->stop, __ATOMIC_RELAXED))
+        return 1;
     if (r <= 0)
         return r < 0 ? r : error_set(&n->error, -ETIMEDOUT, "the guest took too long for it");
     if (type == AGENT_STDOUT || type == AGENT_STDERR) {
@@ -130,5 +143,10 @@ void machine_renew(struct machine *v, const struct store_row *row) {
     snprintf(n->mac, sizeof(n->mac), "%s",
              strcmp(row_text(row->spec, "network"), "none") ? row_text(row->wanted, "mac") : "");
     v->renewal = n;
-    workers_run(v->all->m->workers, work, done, n);
+    workers_run(v->all->renewers, work, done, n);
+}
+
+void machine_renew_stop(struct machine *v) {
+    if (v->renewal)
+        __atomic_store_n(&v->renewal->stop, 1, __ATOMIC_RELAXED);
 }
