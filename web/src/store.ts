@@ -183,11 +183,13 @@ export const MOST_EVENTS = 2000;
 /** The newest first. */
 export const events = signal<readonly Event[]>([]);
 
-export function addEvents(more: readonly Event[]): void {
+/** `old`: they are from before anything was loaded, and change nothing that is known. */
+export function addEvents(more: readonly Event[], old = false): void {
   const last = events.value[0]?.seq ?? 0;
   const fresh = more.filter((e) => e.seq > last);
   if (!fresh.length) return;
   events.value = [...fresh.reverse(), ...events.value].slice(0, MOST_EVENTS);
+  if (old) return;
   for (const e of fresh) {
     collections.get(e.kind)?.touch(e.name);
     // A snapshot is called MACHINE.NAME, and the machine goes on from it.

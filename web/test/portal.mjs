@@ -212,7 +212,7 @@ test('everything can be reached and done by keys alone', async () => {
   assert.match(await d.focused(), /New machine/);
   await d.press('Enter');
   await d.see('New machine', 'dialog');
-  assert.equal(await d.focused(), 'name');
+  await until('the focus in the form', async () => (await d.focused()) === 'name');
   for (let i = 0; i < 25; i++) {
     await d.press('Tab');
     assert.ok(await d.page.evaluate(() => !!document.activeElement.closest('dialog') || document.activeElement === document.body), 'the focus left the dialog');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The pictures of docs/portal.md, of whatever a manager has.
-// usage: node shots.mjs SETTINGS.json FOLDER     settings: {"url": ..., "token": ..., "chromium": "/usr/bin/chromium", "machine": NAME}
+// usage: node shots.mjs SETTINGS.json FOLDER [PATTERN]     settings: {"url": ..., "token": ..., "chromium": "/usr/bin/chromium", "machine": NAME}
 import { readFileSync } from 'node:fs';
 import { Driver, sleep } from './driver.mjs';
 
@@ -31,10 +31,14 @@ const pictures = [
   ['machines-phone-light', 'machines', 'light', PHONE, 1500],
   ['machine-phone-dark', `machines/${name}`, 'dark', PHONE, 2000],
 ];
-for (const [file, where, scheme, [width, height], wait, button] of pictures) {
+for (const [file, where, scheme, [width, height], wait, button] of pictures.filter((p) => p[0].match(process.argv[4] ?? ''))) {
   await d.size(width, height);
   await d.colours(scheme);
   await d.go(settings.url, where);
+  if (where.endsWith('/console')) {
+    await d.see('live', '.stream');
+    await d.press('Enter');
+  }
   await sleep(wait);
   if (button) {
     await d.button(button);

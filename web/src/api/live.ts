@@ -42,7 +42,7 @@ async function catchUp(): Promise<void> {
   const known = events.value[0]?.seq;
   if (known !== undefined) return;
   const newest = await call<{ items: Event[] }>('GET', `/v1/events?newest=true&limit=${FIRST_EVENTS}`);
-  addEvents(newest.items);
+  addEvents(newest.items, true);
 }
 
 async function follow(signal: AbortSignal): Promise<void> {

@@ -12,6 +12,9 @@ const tone = (what: string): string =>
 const home = (e: Event): string | null =>
   e.kind === 'vm' ? to('machines', e.name) : e.kind === 'snapshot' ? to('machines', e.name.split('.').slice(0, -1).join('.'), 'snapshots') : e.kind === 'image' ? to('images') : e.kind === 'job' ? to('jobs') : null;
 
+/** Sessions and jobs are called by their ids, which say nothing to people. */
+const named = (e: Event): string => (e.name === e.id ? e.kind : e.name);
+
 export function EventList({ events, plain, empty = 'Nothing has happened yet.' }: { events: readonly Event[]; plain?: boolean; empty?: string }) {
   if (!events.length)
     return (
@@ -29,8 +32,8 @@ export function EventList({ events, plain, empty = 'Nothing has happened yet.' }
             <i class={`dot ${tone(e.what)}`} aria-hidden="true" />
             {!plain && (
               <span class="event-name">
-                {href && e.what !== 'deleted' ? <a href={href}>{e.name}</a> : <b>{e.name}</b>}
-                <small class="muted">{e.kind}</small>
+                {href && e.what !== 'deleted' ? <a href={href}>{named(e)}</a> : <b>{named(e)}</b>}
+                {named(e) === e.name && <small class="muted">{e.kind}</small>}
               </span>
             )}
             <span class="event-text">{e.text}</span>

@@ -188,7 +188,7 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
     );
   }
   const own = events.value.filter((e) => e.id === vm.id || (e.kind === 'snapshot' && e.name.startsWith(`${name}.`)));
-  const hasScreen = can('vm', 'ticket') && can('vm', 'screenshot');
+  const hasScreen = can('vm', 'ticket') && (vm.spec.vga ?? 'none') !== 'none';
   const tabs = [
     { id: 'overview', title: 'Overview' },
     ...(can('vm', 'ticket') ? [{ id: 'console', title: 'Console' }] : []),
