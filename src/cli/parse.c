@@ -156,6 +156,10 @@ static void set_flag(struct cli *c, const struct field *f, json_t *v) {
             json_object_set_new(c->flags, f->name, old);
         }
         json_array_append_new(old, v);
+    } else if (old && f->flags & FIELD_JOIN) {
+        json_object_set_new(c->flags, f->name,
+                            json_sprintf("%s,%s", json_string_value(old), json_string_value(v)));
+        json_decref(v);
     } else if (old && f->type == FIELD_TEXT) {
         json_object_set_new(c->flags, f->name, join_texts(old, v));
         json_decref(v);

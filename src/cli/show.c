@@ -32,6 +32,24 @@ static void put_list(const json_t *v, char *out, size_t size) {
                                    json_string_value(one));
 }
 
+/* "lan 02:00:00:00:00:01 10.77.0.10, dmz ..." */
+static void put_object(const json_t *v, char *out, size_t size) {
+    const char *key, *inner_key;
+    json_t *one, *inner;
+    size_t at = 0;
+
+    *out = 0;
+    json_object_foreach((json_t *)v, key, one) {
+        if (at < size)
+            at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "", key);
+        if (at < size && json_is_string(one))
+            at += (size_t)snprintf(out + at, size - at, " %s", json_string_value(one));
+        json_object_foreach(one, inner_key, inner)
+            if (at < size && json_is_string(inner))
+                at += (size_t)snprintf(out + at, size - at, " %s", json_string_value(inner));
+    }
+}
+
 void show_value(const struct field *f, const json_t *v, char *out, size_t size) {
     int64_t ms;
 
@@ -54,6 +72,9 @@ void show_value(const struct field *f, const json_t *v, char *out, size_t size) 
         break;
     case FIELD_STRINGS:
         put_list(v, out, size);
+        break;
+    case FIELD_OBJECT:
+        put_object(v, out, size);
         break;
     default:
         snprintf(out, size, "%s", json_is_string(v) ? json_string_value(v) : "");

@@ -118,6 +118,9 @@ static const struct field top_flags[] = {
 
 static const struct field portal_flags[] = {
     {.name = "close", .type = FIELD_BOOL, .help = "listen to the network no more"}, {0}};
+static const struct field forward_flags[] = {
+    {.name = "vm", .type = FIELD_STRING, .min = 1, .max = 63, .help = "those of this machine"},
+    {0}};
 
 const struct cli_command cli_commands[] = {
     {"run", "vm", "create", NAME_THEN_WORDS, "IMAGE",
@@ -251,6 +254,25 @@ const struct cli_command cli_commands[] = {
      NULL, do_show},
     {"template rm", "image", "delete", SOME_NAMES, "TEMPLATE",
      "Delete templates that no machine lies on", "template rm base", NULL, do_image_rm},
+    {"net create", "network", "create", ONE_NAME, "NETWORK",
+     "Make a network. Machines in it (viv create --network) find each other by name and reach the "
+     "outside through this host",
+     "net create lan --subnet 10.80.0.0/24", NULL, do_net_create},
+    {"net list", "network", "list", NO_NAME, NULL, "List networks", "net list", list_flags,
+     do_list},
+    {"net show", "network", "get", ONE_NAME, "NETWORK",
+     "Show a network, with the addresses of its machines", "net show lan", show_flags, do_show},
+    {"net rm", "network", "delete", SOME_NAMES, "NETWORK", "Delete networks that no machine uses",
+     "net rm lan", NULL, do_net_rm},
+    {"forward add", "vm", NULL, TWO_NAMES, "MACHINE FORWARD",
+     "Let a port of this host lead into a guest: [ADDRESS:]PORT:GUESTPORT[/udp]. Without an "
+     "address only this host reaches it. At once if the machine runs, and after each start",
+     "forward add web 8080:80", NULL, do_forward_add},
+    {"forward list", "vm", NULL, NO_NAME, NULL, "List the forwards of machines",
+     "forward list --vm web", forward_flags, do_forward_list},
+    {"forward rm", "vm", NULL, TWO_NAMES, "MACHINE FORWARD",
+     "Take a forward away; what goes through it lives on", "forward rm web 8080:80", NULL,
+     do_forward_rm},
     {"job list", "job", "list", NO_NAME, NULL, "List jobs", "job list --state running", quiet,
      do_list},
     {"job show", "job", "get", ONE_NAME, "JOB", "Show a job", "job show job-0123456789ab", NULL,

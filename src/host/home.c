@@ -77,12 +77,13 @@ static int take_lock(struct home *h, struct error *err) {
 }
 
 int home_open(struct home *h, bool system, struct error *err) {
-    *h = (struct home){.lock = -1, .machines = -1, .images = -1, .volumes = -1};
+    *h = (struct home){.lock = -1, .machines = -1, .images = -1, .volumes = -1, .networks = -1};
     if (place_find(&h->place, system, err) < 0 || make_path(h->place.data, err) < 0 ||
         take_lock(h, err) < 0 || make_path(h->place.runtime, err) < 0 ||
         open_folder(h->place.data, "machines", &h->machines, err) < 0 ||
         open_folder(h->place.data, "images", &h->images, err) < 0 ||
-        open_folder(h->place.data, "volumes", &h->volumes, err) < 0)
+        open_folder(h->place.data, "volumes", &h->volumes, err) < 0 ||
+        open_folder(h->place.data, "networks", &h->networks, err) < 0)
         return err->code;
     return 0;
 }
@@ -94,6 +95,8 @@ void home_close(struct home *h) {
         close(h->images);
     if (h->volumes >= 0)
         close(h->volumes);
+    if (h->networks >= 0)
+        close(h->networks);
     if (h->lock >= 0)
         close(h->lock);
 }

@@ -2,7 +2,7 @@
 /*
  * The folders of a manager, one set a user:
  *
- *   data     store.db, machines/ID/, images/ID/, volumes/    $XDG_DATA_HOME/vivarium,
+ *   data     store.db, machines/ID/, images/ID/, volumes/, networks/ID/    $XDG_DATA_HOME/vivarium,
  * ~/.local/share/vivarium runtime  api (the socket), vivd.log $XDG_RUNTIME_DIR/vivarium, or
  * data/run
  *
@@ -21,7 +21,7 @@ struct home {
     struct place place;
     int lock;     /* descriptor that holds the folder */
     int machines; /* descriptors of folders */
-    int images, volumes;
+    int images, volumes, networks;
 };
 
 /* Makes what is missing (mode 0700), and takes the lock: -EBUSY with a sentence if another manager

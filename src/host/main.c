@@ -25,6 +25,7 @@
 #include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
+#include "host/vnet.h"
 #include "host/volume.h"
 #include "host/worker.h"
 #include "proto/units.h"
@@ -168,8 +169,11 @@ static void changed(void *opaque, const char *kind, const char *id) {
 
     if (!strcmp(kind, "vm")) {
         machines_kick(m->machines, id);
+        vnets_vm_changed(m->vnets, id);
         expiries_look(m->expiries, id);
-    } else if (!strcmp(kind, "image"))
+    } else if (!strcmp(kind, "network"))
+        vnets_kick(m->vnets, id);
+    else if (!strcmp(kind, "image"))
         images_kick(m->images, id);
     else if (!strcmp(kind, "job")) {
         images_job_changed(m->images, id);
@@ -194,8 +198,9 @@ static void look_idle(void *opaque) {
     int64_t now = timer_now_ms();
 
     if (machines_active(m->machines) || images_active(m->images) || volumes_active(m->volumes) ||
-        follows_count(m->follows) || waits_count(m->waits) || consoles_count(m->consoles) ||
-        agent_clients_count(m->agents) || tickets_count(m->tickets) || network_is_open(m->network))
+        vnets_active(m->vnets) || follows_count(m->follows) || waits_count(m->waits) ||
+        consoles_count(m->consoles) || agent_clients_count(m->agents) ||
+        tickets_count(m->tickets) || network_is_open(m->network))
         m->idle_since = now;
     if (now - m->idle_since >= m->idle_ms) {
         log_notice("nothing has been to do for %lld s", (long long)m->idle_ms / 1000);
@@ -261,6 +266,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->machines = m->workers ? machines_new(m, err) : NULL;
     m->images = m->machines ? images_new(m, err) : NULL;
     m->volumes = m->images ? volumes_new(m, err) : NULL;
+    m->vnets = m->volumes ? vnets_new(m, err) : NULL;
     m->waits = waits_new(m);
     m->follows = follows_new(m);
     m->consoles = consoles_new(m);
@@ -268,7 +274,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->usages = usages_new(m);
     m->expiries = expiries_new(m);
     m->tickets = tickets_new(m);
-    if (!m->volumes || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages ||
+    if (!m->vnets || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages ||
         !m->expiries || !m->tickets)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     m->auth = auth_new(m, err);
@@ -284,6 +290,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
         return -EIO;
     images_load(m->images);
     volumes_load(m->volumes);
+    vnets_load(m->vnets);
     machines_load(m->machines);
     expiries_load(m->expiries);
     m->started = units_now_ms();
@@ -314,6 +321,7 @@ static void finish(struct manager *m) {
     expiries_free(m->expiries);
     images_free(m->images);
     volumes_free(m->volumes);
+    vnets_free(m->vnets);
     timer_stop(&m->idle);
     timers_free(m->timers);
     loop_free(m->loop);
@@ -339,7 +347,8 @@ static void tell_ready(int fd) {
 }
 
 int main(int argc, char **argv) {
-    struct manager m = {.home = {.lock = -1, .machines = -1, .images = -1, .volumes = -1}};
+    struct manager m = {
+        .home = {.lock = -1, .machines = -1, .images = -1, .volumes = -1, .networks = -1}};
     struct settings s;
     struct error err = {0};
     int code = EXIT_FINE;

@@ -24,6 +24,7 @@ struct manager {
     struct machines *machines;
     struct images *images;
     struct volumes *volumes;
+    struct vnets *vnets; /* between machines */
     struct consoles *consoles;
     struct agent_clients *agents;
     struct waits *waits;

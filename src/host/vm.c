@@ -90,6 +90,7 @@ static void release(struct machine *v) {
     timer_stop(&v->note);
     loop_remove(v->watch);
     machine_leave_agent(v);
+    machine_forwards_lost(v);
     snapshot_task_free(v->task);
     v->task = NULL;
     free(v->renewal);

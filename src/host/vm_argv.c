@@ -7,9 +7,11 @@
 
 #include "base/bytes.h"
 #include "host/cloud.h"
+#include "host/forward.h"
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
+#include "host/vnet.h"
 #include "host/volume.h"
 #include "proto/place.h"
 
@@ -34,38 +36,42 @@ static void add(struct words *w, const char *fmt, ...) {
     va_end(ap);
 }
 
-/* "8080:80", "udp:53:53", "0.0.0.0:8080:80" as viv-vm takes it; by default only this host reaches
- * it. */
-static void put_forward(struct buf *nic, const char *s) {
-    const char *protocol = strncmp(s, "udp:", 4) ? "tcp" : "udp", *address = "127.0.0.1:";
-    unsigned colons = 0;
-
-    if (!strncmp(s, "udp:", 4) || !strncmp(s, "tcp:", 4))
-        s += 4;
-    for (const char *p = s; *p; p++)
-        colons += *p == ':';
-    buf_printf(nic, ",forward=%s:%s%s", protocol, colons == 2 ? "" : address, s);
-}
-
-static void add_nic(struct words *w, const struct store_row *row) {
-    const json_t *spec = row->spec;
+/* Forwards lead through the first interface; those of a network are its viv-net's. */
+static void add_user_nic(struct words *w, const struct store_row *row, bool first) {
+    json_t *list = first ? forward_list(row->spec) : json_array(), *one;
     struct buf nic = {0};
-    const json_t *one;
     size_t i;
 
-    add(w, "--nic");
-    if (!strcmp(row_text(spec, "network"), "none")) {
-        add(w, "none");
-        return;
-    }
     buf_printf(&nic, "user");
-    if (*row_text(row->wanted, "mac"))
+    if (first && *row_text(row->wanted, "mac")) /* of a clone */
         buf_printf(&nic, ",mac=%s", row_text(row->wanted, "mac"));
-    json_array_foreach(json_object_get(spec, "forward"), i, one)
-        put_forward(&nic, json_string_value(one));
+    json_array_foreach(list, i, one)
+        buf_printf(&nic, ",forward=%s", json_string_value(one));
     buf_put(&nic, "", 1);
+    add(w, "--nic");
     add(w, "%s", (const char *)nic.data);
     buf_done(&nic);
+    json_decref(list);
+}
+
+static int add_nics(struct manager *m, struct words *w, const struct store_row *row,
+                    struct error *err) {
+    char name[STORE_WORD], nic[300];
+
+    for (unsigned i = 0; vnet_name(row->spec, i, name); i++) {
+        if (!strcmp(name, "user")) {
+            add_user_nic(w, row, i == 0);
+        } else if (!strcmp(name, "none")) {
+            add(w, "--nic");
+            add(w, "none");
+        } else {
+            if (vnet_nic(m, row, name, nic, sizeof(nic), err) < 0)
+                return -EINVAL;
+            add(w, "--nic");
+            add(w, "%s", nic);
+        }
+    }
+    return 0;
 }
 
 static void add_program(struct words *w) {
@@ -147,11 +153,10 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
         add(w, "--disk");
         add(w, VM_SEED ",format=raw,readonly");
     }
-    if (add_volumes(w, m, row, err) < 0) {
+    if (add_volumes(w, m, row, err) < 0 || add_nics(m, w, row, err) < 0) {
         vm_argv_free(w->word);
         return NULL;
     }
-    add_nic(w, row);
     add(w, "--serial");
     add(w, "unix:serial");
     if (!strcmp(row_text(spec, "vga"), "std")) {

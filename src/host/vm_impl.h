@@ -46,6 +46,8 @@ struct machine {
     struct usage usage;
     bool old_stats;       /* it was started by an older version, whose `stats` takes no arguments */
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
+    char *forwards_told;     /* its forwards as viv-vm was told them; NULL: it was not */
+    int64_t forwards_failed; /* some could not be opened: when that was seen; 0: none */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
@@ -125,6 +127,13 @@ void machine_connect(struct machine *v);
 /* Many that start at the same time would all be slow: a few at a time, in order. */
 void machine_not_starting(struct machine *v); /* any more, so that the next may */
 void machines_next_turn(struct machines *ms);
+
+/* ---- vm_forward.c ---- */
+
+/* Tells viv-vm what the forwards of its user-mode network are, if that is news. */
+void machine_step_forwards(struct machine *v, const struct store_row *row);
+void machine_forwards_answered(struct machine *v, const json_t *result);
+void machine_forwards_lost(struct machine *v); /* the process, or the connection to it */
 
 /* ---- vm_stop.c ---- */
 

@@ -8,12 +8,14 @@
 #include "host/api.h"
 #include "host/cloud.h"
 #include "host/expiry.h"
+#include "host/forward.h"
 #include "host/image.h"
 #include "host/ticket.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
 #include "host/vm_clone.h"
 #include "host/vm_process.h"
+#include "host/vnet.h"
 #include "host/volume.h"
 #include "proto/units.h"
 
@@ -221,23 +223,14 @@ static int delete_it(struct api_call *call) {
 static int check_spec(struct api_call *call, const json_t *spec) {
     const char *field = "";
     struct error e = {0};
-    const json_t *one;
-    size_t i;
 
     if (cloud_check(spec, &field, &e) < 0)
         return api_fail(call, FAILURE_INVALID, field, "", "%s", e.text);
     if (row_number(spec, "cpus") > 1)
         return api_fail(call, FAILURE_INVALID, "spec.cpus", "use 1",
                         "this version runs one processor a machine");
-    json_array_foreach(json_object_get(spec, "forward"), i, one) {
-        const char *s = json_string_value(one), *last = strrchr(s, ':'), *first = last;
-
-        while (first > s && first[-1] != ':')
-            first--;
-        if (atoi(first) > 65535 || atoi(last + 1) > 65535)
-            return api_fail(call, FAILURE_INVALID, "spec.forward", "use 1 to 65535",
-                            "'%s' has a port that cannot be", s);
-    }
+    if (forward_check(call, spec) < 0 || vnet_check(call, spec) < 0)
+        return -EINVAL;
     return 0;
 }
 
@@ -289,6 +282,10 @@ static int create(struct api_call *call) {
     expiry_begin(&call->row, units_now_ms());
     if (store_insert(call->m->store, &call->row, &e) < 0)
         return api_fail_error(call, &e);
+    if (vnet_assign(call->m, &call->row, &e) < 0)
+        return api_fail(call, FAILURE_CONFLICT, "spec.network", "", "%s", e.text);
+    if (json_object_get(call->row.status, "networks") && update_row(call) < 0)
+        return -EINVAL;
     if (volume_claim(call, &call->row, NULL) < 0)
         return -EINVAL;
     return event(call, "created", "it is to be made");
@@ -432,5 +429,7 @@ const struct api_handler vm_handlers[] = {
     {"clone", vm_clone},
     {"suspend", vm_suspend},
     {"ticket", ticket_create},
+    {"forward", forward_add},
+    {"unforward", forward_remove},
     {NULL, NULL},
 };

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "host/cloud.h"
+#include "host/vnet.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
@@ -102,6 +103,8 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
 static void control_answered(void *opaque, const char *command, const json_t *result) {
     struct machine *v = opaque;
 
+    if (!strcmp(command, "forward-set"))
+        machine_forwards_answered(v, result);
     if (strcmp(command, "stats") != 0)
         return;
     usage_read(&v->usage, result);
@@ -128,6 +131,7 @@ static void control_closed(void *opaque, const char *why) {
     v->control = NULL;
     v->up = false;
     machine_usage_lost(v);
+    machine_forwards_lost(v);
     machine_kick(v); /* which finds the process ended, or connects again */
 }
 
@@ -140,6 +144,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     v->control = NULL;
     v->up = false;
     machine_usage_lost(v);
+    machine_forwards_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
     machine_leave_agent(v);
@@ -199,13 +204,27 @@ void machine_connect(struct machine *v) {
         machine_again_in(v, wait < CONNECT_MOST_MS ? wait : CONNECT_MOST_MS);
 }
 
+/* Its addresses are written down before anybody uses them. */
+static int assign_addresses(struct machine *v, struct store_row *row, struct error *err) {
+    int r = vnet_assign(v->all->m, row, err);
+
+    if (r <= 0 || machine_save_row(v, row, STORE_PROMISE, NULL, NULL))
+        return r < 0 ? r : 0;
+    return error_set(err, -EAGAIN, "its addresses cannot be written down");
+}
+
 static void launch(struct machine *v, struct store_row *row) {
     int64_t cycle = row_number(row->wanted, "cycle");
     struct error e = {0};
-    char **argv = vm_argv(v->all->m, row, &e);
-    int r = argv && machine_open_folder(v)
-                ? 0
-                : error_set(&e, -ENOENT, "the machine's folder is not there");
+    int r = assign_addresses(v, row, &e);
+    char **argv = r == 0 ? vm_argv(v->all->m, row, &e) : NULL;
+
+    if (r == -EAGAIN) {
+        machine_not_starting(v);
+        return; /* machine_save_row has us come again */
+    }
+    if (r == 0 && (!argv || !machine_open_folder(v)))
+        r = error_set(&e, -ENOENT, "the machine's folder is not there");
 
     /* Small, and not synced. The id is the machine's own, so that a copy is another instance. */
     if (r == 0 && cloud_wanted(row->spec))

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "block/chain.h"
+#include "host/vnet.h"
 #include "host/snapshot.h"
 #include "host/tree.h"
 #include "host/vm_control.h"
@@ -114,6 +115,11 @@ static void step_running(struct machine *v, struct store_row *row) {
     machine_save_row(v, row, STORE_NOTE, old && vm_settled(old) ? state : NULL, text);
 }
 
+static void step_up(struct machine *v, struct store_row *row) {
+    machine_step_forwards(v, row);
+    step_running(v, row);
+}
+
 static void step_alive(struct machine *v, struct store_row *row) {
     bool wanted = strcmp(row_text(row->spec, "power"), "off") != 0 &&
                   row_number(row->wanted, "cycle") == v->process.cycle;
@@ -127,7 +133,7 @@ static void step_alive(struct machine *v, struct store_row *row) {
     if (!wanted)
         machine_step_stop(v, row);
     else if (v->up)
-        step_running(v, row);
+        step_up(v, row);
 }
 
 /* ------------------------------------------------------------------ without a process */
@@ -168,8 +174,10 @@ static void delete_row(struct machine *v, struct store_row *row) {
             manager_event(m, row, "deleted", &e, "it is deleted, with its disk") < 0 ||
             store_delete(m->store, "vm", v->id, &e) < 0)
             store_rollback(m->store);
-        else if (store_commit(m->store, &e) == 0)
+        else if (store_commit(m->store, &e) == 0) {
+            vnets_vm_gone(m->vnets, row);
             return; /* the change brings us back, and there is no row any more */
+        }
     }
     machine_save_row_failed(v, &e);
 }

@@ -10,6 +10,13 @@
     { "disk", COMMAND_INT, true, 0, 255, NULL, "number of the disk, as in status" }
 #define DISKS                                                                                      \
     { "disks", COMMAND_INTS, true, 0, 255, NULL, "numbers of the disks, as in status" }
+#define FORWARD                                                                                    \
+    { "forward", COMMAND_STRING, true, 1, 95, NULL, "tcp:ADDRESS:PORT:GUESTPORT, or udp:" }
+#define NIC                                                                                        \
+    {                                                                                              \
+        "nic", COMMAND_INT, false, 0, 7, NULL,                                                     \
+            "number of the interface, as in status; default the first with such a network"         \
+    }
 #define SPEED                                                                                      \
     { "speed", COMMAND_INT, false, 0, INT64_MAX, NULL, "bytes a second at most; default no limit" }
 #define BITMAP                                                                                     \
@@ -110,6 +117,26 @@ const struct command control_commands[] = {
               {"click", COMMAND_CHOICE, false, 0, 0, "left|middle|right|double",
                "press that button there and let it go; double: the left one twice"},
               {"wheel", COMMAND_INT, false, -100, 100, NULL, "notches, up is positive"}}},
+    {.name = "forward-add",
+     .needs = COMMAND_OPERATE,
+     .help = "Let a port of the host lead into the guest, by its user-mode network",
+     .answer = "nothing",
+     .example = "forward-add tcp:127.0.0.1:8080:80",
+     .args = {FORWARD, NIC}},
+    {.name = "forward-remove",
+     .needs = COMMAND_OPERATE,
+     .help = "Close such a port. Connections that came through it live on",
+     .answer = "nothing",
+     .example = "forward-remove tcp:127.0.0.1:8080:80",
+     .args = {FORWARD, NIC}},
+    {.name = "forward-set",
+     .needs = COMMAND_OPERATE,
+     .help = "Make these the forwards of an interface: others are closed, those that are there "
+             "already are left alone",
+     .answer = "open: the forwards; failed: forward and error of those that could not be opened",
+     .example = "forward-set -- tcp:127.0.0.1:8080:80 udp:127.0.0.1:5353:53",
+     .args = {{"forwards", COMMAND_WORDS, false, 0, 32, NULL, "tcp:ADDRESS:PORT:GUESTPORT ..."},
+              NIC}},
     {.name = "stats",
      .needs = COMMAND_READ,
      .help = "What it has cost so far, and counters",

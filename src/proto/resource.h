@@ -37,6 +37,7 @@ enum field_flags {
     FIELD_FILTER = 8,   /* lists may be cut down to one value of it */
     FIELD_ALWAYS = 16,  /* is in every answer; others may be left out */
     FIELD_REPEAT = 32,  /* a flag of viv alone that may be given several times: an array then */
+    FIELD_JOIN = 64, /* a string of words with commas; on a command line also given several times */
 };
 
 struct field {

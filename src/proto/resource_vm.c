@@ -7,6 +7,13 @@
 #define NEW    (FIELD_CREATE | FIELD_ALWAYS)
 #define CHANGE (FIELD_CREATE | FIELD_UPDATE | FIELD_ALWAYS)
 #define EXPIRY "^(never|[1-9][0-9]{0,4}[smhdw])$"
+/* "udp:" in front is the older way to say it. */
+#define FORWARD "^((tcp|udp):)?([0-9.]{7,15}:)?[1-9][0-9]{0,4}:[1-9][0-9]{0,4}(/(tcp|udp))?$"
+#define FORWARD_ARG                                                                                \
+    {                                                                                              \
+        .name = "port", .type = FIELD_STRING, .flags = FIELD_REQUIRED, .min = 3, .max = 64,        \
+        .pattern = FORWARD, .help = "[ADDRESS:]HOSTPORT:GUESTPORT[/udp]"                           \
+    }
 #define STOP_SECONDS                                                                               \
     {                                                                                              \
         .name = "timeout", .type = FIELD_INT, .max = 86400, .standard = "60",                      \
@@ -65,17 +72,21 @@ static const struct field fields[] = {
      .flags = CHANGE,
      .min = 1,
      .max = 32,
-     .pattern = "^((tcp|udp):)?([0-9.]{7,15}:)?[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$",
+     .pattern = FORWARD,
      .standard = "[]",
-     .help = "ports of the host that lead into the guest, [udp:][ADDRESS:]HOSTPORT:GUESTPORT; "
-             "without an address only this host reaches them"},
+     .help = "ports of the host that lead into the guest, [ADDRESS:]HOSTPORT:GUESTPORT[/udp]; "
+             "without an address only this host reaches them. They may change while it runs"},
     {.name = "network",
-     .type = FIELD_CHOICE,
+     .type = FIELD_STRING,
      .place = FIELD_SPEC,
-     .flags = CHANGE,
-     .choices = "user|none",
+     .flags = CHANGE | FIELD_JOIN,
+     .min = 1,
+     .max = 511,
+     .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(,[a-z0-9]([a-z0-9.-]*[a-z0-9])?){0,7}$",
      .standard = "\"user\"",
-     .help = "user: a network of its own behind NAT; none"},
+     .refers = "network",
+     .help = "user: a network of its own behind NAT; none; or the names of networks, with commas "
+             "between: an interface in each. Forwards lead through the first"},
     {.name = "cpu",
      .type = FIELD_CHOICE,
      .place = FIELD_SPEC,
@@ -252,6 +263,14 @@ static const struct field fields[] = {
      .max = 32,
      .pattern = "^[0-9a-f.:]{2,45}$",
      .help = "of the guest in its networks, as its agent told them last"},
+    {.name = "networks",
+     .type = FIELD_OBJECT,
+     .place = FIELD_STATUS,
+     .help = "its interfaces by the names of their networks: mac and address"},
+    {.name = "forward_errors",
+     .type = FIELD_OBJECT,
+     .place = FIELD_STATUS,
+     .help = "forwards that cannot be opened, and why; they are tried again and again"},
     {.name = "calls_itself",
      .type = FIELD_STRING,
      .place = FIELD_STATUS,
@@ -408,6 +427,18 @@ static const struct operation ops[] = {
                .type = FIELD_BOOL,
                .standard = "false",
                .help = "start it as soon as it is made; a live one always runs"}}},
+    {.name = "forward",
+     .shape = OP_ACTION,
+     .status = 200,
+     .permission = "vm.update",
+     .help = "Let a port of the host lead into the guest, at once and after each start",
+     .args = {FORWARD_ARG}},
+    {.name = "unforward",
+     .shape = OP_ACTION,
+     .status = 200,
+     .permission = "vm.update",
+     .help = "Take a forward away. Connections that came through it live on",
+     .args = {FORWARD_ARG}},
     {.name = "wait",
      .shape = OP_LOOK,
      .status = 200,

@@ -91,7 +91,7 @@ int config_forward(const struct directory *d, const char *text, const char *to,
     if (!m && !address_parse(to, &guest))
         return error_set(err, -EINVAL, "the forward '%s': there is no machine '%.60s' here", text,
                          to);
-    if (!directory_usable(d, guest))
+    if (!subnet_usable(&d->subnet, guest))
         return error_set(err, -EINVAL, "the forward '%s': '%.60s' has no address in this subnet",
                          text, to);
     ret->guest = guest;
@@ -132,7 +132,7 @@ static int parse(const json_t *v, struct config *c, struct error *err) {
         return error_set(err, -EINVAL, "it is no JSON object");
     if (check_keys(v, known, err) < 0 || take_text(v, "name", &name, err) < 0 ||
         take_text(v, "subnet", &subnet, err) < 0 ||
-        directory_parse_subnet(subnet, &c->directory.network, &c->directory.prefix, err) < 0 ||
+        subnet_parse(subnet, &c->directory.subnet, err) < 0 ||
         take_flag(v, "isolated", &c->isolated, err) < 0 ||
         take_flag(v, "spoofing", &c->spoofing, err) < 0 || take_flag(v, "open", &c->open, err) < 0)
         return -EINVAL;

@@ -69,8 +69,8 @@ static json_t *forwards(const struct network *n, bool open) {
 static json_t *subnet(const struct directory *d) {
     char text[ADDRESS_TEXT];
 
-    address_print(d->network, text);
-    return json_sprintf("%s/%u", text, d->prefix);
+    address_print(d->subnet.network, text);
+    return json_sprintf("%s/%u", text, d->subnet.prefix);
 }
 
 static unsigned plugged(const struct network *n) {

@@ -99,7 +99,7 @@ static void put_network(struct dhcp_reply *a, const struct directory *d, bool ro
                         const struct member *m) {
     uint8_t search[DNS_NAME_MAX];
 
-    put_address(a, MASK, UINT32_MAX << (32 - d->prefix));
+    put_address(a, MASK, subnet_mask(&d->subnet));
     if (route)
         put_address(a, ROUTER, directory_gateway(d));
     put_address(a, NAME_SERVER, directory_dns(d));

@@ -2,66 +2,14 @@
 /* The machines of a network. No look-up is done for each frame, so a list will do. */
 #include "switch/directory.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum { PREFIX_MIN = 16, PREFIX_MAX = 28 };
-
-void address_print(uint32_t address, char out[ADDRESS_TEXT]) {
-    snprintf(out, ADDRESS_TEXT, "%u.%u.%u.%u", address >> 24, address >> 16 & 255,
-             address >> 8 & 255, address & 255);
-}
-
-bool address_parse(const char *s, uint32_t *ret) {
-    struct in_addr a;
-
-    if (inet_pton(AF_INET, s, &a) != 1)
-        return false;
-    *ret = ntohl(a.s_addr);
-    return true;
-}
-
-static uint32_t mask_of(unsigned prefix) { return UINT32_MAX << (32 - prefix); }
-
-int directory_parse_subnet(const char *s, uint32_t *ret_network, unsigned *ret_prefix,
-                           struct error *err) {
-    char text[ADDRESS_TEXT] = "", rest, first[ADDRESS_TEXT];
-    unsigned prefix = 0;
-    uint32_t network = 0;
-
-    if (sscanf(s, "%15[0-9.]/%2u%c", text, &prefix, &rest) != 2 || !address_parse(text, &network))
-        return error_set(err, -EINVAL, "'%.40s' is no subnet: write one like 10.77.0.0/24", s);
-    if (prefix < PREFIX_MIN || prefix > PREFIX_MAX)
-        return error_set(err, -EINVAL,
-                         "the subnet '%s' has not the right size: use one of /%d to /%d", s,
-                         PREFIX_MIN, PREFIX_MAX);
-    address_print(network & mask_of(prefix), first);
-    if (network & ~mask_of(prefix))
-        return error_set(err, -EINVAL, "the subnet '%s' does not begin there: use %s/%u", s, first,
-                         prefix);
-    if (network >> 24 == 0 || network >> 24 == 127 || network >> 24 >= 224)
-        return error_set(err, -EINVAL,
-                         "no machine can have an address of '%s': use a private subnet, such as "
-                         "10.77.0.0/24",
-                         s);
-    *ret_network = network;
-    *ret_prefix = prefix;
-    return 0;
-}
-
-uint32_t directory_gateway(const struct directory *d) { return d->network + DIRECTORY_GATEWAY; }
-uint32_t directory_dns(const struct directory *d) { return d->network + DIRECTORY_DNS; }
-
-bool directory_usable(const struct directory *d, uint32_t address) {
-    uint32_t host = address & ~mask_of(d->prefix);
-
-    return (address & mask_of(d->prefix)) == d->network && host > DIRECTORY_DNS &&
-           host != ~mask_of(d->prefix);
-}
+uint32_t directory_gateway(const struct directory *d) { return d->subnet.network + SUBNET_GATEWAY; }
+uint32_t directory_dns(const struct directory *d) { return d->subnet.network + SUBNET_DNS; }
 
 const struct member *directory_by_mac(const struct directory *d, const uint8_t mac[6]) {
     for (unsigned i = 0; i < d->members; i++)
@@ -105,7 +53,7 @@ int directory_add(struct directory *d, const struct member *m, struct error *err
         return error_set(err, -EINVAL, "'%s' has the MAC address of another machine", m->name);
     if (*m->name && directory_by_name(d, m->name))
         return error_set(err, -EINVAL, "two machines are called '%s'", m->name);
-    if (m->address && !directory_usable(d, m->address))
+    if (m->address && !subnet_usable(&d->subnet, m->address))
         return error_set(err, -EINVAL, "'%s' cannot have the address %s in this subnet", m->name,
                          text);
     if (directory_by_address(d, m->address))
@@ -117,12 +65,13 @@ int directory_add(struct directory *d, const struct member *m, struct error *err
 }
 
 static uint32_t free_address(const struct directory *d, const uint8_t mac[6]) {
-    uint32_t room = ~mask_of(d->prefix) - DIRECTORY_FIRST, h = 0x811c9dc5u;
+    uint32_t first = d->subnet.network + SUBNET_FIRST, room = subnet_last(&d->subnet) - first,
+             h = 0x811c9dc5u;
 
     for (unsigned i = 0; i < 6; i++)
         h = (h ^ mac[i]) * 0x01000193u;
     for (uint32_t i = 0; i < room; i++) {
-        uint32_t a = d->network + DIRECTORY_FIRST + (h + i) % room;
+        uint32_t a = first + (h + i) % room;
 
         if (!directory_by_address(d, a))
             return a;

@@ -13,12 +13,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "proto/subnet.h"
 
 enum { DIRECTORY_MOST = 4096, DIRECTORY_NAME = 64 };
-
-/* The gateway and the name server are the first two of the subnet; machines get what is behind
- * DIRECTORY_FIRST, so that there is room for what else a network may need. */
-enum { DIRECTORY_GATEWAY = 1, DIRECTORY_DNS = 2, DIRECTORY_FIRST = 10 };
 
 struct member {
     char name[DIRECTORY_NAME]; /* lower case; "" none */
@@ -28,20 +25,13 @@ struct member {
 };
 
 struct directory {
-    uint32_t network;
-    unsigned prefix;
+    struct subnet subnet;
     struct member *member; /* by name, then guests as they came */
     unsigned members;
 };
 
-/* "10.77.0.0/24": a private or at least usable network of 16 to 65536 addresses. */
-int directory_parse_subnet(const char *s, uint32_t *ret_network, unsigned *ret_prefix,
-                           struct error *err);
-
 uint32_t directory_gateway(const struct directory *d);
 uint32_t directory_dns(const struct directory *d);
-/* Within the subnet, and neither its own address nor that of all. */
-bool directory_usable(const struct directory *d, uint32_t address);
 
 /* Copies `m`. -EINVAL: a name, MAC or address that another one has, or an address that cannot be;
  * -ENOSPC: too many. */
@@ -54,9 +44,5 @@ void directory_done(struct directory *d);
 const struct member *directory_by_mac(const struct directory *d, const uint8_t mac[6]);
 const struct member *directory_by_name(const struct directory *d, const char *name);
 const struct member *directory_by_address(const struct directory *d, uint32_t address);
-
-enum { ADDRESS_TEXT = 16 };
-void address_print(uint32_t address, char out[ADDRESS_TEXT]);
-bool address_parse(const char *s, uint32_t *ret);
 
 #endif

@@ -98,7 +98,7 @@ static bool reverse_address(const struct directory *d, const char *name, uint32_
         b[1] > 255 || b[2] > 255 || b[3] > 255)
         return false;
     *ret = b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
-    return (*ret & UINT32_MAX << (32 - d->prefix)) == d->network;
+    return (*ret & subnet_mask(&d->subnet)) == d->subnet.network;
 }
 
 static const char *name_of(const struct directory *d, uint32_t address) {

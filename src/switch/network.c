@@ -156,8 +156,8 @@ int network_reload(struct network *n, struct error *err) {
 
     if (config_read(n->config_path, &c, err) < 0)
         return err->code;
-    if (c.directory.network != old.directory.network ||
-        c.directory.prefix != old.directory.prefix || c.isolated != old.isolated ||
+    if (c.directory.subnet.network != old.directory.subnet.network ||
+        c.directory.subnet.prefix != old.directory.subnet.prefix || c.isolated != old.isolated ||
         c.spoofing != old.spoofing || c.mtu != old.mtu) {
         config_done(&c);
         return error_set(err, -EBUSY,

@@ -108,11 +108,11 @@ void uplink_flush(struct network *n) {
 
 int uplink_open(struct network *n, struct error *err) {
     const struct directory *d = &n->config.directory;
-    const struct net_user_config c = {.network = d->network,
-                                      .prefix = d->prefix,
+    const struct net_user_config c = {.network = d->subnet.network,
+                                      .prefix = d->subnet.prefix,
                                       .host = directory_gateway(d),
                                       .nameserver = directory_dns(d),
-                                      .dhcp_start = d->network + DIRECTORY_FIRST,
+                                      .dhcp_start = d->subnet.network + SUBNET_FIRST,
                                       .isolated = n->config.isolated};
     struct uplink *u = &n->uplink;
 

@@ -19,7 +19,9 @@ struct block;
 struct control;
 struct loop;
 struct machine;
+struct net_port;
 struct options;
+struct options_nic;
 struct snapshot_sections;
 struct vm_screen;
 
@@ -29,6 +31,8 @@ struct control_vm { /* the machine and what belongs to it; outlives the control 
     const struct options *options;
     struct block *const *disk; /* as many as options->disks */
     struct vm_screen *screen;  /* NULL: the machine has none */
+    struct options_nic *nic;   /* those of the options: their forwards may change */
+    struct net_port *const *port;
     void (*quit)(void *opaque);
     /* What belongs into a snapshot and is not the machine's. */
     void (*save)(void *opaque, struct snapshot_sections *out);
@@ -73,8 +77,9 @@ struct control_handler {
 
 extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[],
     control_disk_handlers[], control_disks_handlers[], control_bitmap_handlers[],
-    control_screen_handlers[];
+    control_screen_handlers[], control_net_handlers[];
 
+json_t *control_forwards(const struct options_nic *n); /* as an array of texts */
 /* The disk that the argument `disk` names. */
 struct block *control_find_disk(const struct control_call *call, struct error *err);
 

@@ -56,8 +56,9 @@ static json_t *nics(const struct control_vm *vm) {
         const struct options_nic *n = &vm->options->nic[i];
 
         mac_print(n->mac, mac);
-        json_array_append_new(list, json_pack("{s:i, s:s, s:s}", "index", (int)i, "mac", mac,
-                                              "network", n->link ? "link" : "user"));
+        json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:o}", "index", (int)i, "mac", mac,
+                                              "network", n->link ? "link" : "user", "forwards",
+                                              control_forwards(n)));
     }
     return list;
 }

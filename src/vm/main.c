@@ -409,6 +409,8 @@ static int open_control(struct vm *vm, struct error *err) {
                                          .options = &vm->options,
                                          .disk = vm->disk,
                                          .screen = vm->screen,
+                                         .nic = vm->options.nic,
+                                         .port = vm->nic,
                                          .quit = quit,
                                          .save = save_lines,
                                          .opaque = vm};

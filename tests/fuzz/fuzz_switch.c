@@ -18,7 +18,7 @@
 enum { PORTS = 3 };
 
 static struct switch_port port[PORTS];
-static struct directory directory = {.network = 0x0a4d0000, .prefix = 24};
+static struct directory directory = {.subnet = {0x0a4d0000, 24}};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -82,7 +82,7 @@ static void fuzz_config(const uint8_t *data, size_t n) {
 
     if (v && config_parse(v, &c, &e) == 0) {
         for (unsigned i = 0; i < c.forwards; i++)
-            need(directory_usable(&c.directory, c.forward[i].guest));
+            need(subnet_usable(&c.directory.subnet, c.forward[i].guest));
         config_done(&c);
     } else {
         need(!v || *e.text);
