@@ -15,8 +15,8 @@ static const struct field fields[] = {
      .max = 18,
      .pattern = "^[0-9.]{7,15}/[0-9]{1,2}$",
      .column = "SUBNET",
-     .help = "its IPv4 addresses, /16 to /28; by default the first free one of 10.77.0.0/24, "
-             "10.77.1.0/24 ..."},
+     .help = "its IPv4 addresses, /16 to /28; by default the first of 10.77.0.0/24, "
+             "10.77.1.0/24 and so on that is free"},
     {.name = "isolated",
      .type = FIELD_BOOL,
      .place = FIELD_SPEC,

@@ -619,6 +619,20 @@ class Copies(Case):
         self.assertEqual(self.api.settled("web")["status"]["state"], "suspended")
         self.api.post("/v1/vms/web/start")
         self.assertEqual(self.api.settled("web")["status"]["state"], "running")
+class Networks(Case):
+    def test_networks_and_forwards_answer_as_declared(self):
+        self.begin("tiny")
+        self.assertEqual(self.api.post("/v1/networks", {"name": "lan"})["status"]["state"], "idle")
+        self.m.create("web", network="lan")
+        self.assertEqual(self.api.get("/v1/networks/lan")["spec"]["subnet"], "10.77.0.0/24")
+        self.api.post("/v1/vms/web/forward", {"port": "18080:80"})
+        self.assertEqual(self.api.post("/v1/vms/web/unforward", {"port": "18080:80"})["spec"]["forward"], [])
+        self.fails("conflict", "status.machines", "DELETE", "/v1/networks/lan")
+        self.api.settled("web")
+        self.api.delete("/v1/vms/web")
+        self.m.wait_for(lambda: not self.api.get("/v1/vms")["items"], "the deletion")
+        self.api.delete("/v1/networks/lan")
+        self.m.wait_for(lambda: not self.api.get("/v1/networks")["items"], "the deletion")
 
 
 class ZLast(Case):
