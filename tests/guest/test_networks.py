@@ -340,7 +340,8 @@ class Guests(Case):
         seed = int(os.environ.get("VIV_STORM_SEED", random.randrange(1 << 30)))
         print(f"# VIV_STORM_SEED={seed}", flush=True)
         r = random.Random(seed)
-        self.sh("to", "(nc -l -p 5000 >/tmp/got; touch /tmp/over) >/dev/null 2>&1 </dev/null &")
+        # With an input that does not end: nc would tell the other one, who would go.
+        self.sh("to", "mkfifo /tmp/in; (exec 3<>/tmp/in; nc -l -p 5000 <&3 >/tmp/got; touch /tmp/over) >/dev/null 2>&1 </dev/null &")
         self.sh("from", "(while [ ! -e /tmp/stop ]; do seq 1 2000; sleep 0.05; done | nc to 5000) >/dev/null 2>&1 </dev/null &")
         for _ in range(rounds):
             time.sleep(r.uniform(0, 1))
