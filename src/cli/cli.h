@@ -177,6 +177,7 @@ int do_follow(struct cli *c);
 int do_token_create(struct cli *c);
 int do_token_rm(struct cli *c);
 int do_portal(struct cli *c);
+int do_vnc(struct cli *c);
 int do_doctor(struct cli *c);
 int do_volume_create(struct cli *c);
 int do_volume_resize(struct cli *c);

@@ -116,6 +116,12 @@ static const struct field top_flags[] = {
      .help = "seconds between two looks"},
     {0}};
 
+static const struct field vnc_flags[] = {{.name = "port",
+                                          .type = FIELD_INT,
+                                          .max = 65535,
+                                          .standard = "0",
+                                          .help = "of this host; by default one that is free"},
+                                         {0}};
 static const struct field portal_flags[] = {
     {.name = "close", .type = FIELD_BOOL, .help = "listen to the network no more"}, {0}};
 static const struct field forward_flags[] = {
@@ -173,6 +179,10 @@ const struct cli_command cli_commands[] = {
     {"console", "vm", "console", ONE_NAME, "NAME",
      "Attach to the serial line of a machine. Ctrl-] and then q detaches", "console web", NULL,
      do_console},
+    {"vnc", "vm", "screen", ONE_NAME, "NAME",
+     "Bring the screen of a machine to a port of this host, for any VNC viewer, until Ctrl-C. The "
+     "machine needs one (--vga std)",
+     "vnc web", vnc_flags, do_vnc},
     {"exec", "vm", "agent", NAME_AND_WORDS, "NAME",
      "Run a command in the guest with this input, output and errors. Its exit code is that of viv: "
      "125 if it was not run, 124 if no agent answers there, 123 if the connection broke off",

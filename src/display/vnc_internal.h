@@ -71,7 +71,7 @@ struct vnc_client {
     bool tight_on[2];
 
     bool down[KEY_CODE_MAX]; /* keys that it holds */
-    bool pointing;           /* the last buttons are its */
+    bool caps_lock;          /* it has switched that on */
 };
 
 struct vnc {

@@ -16,6 +16,7 @@ enum {
     QEMU = 255
 };
 enum { SET_COLOURS = 1, MAX_ENCODINGS = 64, MAX_SCREENS = 16 };
+enum { CODE_CAPS_LOCK = 58 };
 enum { WHEEL_UP = 8, WHEEL_DOWN = 16, WHEEL_LEFT = 32, WHEEL_RIGHT = 64 };
 
 /* ------------------------------------------------------------------ formats */
@@ -129,6 +130,15 @@ void vnc_release_keys(struct vnc_client *c) {
 
 /* The guest's keyboard is a US one. Where a character needs another state of Shift than the
  * client's keyboard has, it is changed around the key. */
+/* Letters are left alone but for a capital one without Shift and Caps Lock, which programs send. */
+static bool needs_other_shift(const struct vnc_client *c, uint32_t sym, int shift, bool held) {
+    if (shift < 0 || shift == held)
+        return false;
+    if (sym >= 'A' && sym <= 'Z')
+        return !c->caps_lock;
+    return !(sym >= 'a' && sym <= 'z');
+}
+
 static void press_sym(struct vnc_client *c, uint32_t sym, bool down) {
     int shift;
     const struct key *k = key_by_sym(sym, &shift);
@@ -137,8 +147,9 @@ static void press_sym(struct vnc_client *c, uint32_t sym, bool down) {
 
     if (!k)
         return;
-    if (!down || shift < 0 || shift == (left || right) || (sym >= 'A' && sym <= 'Z') ||
-        (sym >= 'a' && sym <= 'z')) { /* Caps Lock is the guest's */
+    if (down && k->code == CODE_CAPS_LOCK && !c->down[CODE_CAPS_LOCK])
+        c->caps_lock = !c->caps_lock;
+    if (!down || !needs_other_shift(c, sym, shift, left || right)) {
         press(c, k->code, down);
         return;
     }

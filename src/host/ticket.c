@@ -61,7 +61,7 @@ static int check_there(struct api_call *call, bool screen) {
     if (access(path, F_OK) == 0)
         return 0;
     if (screen && !strcmp(row_text(call->row.status, "state"), "running"))
-        return api_fail(call, FAILURE_CONFLICT, "what", "use its serial line",
+        return api_fail(call, FAILURE_CONFLICT, "what", "make a machine with --vga std",
                         "a screen is not supported by this machine");
     return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                     "'%s' has no %s now, it is %s", call->row.name,
@@ -93,6 +93,36 @@ int ticket_create(struct api_call *call) {
     row_set_time(call->result, "expires", units_now_ms() + TICKET_MS);
     call->once = json_pack("{s:s, s:o}", "ticket", text, "url", json_sprintf("/v1/ws/%s", text));
     return 0;
+}
+
+int ticket_screen(struct api_call *call) {
+    struct tickets *t = call->m->tickets;
+    struct buf early = {0};
+    struct error e = {0};
+    char path[160];
+    int screen, fd;
+
+    if (!http_header_has(http_request(call->x), "Upgrade", "rfb"))
+        return api_fail(call, FAILURE_INVALID, "Upgrade",
+                        "send 'Connection: Upgrade' and 'Upgrade: rfb'",
+                        "a screen is a stream of bytes");
+    if (check_there(call, true) < 0)
+        return -EINVAL;
+    if (relays_count(t->screens) >= SCREENS_MAX)
+        return api_fail(call, FAILURE_LIMIT, "", "close some", "%d screens are open already",
+                        SCREENS_MAX);
+    machine_path(call->m, call->row.id, "vnc", path, sizeof(path));
+    screen = unix_socket_connect(path, 0, &e);
+    if (screen < 0)
+        return api_fail(call, FAILURE_CONFLICT, "status.state", "look at the machine",
+                        "'%s' cannot be reached: %s", call->row.name, e.text);
+    fd = http_upgrade(call->x, "rfb", &early);
+    if (fd < 0)
+        close(screen);
+    else
+        relays_join(t->screens, fd, screen, early.data, early.len);
+    buf_done(&early);
+    return 1;
 }
 
 /* ------------------------------------------------------------------ using */

@@ -17,6 +17,8 @@ unsigned tickets_count(const struct tickets *t); /* screens that are looked at *
 
 /* The operation of a machine. */
 int ticket_create(struct api_call *call);
+/* The operation `screen`: the connection becomes one to the machine's screen. */
+int ticket_screen(struct api_call *call);
 /* A request to /v1/ws/TICKET. */
 void ticket_use(struct tickets *t, struct http_exchange *x);
 

@@ -428,6 +428,7 @@ const struct api_handler vm_handlers[] = {
     {"get", get},
     {"clone", vm_clone},
     {"suspend", vm_suspend},
+    {"screen", ticket_screen},
     {"ticket", ticket_create},
     {"forward", forward_add},
     {"unforward", forward_remove},

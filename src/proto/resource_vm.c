@@ -463,6 +463,13 @@ static const struct operation ops[] = {
      .permission = "vm.console",
      .help = "Become its serial line (Upgrade: serial). Several may look and type at the same "
              "time"},
+    {.name = "screen",
+     .shape = OP_LOOK,
+     .answer = ANSWER_BYTES,
+     .status = 101,
+     .permission = "vm.console",
+     .help = "Become a connection of a VNC viewer to its screen (Upgrade: rfb), RFC 6143. Several "
+             "may look at the same time"},
     {.name = "agent",
      .shape = OP_LOOK,
      .answer = ANSWER_BYTES,

@@ -311,6 +311,8 @@ class Rules(Case):
         self.fails("invalid", "timeout", "POST", "/v1/vms/web/stop", {"timeout": -1})
         self.fails("conflict", "status.state", "POST", "/v1/vms/web/pause")
         self.fails("invalid", "Upgrade", "GET", "/v1/vms/web/console")
+        self.fails("invalid", "Upgrade", "GET", "/v1/vms/web/screen")
+        self.fails("conflict", "status.state", "GET", "/v1/vms/web/screen", Upgrade="rfb", Connection="Upgrade")
         self.fails("timeout", "", "GET", "/v1/vms/web/wait?for=running&timeout=0")
         for body in ("[]", "{", '{"name": "a", "name": "b"}', "[" * 5000, '{"a":' * 100 + "1" + "}" * 100):
             status, _, text = self.api.raw("POST", vms, body)
@@ -441,6 +443,21 @@ class Rules(Case):
 
 
 class Console(Case):
+    def test_a_machine_with_a_screen_shows_it(self):
+        self.begin("linux")
+        self.m.create("web", vga="std", **LINUX)
+        self.api.settled("web")
+        s = self.upgraded("web", "screen", "rfb")
+        self.assertEqual(s.recv(12, socket.MSG_WAITALL), b"RFB 003.008\n")
+        viewer = subprocess.Popen([manager.VIV, "vnc", "web"], env=self.m.env, stdout=subprocess.PIPE, text=True,
+                                  stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        self.addCleanup(viewer.communicate)
+        self.addCleanup(viewer.kill)
+        port = int(viewer.stdout.readline().rsplit(":", 1)[1])
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), LIMIT) as far:
+                self.assertEqual(far.recv(12, socket.MSG_WAITALL), b"RFB 003.008\n")
+
     def test_several_clients_share_a_console(self):
         self.begin("linux")
         self.m.create("web", **LINUX)
