@@ -39,8 +39,13 @@ let timer = 0;
 let asking = false;
 let hostBefore: { busy: number; idle: number } | null = null;
 
-export const samples = (id: string): readonly Sample[] => history.get(id) ?? [];
-export const lastSample = (id: string): Sample | undefined => history.get(id)?.at(-1);
+/** Whoever shows them is drawn again when there are more. */
+export function samples(id: string): readonly Sample[] {
+  void tick.value;
+  return history.get(id) ?? [];
+}
+
+export const lastSample = (id: string): Sample | undefined => samples(id).at(-1);
 
 function keep<T>(row: T[], one: T): void {
   row.push(one);

@@ -118,6 +118,9 @@ test('graphs move', async () => {
   const before = await until('a line', path);
   assert.match(before, /^M.+L/);
   await until('another line', async () => (await path()) !== before);
+  await d.go(url, '');
+  await until('figures of the busiest machine', async () => /web\s+\d[\d.]* %/.test(await d.text('.busiest')));
+  await d.go(url, 'machines/web');
 });
 
 test('a snapshot is made, gone back to and removed', async () => {

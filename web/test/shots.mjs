@@ -37,6 +37,7 @@ for (const [file, where, scheme, [width, height], wait, button] of pictures.filt
   await d.go(settings.url, where);
   if (where.endsWith('/console')) {
     await d.see('live', '.stream');
+    await d.page.focus('.xterm-helper-textarea');
     await d.press('Enter');
   }
   await sleep(wait);
