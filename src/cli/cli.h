@@ -122,6 +122,10 @@ int cli_ensure_image(struct cli *c, const char *name);
 /* Waits for the end of a deletion. */
 int cli_gone(struct cli *c, const char *name);
 
+/* (history.c) */
+int cli_top_history(struct cli *c);
+void cli_show_history(struct cli *c, const char *name, int width);
+
 /* 0 detached, 1 the machine has ended, -1 a failure (console.c). */
 int cli_console(struct cli *c, const char *name);
 

@@ -62,7 +62,7 @@ int do_list(struct cli *c) {
 }
 
 /* What a machine uses, below what it is. */
-static int show_usage(const struct cli *c, struct remote_failure *f) {
+static int show_usage(struct cli *c, struct remote_failure *f) {
     const struct resource *usage = resource_find("usage");
     json_t *item = NULL;
     int r = remote_call(c->remote, "GET", NULL, &item, f, "/v1/usage/%s", c->name[0]);
@@ -70,6 +70,7 @@ static int show_usage(const struct cli *c, struct remote_failure *f) {
     if (json_object_get(item, "time")) { /* there is a process that answers */
         putchar('\n');
         show_fields(usage, "time", item);
+        cli_show_history(c, c->name[0], 19);
     }
     json_decref(item);
     return r;

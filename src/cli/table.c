@@ -114,6 +114,13 @@ static const struct field top_flags[] = {
      .max = 3600,
      .standard = "2",
      .help = "seconds between two looks"},
+    {.name = "history", .type = FIELD_BOOL, .help = "show what was used in the past, and end"},
+    {.name = "last",
+     .type = FIELD_INT,
+     .min = 60,
+     .max = 366ll * 86400,
+     .standard = "3600",
+     .help = "with --history: seconds to look back"},
     {0}};
 
 static const struct field vnc_flags[] = {{.name = "port",

@@ -118,7 +118,7 @@ static void show(const json_t *before, const json_t *now) {
     free(lines);
 }
 
-int do_top(struct cli *c) {
+static int watch(struct cli *c) {
     unsigned interval = (unsigned)cli_number(c, "interval", INTERVAL);
     bool once = cli_true(c, "once"), screen = isatty(STDOUT_FILENO) && !once;
     json_t *before = NULL, *now = NULL;
@@ -144,3 +144,5 @@ int do_top(struct cli *c) {
     json_decref(now);
     return r;
 }
+
+int do_top(struct cli *c) { return cli_true(c, "history") ? cli_top_history(c) : watch(c); }

@@ -12,6 +12,7 @@
 
 #include "base/version.h"
 #include "host/api.h"
+#include "host/history.h"
 #include "host/host_figures.h"
 #include "host/vm.h"
 #include "proto/place.h"
@@ -168,4 +169,5 @@ static int get(struct api_call *call) { return answer(call, false); }
 
 static int doctor(struct api_call *call) { return answer(call, true); }
 
-const struct api_handler host_handlers[] = {{"get", get}, {"doctor", doctor}, {NULL, NULL}};
+const struct api_handler host_handlers[] = {
+    {"get", get}, {"doctor", doctor}, {"history", history_of_host}, {NULL, NULL}};

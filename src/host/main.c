@@ -19,6 +19,7 @@
 #include "host/api.h"
 #include "host/auth.h"
 #include "host/expiry.h"
+#include "host/history.h"
 #include "host/image.h"
 #include "host/network.h"
 #include "host/ticket.h"
@@ -273,9 +274,10 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->agents = agent_clients_new(m);
     m->usages = usages_new(m);
     m->expiries = expiries_new(m);
+    m->histories = histories_new(m);
     m->tickets = tickets_new(m);
     if (!m->vnets || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages ||
-        !m->expiries || !m->tickets)
+        !m->histories || !m->expiries || !m->tickets)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     m->auth = auth_new(m, err);
     if (!m->auth)
@@ -293,6 +295,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     vnets_load(m->vnets);
     machines_load(m->machines);
     expiries_load(m->expiries);
+    histories_begin(m->histories);
     m->started = units_now_ms();
     m->idle_ms = s->idle * 1000;
     m->idle_since = timer_now_ms();
@@ -316,6 +319,7 @@ static void finish(struct manager *m) {
     follows_free(m->follows);
     consoles_free(m->consoles);
     agent_clients_free(m->agents);
+    histories_free(m->histories);
     machines_free(m->machines);
     usages_free(m->usages);
     expiries_free(m->expiries);

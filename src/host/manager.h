@@ -31,6 +31,7 @@ struct manager {
     struct follows *follows;
     struct usages *usages;
     struct expiries *expiries;
+    struct histories *histories;
     struct auth *auth;
     struct tickets *tickets;
     struct network *network;

@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "host/history.h"
 #include "host/snapshot.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
@@ -109,6 +110,7 @@ void machine_forget(struct machine *v) {
     v->all->active--;
     machine_not_starting(v);
     machine_usage_lost(v);
+    history_end(v->all->m->histories, &v->history);
     release(v);
     v->forgotten = true;
     if (!v->queued)
@@ -182,6 +184,16 @@ const struct usage *machine_usage(const struct machines *ms, const char *id) {
 
     /* Who did not answer is not known, whatever it said before. */
     return v && v->up && !v->usage_round ? &v->usage : NULL;
+}
+
+unsigned machines_saw(struct machines *ms, struct histories *h) {
+    unsigned up = 0;
+
+    for (struct machine *v = ms->first; v; v = v->next) {
+        history_saw(h, v->id, v->up && !v->usage_round ? &v->usage : NULL, &v->history);
+        up += v->up;
+    }
+    return up;
 }
 
 /* ------------------------------------------------------------------ rows */

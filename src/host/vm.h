@@ -44,6 +44,9 @@ unsigned machines_active(const struct machines *ms); /* that have a process, or 
  * them. One that has not answered an earlier round is left out. */
 unsigned machines_ask_usage(struct machines *ms, unsigned round);
 struct usage;
+struct histories;
+/* history_saw for each; how many are up. */
+unsigned machines_saw(struct machines *ms, struct histories *h);
 /* What it said last; NULL: it has no process that answers. */
 const struct usage *machine_usage(const struct machines *ms, const char *id);
 

@@ -44,6 +44,7 @@ struct machine {
     struct vm_probe *probe;
     struct vm_agent *asking; /* the agent, for a shutdown */
     struct usage usage;
+    struct history_series *history;
     bool old_stats;       /* it was started by an older version, whose `stats` takes no arguments */
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     char *forwards_told;     /* its forwards as viv-vm was told them; NULL: it was not */

@@ -9,6 +9,7 @@
 #include "host/cloud.h"
 #include "host/expiry.h"
 #include "host/forward.h"
+#include "host/history.h"
 #include "host/image.h"
 #include "host/ticket.h"
 #include "host/vm.h"
@@ -425,6 +426,7 @@ const struct api_handler vm_handlers[] = {
     {"console", console},
     {"agent", agent},
     {"log", log_text},
+    {"history", history_of_vm},
     {"get", get},
     {"clone", vm_clone},
     {"suspend", vm_suspend},

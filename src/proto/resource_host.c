@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The host that the manager runs on: what it can do. host/doctor.c does the operations. */
 #include "proto/resource.h"
+#include "proto/resource_history.h"
 
 #include <stddef.h>
 
@@ -83,6 +84,7 @@ static const struct operation ops[] = {
      .status = 200,
      .permission = "host.read",
      .help = "Look what this host can do and what is missing"},
+    RESOURCE_HISTORY("host", "the host"),
     {0},
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Virtual machines, as declared to everybody. host/vm_ops.c does the operations. */
 #include "proto/resource.h"
+#include "proto/resource_history.h"
 
 #include <stddef.h>
 
@@ -489,6 +490,7 @@ static const struct operation ops[] = {
                .standard = "\"serial\"",
                .help = "to be joined to"}},
      .result = ticket},
+    RESOURCE_HISTORY("vm", "a machine"),
     {.name = "log",
      .shape = OP_LOOK,
      .answer = ANSWER_TEXT,
