@@ -188,6 +188,8 @@ int do_volume_resize(struct cli *c);
 int do_volume_attach(struct cli *c);
 int do_volume_detach(struct cli *c);
 int do_volume_rm(struct cli *c);
+int do_backup_create(struct cli *c);
+int do_backup_list(struct cli *c);
 int do_apply(struct cli *c);
 int do_diff(struct cli *c);
 int do_completion(struct cli *c);

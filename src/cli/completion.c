@@ -21,17 +21,35 @@ static void put_flags(FILE *f, const struct cli_command *c) {
     fputs("--json --help", f);
 }
 
-/* The command whose output are the names that an operand may be; NULL: none. */
-static const char *names_command(const struct cli_command *c) {
-    if (c->names == NO_NAME || !c->resource)
-        return NULL;
-    if (c->run == do_create)
-        return NULL;
+/* The command that lists a resource by its names alone; NULL: there is none. */
+static const char *list_command(const struct resource *r) {
+    for (const struct cli_command *c = cli_commands; c->words; c++) {
+        const struct field *f;
+
+        if (c->run != do_list || !c->resource || strcmp(c->resource, r->name) != 0)
+            continue;
+        for (unsigned i = 0; (f = cli_flag(c, i)); i++)
+            if (!strcmp(f->name, "quiet"))
+                return c->words;
+    }
+    return NULL;
+}
+
+/* The command whose output are the names that an operand may be; false: there is none. */
+static bool names_command(const struct cli_command *c, char *out, size_t size) {
+    const struct resource *r = c->resource ? resource_find(c->resource) : NULL;
+    const char *list = r ? list_command(r) : NULL;
+    const struct operation *op = r && c->op ? resource_op(r, c->op) : NULL;
+
+    if (c->names == NO_NAME || !r)
+        return false;
     if (c->run == do_run || c->run == do_build)
-        return "printf 'debian\\ntiny\\n'";
-    return !strcmp(c->resource, "vm")      ? "viv list --quiet 2>/dev/null"
-           : !strcmp(c->resource, "image") ? "viv image list --quiet 2>/dev/null"
-                                           : "viv job list --quiet 2>/dev/null";
+        snprintf(out, size, "printf 'debian\\ntiny\\n'");
+    else if (!list || (op && op->shape == OP_CREATE && c->names != TWO_NAMES))
+        return false;
+    else
+        snprintf(out, size, "viv %s --quiet 2>/dev/null", list);
+    return true;
 }
 
 /* Words of the first place; a group once. */
@@ -63,8 +81,25 @@ static void put_second_words(FILE *f) {
     }
 }
 
+/* "image|job": words that others follow. */
+static void put_groups(FILE *f) {
+    const char *last = "";
+    size_t len = 0;
+
+    for (const struct cli_command *c = cli_commands; c->words; c++) {
+        size_t n = strcspn(c->words, " ");
+
+        if (!c->words[n] || (n == len && !strncmp(c->words, last, n)))
+            continue;
+        fprintf(f, "%s%.*s", len ? "|" : "", (int)n, c->words);
+        last = c->words;
+        len = n;
+    }
+}
+
 static void bash(FILE *f) {
     const struct field *flag;
+    char names[120];
 
     fputs(
         "# bash completion of viv: eval \"$(viv completion bash)\"\n"
@@ -89,9 +124,12 @@ static void bash(FILE *f) {
         "        esac\n"
         "        if [ -n \"$w\" ]; then COMPREPLY=($(compgen -W \"$w\" -- \"$word\")); return; fi\n"
         "    fi\n"
-        "    case $command in image|job|event) command+=\" ${COMP_WORDS[2]}\" ;; esac\n"
-        "    case \"$command $before\" in\n",
+        "    case $command in ",
         f);
+    put_groups(f);
+    fputs(") command+=\" ${COMP_WORDS[2]}\" ;; esac\n"
+          "    case \"$command $before\" in\n",
+          f);
     for (const struct cli_command *c = cli_commands; c->words; c++)
         for (unsigned i = 0; (flag = cli_flag(c, i)); i++)
             if (flag->type == FIELD_CHOICE) {
@@ -110,8 +148,8 @@ static void bash(FILE *f) {
         fprintf(f, "        '%s') w='", c->words);
         put_flags(f, c);
         fputs("'", f);
-        if (names_command(c))
-            fprintf(f, "; [[ $word == -* ]] || w=$(%s)", names_command(c));
+        if (names_command(c, names, sizeof(names)))
+            fprintf(f, "; [[ $word == -* ]] || w=$(%s)", names);
         else if (c->run == do_completion)
             fputs("; w='bash zsh fish'", f);
         fputs(" ;;\n", f);
@@ -141,6 +179,7 @@ static void put_quoted(FILE *f, const char *s, size_t n) {
 
 static void fish(FILE *f) {
     const struct field *flag;
+    char names[120];
 
     fputs("# fish completion of viv: viv completion fish | source\n"
           "complete -c viv -f\n"
@@ -163,15 +202,16 @@ static void fish(FILE *f) {
             fprintf(f, "complete -c viv -n '__fish_use_subcommand' -a %s -d ", c->words);
         put_quoted(f, c->help, strcspn(c->help, ".:;"));
         fputc('\n', f);
-        if (names_command(c))
-            fprintf(f, "complete -c viv -n '__viv_is %s' -a \"(%s)\"\n", c->words,
-                    names_command(c));
+        if (names_command(c, names, sizeof(names)))
+            fprintf(f, "complete -c viv -n '__viv_is %s' -a \"(%s)\"\n", c->words, names);
         for (unsigned i = 0; (flag = cli_flag(c, i)); i++) {
             fprintf(f, "complete -c viv -n '__viv_is %s' -l ", c->words);
             for (const char *p = flag->name; *p; p++)
                 fputc(*p == '_' ? '-' : *p, f);
-            if (flag->type != FIELD_BOOL)
-                fputs(" -r", f);
+            if (flag->type == FIELD_TEXT || field_is_host_file(flag) || flag->flags & FIELD_REPEAT)
+                fputs(" -r -F", f); /* names of files */
+            else if (flag->type != FIELD_BOOL)
+                fputs(" -x", f);
             if (flag->type == FIELD_CHOICE) {
                 fputs(" -a '", f);
                 for (const char *p = flag->choices; *p; p++)

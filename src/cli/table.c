@@ -302,6 +302,12 @@ const struct cli_command cli_commands[] = {
      "event list --name web", NULL, do_events},
     {"event follow", "event", "list", NO_NAME, NULL, "Show what happens as it happens",
      "event follow", NULL, do_follow},
+    {"backup create", NULL, NULL, NO_NAME, NULL,
+     "Make a backup of the manager's store, as one is made every day: what there is, not the disks. "
+     "'vivd --restore' puts it back",
+     "backup create", NULL, do_backup_create},
+    {"backup list", NULL, NULL, NO_NAME, NULL, "List backups of the store, the newest first",
+     "backup list", NULL, do_backup_list},
     {"apply", NULL, NULL, NO_NAME, NULL,
      "Make what files want, or change it in place; what is so already stays as it is. What a file "
      "does not say is left alone",

@@ -593,6 +593,10 @@ static int change(struct api_call *call) {
     if (store_begin(s, STORE_PROMISE, &e) < 0)
         return api_fail_error(call, &e);
     r = perform(call);
+    if (r == 1) { /* it changes nothing in the store, and answers later */
+        store_rollback(s);
+        return 1;
+    }
     if (r == 0) {
         answer_text(call, &body);
         buf_put(&body, "", 1);

@@ -12,6 +12,7 @@
 
 #include "base/version.h"
 #include "host/api.h"
+#include "host/backup.h"
 #include "host/history.h"
 #include "host/host_figures.h"
 #include "host/vm.h"
@@ -169,5 +170,9 @@ static int get(struct api_call *call) { return answer(call, false); }
 
 static int doctor(struct api_call *call) { return answer(call, true); }
 
-const struct api_handler host_handlers[] = {
-    {"get", get}, {"doctor", doctor}, {"history", history_of_host}, {NULL, NULL}};
+const struct api_handler host_handlers[] = {{"get", get},
+                                            {"doctor", doctor},
+                                            {"history", history_of_host},
+                                            {"backup", backup_create},
+                                            {"backups", backup_list},
+                                            {NULL, NULL}};

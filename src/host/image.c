@@ -374,7 +374,7 @@ static bool save(struct image *v, struct store_row *row, const char *what, const
         else if (store_commit(m->store, &e) == 0)
             return true;
     }
-    log_error("%s: %s", v->id, e.text);
+    log_line_about(LOG_LEVEL_ERROR, "image", v->id, "%s", e.text);
     timer_start(m->timers, &v->timer, 1000, queued_step, v);
     return false;
 }
@@ -602,7 +602,7 @@ static void delete_row(struct image *v, struct store_row *row) {
             store_commit(m->store, &e);
     }
     if (e.code)
-        log_error("%s: %s", v->id, e.text);
+        log_line_about(LOG_LEVEL_ERROR, "image", v->id, "%s", e.text);
 }
 
 /* row NULL: a folder that belongs to nothing. */

@@ -18,6 +18,7 @@
 #include "base/version.h"
 #include "host/api.h"
 #include "host/auth.h"
+#include "host/backup.h"
 #include "host/expiry.h"
 #include "host/history.h"
 #include "host/image.h"
@@ -54,6 +55,12 @@ static const struct {
     {"--tls-cert", "FILE", "certificate for it, in PEM form, with its chain; else one of our own"},
     {"--tls-key", "FILE", "key of that certificate"},
     {"--rate", "N", "requests a second that one caller from the network may make. Default 200"},
+    {"--log-format", "text|json",
+     "how messages are written: json is an object a line with time, level, component and message"},
+    {"--restore", "BACKUP",
+     "put a backup in the place of the store, and end: a name that 'viv backup list' tells, a "
+     "path, "
+     "or latest. What the backup does not know is set aside in the folder lost"},
     {"--ready-fd", "N", "write a line to this descriptor when the API answers, and close it"},
     {"--help", NULL, "print this text"},
     {"--help-man", NULL, "print the manual page"},
@@ -68,7 +75,8 @@ static const char codes[] =
     "has the folder";
 
 struct settings {
-    bool system, help, man, version, idle_given;
+    bool system, help, man, version, idle_given, log_json;
+    const char *restore;
     long idle, rate;
     int ready;
     struct network_settings network;
@@ -125,6 +133,12 @@ static int parse_network(struct settings *s, const char *w, const char *value, s
     return 1;
 }
 
+static int log_format(struct settings *s, const char *value, struct error *err) {
+    if (value && log_format_read(value, &s->log_json))
+        return 0;
+    return error_set(err, -EINVAL, "--log-format is text or json, not '%.60s'", value ? value : "");
+}
+
 static int parse(struct settings *s, int argc, char **argv, struct error *err) {
     long n;
 
@@ -147,6 +161,12 @@ static int parse(struct settings *s, int argc, char **argv, struct error *err) {
             if (number(w, argv[++i], 1000, &n, err) < 0)
                 return -EINVAL;
             s->ready = (int)n;
+        } else if (!strcmp(w, "--restore")) {
+            if (word(w, argv[++i], &s->restore, err) < 0)
+                return -EINVAL;
+        } else if (!strcmp(w, "--log-format")) {
+            if (log_format(s, argv[++i], err) < 0)
+                return -EINVAL;
         } else if (!strcmp(w, "--help") || !strcmp(w, "-h"))
             s->help = true;
         else if (!strcmp(w, "--help-man"))
@@ -248,16 +268,32 @@ static int listen_api(struct manager *m, struct error *err) {
     return http_server_listen(m->http, fd, NULL, err) ? 0 : -ENOMEM;
 }
 
+/* One that is begun anew knows of nothing that is there: it is not to be taken for remains. */
+static int open_store(struct manager *m, struct error *err) {
+    char path[PATH_MAX];
+    bool fresh;
+    int n;
+
+    snprintf(path, sizeof(path), "%.4000s/store.db", m->home.place.data);
+    fresh = access(path, F_OK) < 0;
+    m->store = store_open(path, err);
+    if (!m->store)
+        return err->code;
+    n = fresh ? backup_set_aside(&m->home, m->store, err) : 0;
+    if (n > 0)
+        log_warning("the store is begun anew: %d machines, images or volumes that it does not know "
+                    "are in '%s/lost'",
+                    n, m->home.place.data);
+    return n < 0 ? n : 0;
+}
+
 static int start(struct manager *m, const struct settings *s, struct error *err) {
     const struct store_hooks hooks = {changed, events, m};
-    char path[PATH_MAX];
 
     if (home_open(&m->home, s->system, err) < 0)
         return err->code;
-    snprintf(path, sizeof(path), "%.4000s/store.db", m->home.place.data);
-    m->store = store_open(path, err);
-    if (!m->store)
-        return -EIO;
+    if (open_store(m, err) < 0)
+        return err->code;
     m->loop = loop_new(NULL, err);
     if (!m->loop || loop_signal(m->loop, SIGTERM, on_signal, m, err) < 0 ||
         loop_signal(m->loop, SIGINT, on_signal, m, err) < 0)
@@ -275,9 +311,10 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->usages = usages_new(m);
     m->expiries = expiries_new(m);
     m->histories = histories_new(m);
+    m->backups = backups_new(m);
     m->tickets = tickets_new(m);
     if (!m->vnets || !m->waits || !m->follows || !m->consoles || !m->agents || !m->usages ||
-        !m->histories || !m->expiries || !m->tickets)
+        !m->histories || !m->backups || !m->expiries || !m->tickets)
         return error_set(err, -ENOMEM, "the manager: out of memory");
     m->auth = auth_new(m, err);
     if (!m->auth)
@@ -296,6 +333,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     machines_load(m->machines);
     expiries_load(m->expiries);
     histories_begin(m->histories);
+    backups_begin(m->backups);
     m->started = units_now_ms();
     m->idle_ms = s->idle * 1000;
     m->idle_since = timer_now_ms();
@@ -320,6 +358,7 @@ static void finish(struct manager *m) {
     consoles_free(m->consoles);
     agent_clients_free(m->agents);
     histories_free(m->histories);
+    backups_free(m->backups);
     machines_free(m->machines);
     usages_free(m->usages);
     expiries_free(m->expiries);
@@ -356,12 +395,16 @@ int main(int argc, char **argv) {
     struct settings s;
     struct error err = {0};
     int code = EXIT_FINE;
+    bool bad;
 
     log_init("vivd", LOG_LEVEL_NOTICE);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN); /* the terminal of whoever started it */
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */
+    signal(SIGHUP, SIG_IGN);  /* the terminal of whoever started it */
     umask(077);
-    if (parse(&s, argc, argv, &err) < 0)
+    bad = parse(&s, argc, argv, &err) < 0;
+    log_set_json(s.log_json);
+    if (bad)
         code = EXIT_USAGE;
     else if (s.help)
         print_help();
@@ -369,7 +412,11 @@ int main(int argc, char **argv) {
         print_man();
     else if (s.version)
         puts("vivd " VIVARIUM_VERSION);
-    else {
+    else if (s.restore) {
+        if (home_open(&m.home, s.system, &err) < 0 || backup_restore(&m.home, s.restore, &err) < 0)
+            code = err.code == -EBUSY ? EXIT_BUSY : EXIT_FAILED;
+        home_close(&m.home);
+    } else {
         raise_file_limit();
         if (start(&m, &s, &err) == 0) {
             log_notice("version %s looks after '%s'", VIVARIUM_VERSION, m.home.place.data);

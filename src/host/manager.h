@@ -32,6 +32,7 @@ struct manager {
     struct usages *usages;
     struct expiries *expiries;
     struct histories *histories;
+    struct backups *backups;
     struct auth *auth;
     struct tickets *tickets;
     struct network *network;

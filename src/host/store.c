@@ -8,14 +8,18 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
+#include "host/backup.h"
 #include "proto/units.h"
 
 enum { BUSY_MS = 10000, KEEP_EVENTS = 20000, PRUNE_EVERY = 500, ANSWER_MS = 24 * 3600 * 1000 };
@@ -143,7 +147,7 @@ static int number_of(struct store *s, const char *sql, int64_t *ret) {
     return r;
 }
 
-static int check_sound(struct store *s, const char *path, struct error *err) {
+static int check_sound(struct store *s, const char *path, const char *remedy, struct error *err) {
     sqlite3_stmt *q = NULL;
     const char *word = NULL;
     bool good = sqlite3_prepare_v2(s->db, "PRAGMA quick_check(1)", -1, &q, NULL) == SQLITE_OK &&
@@ -151,12 +155,28 @@ static int check_sound(struct store *s, const char *path, struct error *err) {
                 !strcmp(word, "ok");
 
     if (!good)
-        error_set(err, -EUCLEAN,
-                  "the store '%s' is damaged (%s): put a backup of it in its place, or move it "
-                  "away to begin anew; the machines' disks are not in it",
-                  path, word ? word : sqlite3_errmsg(s->db));
+        error_set(err, -EUCLEAN, "the store '%s' is damaged (%s)%s", path,
+                  word ? word : sqlite3_errmsg(s->db), remedy);
     sqlite3_finalize(q);
     return good ? 0 : -EUCLEAN;
+}
+
+/* What to do about a damaged store. */
+static void find_remedy(const char *path, char *out, size_t size) {
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX], name[80];
+
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    backup_newest(folder, name, sizeof(name));
+    if (*name)
+        snprintf(out, size,
+                 ": 'vivd --restore latest' puts the backup '%s' in its place; the machines' disks "
+                 "are not in it",
+                 name);
+    else
+        snprintf(out, size,
+                 ", and there is no backup of it: move it away to begin anew; the machines' disks "
+                 "are not in it and are set aside then");
 }
 
 static int migrate(struct store *s, int64_t from, struct error *err) {
@@ -187,9 +207,11 @@ static int keep_old(struct store *s, const char *path, int64_t version, struct e
 
 static int prepare(struct store *s, const char *path, struct error *err) {
     int64_t version = 0;
+    char remedy[300];
 
+    find_remedy(path, remedy, sizeof(remedy));
     sqlite3_busy_timeout(s->db, BUSY_MS);
-    if (check_sound(s, path, err) < 0 ||
+    if (check_sound(s, path, remedy, err) < 0 ||
         execute(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-2000",
                 "opening it", err) < 0 ||
         execute(s,
@@ -230,6 +252,33 @@ struct store *store_open(const char *path, struct error *err) {
     error_set(err, e.code, "%s", e.text);
     store_close(s);
     return NULL;
+}
+
+static int sync_file(const char *path, struct error *err) {
+    int fd = open(path, O_RDWR | O_CLOEXEC), r = fd < 0 ? -errno : 0;
+
+    if (fd >= 0 && fsync(fd) < 0)
+        r = -errno;
+    if (fd >= 0)
+        close(fd);
+    return r < 0 ? error_set(err, r, "'%s' cannot be written: %s", path, strerror(-r)) : 0;
+}
+
+int store_copy(const char *from, const char *to, struct error *err) {
+    struct store s = {0};
+    struct error e = {0};
+    char *sql = sqlite3_mprintf("VACUUM INTO '%q'", to);
+
+    if (!sql || sqlite3_open_v2(from, &s.db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
+        error_set(&e, -EIO, "the store '%s' cannot be opened: %s", from,
+                  s.db ? sqlite3_errmsg(s.db) : "out of memory");
+    else
+        sqlite3_busy_timeout(s.db, BUSY_MS);
+    if (!e.code && check_sound(&s, from, "", &e) == 0 && execute(&s, sql, "a copy of it", &e) == 0)
+        sync_file(to, &e);
+    sqlite3_free(sql);
+    sqlite3_close(s.db);
+    return e.code ? error_set(err, e.code, "%s", e.text) : 0;
 }
 
 void store_close(struct store *s) {

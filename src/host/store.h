@@ -68,6 +68,9 @@ struct store_hooks { /* after a commit; not within a transaction */
 /* Makes the file if it is not there, brings one of an older version up to date, and refuses one
  * that is newer or damaged. */
 struct store *store_open(const char *path, struct error *err);
+/* A whole copy of a store, used or not, in a file that is not there yet; safe when it returns. A
+ * damaged one is not copied. May block: for workers. */
+int store_copy(const char *from, const char *to, struct error *err);
 void store_close(struct store *s); /* accepts NULL */
 void store_set_hooks(struct store *s, const struct store_hooks *hooks);
 

@@ -199,7 +199,7 @@ unsigned machines_saw(struct machines *ms, struct histories *h) {
 /* ------------------------------------------------------------------ rows */
 
 void machine_save_row_failed(struct machine *v, const struct error *e) {
-    log_error("%s: %s", v->id, e->text);
+    log_line_about(LOG_LEVEL_ERROR, "vm", v->id, "%s", e->text);
     machine_again_in(v, 1000); /* what was to be written is found out again */
 }
 

@@ -121,7 +121,7 @@ static void save(struct vm_probe *p, const json_t *answer) {
             store_commit(s, &e);
     }
     if (e.code)
-        log_error("%s: %s", p->id, e.text);
+        log_line_about(LOG_LEVEL_ERROR, "vm", p->id, "%s", e.text);
     store_row_done(&row);
 }
 

@@ -121,7 +121,7 @@ static void control_refused(void *opaque, const char *command, const char *text)
             return;
         }
     }
-    log_warning("%s: %s: %s", v->id, command, text);
+    log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s: %s", command, text);
 }
 
 static void control_closed(void *opaque, const char *why) {
@@ -165,7 +165,8 @@ static bool watch_process(struct machine *v) {
     v->connect_since = timer_now_ms();
     v->watch = loop_add(v->all->m->loop, v->process.pidfd, EPOLLIN, process_ended, v);
     if (!v->watch)
-        log_error("%s: its process cannot be watched; raise the limit of open files", v->id);
+        log_line_about(LOG_LEVEL_ERROR, "vm", v->id,
+                       "its process cannot be watched; raise the limit of open files");
     return v->watch;
 }
 

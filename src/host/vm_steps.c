@@ -191,7 +191,7 @@ void machine_step_delete(struct machine *v, struct store_row *row) {
         return;
     }
     if (v->removed && v->work_error.code) {
-        log_warning("%s: %s", v->id, v->work_error.text);
+        log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s", v->work_error.text);
         v->removed = false;
         machine_again_in(v, 5000);
         return;

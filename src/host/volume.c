@@ -213,7 +213,7 @@ static void save(struct volume *v, struct store_row *row, const char *what, cons
         else if (store_commit(m->store, &e) == 0)
             return;
     }
-    log_error("%s: %s", v->id, e.text);
+    log_line_about(LOG_LEVEL_ERROR, "volume", v->id, "%s", e.text);
     timer_start(m->timers, &v->timer, AGAIN_MS, kick, v);
 }
 
@@ -265,7 +265,7 @@ static void delete_row(struct volume *v, struct store_row *row) {
         else if (store_commit(m->store, &e) == 0)
             return; /* the change brings us back */
     }
-    log_error("%s: %s", v->id, e.text);
+    log_line_about(LOG_LEVEL_ERROR, "volume", v->id, "%s", e.text);
     timer_start(m->timers, &v->timer, AGAIN_MS, kick, v);
 }
 
@@ -294,7 +294,7 @@ static void step_delete(struct volume *v, struct store_row *row, bool removed) {
     if (removed && !v->error.code) {
         delete_row(v, row);
     } else if (removed) {
-        log_warning("%s: %s", v->id, v->error.text);
+        log_line_about(LOG_LEVEL_WARNING, "volume", v->id, "%s", v->error.text);
         timer_start(v->all->m->timers, &v->timer, AGAIN_MS, kick, v);
     } else {
         v->done = REMOVED;

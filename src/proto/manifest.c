@@ -68,10 +68,6 @@ const struct manifest_item *manifest_find(const struct manifest *m, const char *
 
 /* ------------------------------------------------------------------ values */
 
-static bool is_path(const struct field *f) {
-    return f->type == FIELD_STRING && f->pattern && !strcmp(f->pattern, "^/");
-}
-
 /* Of a path in the file: seen from the file's folder, or from here on standard input. */
 static json_t *whole_path(const char *file, const char *path) {
     const char *slash = strcmp(file, "-") ? strrchr(file, '/') : NULL;
@@ -109,7 +105,7 @@ static json_t *read_scalar(const struct place *p, const struct field *f,
             return json_boolean((*t | 0x20) == 't');
         return json_string(t);
     default:
-        return is_path(f) && *t ? whole_path(p->file, t) : json_string(t);
+        return field_is_host_file(f) && *t ? whole_path(p->file, t) : json_string(t);
     }
 }
 

@@ -73,6 +73,26 @@ static const struct field fields[] = {
     {0},
 };
 
+static const struct field backup[] = {
+    {.name = "file", .type = FIELD_STRING, .flags = FIELD_ALWAYS, .max = 64, .help = "its name"},
+    {0},
+};
+
+static const struct field backups[] = {
+    {.name = "folder",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 64,
+     .help = "where they are, in the manager's data folder"},
+    {.name = "files",
+     .type = FIELD_STRINGS,
+     .flags = FIELD_ALWAYS,
+     .min = 1,
+     .max = 1000,
+     .help = "their names"},
+    {0},
+};
+
 static const struct operation ops[] = {
     {.name = "get",
      .shape = OP_GET,
@@ -85,6 +105,19 @@ static const struct operation ops[] = {
      .permission = "host.read",
      .help = "Look what this host can do and what is missing"},
     RESOURCE_HISTORY("host", "the host"),
+    {.name = "backup",
+     .shape = OP_ACTION,
+     .status = 200,
+     .permission = "host.backup",
+     .help = "Make a backup of the manager's store, as one is made every day. The newest seven are "
+             "kept; vivd --restore puts one back",
+     .result = backup},
+    {.name = "backups",
+     .shape = OP_LOOK,
+     .status = 200,
+     .permission = "host.read",
+     .help = "List the backups of the manager's store, the newest first",
+     .result = backups},
     {0},
 };
 

@@ -650,6 +650,7 @@ static int run_template(struct vm *vm, int argc, char **argv, struct error *err)
 int main(int argc, char **argv) {
     struct vm vm = {.lock = PTHREAD_MUTEX_INITIALIZER, .exit_code = EXIT_OURS};
     struct error err = {0};
+    bool answered;
     int code;
 
     mallopt(M_ARENA_MAX, 1); /* what threads allocate is little, and an arena each is not */
@@ -657,7 +658,9 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */
     log_init("viv-vm", LOG_LEVEL_NOTICE);
-    if (answer(&vm.options, argc, argv, &err)) {
+    answered = answer(&vm.options, argc, argv, &err);
+    log_set_json(vm.options.log_json);
+    if (answered) {
         code = err.code ? EXIT_BAD_INPUT : flush_answer();
     } else if (vm.options.template) {
         code = run_template(&vm, argc, argv, &err);

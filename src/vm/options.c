@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/log.h"
 #include "base/man.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
@@ -192,6 +193,12 @@ static bool is_limit(const char *part) {
     const char *value;
 
     return !strncmp(part, "burst=", 6) || find_limit(&l, part, &value);
+}
+
+static int set_log_format(struct options *o, const char *v, struct error *err) {
+    if (!log_format_read(v, &o->log_json))
+        return error_set(err, -EINVAL, "--log-format is text or json, not '%s'", v);
+    return 0;
 }
 
 static int set_queues(unsigned *queues, const char *value, struct error *err) {
@@ -571,6 +578,10 @@ struct option {
 
 static const struct option table[] = {
     {"name", "N", set_name, "name of the machine, in messages", "--name web"},
+    {"log-format", "text|json", set_log_format,
+     "how messages are written: json is an object a line with time, level, component, name and "
+     "message",
+     "--log-format json"},
     {"cpus", "N", set_cpus, "number of processors (1 in this version)", "--cpus 1"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,

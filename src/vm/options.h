@@ -33,9 +33,9 @@ struct options {
     const char *firmware_log;
     bool boot_menu;
     const char *boot_order; /* letters or names, see --boot */
-    const char *control; /* path, NULL = none */
-    const char *restore; /* folder of a snapshot, NULL = boot */
-    const char *vsock;   /* path, NULL = none */
+    const char *control;    /* path, NULL = none */
+    const char *restore;    /* folder of a snapshot, NULL = boot */
+    const char *vsock;      /* path, NULL = none */
     uint64_t vsock_cid;
     const char *display; /* as given; NULL = no screen unless vga says so */
     struct vnc_options vnc;
@@ -48,6 +48,7 @@ struct options {
     struct cpu_debug cpu_debug;
     unsigned cpus;
     uint64_t memory;
+    bool log_json;
     struct block_options disk[MACHINE_MAX_DISKS];
     unsigned disk_queues[MACHINE_MAX_DISKS];    /* 0: not given */
     const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: not given */

@@ -2,6 +2,7 @@
 /* Tests of log lines: what arrives at stderr. */
 #include "base/log.h"
 
+#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,6 +40,45 @@ static void a_line_has_program_level_and_text(void **state) {
     assert_string_equal(text, "viv-vm/web: warning: disk 2 is full\n");
 }
 
+static void as_json_a_line_is_one_object_whatever_it_says(void **state) {
+    char text[4000], *time, much[3000];
+    json_t *o;
+
+    catch_stderr();
+    log_init("viv-vm/web", LOG_LEVEL_INFO);
+    log_set_json(true);
+    log_warning("a \"quote\"\n\x01 \xc3\xa9 \xff\xfe \xed\xa0\x80");
+    log_line_about(LOG_LEVEL_ERROR, "vm", "vm-1", "%d", 7);
+    log_set_json(false);
+    log_line_about(LOG_LEVEL_ERROR, "vm", "vm-1", "%d", 7);
+    caught(text, sizeof(text));
+    o = json_loads(text, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_non_null(o);
+    assert_string_equal(json_string_value(json_object_get(o, "message")),
+                        "a \"quote\"\n\x01 \xc3\xa9 ?? ???");
+    assert_string_equal(json_string_value(json_object_get(o, "level")), "warning");
+    assert_string_equal(json_string_value(json_object_get(o, "component")), "viv-vm");
+    assert_string_equal(json_string_value(json_object_get(o, "name")), "web");
+    json_decref(o);
+    time = strchr(text, '\n') + 1;
+    o = json_loads(time, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_string_equal(json_string_value(json_object_get(o, "vm")), "vm-1");
+    assert_int_equal(strlen(json_string_value(json_object_get(o, "time"))), 24);
+    json_decref(o);
+    assert_non_null(strstr(time, "\nviv-vm/web: error: vm-1: 7\n"));
+
+    memset(much, '\\', sizeof(much) - 1);
+    much[sizeof(much) - 1] = 0;
+    catch_stderr();
+    log_set_json(true);
+    log_error("%s", much);
+    log_set_json(false);
+    caught(text, sizeof(text));
+    o = json_loads(text, 0, NULL);
+    assert_int_equal(json_string_length(json_object_get(o, "message")), 1023);
+    json_decref(o);
+}
+
 static void levels_beyond_the_wanted_one_are_silent(void **state) {
     char text[200];
 
@@ -69,6 +109,7 @@ static void a_long_line_is_cut_and_still_ends(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_has_program_level_and_text),
+        cmocka_unit_test(as_json_a_line_is_one_object_whatever_it_says),
         cmocka_unit_test(levels_beyond_the_wanted_one_are_silent),
         cmocka_unit_test(a_long_line_is_cut_and_still_ends),
     };

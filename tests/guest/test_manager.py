@@ -668,6 +668,7 @@ class ZLast(Case):
         self.access()
         self.api.delete("/v1/vms/some")
         self.api.get("/v1/hosts/local/doctor")
+        self.assertIn(self.api.post("/v1/hosts/local/backup")["file"], self.api.get("/v1/hosts/local/backups")["files"])
         self.assertEqual(self.api.get("/v1/hosts/local/history?last=60&step=60")["step"], 60)
         self.assertEqual([i["name"] for i in self.api.get("/v1/images")["items"]], ["debian", "tiny"])
         self.assertEqual(self.api.get("/v1/images/debian")["status"]["size"], 64 << 20)
