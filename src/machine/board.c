@@ -195,13 +195,26 @@ static int add_keyboard(struct board *b, bool mouse, struct error *err) {
 static int add_firmware(struct board *b, const struct machine_config *m, struct error *err) {
     static const struct mount ports[] = {{0, 0x510, false}, {1, 0x514, false}, {0}};
     static const struct fw_cfg_config answer = {FIRMWARE_ANSWER};
-    struct firmware_config config = {.cpus = b->cpus,
+    struct firmware_config told = {.cpus = b->cpus,
                                      .memory = b->memory,
                                      .boot_menu = m->boot_menu,
                                      .screen = m->display.adapter == MACHINE_VGA};
 
+    if (m->flash.size) {
+        struct mount flash[] = {{0, MAP_HIGH - m->firmware->size - m->flash.size, true}, {0}};
+
+        struct pflash_config config = m->flash;
+
+        config.cells = MAP_FLASH_CELLS;
+        if (mem_add(&b->mem, MAP_FLASH_CELLS, m->flash.size, true, err) < 0 ||
+            mem_load(&b->mem, MAP_FLASH_CELLS, m->flash_contents, m->flash.size) < 0)
+            return -ENOMEM;
+        b->flash = add_isa(b, "pflash", &config, (struct irq){0}, flash, err);
+        if (!b->flash)
+            return -ENOMEM;
+    }
     b->fw_cfg = add_isa(b, "fw_cfg", &answer, (struct irq){0}, ports, err);
-    return b->fw_cfg ? firmware_configure(b->fw_cfg, &config, err) : -ENOMEM;
+    return b->fw_cfg ? firmware_configure(b->fw_cfg, &told, err) : -ENOMEM;
 }
 
 /* ---- PCI ---- */

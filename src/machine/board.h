@@ -21,6 +21,7 @@ struct board {
     struct device *lapic[MACHINE_MAX_CPUS];
     struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
         *vga, *keyboard, *tablet;
+    struct device *flash;  /* NULL: none */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
     struct power_sink power;

@@ -37,8 +37,7 @@ struct machine {
     const struct cpu_ops *ops;
     char cpu_why[200];
     struct boot_image image;
-    struct firmware firmware; /* if there is no kernel */
-    struct error boot_error;  /* why a restored machine cannot boot again */
+    struct error boot_error; /* why a restored machine cannot boot again */
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
     bool started, paused;
@@ -217,7 +216,7 @@ static int load_and_set(struct machine *m, struct error *err) {
     if (m->boot_error.code)
         return error_set(err, m->boot_error.code, "the restored machine cannot be reset: %s",
                          m->boot_error.text);
-    r = m->firmware.rom ? firmware_load(&m->firmware, &m->board.mem, &s, err)
+    r = m->config.firmware ? firmware_load(m->config.firmware, &m->board.mem, &s, err)
                         : boot_load(&m->image, &m->board.mem, &s, err);
 
     for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
@@ -370,12 +369,12 @@ static int make_cpus(struct machine *m, struct error *err) {
     return 0;
 }
 
-/* Of a kernel nothing is needed before the next reset, of firmware its ROM is a part of memory. */
+/* Of a kernel nothing is needed before the next reset. */
 static int open_boot(struct machine *m, struct error *err) {
     int r;
 
     if (m->config.firmware)
-        return firmware_open(&m->firmware, m->config.firmware, err);
+        return 0;
     r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline,
                   m->config.restoring ? &m->boot_error : err);
     return m->config.restoring ? 0 : r;
@@ -401,7 +400,7 @@ static int build(struct machine *m, struct error *err) {
     }
     r = open_boot(m, err);
     m->image.text_screen = m->config.display.adapter == MACHINE_VGA;
-    config.rom = m->firmware.size;
+    config.rom = m->config.firmware ? m->config.firmware->size : 0;
     if (r == 0)
         r = board_init(&m->board, &config, err);
     if (r == 0)
@@ -472,7 +471,6 @@ void machine_free(struct machine *m) {
     board_done(&m->board);
     pthread_mutex_unlock(m->lock);
     boot_close(&m->image);
-    firmware_close(&m->firmware);
     free(m);
 }
 

@@ -16,11 +16,13 @@
 #include "base/error.h"
 #include "cpu/debug.h"
 #include "devices/debugcon.h"
+#include "devices/pflash.h"
 #include "devices/uart16550.h"
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_vsock.h"
 
 struct block;
+struct firmware;
 struct loop;
 struct machine;
 struct net_port;
@@ -59,9 +61,11 @@ struct machine_config {
     const char *cpu_model; /* NULL = default */
     struct cpu_debug cpu_debug;
     /* A kernel is booted directly, or firmware finds what to boot (bios, uefi or the path of a ROM
-     * image): one of the two is needed, all others may be NULL. */
+     * image): one of the two is needed, all others may be NULL. Both are the caller's. */
     const char *kernel, *initrd, *cmdline;
-    const char *firmware;
+    const struct firmware *firmware;
+    struct pflash_config flash;   /* below the firmware; size 0: none */
+    const uint8_t *flash_contents; /* at the start */
     bool boot_menu;
     struct debugcon_config firmware_log; /* what firmware says at its debug port */
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count

@@ -429,6 +429,8 @@ int machine_load(struct machine *m, const struct snapshot *s, struct error *err)
     }
     if (code == 0)
         code = load_cpus(m, s, err);
+    if (code == 0 && b->flash)
+        pflash_tell_all(b->flash);
     if (code == 0)
         code = board_new_generation(b, err);
     if (code == 0)

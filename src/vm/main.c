@@ -15,6 +15,7 @@
 #include "base/trace.h"
 #include "base/version.h"
 #include "block/blockjob.h"
+#include "machine/firmware.h"
 #include "machine/snapshot.h"
 #include "net/link.h"
 #include "proto/lines.h"
@@ -26,6 +27,7 @@
 #include "vm/screen.h"
 #include "vm/template.h"
 #include "vm/terminal.h"
+#include "vm/uefi_vars.h"
 #include "vm/vsock.h"
 #include "vm/working_set.h"
 
@@ -48,6 +50,8 @@ struct vm {
     bool term_seen;
     unsigned crash_seen;
     FILE *firmware_log;
+    struct firmware firmware;
+    struct uefi_vars *vars;
     int exit_code;
 };
 
@@ -310,9 +314,21 @@ static void firmware_says(void *opaque, uint8_t byte) {
 
 /* ---- opening what the options name ---- */
 
-static int open_firmware_log(struct vm *vm, struct error *err) {
+static int open_firmware(struct vm *vm, struct machine_config *m, struct error *err) {
     const char *path = vm->options.firmware_log;
+    int r = firmware_open(&vm->firmware, vm->options.firmware, err);
 
+    if (r == 0)
+        r = uefi_vars_open(vm->options.uefi_vars, vm->firmware.path, vm->firmware.size, &vm->vars,
+                           err);
+    if (r < 0)
+        return r;
+    m->firmware = &vm->firmware;
+    if (vm->vars) {
+        m->flash_contents = uefi_vars_data(vm->vars, &m->flash.size);
+        m->flash.changed = uefi_vars_changed;
+        m->flash.opaque = vm->vars;
+    }
     if (!path)
         return 0;
     vm->firmware_log = fopen(path, "ae");
@@ -434,7 +450,6 @@ static int build_machine(struct vm *vm, struct error *err) {
         .kernel = o->kernel,
         .initrd = o->initrd,
         .cmdline = o->append,
-        .firmware = o->firmware,
         .boot_menu = o->boot_menu,
         .firmware_log = {firmware_says, vm},
         .restoring = o->restore != NULL,
@@ -451,8 +466,8 @@ static int build_machine(struct vm *vm, struct error *err) {
     };
     int r = open_backends(vm, &m, err);
 
-    if (r == 0)
-        r = open_firmware_log(vm, err);
+    if (r == 0 && o->firmware)
+        r = open_firmware(vm, &m, err);
     if (r < 0)
         return r;
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
@@ -529,6 +544,8 @@ static void close_all(struct vm *vm) {
     chardev_close(vm->console);
     if (vm->firmware_log)
         fclose(vm->firmware_log);
+    uefi_vars_close(vm->vars);
+    firmware_close(&vm->firmware);
     vsock_close(vm->vsock);
     vm_screen_free(vm->screen);
     pthread_mutex_unlock(&vm->lock);

@@ -134,6 +134,11 @@ static int set_firmware(struct options *o, const char *v, struct error *err) {
     return *v ? 0 : error_set(err, -EINVAL, "give bios, uefi or the path of a ROM image");
 }
 
+static int set_uefi_vars(struct options *o, const char *v, struct error *err) {
+    o->uefi_vars = v;
+    return *v ? 0 : error_set(err, -EINVAL, "give the path of a file");
+}
+
 static int set_firmware_log(struct options *o, const char *v, struct error *err) {
     o->firmware_log = v;
     return 0;
@@ -600,6 +605,10 @@ static const struct option table[] = {
      "instead of a kernel: boot as a PC does, by SeaBIOS (bios), by UEFI firmware (uefi), or by a "
      "ROM image that ends at 4 GiB; docs/firmware.md says more",
      "--firmware bios --disk debian.raw"},
+    {"uefi-vars", "FILE", set_uefi_vars,
+     "keep the variables of UEFI firmware (boot entries, keys) there; a file that is missing is made. "
+     "Without it they end with the machine",
+     "--firmware uefi --uefi-vars web.vars"},
     {"firmware-log", "FILE", set_firmware_log,
      "append what firmware writes to its debug port (0x402)", "--firmware-log bios.log"},
     {"append", "STRING", set_append, "command line of the kernel",
@@ -813,6 +822,10 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--kernel boots without firmware: leave --firmware out, or have it boot "
                          "from a disk");
+    if (o->uefi_vars && !o->restore && (!o->firmware || !strcmp(o->firmware, "bios")))
+        return error_set(err, -EINVAL,
+                         "--uefi-vars keeps the variables of UEFI firmware: give it with --firmware "
+                         "uefi");
     if (o->firmware && (o->initrd || o->append))
         return error_set(err, -EINVAL,
                          "--initrd and --append belong to --kernel: firmware boots what is on the "

@@ -30,6 +30,7 @@ struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
     const char *firmware; /* NULL: the kernel is booted directly */
+    const char *uefi_vars; /* path, NULL: not kept */
     const char *firmware_log;
     bool boot_menu;
     const char *boot_order; /* letters or names, see --boot */

@@ -102,7 +102,7 @@ static json_t *real_time(void) {
 
 /* Of machines that are not booted directly. A name stands for what the host has installed. */
 static json_t *firmware(const struct options *o) {
-    return json_pack("{s:o, s:b, s:o}", "rom",
+    return json_pack("{s:o, s:o, s:b, s:o}", "uefi_vars", absolute(o->uefi_vars), "rom",
                      strchr(o->firmware, '/') ? absolute(o->firmware) : text(o->firmware),
                      "boot_menu", (int)o->boot_menu, "boot_order", text(o->boot_order));
 }
@@ -349,6 +349,8 @@ static int take_firmware(struct options *o, const json_t *v, struct error *err) 
     r = options_given(o, "firmware") ? 0 : take_text(o, f, "rom", &o->firmware, err);
     if (r == 0 && !o->firmware)
         r = missing("rom of the firmware", err);
+    if (r == 0 && !options_given(o, "uefi-vars"))
+        r = take_text(o, f, "uefi_vars", &o->uefi_vars, err);
     if (r == 0)
         r = take_text(o, f, "boot_order", &o->boot_order, err);
     o->boot_menu = json_is_true(json_object_get(f, "boot_menu"));

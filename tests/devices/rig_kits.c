@@ -14,6 +14,7 @@
 #include "devices/ioapic.h"
 #include "devices/lapic.h"
 #include "devices/lpc.h"
+#include "devices/pflash.h"
 #include "devices/pic.h"
 #include "devices/rig_internal.h"
 #include "devices/rtc.h"
@@ -454,6 +455,15 @@ static void copy_console(struct rig *to, const struct rig *from) {
     virtio_console_resize(to->dev, (uint16_t)to->console_size, (uint16_t)(to->console_size >> 16));
 }
 
+/* ------------------------------------------------------------------ flash memory */
+
+static const void *config_pflash(struct rig *r) {
+    static struct pflash_config config;
+
+    config = (struct pflash_config){.cells = r->mem.range[0].base, .size = 2 * PFLASH_BLOCK};
+    return &config;
+}
+
 /* ------------------------------------------------------------------ firmware configuration */
 
 /* Requests of all kinds for items that are there and others, somewhere in memory. */
@@ -687,6 +697,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},
     {.name = "lapic", .config = config_lapic, .done = done_lapic, .drive = drive_lapic, .poke = poke_lapic},
     {.name = "lpc", .poke = poke_lpc},
+    {.name = "pflash", .config = config_pflash},
     {.name = "pic", .drive = drive_pic, .poke = poke_pic},
     {.name = "pit", .drive = drive_pit},
     {.name = "rtc", .config = config_rtc, .drive = drive_rtc, .poke = poke_rtc},

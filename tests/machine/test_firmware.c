@@ -102,6 +102,7 @@ static void run_rom(const char *cpu) {
     struct error err = {0};
     pthread_mutex_t lock;
     struct machine *m;
+    struct firmware firmware;
     struct image i;
 
     assert_true((size_t)(rom_code_end - rom_code) < 0x100);
@@ -110,7 +111,8 @@ static void run_rom(const char *cpu) {
     memcpy(rom + ROM_SIZE - 16, far_jump, sizeof(far_jump));
     image_raw(&i, rom, ROM_SIZE);
     free(rom);
-    config.firmware = i.path;
+    assert_int_equal(firmware_open(&firmware, i.path, &err), 0);
+    config.firmware = &firmware;
     pthread_mutex_init(&lock, NULL);
     seen.loop = loop_new(&lock, &err);
     m = machine_new(&config, seen.loop, &lock, &err);
@@ -121,6 +123,7 @@ static void run_rom(const char *cpu) {
     alarm(0);
     machine_free(m);
     loop_free(seen.loop);
+    firmware_close(&firmware);
     image_done(&i);
     assert_int_equal(seen.code, 41);
 }
