@@ -19,8 +19,13 @@
 #include "base/bytes.h"
 #include "base/trace.h"
 
-enum { CONTROL_ERROR = 1, CONTROL_READ = 2, CONTROL_SKIP = 4, CONTROL_SELECT = 8,
-       CONTROL_WRITE = 16 };
+enum {
+    CONTROL_ERROR = 1,
+    CONTROL_READ = 2,
+    CONTROL_SKIP = 4,
+    CONTROL_SELECT = 8,
+    CONTROL_WRITE = 16
+};
 enum { ITEMS = 64, ID_TRADITIONAL = 1, ID_DMA = 2, DIR_ENTRY = 64, REQUEST_SIZE = 16 };
 
 struct item {
@@ -79,8 +84,7 @@ static struct item *new_item(struct fw_cfg *f, unsigned key, struct error *err) 
     return &f->item[f->items++];
 }
 
-int fw_cfg_set(struct device *dev, unsigned key, const void *data, size_t size,
-               struct error *err) {
+int fw_cfg_set(struct device *dev, unsigned key, const void *data, size_t size, struct error *err) {
     struct fw_cfg *f = (struct fw_cfg *)dev;
     struct item *it = find_key(f, key);
 
@@ -313,18 +317,17 @@ static const struct state_desc fw_cfg_state = {
     .name = "fw_cfg",
     .version = 1,
     .struct_size = sizeof(struct fw_cfg),
-    .fields = (const struct state_field[]){STATE(struct fw_cfg, selected),
-                                           STATE(struct fw_cfg, offset),
-                                           STATE(struct fw_cfg, dma_high),
-                                           STATE_BYTES(struct fw_cfg, answer), STATE_END},
+    .fields =
+        (const struct state_field[]){STATE(struct fw_cfg, selected), STATE(struct fw_cfg, offset),
+                                     STATE(struct fw_cfg, dma_high),
+                                     STATE_BYTES(struct fw_cfg, answer), STATE_END},
 };
 
 static const struct io_ops port_ops = {port_read, port_write, 1, 2};
 static const struct io_ops dma_ops = {dma_port_read, dma_port_write, 1, 8};
 
-static const struct device_region fw_cfg_regions[] = {{"fw-cfg", DEVICE_PIO, 2, &port_ops},
-                                                      {"fw-cfg-dma", DEVICE_PIO, 8, &dma_ops},
-                                                      {0}};
+static const struct device_region fw_cfg_regions[] = {
+    {"fw-cfg", DEVICE_PIO, 2, &port_ops}, {"fw-cfg-dma", DEVICE_PIO, 8, &dma_ops}, {0}};
 
 const struct device_class fw_cfg_class = {
     .name = "fw_cfg",

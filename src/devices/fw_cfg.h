@@ -29,7 +29,7 @@ enum fw_cfg_key {
     FW_CFG_IRQ0_OVERRIDE = 0x8002,
 };
 
-struct fw_cfg_config {      /* NULL: no such file */
+struct fw_cfg_config {  /* NULL: no such file */
     const char *answer; /* the one file that the guest writes, 8 bytes, zeros after a reset */
 };
 

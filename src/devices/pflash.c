@@ -7,9 +7,9 @@
  * register, or the identification, by the last command. Programming clears bits; only the erasure
  * of a block sets them.
  *
- * Departures: operations take no time; blocks cannot be locked (the commands are taken); an access of
- * several bytes programs all of them. "Clear status" clears the ready bit as well, until the next
- * operation: by that OVMF recognizes flash memory of a virtual machine, and uses no other.
+ * Departures: operations take no time; blocks cannot be locked (the commands are taken); an access
+ * of several bytes programs all of them. "Clear status" clears the ready bit as well, until the
+ * next operation: by that OVMF recognizes flash memory of a virtual machine, and uses no other.
  */
 #include "devices/pflash.h"
 
@@ -18,14 +18,28 @@
 #include "base/trace.h"
 
 enum { /* commands */
-    CMD_PROGRAM_ALT = 0x10, CMD_ERASE = 0x20, CMD_PROGRAM = 0x40, CMD_CLEAR_STATUS = 0x50,
-    CMD_LOCK = 0x60, CMD_READ_STATUS = 0x70, CMD_READ_ID = 0x90, CMD_CFI_QUERY = 0x98,
-    CMD_CONFIRM = 0xd0, CMD_BUFFER = 0xe8, CMD_READ_ARRAY = 0xff,
+       CMD_PROGRAM_ALT = 0x10,
+       CMD_ERASE = 0x20,
+       CMD_PROGRAM = 0x40,
+       CMD_CLEAR_STATUS = 0x50,
+       CMD_LOCK = 0x60,
+       CMD_READ_STATUS = 0x70,
+       CMD_READ_ID = 0x90,
+       CMD_CFI_QUERY = 0x98,
+       CMD_CONFIRM = 0xd0,
+       CMD_BUFFER = 0xe8,
+       CMD_READ_ARRAY = 0xff,
 };
 enum { STATUS_READY = 0x80, STATUS_ERASE_ERROR = 0x20, STATUS_PROGRAM_ERROR = 0x10 };
 enum mode { MODE_ARRAY, MODE_STATUS, MODE_ID, MODE_CFI, MODES };
-enum { DEFAULT_SIZE = 64 << 10, BUFFER_MAX = 32, BUFFER_SHIFT = 5, CFI_SIZE = 0x31,
-       MANUFACTURER = 0x89, CHIP = 0x18 };
+enum {
+    DEFAULT_SIZE = 64 << 10,
+    BUFFER_MAX = 32,
+    BUFFER_SHIFT = 5,
+    CFI_SIZE = 0x31,
+    MANUFACTURER = 0x89,
+    CHIP = 0x18
+};
 
 struct pflash {
     struct device dev;
@@ -36,7 +50,8 @@ struct pflash {
     uint8_t mode;
     uint8_t pending; /* the command that waits for more, 0: none */
     uint8_t status;  /* as it is read */
-    uint8_t count;   /* of a buffered write: bytes to come; 0: the count itself, or the confirmation */
+    uint8_t
+        count; /* of a buffered write: bytes to come; 0: the count itself, or the confirmation */
     bool confirm;
     uint8_t buffered; /* bytes that came */
     uint32_t buffer_at[BUFFER_MAX];
@@ -60,8 +75,8 @@ void pflash_tell_all(struct device *dev) {
 
 /* The query structure: "QRY", Intel's command set, voltages, size, one region of equal blocks. */
 static uint8_t cfi(const struct pflash *f, uint32_t at) {
-    static const uint8_t head[] = {'Q', 'R', 'Y', 1, 0, 0x31, 0, 0, 0, 0, 0, 0x45, 0x55, 0, 0, 7, 7,
-                                   10, 0, 4, 4, 4, 0};
+    static const uint8_t head[] = {'Q',  'R', 'Y', 1, 0, 0x31, 0, 0, 0, 0, 0, 0x45,
+                                   0x55, 0,   0,   7, 7, 10,   0, 4, 4, 4, 0};
     uint32_t blocks = f->size / PFLASH_BLOCK - 1;
     unsigned bits = 0;
 
@@ -281,8 +296,7 @@ static const struct state_desc pflash_state = {
             STATE_MAX(struct pflash, mode, MODES - 1), STATE(struct pflash, pending),
             STATE(struct pflash, status), STATE(struct pflash, count),
             STATE(struct pflash, confirm), STATE(struct pflash, buffered),
-            STATE_ARRAY(struct pflash, buffer_at), STATE_BYTES(struct pflash, buffer),
-            STATE_END},
+            STATE_ARRAY(struct pflash, buffer_at), STATE_BYTES(struct pflash, buffer), STATE_END},
 };
 
 static const struct io_ops flash_ops = {flash_read, flash_write, 1, 8};

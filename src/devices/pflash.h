@@ -5,8 +5,8 @@
  *
  * Region 0 = the chip, config->size bytes of memory space (without config: 64 KiB, erased). Byte
  * wide, erase blocks of 4 KiB. The bits themselves are memory of the machine, at a place where the
- * guest does not look: so they outlive resets and are saved with the rest of it. `changed` tells the
- * host's side of each change, at once, so that it can keep them in a file.
+ * guest does not look: so they outlive resets and are saved with the rest of it. `changed` tells
+ * the host's side of each change, at once, so that it can keep them in a file.
  */
 #ifndef DEVICES_PFLASH_H
 #define DEVICES_PFLASH_H

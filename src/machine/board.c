@@ -21,13 +21,13 @@
 #include "devices/pic.h"
 #include "devices/rtc.h"
 #include "devices/vga.h"
-#include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_gpu.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
 #include "machine/firmware.h"
 #include "machine/map.h"
 #include "machine/mptable.h"
+#include "machine/storage.h"
 
 /* Disks, networks and the like from slot 1 on; what a screen adds goes to the other end, so that
  * it does not move them. */
@@ -199,6 +199,8 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
                                      .memory = b->memory,
                                      .boot_menu = m->boot_menu,
                                      .screen = m->display.adapter == MACHINE_VGA};
+    struct buf order = {0};
+    int r;
 
     if (m->flash.size) {
         struct mount flash[] = {{0, MAP_HIGH - m->firmware->size - m->flash.size, true}, {0}};
@@ -214,7 +216,14 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
             return -ENOMEM;
     }
     b->fw_cfg = add_isa(b, "fw_cfg", &answer, (struct irq){0}, ports, err);
-    return b->fw_cfg ? firmware_configure(b->fw_cfg, &told, err) : -ENOMEM;
+    if (!b->fw_cfg)
+        return -ENOMEM;
+    storage_boot_order(b, &order);
+    buf_put(&order, "", 1);
+    told.boot_order = (const char *)order.data;
+    r = firmware_configure(b->fw_cfg, &told, err);
+    buf_done(&order);
+    return r;
 }
 
 /* ---- PCI ---- */
@@ -256,32 +265,32 @@ static int add_chipset_functions(struct board *b, struct error *err) {
     return r;
 }
 
-static int add_function(struct board *b, const char *class, const void *config, unsigned *slot,
-                        struct device **ret, struct error *err) {
+int board_add_function(struct board *b, const char *class, const void *config, unsigned devfn,
+                       struct device **ret, struct error *err) {
     struct device_env env = make_env(b, config);
     struct device *d = add(b, class, &env, err);
-    int r = attach(b, d, (*slot)++ << 3, err);
+    int r = attach(b, d, devfn, err);
 
     if (r == 0 && ret)
         *ret = d;
     return r;
 }
 
+static int add_function(struct board *b, const char *class, const void *config, unsigned *slot,
+                        struct device **ret, struct error *err) {
+    return board_add_function(b, class, config, (*slot)++ << 3, ret, err);
+}
+
 static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {
     unsigned slot = FIRST_SLOT;
     int r = add_function(b, "virtio_rng", NULL, &slot, NULL, err);
 
-    for (unsigned i = 0; r == 0 && i < m->disks; i++) {
-        struct virtio_blk_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
-        if (m->disk_serial[i])
-            snprintf(c.serial, sizeof(c.serial), "%s", m->disk_serial[i]);
-        else
-            snprintf(c.serial, sizeof(c.serial), "disk%u", i);
-        r = add_function(b, "virtio_blk", &c, &slot, NULL, err);
-    }
+    if (r == 0)
+        r = storage_add(b, m, &slot, err);
     for (unsigned i = 0; r == 0 && i < m->nics; i++) {
         struct virtio_net_config c = {.port = m->nic[i].port};
         memcpy(c.mac, m->nic[i].mac, sizeof(c.mac));
+        storage_boot_nic(b, m, slot);
         r = add_function(b, "virtio_net", &c, &slot, NULL, err);
     }
     if (r == 0 && m->has_console) {

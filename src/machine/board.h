@@ -10,6 +10,12 @@
 
 enum { BOARD_MAX_DEVICES = 96 }; /* 32 LAPICs, 26 PCI functions, and the fixed ones */
 
+enum { BOARD_MAX_BOOTS = 32, BOARD_BOOT_PATH = 80 };
+struct board_boot { /* what firmware can boot from */
+    unsigned rank;
+    char path[BOARD_BOOT_PATH];
+};
+
 struct board {
     struct mem mem;
     struct clock *clock;
@@ -24,6 +30,10 @@ struct board {
     struct device *flash;  /* NULL: none */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
+    struct device *ahci;   /* NULL: none */
+    unsigned first_drive;  /* its port with the first optical drive */
+    struct board_boot boot[BOARD_MAX_BOOTS];
+    unsigned boots;
     struct power_sink power;
     uint64_t memory;
     unsigned cpus;
@@ -39,6 +49,9 @@ struct board_config {
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);
 void board_done(struct board *b);
+/* While it is built: a function of the PCI bus. */
+int board_add_function(struct board *b, const char *class, const void *config, unsigned devfn,
+                       struct device **ret, struct error *err);
 /* All devices to power-on, then, if there is none, APIC, PCI addresses and ACPI tables as firmware
  * would leave them. */
 int board_reset(struct board *b, struct error *err);

@@ -174,8 +174,7 @@ static void allocate(struct buf *b, const char *file, unsigned align, unsigned z
     p[4] = (uint8_t)zone;
 }
 
-static void add_pointer(struct buf *b, const char *in, uint32_t at, unsigned size,
-                        const char *to) {
+static void add_pointer(struct buf *b, const char *in, uint32_t at, unsigned size, const char *to) {
     uint8_t *p = command(b, ADD_POINTER, in);
 
     memcpy(p, to, strlen(to));
@@ -211,6 +210,13 @@ static void loader(struct buf *b, const struct acpi_blob *a) {
     p[NAME_SIZE + 8] = FW_CFG_ANSWER_SIZE;
 }
 
+/* OVMF computes a sum with what stands in its place. */
+static void clear_sums(struct acpi_blob *a) {
+    for (unsigned i = 0; i < a->sums; i++)
+        a->tables.data[a->sum[i].at + ACPI_TABLE_SUM] = 0;
+    a->rsdp[8] = a->rsdp[32] = 0;
+}
+
 /* The loader adds addresses to what stands in the tables, and mends the sums. */
 static int add_acpi(struct device *d, const struct firmware_config *config, struct error *err) {
     struct acpi_config c = {.cpus = config->cpus, .serial = true, .screen = config->screen};
@@ -222,6 +228,7 @@ static int add_acpi(struct device *d, const struct firmware_config *config, stru
     if (getrandom(page + FIRMWARE_GENERATION_OFFSET, 16, 0) != 16)
         return error_set(err, -EIO, "the machine's generation: no random numbers from the host");
     acpi_build(&a, &c);
+    clear_sums(&a);
     store_le32(a.tables.data + a.generation, FIRMWARE_GENERATION_OFFSET);
     loader(&b, &a);
     r = fw_cfg_set_file(d, tables_file, a.tables.data, a.tables.len, err);
@@ -241,9 +248,12 @@ static int add_numbers(struct device *d, const struct firmware_config *c, struct
         unsigned key, bytes;
         uint64_t value;
     } number[] = {
-        {FW_CFG_RAM_SIZE, 8, c->memory},   {FW_CFG_NOGRAPHIC, 2, !c->screen},
-        {FW_CFG_NB_CPUS, 2, c->cpus},      {FW_CFG_MAX_CPUS, 2, c->cpus},
-        {FW_CFG_BOOT_MENU, 2, c->boot_menu}, {FW_CFG_IRQ0_OVERRIDE, 4, 1},
+        {FW_CFG_RAM_SIZE, 8, c->memory},
+        {FW_CFG_NOGRAPHIC, 2, !c->screen},
+        {FW_CFG_NB_CPUS, 2, c->cpus},
+        {FW_CFG_MAX_CPUS, 2, c->cpus},
+        {FW_CFG_BOOT_MENU, 2, c->boot_menu},
+        {FW_CFG_IRQ0_OVERRIDE, 4, 1},
         {FW_CFG_NUMA, 8, 0},
     };
     int r = 0;

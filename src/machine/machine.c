@@ -15,6 +15,7 @@
 #include "base/trace.h"
 #include "block/block.h"
 #include "devices/acpi_pm.h"
+#include "devices/ahci.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
@@ -189,6 +190,9 @@ void machine_pause(struct machine *m) {
     clock_pause(m->board.clock);
     for (unsigned i = 0; i < m->config.disks; i++)
         block_drain(m->config.disk[i]);
+    for (unsigned i = 0; i < m->config.cdroms; i++)
+        if (m->config.cdrom[i])
+            block_drain(m->config.cdrom[i]);
 }
 
 void machine_resume(struct machine *m) {
@@ -495,6 +499,15 @@ void machine_replug_nics(struct machine *m) {
     for (unsigned i = 0; i < m->board.devices; i++)
         if (!strcmp(m->board.device[i]->cls->name, "virtio_net"))
             virtio_net_replug(m->board.device[i]);
+}
+
+void machine_change_medium(struct machine *m, unsigned drive, struct block *block) {
+    ahci_change_medium(m->board.ahci, m->board.first_drive + drive, block);
+    m->config.cdrom[drive] = block;
+}
+
+bool machine_medium_locked(const struct machine *m, unsigned drive) {
+    return ahci_medium_locked(m->board.ahci, m->board.first_drive + drive);
 }
 
 void machine_power_button(struct machine *m) { acpi_pm_power_button(m->board.pm); }

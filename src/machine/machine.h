@@ -29,7 +29,13 @@ struct net_port;
 struct screen;
 struct x86_state;
 
-enum { MACHINE_MAX_DISKS = 16, MACHINE_MAX_NICS = 8, MACHINE_MAX_CPUS = 32 };
+enum {
+    MACHINE_MAX_DISKS = 16,
+    MACHINE_MAX_NICS = 8,
+    MACHINE_MAX_CPUS = 32,
+    MACHINE_MAX_CDROMS = 4
+};
+enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA };
 
 enum machine_end {
     MACHINE_POWERED_OFF, /* the guest switched itself off */
@@ -64,16 +70,23 @@ struct machine_config {
      * image): one of the two is needed, all others may be NULL. Both are the caller's. */
     const char *kernel, *initrd, *cmdline;
     const struct firmware *firmware;
-    struct pflash_config flash;   /* below the firmware; size 0: none */
+    struct pflash_config flash;    /* below the firmware; size 0: none */
     const uint8_t *flash_contents; /* at the start */
     bool boot_menu;
     struct debugcon_config firmware_log; /* what firmware says at its debug port */
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */
     bool restoring;
-    struct block *disk[MACHINE_MAX_DISKS];      /* the caller's, outlive the machine */
-    unsigned disk_queues[MACHINE_MAX_DISKS];    /* 1 to 8; 0: 1 */
-    const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: disk0, disk1 ... */
+    struct block *disk[MACHINE_MAX_DISKS];   /* the caller's, outlive the machine */
+    unsigned disk_queues[MACHINE_MAX_DISKS]; /* 1 to 8; 0: 1 */
+    enum machine_bus disk_bus[MACHINE_MAX_DISKS];
+    unsigned disk_boot[MACHINE_MAX_DISKS]; /* place in the order of booting; 0: by boot_order */
+    const char
+        *boot_order; /* letters: c disks, d optical drives, n network; NULL: all, in this order */
+    struct block *cdrom[MACHINE_MAX_CDROMS]; /* the caller's; NULL: an empty drive */
+    unsigned cdroms;
+    void (*ejected_port)(void *opaque, unsigned port); /* the guest opened the tray. NULL allowed */
+    const char *disk_serial[MACHINE_MAX_DISKS];        /* NULL: disk0, disk1 ... */
     unsigned disks;
     struct machine_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
@@ -127,6 +140,10 @@ void machine_power_button(struct machine *m);
 /* Pulls the network cables out for a moment: guests then ask for their addresses again. */
 void machine_replug_nics(struct machine *m);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
+
+/* Another medium into an optical drive, NULL: none. The one before is no longer used afterwards. */
+void machine_change_medium(struct machine *m, unsigned drive, struct block *block);
+bool machine_medium_locked(const struct machine *m, unsigned drive); /* by the guest */
 
 struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
 struct device *machine_console(struct machine *m); /* NULL without has_console */

@@ -334,6 +334,14 @@ const struct command control_commands[] = {
      .answer = "nothing",
      .example = "bitmap-disable 0 nightly",
      .args = {DISK, BITMAP}},
+    {.name = "cdrom-change",
+     .needs = COMMAND_OPERATE,
+     .help = "Put another medium into an optical drive; without a file, take it out",
+     .answer = "nothing",
+     .example = "cdrom-change 0 --file debian-12-netinst.iso",
+     .args = {{"drive", COMMAND_INT, true, 0, 3, NULL, "number of the optical drive"},
+              {"file", COMMAND_PATH, false, 1, 4000, NULL, "the image; default none"},
+              {"force", COMMAND_BOOL, false, 0, 0, NULL, "also if the guest has locked the tray"}}},
     {.name = NULL},
 };
 

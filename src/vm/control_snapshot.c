@@ -78,7 +78,7 @@ static int start(struct saving_job *s, const char *dir, const char *parent, stru
     /* First, as it may write to an image, and when that was last written is described. */
     json = machine_flush_disks(s->vm->machine, err) < 0
                ? NULL
-               : restore_describe(s->vm->options, s->vm->disk, err);
+               : restore_describe(s->vm->options, s->vm->disk, s->vm->cdrom, err);
     how.json = json;
     if (json)
         s->saving = machine_save_start(s->vm->machine, &how, err);

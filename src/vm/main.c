@@ -17,9 +17,11 @@
 #include "block/blockjob.h"
 #include "machine/firmware.h"
 #include "machine/snapshot.h"
+#include "machine/storage.h"
 #include "net/link.h"
 #include "proto/lines.h"
 #include "state/snapshot.h"
+#include "vm/cdrom.h"
 #include "vm/chardev.h"
 #include "vm/control.h"
 #include "vm/options.h"
@@ -46,6 +48,7 @@ struct vm {
     struct vm_working_set *working_set;
     struct clone *clone; /* NULL: nobody asked a template for it */
     struct block *disk[MACHINE_MAX_DISKS];
+    struct block *cdrom[MACHINE_MAX_CDROMS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
     unsigned crash_seen;
@@ -380,6 +383,18 @@ static struct net_port *open_nic(struct vm *vm, const struct options_nic *n, str
     return net_link_open(vm->loop, &c, err);
 }
 
+static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *err) {
+    for (unsigned i = 0; i < vm->options.cdroms; i++) {
+        if (vm->options.cdrom[i]) {
+            vm->cdrom[i] = cdrom_open(vm->loop, vm->options.cdrom[i], err);
+            if (!vm->cdrom[i])
+                return -EINVAL;
+        }
+        m->cdrom[m->cdroms++] = vm->cdrom[i];
+    }
+    return 0;
+}
+
 static int open_backends(struct vm *vm, struct machine_config *m, struct error *err) {
     for (unsigned i = 0; i < vm->options.disks; i++) {
         if (check_disks_differ(&vm->options, i, err) < 0)
@@ -389,10 +404,14 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
             return -EINVAL;
         block_set_error_fn(vm->disk[i], disk_failed, vm);
         block_set_pause_fn(vm->disk[i], disk_wants_pause, vm);
+        m->disk_bus[m->disks] = vm->options.disk_bus[i];
+        m->disk_boot[m->disks] = vm->options.disk_boot[i];
         m->disk_queues[m->disks] = options_disk_queues(&vm->options, i);
         m->disk_serial[m->disks] = vm->options.disk_serial[i];
         m->disk[m->disks++] = vm->disk[i];
     }
+    if (open_cdroms(vm, m, err) < 0 || storage_check(m, err) < 0)
+        return -EINVAL;
     for (unsigned i = 0; i < vm->options.nics; i++) {
         struct options_nic *n = &vm->options.nic[i];
         struct machine_nic *to = &m->nic[m->nics++];
@@ -427,6 +446,7 @@ static int open_control(struct vm *vm, struct error *err) {
                                          .screen = vm->screen,
                                          .nic = vm->options.nic,
                                          .port = vm->nic,
+                                         .cdrom = vm->cdrom,
                                          .quit = quit,
                                          .save = save_lines,
                                          .opaque = vm};
@@ -451,6 +471,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .initrd = o->initrd,
         .cmdline = o->append,
         .boot_menu = o->boot_menu,
+        .boot_order = o->boot_order,
         .firmware_log = {firmware_says, vm},
         .restoring = o->restore != NULL,
         .serial = {serial_write, serial_can_write, serial_can_receive, vm},
@@ -538,6 +559,8 @@ static void close_all(struct vm *vm) {
     pthread_mutex_lock(&vm->lock);
     for (unsigned i = 0; i < vm->options.disks; i++)
         block_close(vm->disk[i]);
+    for (unsigned i = 0; i < vm->options.cdroms; i++)
+        block_close(vm->cdrom[i]);
     for (unsigned i = 0; i < vm->options.nics; i++)
         net_close(vm->nic[i]);
     chardev_close(vm->serial);

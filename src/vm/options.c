@@ -162,6 +162,7 @@ static int parse_word(const char *value, const char *const *words, unsigned *ret
 /* In the order of their enums. */
 static const char *const cache_words[] = {"writeback", "none", "unsafe", NULL};
 static const char *const engine_words[] = {"auto", "io_uring", "threads", NULL};
+static const char *const bus_words[] = {"virtio", "sata", NULL}; /* enum machine_bus */
 static const char *const discard_words[] = {"unmap", "ignore", NULL};
 static const char *const error_words[] = {"enospc", "report", "pause", NULL};
 static const char *const switch_words[] = {"off", "on", NULL};
@@ -229,6 +230,15 @@ static int set_disk_serial(struct options *o, const char *value, struct error *e
     return 0;
 }
 
+static int set_bootindex(unsigned *index, const char *value, struct error *err) {
+    unsigned long n;
+
+    if (parse_number(value, 1, 999, &n, err) < 0)
+        return error_prefix(err, "bootindex=");
+    *index = (unsigned)n;
+    return 0;
+}
+
 static int set_disk_part(struct options *o, const char *part, struct error *err) {
     struct block_options *d = &o->disk[o->disks];
     unsigned n;
@@ -251,6 +261,10 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
         return set_queues(&o->disk_queues[o->disks], part + 7, err);
     else if (!strncmp(part, "serial=", 7))
         return set_disk_serial(o, part + 7, err);
+    else if (!strncmp(part, "bus=", 4) && parse_word(part + 4, bus_words, &n) == 0)
+        o->disk_bus[o->disks] = n;
+    else if (!strncmp(part, "bootindex=", 10))
+        return set_bootindex(&o->disk_boot[o->disks], part + 10, err);
     else if (is_limit(part))
         return set_limit(&d->limits, part, err) < 0 ? error_prefix(err, "%s", part) : 0;
     else
@@ -258,6 +272,7 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
             err, -EINVAL,
             "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
             "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
+            "bus=virtio|sata, bootindex=N, "
             "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, serial=TEXT, "
             "iops=N, bps=SIZE (or iops-read= and so on) or burst=SECONDS",
             part);
@@ -284,7 +299,8 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part};
-    o->disk_queues[o->disks] = 0;
+    o->disk_queues[o->disks] = o->disk_boot[o->disks] = 0;
+    o->disk_bus[o->disks] = MACHINE_BUS_VIRTIO;
     o->disk_serial[o->disks] = NULL;
     o->disk_text[o->disks] = options_keep(o, v);
     if (!o->disk_text[o->disks])
@@ -316,6 +332,43 @@ unsigned options_disk_queues(const struct options *o, unsigned disk) {
     if (o->disk_queues[disk])
         return o->disk_queues[disk];
     return n < VIRTIO_BLK_MAX_QUEUES ? n : VIRTIO_BLK_MAX_QUEUES;
+}
+
+static int set_cdrom(struct options *o, const char *v, struct error *err) {
+    if (o->cdroms == MACHINE_MAX_CDROMS)
+        return error_set(err, -EINVAL, "a machine has at most %d optical drives",
+                         MACHINE_MAX_CDROMS);
+    if (!*v)
+        return error_set(err, -EINVAL, "give the path of an image, or none for an empty drive");
+    o->cdrom[o->cdroms++] = strcmp(v, "none") != 0 ? v : NULL;
+    return 0;
+}
+
+static int set_boot_order(struct options *o, const char *v, struct error *err) {
+    if (!*v || strspn(v, "cdn") != strlen(v))
+        return error_set(err, -EINVAL,
+                         "order= takes the letters c (disks), d (optical drives) and n (network), "
+                         "as in order=dc, not '%s'",
+                         v);
+    o->boot_order = v;
+    return 0;
+}
+
+static int set_boot(struct options *o, const char *v, struct error *err) {
+    char *rest = options_keep(o, v), *part;
+    unsigned on;
+
+    while ((part = next_part(&rest))) {
+        if (!strncmp(part, "order=", 6)) {
+            if (set_boot_order(o, part + 6, err) < 0)
+                return -EINVAL;
+        } else if (!strncmp(part, "menu=", 5) && parse_word(part + 5, switch_words, &on) == 0) {
+            o->boot_menu = on;
+        } else {
+            return error_set(err, -EINVAL, "'%s' is none of order=LETTERS and menu=on|off", part);
+        }
+    }
+    return 0;
 }
 
 const char *options_disk_properties(const char *text) {
@@ -605,8 +658,17 @@ static const struct option table[] = {
      "instead of a kernel: boot as a PC does, by SeaBIOS (bios), by UEFI firmware (uefi), or by a "
      "ROM image that ends at 4 GiB; docs/firmware.md says more",
      "--firmware bios --disk debian.raw"},
+    {"cdrom", "FILE|none", set_cdrom,
+     "an optical drive (SATA) with that image in it, or empty; may be repeated. 'viv-ctl PATH "
+     "cdrom-change' changes the medium",
+     "--firmware bios --cdrom debian-12-netinst.iso"},
+    {"boot", "order=LETTERS[,menu=on|off]", set_boot,
+     "what firmware tries, in this order: c disks, d optical drives, n network; default cdn. "
+     "Disks with bootindex= come before. menu=on has the BIOS ask",
+     "--boot order=dc"},
     {"uefi-vars", "FILE", set_uefi_vars,
-     "keep the variables of UEFI firmware (boot entries, keys) there; a file that is missing is made. "
+     "keep the variables of UEFI firmware (boot entries, keys) there; a file that is missing is "
+     "made. "
      "Without it they end with the machine",
      "--firmware uefi --uefi-vars web.vars"},
     {"firmware-log", "FILE", set_firmware_log,
@@ -616,9 +678,10 @@ static const struct option table[] = {
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
      "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N][,serial=TEXT]"
+     "[,bus=virtio|sata][,bootindex=N]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
-     "a virtio disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
+     "a disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "
      "twice. cache=none goes past the host's cache, cache=unsafe never waits for the disk: a crash "
      "of the host may cost the image. discard=ignore keeps what the guest discards. Failures pause "
      "the "
@@ -823,9 +886,10 @@ static int check(const struct options *o, struct error *err) {
                          "--kernel boots without firmware: leave --firmware out, or have it boot "
                          "from a disk");
     if (o->uefi_vars && !o->restore && (!o->firmware || !strcmp(o->firmware, "bios")))
-        return error_set(err, -EINVAL,
-                         "--uefi-vars keeps the variables of UEFI firmware: give it with --firmware "
-                         "uefi");
+        return error_set(
+            err, -EINVAL,
+            "--uefi-vars keeps the variables of UEFI firmware: give it with --firmware "
+            "uefi");
     if (o->firmware && (o->initrd || o->append))
         return error_set(err, -EINVAL,
                          "--initrd and --append belong to --kernel: firmware boots what is on the "

@@ -100,6 +100,15 @@ static json_t *real_time(void) {
     return json_string(s);
 }
 
+/* What is in the drives now; null: nothing. */
+static json_t *cdroms(const struct options *o, struct block *const *cdrom) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < o->cdroms; i++)
+        json_array_append_new(list, cdrom[i] ? absolute(block_info(cdrom[i])->path) : json_null());
+    return list;
+}
+
 /* Of machines that are not booted directly. A name stands for what the host has installed. */
 static json_t *firmware(const struct options *o) {
     return json_pack("{s:o, s:o, s:b, s:o}", "uefi_vars", absolute(o->uefi_vars), "rom",
@@ -107,7 +116,8 @@ static json_t *firmware(const struct options *o) {
                      "boot_menu", (int)o->boot_menu, "boot_order", text(o->boot_order));
 }
 
-char *restore_describe(const struct options *o, struct block *const *disk, struct error *err) {
+char *restore_describe(const struct options *o, struct block *const *disk,
+                       struct block *const *cdrom, struct error *err) {
     json_t *v = json_pack(
         "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s, s:b, "
         "s:b, s:o, s:o}",
@@ -123,7 +133,8 @@ char *restore_describe(const struct options *o, struct block *const *disk, struc
         "nics", nics(o));
     char *s;
 
-    if (v && o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) {
+    if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
+              (o->cdroms && json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0))) {
         json_decref(v);
         v = NULL;
     }
@@ -340,6 +351,21 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
     return 0;
 }
 
+static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
+    const json_t *list = json_object_get(v, "cdroms"), *path;
+    size_t i;
+
+    if (options_given(o, "cdrom"))
+        return 0;
+    if (json_array_size(list) > MACHINE_MAX_CDROMS)
+        return missing("cdroms", err);
+    json_array_foreach(list, i, path) {
+        o->cdrom[i] = json_is_string(path) ? options_keep(o, json_string_value(path)) : NULL;
+        o->cdroms++;
+    }
+    return 0;
+}
+
 static int take_firmware(struct options *o, const json_t *v, struct error *err) {
     const json_t *f = json_object_get(v, "firmware");
     int r;
@@ -417,7 +443,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         return r;
     if (memory % (2 << 20))
         return missing("memory", err);
-    if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0)
+    if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0 ||
+        take_cdroms(o, v, err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;

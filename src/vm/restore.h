@@ -15,7 +15,8 @@ struct options;
 struct snapshot;
 
 /* The text, to be freed; NULL with a sentence. Disks at rest. */
-char *restore_describe(const struct options *o, struct block *const *disk, struct error *err);
+char *restore_describe(const struct options *o, struct block *const *disk,
+                       struct block *const *cdrom, struct error *err);
 
 /* Fills in what was not given on the command line. Disks out of the snapshot must be as they were
  * left: -ESTALE. */

@@ -9,6 +9,7 @@
 #include "block/block.h"
 #include "block/block_internal.h"
 #include "devices/acpi_pm.h"
+#include "devices/ahci.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/ioapic.h"
@@ -346,6 +347,64 @@ static const void *config_blk(struct rig *r) {
 static void done_blk(struct rig *r) {
     block_close(r->block);
     free(r->disk);
+}
+
+/* ------------------------------------------------------------------ SATA */
+
+static const void *config_ahci(struct rig *r) {
+    const struct virtio_blk_config *disk = config_blk(r);
+    static struct ahci_config config;
+
+    config = (struct ahci_config){.port = {{.present = true, .block = disk->block, .serial = "RIG"},
+                                           {.present = true, .cdrom = true, .serial = "DRIVE"}}};
+    return &config;
+}
+
+static void ahci_out(struct rig *r, unsigned reg, uint32_t v) {
+    const struct pci_bar *bar = &((struct pci_device *)r->dev)->bar[5];
+
+    bar->region.ops->write(r->dev, reg, 4, v);
+}
+
+/* Lists of commands, of which most are well formed, for both ports; all of them begin. */
+static void drive_ahci(struct rig *r, uint64_t seed) {
+    static const uint8_t commands[] = {0xec, 0xa1, 0x25, 0x35, 0x60, 0x61, 0xa0, 0xa0, 0xea,
+                                       0x06, 0xef, 0xc8, 0xca, 0x20, 0x30, 0xf8, 0xc6, 0x90};
+    struct rng rng = rng_seed(seed);
+
+    for (unsigned port = 0; port < 2; port++) {
+        unsigned base = 0x100 + 0x80 * port;
+        uint32_t list = 0x4000 + 0x4000 * port;
+
+        for (unsigned tag = 0; tag < 32; tag++) {
+            uint8_t header[32] = {5}, table[0x80 + 2 * 16] = {0x27, 0x80};
+            uint64_t at = list + 0x1000 + 0x100 * tag;
+
+            store_le16(header + 2, (uint16_t)rng_below(&rng, 3));
+            store_le64(header + 8, at);
+            table[2] = commands[rng_below(&rng, sizeof(commands))];
+            table[3] = (uint8_t)rng_below(&rng, 4);
+            table[4] = (uint8_t)rng_next(&rng);
+            table[7] = 0x40;
+            table[12] = (uint8_t)rng_below(&rng, 9);
+            for (unsigned i = 0; i < 12; i++)
+                table[0x40 + i] = (uint8_t)(rng_next(&rng) & rng_next(&rng));
+            for (unsigned i = 0; i < 2; i++) {
+                store_le64(table + 0x80 + 16 * (size_t)i, rng_below(&rng, 0x10000));
+                store_le32(table + 0x80 + 16 * (size_t)i + 12, (uint32_t)rng_below(&rng, 0x2000));
+            }
+            mem_write(&r->mem, list + 32 * tag, header, sizeof(header));
+            mem_write(&r->mem, at, table, sizeof(table));
+        }
+        ahci_out(r, base + 0x00, list);
+        ahci_out(r, base + 0x08, list + 0x800);
+        ahci_out(r, base + 0x14, ~0u);
+        ahci_out(r, base + 0x18, 0x10);
+        ahci_out(r, base + 0x18, 0x11);
+        ahci_out(r, base + 0x34, (uint32_t)rng_next(&rng));
+        ahci_out(r, base + 0x38, (uint32_t)rng_next(&rng));
+    }
+    ahci_out(r, 4, 0x80000002);
 }
 
 /* ------------------------------------------------------------------ network */
@@ -692,6 +751,7 @@ static uint64_t poke_tablet(struct rig *r, unsigned what, uint64_t value) {
 // clang-format off
 const struct rig_kit rig_kits[] = {
     {.name = "acpi_pm", .poke = poke_acpi_pm},
+    {.name = "ahci", .config = config_ahci, .done = done_blk, .drive = drive_ahci},
     {.name = "fw_cfg", .config = config_fw_cfg, .poke = poke_fw_cfg},
     {.name = "i8042", .config = config_i8042, .poke = poke_i8042},
     {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/block.h"
 #include "devices/rig.h"
 #include "support/test.h"
 
@@ -89,6 +90,8 @@ static void act_as_guest(struct rig *r, struct rng *rng, unsigned n) {
 static struct buf save(const struct rig *r) {
     struct buf out = {0};
 
+    if (r->block) /* as a machine does before it saves */
+        block_drain(r->block);
     state_save(r->cls->state, r->dev, &out);
     return out;
 }

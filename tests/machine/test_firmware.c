@@ -64,9 +64,9 @@ __asm__(".pushsection .rodata\n.code16\nrom_code:\n"
         "mov %cr0, %eax\nand $0xfe, %al\nmov %eax, %cr0\n"
         "mov $0xffff0100, %esi\n"
         "movb $0x77, (%esi)\n"
-        "movb (%esi), %cl\n"          /* 0x21 as it was */
+        "movb (%esi), %cl\n" /* 0x21 as it was */
         "mov $0xf0200, %esi\n"
-        "movb (%esi), %ch\n"         /* the same byte as above, by its address */
+        "movb (%esi), %ch\n" /* the same byte as above, by its address */
         "cmpb $0x5a, %bl\njne 1f\n"
         "cmpb $0x21, %cl\njne 1f\n"
         "cmpb $0x5a, %ch\njne 1f\n"
@@ -178,7 +178,7 @@ static void link_tables(const uint8_t *loader, uint32_t n, uint8_t *tables, uint
         } else if (load_le32(c) == 3) {
             for (uint32_t i = 0; i < load_le32(p + 8); i++)
                 sum = (uint8_t)(sum + file[load_le32(p + 4) + i]);
-            file[load_le32(p)] = (uint8_t)(file[load_le32(p)] - sum);
+            file[load_le32(p)] = (uint8_t)-sum; /* as OVMF does; SeaBIOS subtracts */
         }
     }
 }

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Disks and optical drives on their buses, and the order of booting. */
+#include "machine/storage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "devices/ahci.h"
+#include "devices/virtio/virtio_blk.h"
+
+enum { DEVFN_AHCI = 0x1f << 3 | 2 };
+static const char default_order[] = "cdn";
+
+/* ---- the order of booting ---- */
+
+static void boot_entry(struct board *b, const struct machine_config *m, char kind, unsigned index,
+                       const char *path) {
+    const char *order = m->boot_order ? m->boot_order : default_order, *at = strchr(order, kind);
+    struct board_boot *e = &b->boot[b->boots];
+
+    if ((!at && !index) || b->boots == BOARD_MAX_BOOTS)
+        return;
+    /* What has a number comes first, by it; then the kinds in their order, each as it was given. */
+    e->rank = index ? index : 1000000 + (unsigned)(at - order);
+    snprintf(e->path, sizeof(e->path), "%s", path);
+    b->boots++;
+}
+
+static unsigned disk_index(const struct machine_config *m, unsigned i) { return m->disk_boot[i]; }
+
+void storage_boot_nic(struct board *b, const struct machine_config *m, unsigned slot) {
+    char path[BOARD_BOOT_PATH];
+
+    snprintf(path, sizeof(path), "/pci@i0cf8/ethernet@%x/ethernet-phy@0", slot);
+    boot_entry(b, m, 'n', 0, path);
+}
+
+void storage_boot_order(const struct board *b, struct buf *ret) {
+    bool done[BOARD_MAX_BOOTS] = {false};
+
+    for (unsigned n = 0; n < b->boots; n++) {
+        unsigned best = BOARD_MAX_BOOTS;
+
+        for (unsigned i = 0; i < b->boots; i++)
+            if (!done[i] && (best == BOARD_MAX_BOOTS || b->boot[i].rank < b->boot[best].rank))
+                best = i;
+        done[best] = true;
+        buf_printf(ret, "%s%s", n ? "\n" : "", b->boot[best].path);
+    }
+}
+
+/* ---- SATA ---- */
+
+static const char *serial_of(const struct machine_config *m, unsigned i, char *buf, size_t n) {
+    if (m->disk_serial[i])
+        snprintf(buf, n, "%s", m->disk_serial[i]);
+    else
+        snprintf(buf, n, "disk%u", i);
+    return buf;
+}
+
+static void sata_boot(struct board *b, const struct machine_config *m, char kind, unsigned index,
+                      unsigned port) {
+    char path[BOARD_BOOT_PATH];
+
+    snprintf(path, sizeof(path), "/pci@i0cf8/pci8086,2922@1f,2/drive@%x/disk@0", port);
+    boot_entry(b, m, kind, index, path);
+}
+
+static int add_sata(struct board *b, const struct machine_config *m, struct error *err) {
+    struct ahci_config c = {.ejected = m->ejected_port, .opaque = m->opaque};
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < m->disks; i++) {
+        if (m->disk_bus[i] != MACHINE_BUS_SATA)
+            continue;
+        sata_boot(b, m, 'c', disk_index(m, i), n);
+        c.port[n].present = true;
+        c.port[n].block = m->disk[i];
+        serial_of(m, i, c.port[n].serial, sizeof(c.port[n].serial));
+        n++;
+    }
+    b->first_drive = n;
+    for (unsigned i = 0; i < m->cdroms; i++, n++) {
+        sata_boot(b, m, 'd', 0, n);
+        c.port[n] = (struct ahci_port_config){.present = true, .cdrom = true, .block = m->cdrom[i]};
+        snprintf(c.port[n].serial, sizeof(c.port[n].serial), "cdrom%u", i);
+    }
+    return n ? board_add_function(b, "ahci", &c, DEVFN_AHCI, &b->ahci, err) : 0;
+}
+
+int storage_check(const struct machine_config *m, struct error *err) {
+    unsigned n = m->cdroms;
+
+    for (unsigned i = 0; i < m->disks; i++)
+        n += m->disk_bus[i] == MACHINE_BUS_SATA;
+    if (n > AHCI_PORTS)
+        return error_set(err, -EINVAL,
+                         "the SATA adapter has %d ports, %u disks and optical drives are given: "
+                         "put disks on another bus (bus=virtio)",
+                         AHCI_PORTS, n);
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static int add_virtio_disk(struct board *b, const struct machine_config *m, unsigned i,
+                           unsigned slot, struct error *err) {
+    struct virtio_blk_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
+    char path[BOARD_BOOT_PATH];
+
+    serial_of(m, i, c.serial, sizeof(c.serial));
+    snprintf(path, sizeof(path), "/pci@i0cf8/scsi@%x/disk@0,0", slot);
+    boot_entry(b, m, 'c', disk_index(m, i), path);
+    return board_add_function(b, "virtio_blk", &c, slot << 3, NULL, err);
+}
+
+int storage_add(struct board *b, const struct machine_config *m, unsigned *slot,
+                struct error *err) {
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->disks; i++)
+        if (m->disk_bus[i] == MACHINE_BUS_VIRTIO)
+            r = add_virtio_disk(b, m, i, (*slot)++, err);
+    return r < 0 ? r : add_sata(b, m, err);
+}
