@@ -303,7 +303,8 @@ const struct cli_command cli_commands[] = {
     {"event follow", "event", "list", NO_NAME, NULL, "Show what happens as it happens",
      "event follow", NULL, do_follow},
     {"backup create", NULL, NULL, NO_NAME, NULL,
-     "Make a backup of the manager's store, as one is made every day: what there is, not the disks. "
+     "Make a backup of the manager's store, as one is made every day: what there is, not the "
+     "disks. "
      "'vivd --restore' puts it back",
      "backup create", NULL, do_backup_create},
     {"backup list", NULL, NULL, NO_NAME, NULL, "List backups of the store, the newest first",

@@ -47,7 +47,7 @@ struct machine {
     struct history_series *history;
     bool old_stats;       /* it was started by an older version, whose `stats` takes no arguments */
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
-    char *forwards_told;     /* its forwards as viv-vm was told them; NULL: it was not */
+    char *forwards_told;  /* its forwards as viv-vm was told them; NULL: it was not */
     int64_t forwards_failed; /* some could not be opened: when that was seen; 0: none */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */

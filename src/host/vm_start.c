@@ -8,10 +8,10 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "host/cloud.h"
-#include "host/vnet.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
+#include "host/vnet.h"
 #include "host/volume.h"
 #include "proto/units.h"
 

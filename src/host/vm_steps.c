@@ -10,11 +10,11 @@
 
 #include "base/log.h"
 #include "block/chain.h"
-#include "host/vnet.h"
 #include "host/snapshot.h"
 #include "host/tree.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
+#include "host/vnet.h"
 #include "host/volume.h"
 #include "host/worker.h"
 #include "proto/units.h"

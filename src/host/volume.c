@@ -222,6 +222,18 @@ static void kick_machine(struct volume *v, const struct store_row *row) {
         machines_kick(v->all->m->machines, row_text(row->status, "vm_id"));
 }
 
+static bool is_to_grow(const struct store_row *row) {
+    int64_t size = row_number(row->spec, "size");
+
+    return row_flag(row->wanted, "prepared") && size > row_number(row->status, "now") &&
+           size != row_number(row->wanted, "gave_up");
+}
+
+/* What it is now, or is about to become. */
+static void set_done(struct store_row *row) {
+    row_set_state(row, is_to_grow(row) ? "resizing" : "ready", NULL);
+}
+
 static void step_made(struct volume *v, struct store_row *row) {
     if (v->error.code) {
         row_set_state(row, "failed", v->error.text);
@@ -230,7 +242,7 @@ static void step_made(struct volume *v, struct store_row *row) {
     }
     json_object_set_new(row->wanted, "prepared", json_true());
     row_set_number(row->status, "now", v->size);
-    row_set_state(row, "ready", NULL);
+    set_done(row);
     save(v, row, "made", "its file is made");
     kick_machine(v, row);
 }
@@ -241,7 +253,7 @@ static void step_grown(struct volume *v, struct store_row *row) {
     if (!v->error.code) {
         row_set_number(row->status, "now", v->size);
         row_unset(row->wanted, "gave_up");
-        row_set_state(row, "ready", NULL);
+        set_done(row);
         save(v, row, "resized", "it is larger");
     } else {
         snprintf(text, sizeof(text), "it could not grow%s: %.500s",
@@ -267,13 +279,6 @@ static void delete_row(struct volume *v, struct store_row *row) {
     }
     log_line_about(LOG_LEVEL_ERROR, "volume", v->id, "%s", e.text);
     timer_start(m->timers, &v->timer, AGAIN_MS, kick, v);
-}
-
-static bool is_to_grow(const struct store_row *row) {
-    int64_t size = row_number(row->spec, "size");
-
-    return row_flag(row->wanted, "prepared") && size > row_number(row->status, "now") &&
-           size != row_number(row->wanted, "gave_up");
 }
 
 static void step_grow(struct volume *v, struct store_row *row) {
