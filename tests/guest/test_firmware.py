@@ -58,7 +58,7 @@ class Uefi(unittest.TestCase):
     def test_variables_outlive_the_machine_however_it_ends(self):
         path = folder(self) / "vars"
         guest = self.shell("--uefi-vars", str(path))
-        guest.send("set -nv color blue\r")
+        guest.send("set color blue\r")
         guest.expect(SHELL)
         guest.process.kill()
         guest.process.wait()
