@@ -16,6 +16,10 @@
 #define HUGE_PAGE     (2ull << 20)
 #define ADDRESS_LIMIT (1ull << 52) /* the architecture's widest physical address */
 
+static size_t flags_size(uint64_t size) {
+    return (size >> MEM_PAGE_SHIFT) * sizeof(*((struct mem_range *)0)->page_flags);
+}
+
 int mem_init(struct mem *m, struct error *err) {
     *m = (struct mem){.count = 0};
     return 0;
@@ -24,7 +28,7 @@ int mem_init(struct mem *m, struct error *err) {
 void mem_done(struct mem *m) {
     for (unsigned i = 0; i < m->count; i++) {
         munmap(m->range[i].host, m->range[i].size);
-        munmap(m->range[i].page_flags, m->range[i].size >> MEM_PAGE_SHIFT);
+        munmap(m->range[i].page_flags, flags_size(m->range[i].size));
     }
     *m = (struct mem){.count = 0};
 }
@@ -104,7 +108,7 @@ static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct err
     r.host = map_zeros(size);
     if (!r.host)
         goto no_memory;
-    r.page_flags = mmap(NULL, size >> MEM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+    r.page_flags = mmap(NULL, flags_size(size), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (r.page_flags == MAP_FAILED) {
         munmap(r.host, size);
@@ -141,7 +145,7 @@ void mem_place(struct mem *m, unsigned index, gpa base) {
     if (r->base == base)
         return;
     mem_written(m, r->base, r->base == MEM_NOWHERE ? 0 : r->size);
-    memset(r->page_flags, 0, r->size >> MEM_PAGE_SHIFT);
+    memset(r->page_flags, 0, flags_size(r->size));
     __atomic_store_n(&r->base, base, __ATOMIC_SEQ_CST);
     if (m->code_written)
         m->code_written(m->code_opaque, MEM_MOVED);
@@ -212,7 +216,7 @@ void mem_written(struct mem *m, gpa addr, uint64_t len) {
             part = len;
         last = (addr - r->base + part - 1) >> MEM_PAGE_SHIFT;
         for (page = (addr - r->base) >> MEM_PAGE_SHIFT; page <= last; page++)
-            if ((__atomic_load_n(&r->page_flags[page], __ATOMIC_RELAXED) & MEM_PAGE_CODE) &&
+            if ((__atomic_load_n(&r->page_flags[page], __ATOMIC_RELAXED) & MEM_PAGE_ANY_CODE) &&
                 m->code_written)
                 m->code_written(m->code_opaque, r->base + (page << MEM_PAGE_SHIFT));
         addr += part;

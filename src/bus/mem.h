@@ -7,6 +7,9 @@
  * with -EFAULT and touches nothing; writes to ROM succeed and change nothing. A CPU that decodes a
  * page sets its flag with a locked instruction first and reads the bytes after it, mem_written
  * fences between the write and its look at the flag: so one of the two always sees the other.
+ * Where several CPUs share the memory, one that may write to a page without looking has its own
+ * flag set, with the same kind of instruction: who decodes the page sees it, and asks that one
+ * first.
  */
 #ifndef BUS_MEM_H
 #define BUS_MEM_H
@@ -21,18 +24,19 @@ typedef uint64_t gpa;
 
 enum { MEM_PAGE_SIZE = 4096, MEM_PAGE_SHIFT = 12, MEM_MAX_RANGES = 16 };
 
-enum mem_page_flag {
-    MEM_PAGE_CODE = 1, /* a CPU holds decoded instructions of this page */
-};
+/* A page's flags: CPU i holds decoded instructions of it; CPU i may write to it without looking. */
+#define MEM_PAGE_CODE(i)   (1ull << (i))
+#define MEM_PAGE_WRITER(i) (1ull << (32 + (i)))
+#define MEM_PAGE_ANY_CODE  0xffffffffull
 
 struct mem_range {
     gpa base;
     uint64_t size;
-    uint64_t offset;     /* in a snapshot's `memory` */
-    uint8_t *host;       /* private mapping: a forked child keeps it as it was */
-    uint8_t *page_flags; /* one byte a page, enum mem_page_flag, atomic access */
-    bool readonly;       /* ROM: guest writes are dropped */
-    bool moving;         /* memory of a device: no RAM, and mem_place says where it is */
+    uint64_t offset;      /* in a snapshot's `memory` */
+    uint8_t *host;        /* private mapping: a forked child keeps it as it was */
+    uint64_t *page_flags; /* one word a page, atomic access */
+    bool readonly;        /* ROM: guest writes are dropped */
+    bool moving;          /* memory of a device: no RAM, and mem_place says where it is */
 };
 
 #define MEM_NOWHERE (1ull << 52) /* the base of a moving range that is not mapped: no address */
@@ -44,8 +48,8 @@ struct mem {
     unsigned big[2]; /* indexes of the largest ranges: nearly every access is there */
     uint64_t ram_size;
     uint64_t file_size; /* of a snapshot's `memory` */
-    /* Called (any thread) after a device wrote to a page flagged MEM_PAGE_CODE, or with MEM_MOVED.
-     */
+    /* Called (any thread) after a device wrote to a page of which some CPU holds instructions, or
+     * with MEM_MOVED. */
     void (*code_written)(void *opaque, gpa page);
     void *code_opaque;
 };

@@ -44,6 +44,9 @@ struct cpu_config {
     unsigned index;    /* APIC id */
     unsigned count;    /* processors in the machine */
     const char *model; /* CPUID model: "host", "x86-64-v2", ...; NULL = default */
+    /* `count` of them, filled by create, and complete before any runs: the processors of one
+     * machine, which must be of one backend. NULL: it is the only one. */
+    struct cpu **peers;
     struct cpu_bus bus;
     struct cpu_debug debug;
     bool eager;        /* for tests: a translator translates at first sight */
@@ -83,7 +86,7 @@ struct cpu_ops {
     bool (*runnable)(struct cpu *cpu); /* a halted processor has something to do (any thread) */
     void (*get_state)(struct cpu *cpu, struct x86_state *ret_state);
     int (*set_state)(struct cpu *cpu, const struct x86_state *state, struct error *err);
-    /* A device wrote to guest code, or MEM_MOVED (any thread; from mem.code_written). */
+    /* Somebody wrote to guest code, or MEM_MOVED (any thread; from mem.code_written). */
     void (*code_written)(struct cpu *cpu, gpa page);
     /* On the vCPU's thread: whether the processor will call bus.settle within a few hundred
      * instructions, unless run returns before. NULL: never. */

@@ -227,9 +227,6 @@ static int check_spec(struct api_call *call, const json_t *spec) {
 
     if (cloud_check(spec, &field, &e) < 0)
         return api_fail(call, FAILURE_INVALID, field, "", "%s", e.text);
-    if (row_number(spec, "cpus") > 1)
-        return api_fail(call, FAILURE_INVALID, "spec.cpus", "use 1",
-                        "this version runs one processor a machine");
     if (forward_check(call, spec) < 0 || vnet_check(call, spec) < 0)
         return -EINVAL;
     return 0;

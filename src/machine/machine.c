@@ -35,6 +35,7 @@ struct machine {
     pthread_mutex_t *lock;
     struct board board;
     struct machine_cpu cpu[MACHINE_MAX_CPUS];
+    struct cpu *peers[MACHINE_MAX_CPUS]; /* the processors, for each other */
     const struct cpu_ops *ops;
     char cpu_why[200];
     struct boot_image image;
@@ -349,6 +350,7 @@ static int make_cpus(struct machine *m, struct error *err) {
             .index = i,
             .count = m->config.cpus,
             .model = m->config.cpu_model,
+            .peers = m->config.cpus > 1 ? m->peers : NULL,
             .debug = m->config.cpu_debug,
             .bus = {.opaque = &m->cpu[i],
                     .mem = &m->board.mem,

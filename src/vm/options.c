@@ -92,9 +92,8 @@ static int set_cpus(struct options *o, const char *v, struct error *err) {
     unsigned long n;
     int r = parse_number(v, 1, MACHINE_MAX_CPUS, &n, err);
 
-    if (r == 0 && n > 1)
-        return error_set(err, -EINVAL, "this version runs one processor a machine: use --cpus 1");
-    o->cpus = 1;
+    if (r == 0)
+        o->cpus = (unsigned)n;
     return r;
 }
 
@@ -640,7 +639,7 @@ static const struct option table[] = {
      "how messages are written: json is an object a line with time, level, component, name and "
      "message",
      "--log-format json"},
-    {"cpus", "N", set_cpus, "number of processors (1 in this version)", "--cpus 1"},
+    {"cpus", "N", set_cpus, "number of processors, 1 to 32; may be more than the host has", "--cpus 2"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,
      "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), or "
@@ -868,6 +867,10 @@ static int check_translator(const struct options *o, struct error *err) {
                          "--check, --dump, --count, --perf-map and --soft-debug look into the "
                          "translator, which does not "
                          "run this machine: use --cpu soft");
+    if (d->check && o->cpus > 1)
+        return error_set(err, -EINVAL,
+                         "--check runs each block twice, which other processors would see: use "
+                         "--cpus 1");
     return 0;
 }
 

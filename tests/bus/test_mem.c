@@ -166,7 +166,7 @@ static void take_notice(void *opaque, gpa page) {
     n->page[n->count++] = page;
 }
 
-static uint8_t *flag_of(gpa addr) {
+static uint64_t *flag_of(gpa addr) {
     const struct mem_range *r = mem_find(&mem, addr);
 
     return &r->page_flags[(addr - r->base) >> MEM_PAGE_SHIFT];
@@ -178,8 +178,8 @@ static void a_write_to_code_is_noticed_once_a_flagged_page(void **state) {
 
     mem.code_written = take_notice;
     mem.code_opaque = &n;
-    *flag_of(0x5000) = MEM_PAGE_CODE;
-    *flag_of(0x7000) = MEM_PAGE_CODE;
+    *flag_of(0x5000) = MEM_PAGE_CODE(0);
+    *flag_of(0x7000) = MEM_PAGE_CODE(0);
     mem_write(&mem, 0x4000, data, 4096); /* up to the page before */
     mem_write(&mem, 0x6000, data, 4096); /* between */
     mem_write(&mem, 0x5000, data, 0);
@@ -198,9 +198,9 @@ static void a_notice_finds_pages_of_every_range_it_crosses(void **state) {
 
     mem.code_written = take_notice;
     mem.code_opaque = &n;
-    *flag_of(MIB - 1) = MEM_PAGE_CODE;
-    *flag_of(MIB) = MEM_PAGE_CODE;
-    *flag_of(6 * MIB - 1) = MEM_PAGE_CODE;
+    *flag_of(MIB - 1) = MEM_PAGE_CODE(0);
+    *flag_of(MIB) = MEM_PAGE_CODE(0);
+    *flag_of(6 * MIB - 1) = MEM_PAGE_CODE(0);
     mem_written(&mem, MIB - 1, 2);
     assert_int_equal(n.count, 2);
     assert_true(n.page[0] == MIB - 4096 && n.page[1] == MIB);

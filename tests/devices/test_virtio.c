@@ -850,7 +850,7 @@ static void cpus_hear_of_code_that_was_overwritten(void **state) {
     b.mem.code_written = note_written;
     start(0, false);
     for (unsigned page = 0x201; page <= 0x202; page++)
-        b.mem.range[0].page_flags[page] |= MEM_PAGE_CODE;
+        b.mem.range[0].page_flags[page] |= MEM_PAGE_CODE(0);
     written_page = 0;
     driver_add(&d, ECHO, bufs, 2);
     driver_kick(&d, ECHO);

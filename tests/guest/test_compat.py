@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # run: on every processor backend
 """A 32-bit program in the 64-bit busybox guest."""
-import gzip
 import os
 import pathlib
 import subprocess
@@ -10,6 +9,7 @@ import tempfile
 import unittest
 
 import vivtest
+from initrd import with_program
 
 SOURCE = pathlib.Path(__file__).with_name("flat32.c")
 # CRC-32's check value; 3 + 6 + ... + 60000; the 50000 numbers in order, mixed (natively computed).
@@ -30,19 +30,11 @@ class Compat(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.dir = pathlib.Path(folder.name)
 
-    def initrd(self, program):
-        """The busybox guest's, with one more file, of mode 755."""
-        listing = subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=program.parent,
-                                 input=program.name.encode(), stdout=subprocess.PIPE, check=True)
-        path = self.dir / "initrd"
-        path.write_bytes((vivtest.GUEST / "tiny.cpio.gz").read_bytes() + gzip.compress(listing.stdout))
-        return str(path)
-
     def test_a_32_bit_program_computes_what_it_does_natively(self):
         program = self.dir / "flat32"
         subprocess.run([os.environ.get("CC", "gcc"), "-m32", "-O2", "-static", "-nostdlib", "-ffreestanding",
                         "-fno-pic", "-no-pie", "-fno-stack-protector", "-o", program, SOURCE], check=True)
-        guest = vivtest.tiny(self, "/flat32", "--stats", "--initrd", self.initrd(program))
+        guest = vivtest.tiny(self, "/flat32", "--stats", "--initrd", with_program(program, self.dir / "initrd"))
         guest.expect(r"BOOTED\n")
         guest.expect(OUTPUT)
         self.assertEqual(guest.wait(), 0)

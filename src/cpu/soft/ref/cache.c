@@ -51,6 +51,7 @@ struct ref_cache {
     /* Blocks from the start up, what has no number from the end down: lives until a flush. */
     uint8_t *arena;
     size_t low, high, size;
+    uint64_t drops; /* of pages: what was read of the guest's code before may have changed */
     /* Operations: written up to `at`; what was written before that lies from `oldest` to `end`. */
     uint8_t *ring;
     size_t at, oldest, end;
@@ -188,7 +189,7 @@ static void keep_ops(struct ref *c, struct ref_block *b) {
 
 /* ---- pages ---- */
 
-static uint8_t *page_flags(struct ref *c, gpa page) {
+static uint64_t *page_flags(struct ref *c, gpa page) {
     const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
 
     return r ? r->page_flags + ((page - r->base) >> MEM_PAGE_SHIFT) : NULL;
@@ -202,21 +203,25 @@ static struct ref_page **page_slot(struct ref *c, gpa page) {
     return p;
 }
 
+/* Others may ask for the page to be dropped while this one waits for them: then it is there no more
+ * and all begins anew. */
 static struct ref_page *page_get(struct ref *c, gpa page) {
-    struct ref_page **slot = page_slot(c, page), *p = *slot;
-    uint8_t *flags;
+    uint64_t mine = MEM_PAGE_CODE(c->cpu.config.index), *flags, old;
+    struct ref_page **slot, *p;
 
-    if (p)
-        return p;
-    p = ref_arena_alloc(c, sizeof(*p));
-    *p = (struct ref_page){.page = page};
-    *slot = p;
-    flags = page_flags(c, page);
-    if (flags) {
-        __atomic_fetch_or(flags, MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    while (!*(slot = page_slot(c, page))) {
+        p = ref_arena_alloc(c, sizeof(*p));
+        *p = (struct ref_page){.page = page};
+        *slot = p;
+        flags = page_flags(c, page);
+        if (!flags)
+            break;
+        old = __atomic_fetch_or(flags, mine, __ATOMIC_SEQ_CST);
         ref_tlb_forbid_write(c, mem_ptr(c->cpu.config.bus.mem, page, MEM_PAGE_SIZE, false));
+        if (old >> 32)
+            ref_group_forbid(c, page, old);
     }
-    return p;
+    return *slot;
 }
 
 void ref_cache_flush(struct ref *c) {
@@ -224,9 +229,9 @@ void ref_cache_flush(struct ref *c) {
 
     for (unsigned i = 0; i < PAGE_HASH_SIZE; i++)
         for (struct ref_page *p = k->pages[i]; p; p = p->hash_next) {
-            uint8_t *flags = page_flags(c, p->page);
+            uint64_t *flags = page_flags(c, p->page);
             if (flags)
-                __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+                __atomic_fetch_and(flags, ~MEM_PAGE_CODE(c->cpu.config.index), __ATOMIC_SEQ_CST);
         }
     forget_all(k);
     c->block = c->next = NULL;
@@ -260,7 +265,7 @@ static void kill_block(struct ref *c, struct ref_block *b) {
 
 void ref_cache_drop_page(struct ref *c, gpa page) {
     struct ref_page **slot = page_slot(c, page), *p = *slot;
-    uint8_t *flags = page_flags(c, page);
+    uint64_t *flags = page_flags(c, page);
 
     if (!p)
         return;
@@ -269,12 +274,19 @@ void ref_cache_drop_page(struct ref *c, gpa page) {
     for (uint32_t i = p->cross; i; i = ((struct ref_crossing *)(c->blocks + i))->next)
         kill_block(c, c->blocks + i);
     *slot = p->hash_next;
+    c->cache->drops++;
     if (flags)
-        __atomic_fetch_and(flags, (uint8_t)~MEM_PAGE_CODE, __ATOMIC_SEQ_CST);
+        __atomic_fetch_and(flags, ~MEM_PAGE_CODE(c->cpu.config.index), __ATOMIC_SEQ_CST);
     c->jit.dropped = 1;
     c->next = NULL;
     ref_jc_flush(c);
     stat_inc(ref_code_drops);
+}
+
+void ref_cache_drop_all(struct ref *c) {
+    for (unsigned i = 0; i < PAGE_HASH_SIZE; i++)
+        while (c->cache->pages[i])
+            ref_cache_drop_page(c, c->cache->pages[i]->page);
 }
 
 void ref_cache_written(struct ref *c, gpa pa, unsigned size) {
@@ -339,6 +351,15 @@ struct code_bytes {
     bool cacheable;
 };
 
+static uint8_t bus_byte(struct ref *c, gpa pa) {
+    uint8_t byte;
+
+    ref_bus_begin(c);
+    byte = (uint8_t)c->cpu.config.bus.io_read(c->cpu.config.bus.opaque, false, pa, 1);
+    ref_bus_end(c);
+    return byte;
+}
+
 static void code_open(struct ref *c, gpa pa, struct code_bytes *b) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
@@ -356,7 +377,7 @@ static void code_open(struct ref *c, gpa pa, struct code_bytes *b) {
         INSN_MAX_LEN) /* code outside RAM: one instruction at a time, read as the bus gives it */
         b->len = INSN_MAX_LEN;
     for (unsigned i = 0; i < b->len; i++)
-        b->p[i] = (uint8_t)bus->io_read(bus->opaque, false, pa + i, 1);
+        b->p[i] = bus_byte(c, pa + i);
 }
 
 static void bind_at(struct ref *c, struct insn *in, int got, struct ref_op *o, unsigned off) {
@@ -422,18 +443,23 @@ static gpa next_page(struct ref *c, uint64_t lin) {
 
 static struct ref_block *build(struct ref *c, uint64_t lin, gpa pa, unsigned max,
                                bool *ret_cacheable) {
-    struct ref_block b = {.addr = pa, .mode = (uint16_t)c->mode, .op = c->cache->op}, *made;
+    struct ref_block b, *made;
     struct code_bytes bytes;
+    uint64_t drops;
     gpa page2 = 0;
 
     if (ref_cache_full(c) || ref_host_full(c))
         ref_cache_flush(c);
-    code_open(c, pa, &bytes);
-    if (!fill_block(c, &b, &bytes, bytes.cacheable ? max : 1)) {
-        b.crosses = true;
-        page2 = next_page(c, lin);
-        fill_crossing(c, &b, page2, &bytes);
-    }
+    do { /* again if others changed the code while this one waited for them */
+        b = (struct ref_block){.addr = pa, .mode = (uint16_t)c->mode, .op = c->cache->op};
+        drops = c->cache->drops;
+        code_open(c, pa, &bytes);
+        if (!fill_block(c, &b, &bytes, bytes.cacheable ? max : 1)) {
+            b.crosses = true;
+            page2 = next_page(c, lin);
+            fill_crossing(c, &b, page2, &bytes);
+        }
+    } while (drops != c->cache->drops);
     if (!c->warm && c->cache->low > WARM_BYTES)
         warm_up(c);
     made = allocate_block(c, b.crosses);
@@ -480,6 +506,7 @@ static void enter(struct ref *c, struct ref_block *b) {
 bool ref_block_ready(struct ref *c, struct ref_block *b) {
     struct ref_block again = *b;
     uint32_t mode = c->mode;
+    uint64_t drops = c->cache->drops;
     struct code_bytes bytes;
 
     if (b->op)
@@ -495,7 +522,8 @@ bool ref_block_ready(struct ref *c, struct ref_block *b) {
         fill_block(c, &again, &bytes,
                    bytes.cacheable && !(b->mode & REF_MODE_STEP) ? REF_BLOCK_OPS : 1);
     c->mode = mode;
-    if (!again.n) /* a device has written to it, and it crosses now */
+    /* A device has written to it, and it crosses now; or another processor has. */
+    if (!again.n || drops != c->cache->drops)
         return false;
     b->n = again.n;
     b->bytes = again.bytes;

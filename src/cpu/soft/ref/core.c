@@ -22,6 +22,7 @@ enum jump { JUMP_FAULT = 1, JUMP_FAIL };
 
 static _Noreturn void leave(struct ref *c, const struct ref_op *o, unsigned vector, bool has_error,
                             uint32_t error) {
+    ref_group_include(c);
     if (o) {
         c->rip = ref_op_rip(c, o);
         if ((c->mode & REF_MODE_CODE) != 2)
@@ -54,6 +55,7 @@ void ref_fail(struct ref *c, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    ref_group_include(c);
     error_set(&c->cpu.error, -EIO, "processor %u: %s (at rip %#llx)", c->cpu.config.index, text,
               (unsigned long long)c->rip);
     longjmp(*c->jb, JUMP_FAIL);
@@ -273,8 +275,11 @@ static void step(struct ref *c) {
 /* ---- the loop ---- */
 
 static void deliver_interrupt(struct ref *c) {
-    int vector = c->cpu.config.bus.intr_ack(c->cpu.config.bus.opaque);
+    int vector;
 
+    ref_bus_begin(c);
+    vector = c->cpu.config.bus.intr_ack(c->cpu.config.bus.opaque);
+    ref_bus_end(c);
     if (vector < 0)
         return;
     stat_inc(ref_interrupts);
@@ -310,8 +315,6 @@ static void take_sipi(struct ref *c) {
     ref_update_mode(c);
 }
 
-void ref_take_written_pages(struct ref *c); /* below */
-
 /* Looks at everything that is not straight execution. Returns false with *ret when the loop must
  * end. */
 static bool attend(struct ref *c, enum cpu_exit *ret) {
@@ -320,7 +323,7 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
     c->stop_block = false;
     c->jit.link = NULL; /* what runs next need not be that exit's successor */
     if (att & REF_ATT_CODE)
-        ref_take_written_pages(c);
+        ref_group_serve(c);
     if (att & REF_ATT_INIT) {
         atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_INIT);
         take_init(c);
@@ -465,7 +468,9 @@ static bool lingers(struct ref *c) {
         return false;
     if (--c->linger)
         return true;
+    ref_bus_begin(c);
     c->cpu.config.bus.settle(c->cpu.config.bus.opaque);
+    ref_bus_end(c);
     return false;
 }
 
@@ -536,12 +541,9 @@ static void deliver_fault(struct ref *c) {
     c->delivering = false;
 }
 
-static enum cpu_exit ref_run(struct cpu *cpu) {
-    struct ref *c = (struct ref *)cpu;
+static enum cpu_exit run(struct ref *c) {
     jmp_buf jb;
 
-    if (c->jit.enabled && jit_thread_init(c, &cpu->error) < 0)
-        return CPU_EXIT_ERROR;
     c->jb = &jb;
     switch (_setjmp(jb)) {
     case JUMP_FAIL:
@@ -559,6 +561,20 @@ static enum cpu_exit ref_run(struct cpu *cpu) {
         }
     }
     return loop(c);
+}
+
+static enum cpu_exit ref_run(struct cpu *cpu) {
+    struct ref *c = (struct ref *)cpu;
+    enum cpu_exit why;
+
+    if (c->jit.enabled && jit_thread_init(c, &cpu->error) < 0)
+        return CPU_EXIT_ERROR;
+    ref_group_enter(c);
+    if (atomic_load(&c->attention) & REF_ATT_CODE)
+        ref_group_serve(c);
+    why = run(c);
+    ref_group_leave(c);
+    return why;
 }
 
 /* ---- from other threads ---- */
@@ -613,35 +629,7 @@ static bool ref_runnable(struct cpu *cpu) {
 }
 
 static void ref_code_written(struct cpu *cpu, gpa page) {
-    struct ref *c = (struct ref *)cpu;
-
-    pthread_mutex_lock(&c->written_lock);
-    if (c->written_count < sizeof(c->written) / sizeof(c->written[0]))
-        c->written[c->written_count] = page;
-    c->written_count++;
-    pthread_mutex_unlock(&c->written_lock);
-    atomic_fetch_or(&c->attention, REF_ATT_CODE);
-    jit_kick(c);
-}
-
-void ref_take_written_pages(struct ref *c) {
-    unsigned max = sizeof(c->written) / sizeof(c->written[0]);
-    bool moved;
-
-    pthread_mutex_lock(&c->written_lock);
-    atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_CODE);
-    moved = c->written_count > max;
-    for (unsigned i = 0; i < c->written_count && !moved; i++)
-        moved = c->written[i] == MEM_MOVED;
-    if (moved) {
-        ref_cache_flush(c);
-        ref_tlb_flush(c);
-    } else {
-        for (unsigned i = 0; i < c->written_count; i++)
-            ref_cache_drop_page(c, c->written[i] & ~(gpa)4095);
-    }
-    c->written_count = 0;
-    pthread_mutex_unlock(&c->written_lock);
+    ref_group_code_written((struct ref *)cpu, page);
 }
 
 /* ---- life ---- */
@@ -655,7 +643,7 @@ static void ref_destroy(struct cpu *cpu) {
     ref_host_free(c);
     ref_cache_free(c);
     ref_space_free(c);
-    pthread_mutex_destroy(&c->written_lock);
+    ref_group_done(c);
     huge_free(c, sizeof(*c));
 }
 
@@ -666,7 +654,7 @@ static int ref_create(const struct cpu_config *config, struct cpu **ret_cpu, str
         return error_set(err, -ENOMEM, "processor %u: out of memory", config->index);
     c->cpu.ops = &cpu_ref_ops;
     c->cpu.config = *config;
-    pthread_mutex_init(&c->written_lock, NULL);
+    ref_group_init(c);
     ref_tlb_init(c);
     if (cpuid_features(config, c->features, err) < 0 || ref_cache_new(c, err) < 0 ||
         ref_space_new(c, err) < 0 || ref_host_new(c, err) < 0) {

@@ -432,6 +432,7 @@ static void iret_protected(struct ref *c, const struct ref_op *o, unsigned size)
 }
 
 void sys_iret(struct ref *c, const struct ref_op *o, unsigned size) {
+    sys_serialize(c);
     c->s.nmi_blocked = false; /* even if the IRET faults */
     if (c->s.nmi_pending)
         c->stop_block = true;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Moves: MOV MOVZX MOVSX MOVSXD LEA CMOVcc SETcc CBW CWD BSWAP MOVBE MOVNTI LAHF SAHF, flag bits.
  * Source: SDM vol. 2. */
+#include <sched.h>
+
 #include "cpu/soft/ref/int_ops.h"
 
 #define MOV_HANDLERS(bits)                                                                         \
@@ -260,6 +262,23 @@ INT_HANDLER(bswap64) {
 
 INT_HANDLER(nop) { REF_NEXT(c, o); }
 
+/* Loads and stores are the host's own, and so is their order. */
+INT_HANDLER(fence) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    REF_NEXT(c, o);
+}
+
+enum { PATIENCE = 1024 };
+
+/* A guest that waits for another processor this long may keep that one from running. */
+INT_HANDLER(pause_op) {
+    if (c->group.several && ++c->group.pauses % PATIENCE == 0)
+        sched_yield();
+    else
+        __builtin_ia32_pause();
+    REF_NEXT(c, o);
+}
+
 /* ---- flag bits and AH ---- */
 
 INT_HANDLER(clc) {
@@ -344,8 +363,10 @@ bool int_bind_mov(struct ref *c, const struct insn *in, struct ref_op *o) {
 
 bool int_bind_misc(struct ref *c, const struct insn *in, struct ref_op *o) {
     switch (in->row->id) {
-    case INSN_NOP:
     case INSN_PAUSE:
+        o->fn = pause_op;
+        return true;
+    case INSN_NOP:
     case INSN_PREFETCH:
     case INSN_PREFETCHW:
     case INSN_PREFETCHWT1:
@@ -358,8 +379,8 @@ bool int_bind_misc(struct ref *c, const struct insn *in, struct ref_op *o) {
     case INSN_LFENCE:
     case INSN_MFENCE:
     case INSN_SFENCE:
-        o->fn = nop;
-        return true; /* x86 order comes from the host; loads and stores are its own */
+        o->fn = fence;
+        return true;
     case INSN_CLC:
         o->fn = clc;
         return true;

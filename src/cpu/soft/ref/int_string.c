@@ -137,9 +137,13 @@ static bool cmps_one(struct ref *c, const struct ref_op *o) {
 
 static uint64_t port_in(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
+    uint64_t v;
 
     ref_check_io(c, o, port, size);
-    return bus->io_read(bus->opaque, true, port, size);
+    ref_bus_begin(c);
+    v = bus->io_read(bus->opaque, true, port, size);
+    ref_bus_end(c);
+    return v;
 }
 
 static void port_out(struct ref *c, const struct ref_op *o, uint16_t port, unsigned size,
@@ -147,7 +151,9 @@ static void port_out(struct ref *c, const struct ref_op *o, uint16_t port, unsig
     struct cpu_bus *bus = &c->cpu.config.bus;
 
     ref_check_io(c, o, port, size);
+    ref_bus_begin(c);
     bus->io_write(bus->opaque, true, port, size, v);
+    ref_bus_end(c);
 }
 
 static bool ins_one(struct ref *c, const struct ref_op *o) {

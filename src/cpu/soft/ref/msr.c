@@ -164,13 +164,27 @@ static bool write_tsc_adjust(struct ref *c, uint32_t msr, uint64_t v) {
 static bool read_bus(struct ref *c, uint32_t msr, uint64_t *v) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
-    return bus->msr_read && bus->msr_read(bus->opaque, msr, v) == 0;
+    int r;
+
+    if (!bus->msr_read)
+        return false;
+    ref_bus_begin(c);
+    r = bus->msr_read(bus->opaque, msr, v);
+    ref_bus_end(c);
+    return r == 0;
 }
 
 static bool write_bus(struct ref *c, uint32_t msr, uint64_t v) {
     struct cpu_bus *bus = &c->cpu.config.bus;
 
-    return bus->msr_write && bus->msr_write(bus->opaque, msr, v) == 0;
+    int r;
+
+    if (!bus->msr_write)
+        return false;
+    ref_bus_begin(c);
+    r = bus->msr_write(bus->opaque, msr, v);
+    ref_bus_end(c);
+    return r == 0;
 }
 
 static bool read_feature_control(struct ref *c, uint32_t msr, uint64_t *v) {
@@ -441,6 +455,7 @@ static void wrmsr(struct ref *c, const struct ref_op *o) {
     uint64_t v = (uint32_t)c->r[X86_RAX] | c->r[X86_RDX] << 32;
 
     trace(ref_wrmsr, n, v);
+    sys_serialize(c);
     if (!sys_write_msr(c, n, v)) {
         trace(ref_wrmsr_refused, n, v);
         ref_raise_error(c, o, X86_GP, 0);

@@ -118,6 +118,29 @@ enum ref_attention { /* c->attention, atomic */
                      REF_ATT_CODE = 32,
 };
 
+enum ref_request_kind {
+    REF_REQUEST_DROP,   /* the page was written to: its blocks are no good */
+    REF_REQUEST_FORBID, /* the page holds code of another processor: write to it by the slow path */
+    REF_REQUEST_HOLD,   /* stand still until group.exclusive is over */
+};
+
+struct ref_group {
+    bool several; /* the machine has other processors */
+    /* It runs no guest code, and looks at requests before it does again. */
+    _Atomic bool outside;
+    bool exclusive; /* it has made all others stand still */
+    unsigned pauses;
+    pthread_mutex_t lock;
+    struct {
+        gpa page;
+        enum ref_request_kind kind;
+    } request[64]; /* until the loop looks; above the array: everything */
+    unsigned count;
+    uint64_t posted;
+    _Atomic uint64_t served;
+    _Atomic(struct ref *) holder; /* of processor 0: who makes all others stand still */
+};
+
 enum ref_access { REF_READ, REF_WRITE, REF_FETCH };
 
 struct ref {
@@ -159,9 +182,7 @@ struct ref {
     uint32_t bounce_size;
     uint8_t bounce[128] __attribute__((aligned(64)));
     _Atomic uint32_t sipi_vector;
-    pthread_mutex_t written_lock; /* pages of code that devices wrote to, until the loop looks */
-    gpa written[16];
-    unsigned written_count;
+    struct ref_group group;   /* what others ask of it: group.c */
     uint32_t generation;      /* of the jump cache and instruction TLB, above REF_MODE_BITS */
     uint32_t user_generation; /* the same for user mode: another one in every address space */
     uint32_t last_generation; /* that was given out */
@@ -306,6 +327,7 @@ struct ref_block *ref_cache_one(struct ref *c);
 /* Bytes [pa, pa+size) are about to be, or were, written: drops the blocks that overlap them. */
 void ref_cache_written(struct ref *c, gpa pa, unsigned size);
 void ref_cache_drop_page(struct ref *c, gpa page);
+void ref_cache_drop_all(struct ref *c); /* as that; the running block may be among them */
 struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode); /* NULL: none is known */
 /* A translation of this page, which has blocks, depends on these bytes too. */
 void ref_cache_depend(struct ref *c, gpa addr, unsigned size);
@@ -313,6 +335,29 @@ void ref_cache_depend(struct ref *c, gpa addr, unsigned size);
 bool ref_block_bytes(const struct ref *c, const struct ref_block *b, uint8_t *to);
 void ref_tlb_forbid_write(struct ref *c, const uint8_t *host_page);
 void *ref_arena_alloc(struct ref *c, size_t n); /* lives until ref_cache_flush */
+
+/* ---- group.c: what the processors of one machine, and devices, ask of each other ---- */
+void ref_group_init(struct ref *c);
+void ref_group_done(struct ref *c);
+void ref_group_enter(struct ref *c); /* before guest code; then look at c->attention */
+void ref_group_leave(struct ref *c);
+void ref_group_serve(struct ref *c); /* does what was asked for */
+/* Around calls of the board, which may wait for others. */
+static inline void ref_bus_begin(struct ref *c) {
+    if (c->group.several)
+        atomic_store_explicit(&c->group.outside, true, memory_order_release);
+}
+void ref_bus_end(struct ref *c);
+/* Other processors have blocks of this page, to which this one has written: returns when they are
+ * gone. */
+void ref_group_written(struct ref *c, gpa page, uint64_t flags);
+/* Others may write to this page, of which this one is about to decode code: returns when not. */
+void ref_group_forbid(struct ref *c, gpa page, uint64_t flags);
+/* Between these no other processor executes guest code. */
+void ref_group_exclude(struct ref *c);
+void ref_group_include(struct ref *c);
+/* From any thread, without waiting. */
+void ref_group_code_written(struct ref *c, gpa page);
 
 /* ---- core.c ---- */
 /* After a data segment was loaded (ref_update_mode does the same). */

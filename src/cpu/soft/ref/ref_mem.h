@@ -75,24 +75,28 @@ static inline const void *ref_read_ptr(struct ref *c, const struct ref_op *o, ui
     return ref_tlb_read(c, c->tlb, lin, size, &p) ? p : ref_read_ptr_slow(c, o, lin, size);
 }
 
+/* A locked access across a cache line stops every core of the host, and some hosts punish it with
+ * seconds of sleep. So it goes without the lock: on the only processor there is, or while the
+ * others stand still (ref_write_ptr). */
+static inline bool ref_splits_line(const void *p, unsigned size) {
+    return ((uintptr_t)p & 63) + size > 64;
+}
+
 /* Pointer to an operand to write, or to read and write; then ref_write_done with the same pointer.
  */
 static inline void *ref_write_ptr(struct ref *c, const struct ref_op *o, uint64_t lin,
                                   unsigned size, bool read) {
     void *p;
-    return ref_tlb_write(c, c->tlb, lin, size, &p) ? p : ref_write_ptr_slow(c, o, lin, size, read);
+    if (ref_tlb_write(c, c->tlb, lin, size, &p) &&
+        !(read && REF_UNLIKELY(ref_splits_line(p, size)) && c->group.several))
+        return p;
+    return ref_write_ptr_slow(c, o, lin, size, read);
 }
 
 static inline void ref_write_done(struct ref *c, const struct ref_op *o, const void *p) {
     if (REF_UNLIKELY((const uint8_t *)p >= c->bounce &&
                      (const uint8_t *)p < c->bounce + sizeof(c->bounce)))
         ref_write_commit(c, o);
-}
-
-/* A locked access across a cache line stops every core of the host, and some hosts punish it with
- * seconds of sleep. One processor runs at a time, so it goes without the lock. */
-static inline bool ref_splits_line(const void *p, unsigned size) {
-    return ((uintptr_t)p & 63) + size > 64;
 }
 
 /* Register access. Byte registers are named by byte offset (o->dst, o->src of size-1 operands). */

@@ -63,6 +63,13 @@ static inline void sys_store64(struct ref *c, const struct ref_op *o, uint64_t l
         memcpy(p, &value, 8);
 }
 
+/* Serializing instructions (SDM vol. 3A 8.3): what is stored before them is seen by others before
+ * anything after them happens. */
+static inline void sys_serialize(const struct ref *c) {
+    if (c->group.several)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 /* ---- mmu.c ---- */
 /* Loads the PDPTE registers from CR3; false (nothing changed) if one has reserved bits set. */
 bool ref_load_pdptes(struct ref *c, uint64_t cr3);

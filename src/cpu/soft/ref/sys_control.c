@@ -129,7 +129,9 @@ static void mov_from_cr(struct ref *c, const struct ref_op *o) {
         v = c->s.cr4;
         break;
     case 8:
+        ref_bus_begin(c);
         v = bus->get_tpr(bus->opaque);
+        ref_bus_end(c);
         break;
     }
     ref_set_reg(c, o->dst, o->size, v);
@@ -140,6 +142,7 @@ static void mov_to_cr(struct ref *c, const struct ref_op *o) {
     struct cpu_bus *bus = &c->cpu.config.bus;
     uint64_t v = o->size == 8 ? c->r[o->src] : (uint32_t)c->r[o->src];
 
+    sys_serialize(c);
     switch (o->aux) {
     case 0:
         set_cr0(c, o, v);
@@ -156,7 +159,9 @@ static void mov_to_cr(struct ref *c, const struct ref_op *o) {
     case 8:
         if (v >> 4)
             fault_gp(c, o);
+        ref_bus_begin(c);
         bus->set_tpr(bus->opaque, (uint8_t)v);
+        ref_bus_end(c);
         break;
     }
     ref_end(c, o);
@@ -282,6 +287,7 @@ static void invalidate(struct ref *c, uint64_t lin) {
 static void invlpg(struct ref *c, const struct ref_op *o) {
     uint64_t ea = ref_ea(c, o);
 
+    sys_serialize(c);
     if (o->eaf & REF_EA_32)
         ea = (uint32_t)ea;
     else if (o->eaf & REF_EA_16)

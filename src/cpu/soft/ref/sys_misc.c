@@ -15,6 +15,7 @@ enum { SRC_MEM = 0x80 };
 static void cpuid(struct ref *c, const struct ref_op *o) {
     uint32_t out[4];
 
+    sys_serialize(c);
     cpu_cpuid(&c->cpu, &c->s, (uint32_t)c->r[X86_RAX], (uint32_t)c->r[X86_RCX], out);
     c->r[X86_RAX] = out[0];
     c->r[X86_RBX] = out[1];

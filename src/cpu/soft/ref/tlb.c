@@ -184,13 +184,28 @@ void ref_tlb_note_fill(struct ref *c, unsigned bank, unsigned i) {
     c->fill_count++;
 }
 
+/* A page's stores may be fast hits: nobody has decoded it, and who does from now on asks first. */
+static bool may_write(struct ref *c, uint64_t *flags) {
+    uint64_t mine = MEM_PAGE_WRITER(c->cpu.config.index), old;
+
+    old = __atomic_load_n(flags, __ATOMIC_RELAXED);
+    if (old & MEM_PAGE_ANY_CODE)
+        return false;
+    if (!c->group.several || (old & mine))
+        return true;
+    old = __atomic_fetch_or(flags, mine, __ATOMIC_SEQ_CST);
+    if (!(old & MEM_PAGE_ANY_CODE))
+        return true;
+    __atomic_fetch_and(flags, ~mine, __ATOMIC_SEQ_CST);
+    return false;
+}
+
 void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct mem_range *r) {
     struct jit_tlb_entry *t = &c->jit.tlb[bank][i];
     uint64_t offset = t->host - (uintptr_t)r->host;
     unsigned h = hash_page(t->host >> 12);
 
-    if (r->readonly ||
-        (__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE))
+    if (r->readonly || !may_write(c, &r->page_flags[offset >> 12]))
         return;
     if (c->jit.check)
         check_grant(c, (const void *)t->host, &t->tag_w, t->tag_r);
@@ -247,12 +262,29 @@ static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size) {
                      : size >= 4 && !(pa & 3) ? 4
                      : size >= 2 && !(pa & 1) ? 2
                                               : 1;
-        uint64_t v = bus->io_read(bus->opaque, false, pa, n);
+        uint64_t v;
+
+        ref_bus_begin(c);
+        v = bus->io_read(bus->opaque, false, pa, n);
+        ref_bus_end(c);
         memcpy(out, &v, n);
         pa += n;
         out += n;
         size -= n;
     }
+}
+
+/* Bytes have been written to a page whose blocks, if there are any, may have to go. */
+static void code_written(struct ref *c, const uint64_t *flags, gpa pa, unsigned size) {
+    uint64_t now;
+
+    if (c->group.several)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* bus/mem.h */
+    now = __atomic_load_n(flags, __ATOMIC_RELAXED) & MEM_PAGE_ANY_CODE;
+    if (now & MEM_PAGE_CODE(c->cpu.config.index))
+        ref_cache_written(c, pa, size);
+    if (now & ~MEM_PAGE_CODE(c->cpu.config.index))
+        ref_group_written(c, pa & ~(gpa)4095, now);
 }
 
 static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
@@ -267,8 +299,7 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
         if (c->jit.check)
             check_store(c, r->host + offset);
         memcpy(r->host + offset, buf, size);
-        if (__atomic_load_n(&r->page_flags[offset >> 12], __ATOMIC_RELAXED) & MEM_PAGE_CODE)
-            ref_cache_written(c, pa, size);
+        code_written(c, &r->page_flags[offset >> 12], pa, size);
         return;
     }
     while (size) {
@@ -278,7 +309,9 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
                                               : 1;
         uint64_t v = 0;
         memcpy(&v, in, n);
+        ref_bus_begin(c);
         bus->io_write(bus->opaque, false, pa, n, v);
+        ref_bus_end(c);
         pa += n;
         in += n;
         size -= n;
@@ -377,11 +410,14 @@ void *ref_write_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t lin, un
     open_span(c, o, lin, size, true, user_mode(c), &s);
     if (REF_LIKELY(!s.size[1])) {
         void *p;
-        if (ref_tlb_write(c, c->tlb, lin, size, &p)) /* it was only missing */
+        if (ref_tlb_write(c, c->tlb, lin, size, &p) && /* it was only missing */
+            !(read && c->group.several && ref_splits_line(p, size)))
             return p;
     }
-    if (read)
+    if (read) { /* a locked instruction must not lose what others write until ref_write_commit */
+        ref_group_exclude(c);
         read_span(c, &s, copy);
+    }
     c->bounce_lin = lin;
     c->bounce_size = size;
     return copy;
@@ -392,6 +428,7 @@ void ref_write_commit(struct ref *c, const struct ref_op *o) {
 
     open_span(c, o, c->bounce_lin, c->bounce_size, true, user_mode(c), &s);
     write_span(c, &s, c->bounce + (c->bounce_lin & 63));
+    ref_group_include(c);
 }
 
 uint64_t ref_load_sys(struct ref *c, const struct ref_op *o, uint64_t lin, unsigned size) {
