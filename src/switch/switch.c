@@ -191,7 +191,7 @@ static void give(struct switch_port *from, struct switch_port *to, const uint8_t
 
 static void flood(struct switch_port *from, const uint8_t *frame, size_t len, bool group) {
     for (struct switch_port *to = from->core->ports; to; to = to->next)
-        if (to != from && to->vlan == from->vlan && (group || !to->owned))
+        if (to != from && to->vlan == from->vlan && (group || !(to->owned || to->reserved)))
             give(from, to, frame, len);
 }
 

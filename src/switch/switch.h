@@ -41,6 +41,8 @@ struct switch_port {
     /* NULL, or more rules for what it may send: false refuses the frame. */
     bool (*allows)(struct switch_port *p, const uint8_t *frame, size_t len);
     bool owned; /* `mac` is its own: see above */
+    bool
+        reserved; /* it gets frames for addresses that it owns or reserved, and for groups, alone */
     uint8_t mac[6];
     uint16_t vlan;
     struct switch_counters counters;

@@ -118,6 +118,9 @@ int uplink_open(struct network *n, struct error *err) {
 
     u->network = n;
     u->port.deliver = uplink_deliver;
+    /* A frame for a machine that has not come back yet is not for the gateway: libslirp would
+     * answer in its name, and reset its connections. */
+    u->port.reserved = true;
     mac_of(directory_gateway(d), u->gateway_mac);
     mac_of(directory_dns(d), u->dns_mac);
     if (switch_add(n->core, &u->port) < 0 || switch_reserve(&u->port, u->gateway_mac) < 0 ||

@@ -182,6 +182,20 @@ static void a_port_with_an_address_hears_nothing_for_strangers(void **state) {
     assert_int_equal(got(), 0x4);
 }
 
+static void a_port_with_reserved_addresses_gets_frames_for_those_alone(void **state) {
+    plug(0);
+    plug(1);
+    end[2].port.reserved = true;
+    plug(2);
+    assert_int_equal(switch_reserve(&end[2].port, (uint8_t[6]){2, 0, 0, 0, 0, 50}), 0);
+    send_to(0, 99, 1);
+    assert_int_equal(got(), 0x2);
+    send_to(0, 50, 1);
+    assert_int_equal(got(), 0x4);
+    send_all(0, 1);
+    assert_int_equal(got(), 0x6);
+}
+
 static void an_owned_address_does_not_age(void **state) {
     plug_owned(0, 1);
     plug(1);
@@ -395,6 +409,7 @@ int main(void) {
         T(a_port_with_an_address_of_its_own_sends_from_that_one_alone),
         T(nobody_learns_away_what_another_port_owns),
         T(a_port_with_an_address_hears_nothing_for_strangers),
+        T(a_port_with_reserved_addresses_gets_frames_for_those_alone),
         T(an_owned_address_does_not_age),
         T(vlans_do_not_meet),
         T(what_is_no_frame_is_refused),
