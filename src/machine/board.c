@@ -196,9 +196,10 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
     static const struct mount ports[] = {{0, 0x510, false}, {1, 0x514, false}, {0}};
     static const struct fw_cfg_config answer = {FIRMWARE_ANSWER};
     struct firmware_config told = {.cpus = b->cpus,
-                                     .memory = b->memory,
-                                     .boot_menu = m->boot_menu,
-                                     .screen = m->display.adapter == MACHINE_VGA};
+                                   .memory = b->memory,
+                                   .boot_menu = m->boot_menu,
+                                   .smbios = &b->smbios,
+                                   .screen = m->display.adapter == MACHINE_VGA};
     struct buf order = {0};
     int r;
 
@@ -385,6 +386,9 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->power = config->power;
     b->memory = m->memory;
     b->cpus = m->cpus;
+    b->smbios = (struct smbios_config){.cpus = m->cpus, .memory = m->memory};
+    for (unsigned i = 0; i < m->smbios_settings && i < SMBIOS_SETTINGS; i++)
+        b->smbios.setting[b->smbios.settings++] = m->smbios[i];
     r = add_memory(b, config, err);
     if (r == 0) {
         b->clock =
@@ -500,6 +504,8 @@ int board_reset(struct board *b, struct error *err) {
     r = acpi_write(&b->mem, &acpi, err);
     if (r == 0)
         r = board_new_generation(b, err);
+    if (r == 0)
+        r = smbios_write(&b->mem, &b->smbios, MAP_SMBIOS, MAP_1M - MAP_SMBIOS, err);
     return r < 0 ? r : mptable_write(&b->mem, b->cpus, DEVFN_LPC, err);
 }
 

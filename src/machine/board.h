@@ -7,6 +7,7 @@
 #include "devices/lapic.h"
 #include "devices/pci.h"
 #include "machine/machine.h"
+#include "machine/smbios.h"
 
 enum { BOARD_MAX_DEVICES = 96 }; /* 32 LAPICs, 26 PCI functions, and the fixed ones */
 
@@ -36,6 +37,7 @@ struct board {
     unsigned boots;
     struct power_sink power;
     uint64_t memory;
+    struct smbios_config smbios;
     unsigned cpus;
 };
 

@@ -13,6 +13,7 @@
 #include "devices/fw_cfg.h"
 #include "machine/acpi.h"
 #include "machine/map.h"
+#include "machine/smbios.h"
 
 enum { ROM_ALIGN = 4096, RESET_CODE = 16, SHADOW_MAX = 128 << 10 };
 
@@ -243,6 +244,19 @@ static int add_acpi(struct device *d, const struct firmware_config *config, stru
     return r;
 }
 
+static int add_smbios(struct device *d, const struct smbios_config *c, struct error *err) {
+    uint8_t anchor[SMBIOS_ANCHOR_SIZE];
+    struct buf tables = {0};
+    int r;
+
+    smbios_build(c, &tables, anchor);
+    r = fw_cfg_set_file(d, "etc/smbios/smbios-tables", tables.data, tables.len, err);
+    if (r == 0)
+        r = fw_cfg_set_file(d, "etc/smbios/smbios-anchor", anchor, sizeof(anchor), err);
+    buf_done(&tables);
+    return r;
+}
+
 static int add_numbers(struct device *d, const struct firmware_config *c, struct error *err) {
     const struct {
         unsigned key, bytes;
@@ -273,6 +287,8 @@ int firmware_configure(struct device *d, const struct firmware_config *c, struct
         r = add_memory_map(d, c->memory, err);
     if (r == 0)
         r = add_acpi(d, c, err);
+    if (r == 0 && c->smbios)
+        r = add_smbios(d, c->smbios, err);
     if (r == 0)
         r = fw_cfg_set_file(d, "etc/system-states", sleep, sizeof(sleep), err);
     if (r == 0 && !c->screen)

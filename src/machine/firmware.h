@@ -35,11 +35,14 @@ void firmware_close(struct firmware *f); /* idempotent */
 int firmware_load(const struct firmware *f, struct mem *mem, struct x86_state *ret_state,
                   struct error *err);
 
+struct smbios_config;
+
 struct firmware_config {
     unsigned cpus;
     uint64_t memory;
     const char *boot_order; /* lines for the file bootorder, NULL: none */
     bool boot_menu;
+    const struct smbios_config *smbios; /* NULL: no such tables */
     bool screen; /* there is a VGA adapter; without it a BIOS speaks through COM1 */
 };
 #define FIRMWARE_ANSWER "etc/vmgenid_addr" /* where the firmware put the generation's page */

@@ -26,6 +26,7 @@ struct firmware;
 struct loop;
 struct machine;
 struct net_port;
+struct smbios_setting;
 struct screen;
 struct x86_state;
 
@@ -70,6 +71,8 @@ struct machine_config {
      * image): one of the two is needed, all others may be NULL. Both are the caller's. */
     const char *kernel, *initrd, *cmdline;
     const struct firmware *firmware;
+    const struct smbios_setting *smbios; /* what SMBIOS tables say instead of the usual */
+    unsigned smbios_settings;
     struct pflash_config flash;    /* below the firmware; size 0: none */
     const uint8_t *flash_contents; /* at the start */
     bool boot_menu;

@@ -13,6 +13,7 @@
 #define MAP_ACPI_TABLES  0xe0000ull /* RSDP first; up to the next but one */
 #define MAP_GENERATION   0xef000ull /* 16 bytes alone in their page */
 #define MAP_MP_TABLES    0xf0000ull /* MP and $PIR tables, where they are looked for */
+#define MAP_SMBIOS       0xf8000ull /* SMBIOS anchor and tables, up to 1 MiB */
 #define MAP_1M           0x100000ull
 #define MAP_ECAM         0xb0000000ull
 #define MAP_ECAM_SIZE    0x10000000ull

@@ -149,7 +149,7 @@ int mptable_write(struct mem *mem, unsigned cpus, unsigned lpc, struct error *er
     while (b.len % 16)
         buf_grow(&b, 1);
     pir_table(&b, lpc);
-    if (MAP_MP_TABLES + b.len > MAP_1M || mem_load(mem, MAP_MP_TABLES, b.data, b.len) < 0)
+    if (MAP_MP_TABLES + b.len > MAP_SMBIOS || mem_load(mem, MAP_MP_TABLES, b.data, b.len) < 0)
         r = error_set(err, -ENOSPC,
                       "the MP tables (%zu bytes) do not fit below 1 MiB: fewer processors make "
                       "them smaller",

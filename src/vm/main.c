@@ -472,6 +472,8 @@ static int build_machine(struct vm *vm, struct error *err) {
         .cmdline = o->append,
         .boot_menu = o->boot_menu,
         .boot_order = o->boot_order,
+        .smbios = o->smbios,
+        .smbios_settings = o->smbios_settings,
         .firmware_log = {firmware_says, vm},
         .restoring = o->restore != NULL,
         .serial = {serial_write, serial_can_write, serial_can_receive, vm},

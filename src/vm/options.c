@@ -343,6 +343,30 @@ static int set_cdrom(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int add_smbios(struct options *o, unsigned type, char *part, struct error *err) {
+    char *equals = strchr(part, '=');
+
+    if (!equals)
+        return error_set(err, -EINVAL, "'%s' is no field: write serial=TEXT, for example", part);
+    if (o->smbios_settings == SMBIOS_SETTINGS)
+        return error_set(err, -EINVAL, "at most %d fields can be set", SMBIOS_SETTINGS);
+    *equals = 0;
+    o->smbios[o->smbios_settings++] = (struct smbios_setting){type, part, equals + 1};
+    return smbios_check(type, part, equals + 1, err);
+}
+
+static int set_smbios(struct options *o, const char *v, struct error *err) {
+    char *rest = options_keep(o, v), *part = next_part(&rest);
+    unsigned long type;
+
+    if (!part || strncmp(part, "type=", 5) != 0 || parse_number(part + 5, 0, 127, &type, err) < 0)
+        return error_set(err, -EINVAL, "the type comes first, as in type=1,serial=A-17,uuid=...");
+    while ((part = next_part(&rest)))
+        if (add_smbios(o, (unsigned)type, part, err) < 0)
+            return -EINVAL;
+    return 0;
+}
+
 static int set_boot_order(struct options *o, const char *v, struct error *err) {
     if (!*v || strspn(v, "cdn") != strlen(v))
         return error_set(err, -EINVAL,
@@ -661,6 +685,12 @@ static const struct option table[] = {
      "an optical drive (SATA) with that image in it, or empty; may be repeated. 'viv-ctl PATH "
      "cdrom-change' changes the medium",
      "--firmware bios --cdrom debian-12-netinst.iso"},
+    {"smbios", "type=N[,FIELD=TEXT]...", set_smbios,
+     "what the guest's dmidecode shows; may be repeated. Types are 0 (BIOS), 1 (system: "
+     "manufacturer, "
+     "product, version, serial, uuid, sku, family), 2 (board), 3 (chassis), 4 (processor), 11 (OEM "
+     "strings: value) and 17 (memory)",
+     "--smbios type=1,serial=A-17,uuid=6f0d3a52-7c1e-4f0a-9d68-2a4c8e1b9f37"},
     {"boot", "order=LETTERS[,menu=on|off]", set_boot,
      "what firmware tries, in this order: c disks, d optical drives, n network; default cdn. "
      "Disks with bootindex= come before. menu=on has the BIOS ask",

@@ -10,6 +10,7 @@
 #include "block/block.h"
 #include "display/vnc.h"
 #include "machine/machine.h"
+#include "machine/smbios.h"
 #include "net/net.h"
 
 enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
@@ -29,10 +30,12 @@ struct options_nic {
 struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
-    const char *firmware; /* NULL: the kernel is booted directly */
+    const char *firmware;  /* NULL: the kernel is booted directly */
     const char *uefi_vars; /* path, NULL: not kept */
     const char *firmware_log;
     bool boot_menu;
+    struct smbios_setting smbios[SMBIOS_SETTINGS];
+    unsigned smbios_settings;
     const char *boot_order; /* letters or names, see --boot */
     const char *control;    /* path, NULL = none */
     const char *restore;    /* folder of a snapshot, NULL = boot */
@@ -55,7 +58,7 @@ struct options {
     const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: not given */
     enum machine_bus disk_bus[MACHINE_MAX_DISKS];
     unsigned disk_boot[MACHINE_MAX_DISKS];    /* bootindex=, 0: not given */
-    const char *disk_text[MACHINE_MAX_DISKS];   /* as it was given */
+    const char *disk_text[MACHINE_MAX_DISKS]; /* as it was given */
     unsigned disks;
     const char *cdrom[MACHINE_MAX_CDROMS]; /* path, NULL: an empty drive */
     unsigned cdroms;

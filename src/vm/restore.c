@@ -109,6 +109,16 @@ static json_t *cdroms(const struct options *o, struct block *const *cdrom) {
     return list;
 }
 
+/* For the next reset. */
+static json_t *smbios(const struct options *o) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < o->smbios_settings; i++)
+        json_array_append_new(list, json_pack("[i, s, s]", (int)o->smbios[i].type,
+                                              o->smbios[i].name, o->smbios[i].value));
+    return list;
+}
+
 /* Of machines that are not booted directly. A name stands for what the host has installed. */
 static json_t *firmware(const struct options *o) {
     return json_pack("{s:o, s:o, s:b, s:o}", "uefi_vars", absolute(o->uefi_vars), "rom",
@@ -134,6 +144,7 @@ char *restore_describe(const struct options *o, struct block *const *disk,
     char *s;
 
     if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
+              (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
               (o->cdroms && json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0))) {
         json_decref(v);
         v = NULL;
@@ -366,6 +377,26 @@ static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
     return 0;
 }
 
+static int take_smbios(struct options *o, const json_t *v, struct error *err) {
+    const json_t *list = json_object_get(v, "smbios"), *one;
+    size_t i;
+
+    if (options_given(o, "smbios"))
+        return 0;
+    json_array_foreach(list, i, one) {
+        const char *name = json_string_value(json_array_get(one, 1)),
+                   *value = json_string_value(json_array_get(one, 2));
+        json_int_t type = json_integer_value(json_array_get(one, 0));
+
+        if (!name || !value || type < 0 || type > 127 || i >= SMBIOS_SETTINGS ||
+            smbios_check((unsigned)type, name, value, err) < 0)
+            return missing("smbios", err);
+        o->smbios[o->smbios_settings++] =
+            (struct smbios_setting){(unsigned)type, options_keep(o, name), options_keep(o, value)};
+    }
+    return 0;
+}
+
 static int take_firmware(struct options *o, const json_t *v, struct error *err) {
     const json_t *f = json_object_get(v, "firmware");
     int r;
@@ -444,7 +475,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     if (memory % (2 << 20))
         return missing("memory", err);
     if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0 ||
-        take_cdroms(o, v, err) < 0)
+        take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;
