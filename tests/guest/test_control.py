@@ -296,7 +296,7 @@ class Texts(Case):
         (self.dir / "web.ctl").touch()
         self.assertEqual(self.complete("w"), ["web.ctl"])
         self.assertEqual(self.complete("--js"), ["--json"])
-        self.assertEqual(sorted(self.complete("web.ctl", "re")), ["reset", "resume"])
+        self.assertEqual(sorted(self.complete("web.ctl", "re")), ["reload", "reset", "resume"])
         self.assertEqual(self.complete("--timeout", "5", "web.ctl", "pow"), ["powerdown"])
         self.assertEqual(self.complete("web.ctl", "inspect", "--f"), ["--field"])
 
