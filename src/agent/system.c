@@ -101,11 +101,11 @@ int agent_info(struct agent_call *call, struct error *err) {
     total = s.totalram * unit;
     unused = (s.freeram + s.bufferram) * unit;
     return agent_answer(call,
-                        json_pack("{s:s, s:i, s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:b, s:o}", "agent",
-                                  AGENT_VERSION, "protocol", AGENT_PROTOCOL, "hostname", u.nodename,
-                                  "system", system_name(), "kernel", u.release, "uptime",
-                                  (json_int_t)s.uptime, "memory", (json_int_t)total, "memory_free",
-                                  (json_int_t)unused, "processors",
+                        json_pack("{s:s, s:i, s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:b, s:o}",
+                                  "agent", AGENT_VERSION, "protocol", AGENT_PROTOCOL, "hostname",
+                                  u.nodename, "system", system_name(), "kernel", u.release,
+                                  "uptime", (json_int_t)s.uptime, "memory", (json_int_t)total,
+                                  "memory_free", (json_int_t)unused, "processors",
                                   (int)sysconf(_SC_NPROCESSORS_ONLN), "command",
                                   call->box && call->box->shared, "interfaces", interfaces()),
                         err);

@@ -16,8 +16,8 @@
  * heart. */
 #define CPUID_SIGNATURE 0x000806f4u
 
-/* 40 bits are 1 TiB, ample. UEFI firmware maps all that there can be, by 2 MiB pages: with 46 bits it
- * would write page tables of 256 MiB first. */
+/* 40 bits are 1 TiB, ample. UEFI firmware maps all that there can be, by 2 MiB pages: with 46 bits
+ * it would write page tables of 256 MiB first. */
 enum { CPUID_PHYS_BITS = 40, CPUID_VIRT_BITS = 48 };
 
 /* Physical address bits that no page-table entry, CR3 or base register may have set. */

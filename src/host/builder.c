@@ -134,9 +134,8 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
 
 static void become(const char *script, const char *folder, const char *suite, const char *packages,
                    int lock, int out, pid_t parent) {
-    char *const argv[] = {(char *)script,   "--output",
-                          (char *)folder,   "--suite",
-                          (char *)suite,    *packages ? "--packages" : NULL,
+    char *const argv[] = {(char *)script,   "--output",    (char *)folder,
+                          "--suite",        (char *)suite, *packages ? "--packages" : NULL,
                           (char *)packages, NULL};
     sigset_t none;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The script that builds an image (scripts/guest.sh --output FOLDER --suite SUITE), as a child with progress.
- * `packages` are more ones for it, with commas; "": none.
+ * The script that builds an image (scripts/guest.sh --output FOLDER --suite SUITE), as a child with
+ * progress. `packages` are more ones for it, with commas; "": none.
  *
  * Contract: the loop's thread. `ended` is called once, with NULL or why it failed, and not after
  * builder_free, which ends the script.

@@ -199,7 +199,8 @@ void cloud_make(const json_t *spec, const char *id, const char *name, struct clo
     put_user_data(&ret->user_data, spec);
     put_json(&ret->meta_data,
              json_pack("{s:s, s:s}", "instance-id", id, "local-hostname", *host ? host : name), 1);
-    /* Without one cloud-init asks by DHCP, with the names that its distribution gives interfaces. */
+    /* Without one cloud-init asks by DHCP, with the names that its distribution gives interfaces.
+     */
     buf_put(&ret->network_config, text(spec, "network_config"),
             strlen(text(spec, "network_config")));
 }

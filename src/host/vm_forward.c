@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "host/forward.h"
-#include "host/vnet.h"
 #include "host/vm_control.h"
 #include "host/vm_impl.h"
+#include "host/vnet.h"
 
 enum { AGAIN_MS = 3000 };
 

@@ -222,7 +222,7 @@ static int load_and_set(struct machine *m, struct error *err) {
         return error_set(err, m->boot_error.code, "the restored machine cannot be reset: %s",
                          m->boot_error.text);
     r = m->config.firmware ? firmware_load(m->config.firmware, &m->board.mem, &s, err)
-                        : boot_load(&m->image, &m->board.mem, &s, err);
+                           : boot_load(&m->image, &m->board.mem, &s, err);
 
     for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
         struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);

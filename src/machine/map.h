@@ -22,7 +22,8 @@
 #define MAP_PCI_IO       0xc000u
 #define MAP_IOAPIC       0xfec00000ull
 #define MAP_LAPIC        0xfee00000ull
-#define MAP_FLASH_CELLS  0xfffff00000ull /* of the UEFI variables; the guest has them below its ROM */
+#define MAP_FLASH_CELLS                                                                            \
+    0xfffff00000ull /* of the UEFI variables; the guest has them below its ROM */
 
 /* Where direct boot puts its structures, below 640 KiB. */
 #define MAP_BOOT_GDT         0x5000ull

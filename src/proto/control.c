@@ -95,9 +95,10 @@ const struct command control_commands[] = {
      .help = "Press keys together and let them go: names joined by '-', as in ctrl-alt-del",
      .answer = "nothing",
      .example = "send-key ctrl-alt-del",
-     .args = {{"keys", COMMAND_STRING, true, 1, 200, NULL,
-               "names of keys: a to z, 0 to 9, f1 to f12, enter, esc, tab, space, up, pgdn and so on"},
-              {"hold", COMMAND_INT, false, 0, 10000, NULL, "ms for which they are held down"}}},
+     .args =
+         {{"keys", COMMAND_STRING, true, 1, 200, NULL,
+           "names of keys: a to z, 0 to 9, f1 to f12, enter, esc, tab, space, up, pgdn and so on"},
+          {"hold", COMMAND_INT, false, 0, 10000, NULL, "ms for which they are held down"}}},
     {.name = "send-text",
      .needs = COMMAND_OPERATE,
      .help = "Type text on the machine's keyboard, which is a US one; a new line is Enter",

@@ -170,8 +170,9 @@ static const struct operation ops[] = {
      .shape = OP_CREATE,
      .status = 202,
      .permission = "image.create",
-     .help = "Make an image of a name that is known (debian, debian-13, tiny), import one, or make a "
-             "template of a machine, as a job"},
+     .help =
+         "Make an image of a name that is known (debian, debian-13, tiny), import one, or make a "
+         "template of a machine, as a job"},
     {.name = "export",
      .shape = OP_ACTION,
      .status = 202,

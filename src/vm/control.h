@@ -33,7 +33,7 @@ struct control_vm { /* the machine and what belongs to it; outlives the control 
     struct vm_screen *screen;  /* NULL: the machine has none */
     struct options_nic *nic;   /* those of the options: their forwards may change */
     struct net_port *const *port;
-    struct block **cdrom;      /* as many as options->cdroms; NULL: no medium */
+    struct block **cdrom; /* as many as options->cdroms; NULL: no medium */
     void (*quit)(void *opaque);
     /* What belongs into a snapshot and is not the machine's. */
     void (*save)(void *opaque, struct snapshot_sections *out);

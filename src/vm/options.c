@@ -663,7 +663,8 @@ static const struct option table[] = {
      "how messages are written: json is an object a line with time, level, component, name and "
      "message",
      "--log-format json"},
-    {"cpus", "N", set_cpus, "number of processors, 1 to 32; may be more than the host has", "--cpus 2"},
+    {"cpus", "N", set_cpus, "number of processors, 1 to 32; may be more than the host has",
+     "--cpus 2"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,
      "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), or "

@@ -148,7 +148,8 @@ static void locked(const char *name, uint8_t *at) {
     memset(at, 0, 8);
     run(threads, add_all_ways, 1);
     memcpy(&sum, at, 8);
-    result(name, sum == total(), "%llu of %llu", (unsigned long long)sum, (unsigned long long)total());
+    result(name, sum == total(), "%llu of %llu", (unsigned long long)sum,
+           (unsigned long long)total());
 }
 
 static void add_pairs(struct worker *w) {
@@ -171,8 +172,8 @@ static void pairs(void) {
 
     target = (uint8_t *)p;
     run(threads, add_pairs, 1);
-    result("cmpxchg16b", p[0] == total() && p[1] == 2 * total(), "%llu of %llu", (unsigned long long)p[0],
-           (unsigned long long)total());
+    result("cmpxchg16b", p[0] == total() && p[1] == 2 * total(), "%llu of %llu",
+           (unsigned long long)p[0], (unsigned long long)total());
 }
 
 /* A lock of one byte, taken by XCHG and given back by a plain store; what it guards is plain. */
@@ -298,8 +299,8 @@ static void pass_messages(struct worker *w) {
 static void ordering(void) {
     memset(&order, 0, sizeof(order));
     run(2, store_then_load, 1);
-    result("store, fence, load", bad() == 0, "%llu of %llu rounds saw neither", (unsigned long long)bad(),
-           (unsigned long long)worker[1].count);
+    result("store, fence, load", bad() == 0, "%llu of %llu rounds saw neither",
+           (unsigned long long)bad(), (unsigned long long)worker[1].count);
     memset(&order, 0, sizeof(order));
     run(2, pass_messages, 1);
     result("messages", bad() == 0, "%llu of %llu out of order", (unsigned long long)bad(),
@@ -494,7 +495,8 @@ static void start_programs(struct worker *w) {
 
         if (pid == 0)
             _exit((int)(w->count % 100));
-        if (pid < 0 || waitpid(pid, &status, 0) != pid || WEXITSTATUS(status) != (int)(w->count % 100))
+        if (pid < 0 || waitpid(pid, &status, 0) != pid ||
+            WEXITSTATUS(status) != (int)(w->count % 100))
             w->bad++;
         w->count++;
     }
@@ -509,7 +511,8 @@ static void scheduler(void) {
 }
 
 static void locked_everywhere(void) {
-    uint8_t *p = pages(2, PROT_READ | PROT_WRITE), *rwx = pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+    uint8_t *p = pages(2, PROT_READ | PROT_WRITE),
+            *rwx = pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
 
     locked("locked", p);
     locked("locked, across cache lines", p + 60);
@@ -526,9 +529,14 @@ static const struct {
     const char *name;
     void (*fn)(void);
 } cases[] = {
-    {"locked", locked_everywhere}, {"spinlock", spinlock},       {"order", ordering},
-    {"code", written_code},        {"functions", new_functions}, {"protections", protections},
-    {"clocks", clocks},            {"scheduler", scheduler},
+    {"locked", locked_everywhere},
+    {"spinlock", spinlock},
+    {"order", ordering},
+    {"code", written_code},
+    {"functions", new_functions},
+    {"protections", protections},
+    {"clocks", clocks},
+    {"scheduler", scheduler},
 };
 
 int main(int argc, char **argv) {

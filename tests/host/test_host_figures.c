@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Figures of the host: they are there, they fit together, and a folder that is gone costs only its own. */
+/* Figures of the host: they are there, they fit together, and a folder that is gone costs only its
+ * own. */
 #include "host/host_figures.h"
 
 #include <unistd.h>
