@@ -161,7 +161,7 @@ static void an_absent_entry_at_any_level_is_not_present(void **state) {
 }
 
 static void reserved_bits_at_any_level_fault_as_reserved(void **state) {
-    const uint64_t lin = 0x12345678000, high = 1ull << 46;
+    const uint64_t lin = 0x12345678000, high = 1ull << 40;
 
     use_long();
     map_long(lin, 7 | high, 7, 7, 7);
@@ -262,7 +262,7 @@ static void pae_pages_reach_beyond_4g_and_have_nx(void **state) {
 }
 
 static void pdptes_with_reserved_bits_are_not_loaded(void **state) {
-    const uint64_t bad[] = {P | W, P | U, P | 1ull << 46, P | NX, P | 0x20};
+    const uint64_t bad[] = {P | W, P | U, P | 1ull << 40, P | NX, P | 0x20};
 
     use(X86_CR0_PE | X86_CR0_PG, X86_CR4_PAE, 0, T1);
     map_pae(0, 7, 7);

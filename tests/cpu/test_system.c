@@ -148,7 +148,7 @@ static void osxsave_needs_a_model_with_xsave(void **state) {
 static void cr3_and_cr8_check_their_reserved_bits(void **state) {
     SET(set_cr3, BOX_PML4);
     assert_true(box_halted_quietly(&box));
-    SET(set_cr3, 1ull << 46 | BOX_PML4);
+    SET(set_cr3, 1ull << 40 | BOX_PML4);
     expect(X86_GP, 0);
     SET(set_cr3, 1ull << 63 | BOX_PML4); /* without PCIDE */
     expect(X86_GP, 0);
@@ -408,7 +408,7 @@ static void msrs_keep_what_is_written(void **state) {
         {0x277, 0x0407050600070106},
         {0x2ff, 0xc06},
         {0x200, 0xc0000000},
-        {0x20f, 0x3fffc0000800},
+        {0x20f, 0xffc0000800},
         {0x250, 0x0606060606060606},
         {0x26f, 0x0505050505050505},
         {0x3b, 0x1000},

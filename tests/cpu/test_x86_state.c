@@ -32,7 +32,7 @@ static struct x86_state good(void) {
     s.lstar = 0xffffffff81000000;
     s.xcr0 = 7;
     s.mtrr_base[3] = 0xc0000000;
-    s.mtrr_mask[3] = 0x3fffc0000800;
+    s.mtrr_mask[3] = 0xffc0000800;
     s.mtrr_def_type = 0xc06;
     s.exception_pending = true;
     s.exception_vector = X86_PF;
@@ -126,8 +126,8 @@ static void control_registers_that_cannot_be_are_refused(void **state) {
     REFUSED(s.efer &= ~X86_EFER_LMA);
     REFUSED(s.efer &= ~X86_EFER_LME);
     REFUSED(s.efer |= 1u << 12);
-    REFUSED(s.cr3 |= 1ull << 46);
-    REFUSED(s.pdpte[2] = 1ull << 46 | 1);
+    REFUSED(s.cr3 |= 1ull << 40);
+    REFUSED(s.pdpte[2] = 1ull << 40 | 1);
     REFUSED(s.pdpte[0] = 3);
 }
 

@@ -26,8 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (err.code >= 0 || !*err.text || strchr(err.text, '\n'))
             abort();
     } else if (!o.help && !o.help_man && !o.version && !o.traces) {
-        if ((!o.kernel && !o.restore) || o.memory < 16ull << 20 || o.memory > 128ull << 30 ||
-            o.memory % (2 << 20) || o.disks > MACHINE_MAX_DISKS || o.nics > MACHINE_MAX_NICS)
+        if ((!o.kernel && !o.restore && !o.firmware) || o.memory < 16ull << 20 ||
+            o.memory > 128ull << 30 || o.memory % (2 << 20) || o.disks > MACHINE_MAX_DISKS ||
+            o.nics > MACHINE_MAX_NICS)
             abort();
         for (unsigned i = 0; i < o.disks; i++)
             if (!*o.disk[i].path)

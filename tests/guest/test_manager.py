@@ -296,7 +296,7 @@ class Rules(Case):
         self.fails("invalid", "spec.memory", "POST", vms, {"name": "web", "spec": {"image": "tiny", "memory": 1}})
         self.fails("conflict", "spec.image", "POST", vms, {"name": "web", "spec": {"image": "nope"}})
         self.fails("invalid", "spec.disk", "POST", vms, {"name": "web", "spec": {"image": "tiny", "disk": 1 << 30}})
-        self.fails("invalid", "spec.cpus", "POST", vms, {"name": "web", "spec": {"image": "tiny", "cpus": 2}})
+        self.fails("invalid", "spec.cpus", "POST", vms, {"name": "web", "spec": {"image": "tiny", "cpus": 33}})
         self.fails("invalid", "spec.forward", "POST", vms, {"name": "w", "spec": {"image": "tiny", "forward": ["99999:1"]}})
         self.fails("invalid", "name", "POST", "/v1/images", {"name": "nonsense"})
         self.fails("not-found", "name", "GET", "/v1/vms/nope")

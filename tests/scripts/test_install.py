@@ -23,7 +23,7 @@ import mini  # noqa: E402
 import tap  # noqa: E402
 
 LIMIT = 120
-PROGRAMS = ["viv", "viv-ctl", "viv-guest", "viv-img", "viv-state", "viv-vm", "vivd"]
+PROGRAMS = ["viv", "viv-ctl", "viv-guest", "viv-img", "viv-net", "viv-oci", "viv-state", "viv-vm", "vivd"]
 
 
 def run(*words, **kw):

@@ -191,10 +191,12 @@ static void a_disk_is_a_path_and_properties(void **state) {
     assert_int_equal(o.disk_queues[2], 8);
     options_done(&o);
     good("--disk|a,serial=data-1.x_Y|--disk|b,serial=12345678901234567890");
+    options_done(&o);
     bad("--disk|a,serial=", "'' is no serial number");
     bad("--disk|a,serial=123456789012345678901", "is no serial number: use 1 to 20");
     bad("--disk|a,serial=a/b", "'a/b' is no serial number");
     good("--log-format|json");
+    options_done(&o);
     bad("--log-format|xml", "--log-format is text or json, not 'xml'");
     bad("--disk|a,queues=0", "queues=: '0' is not a number from 1 to 8");
     bad("--disk|a,queues=9", "not a number from 1 to 8");
