@@ -121,7 +121,8 @@ class Templates(Machines):
             time.sleep(dice.random() * 0.1)
             self.m.kill()
             self.m.start()
-            self.assertEqual(self.job_of(image)["state"], "done")
+            job = self.job_of(image)
+            self.assertEqual(job["state"], "done", job)
             self.assertEqual(self.text_of(image), f"text {i}")
             if dice.random() < 0.5:
                 self.api.delete(f"/v1/images/t{i}")
