@@ -261,6 +261,16 @@ static int copy(struct chain *from, const char *path, const char *format,
                  : sync_file(path, err);
 }
 
+/* What is removed next must not be missed if the host loses power. */
+static int sync_names(const char *folder, struct error *err) {
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+        r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    return r < 0 ? error_set(err, r, "'%s' cannot be written: %s", folder, strerror(-r)) : 0;
+}
+
 int layers_flatten(const char *folder, const char *name, const char *out, const char *format,
                    const struct layers_progress *p, struct error *err) {
     char path[PATH_ROOM], part[PATH_ROOM], to[PATH_ROOM];
@@ -271,6 +281,8 @@ int layers_flatten(const char *folder, const char *name, const char *out, const 
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     snprintf(to, sizeof(to), "%s/%s", folder, out);
     snprintf(part, sizeof(part), "%s/%s.part", folder, out);
+    if (access(to, F_OK) == 0)
+        return 0;
     from = chain_open(&o, err);
     if (!from)
         return -EIO;
@@ -280,5 +292,5 @@ int layers_flatten(const char *folder, const char *name, const char *out, const 
         r = error_set(err, -errno, "'%s' cannot be made: %s", to, strerror(errno));
     if (r < 0)
         unlink(part);
-    return r;
+    return r < 0 ? r : sync_names(folder, err);
 }

@@ -48,7 +48,8 @@ int layers_put_on_top(const char *folder, const char *name, const char *next, st
 int layers_make_on_top(const char *folder, const char *name, const char *next, struct error *err);
 /* Links `name` and what it lies on into another folder of the same depth, which is made. */
 int layers_link(const char *from, const char *name, const char *to, struct error *err);
-/* Writes what `name` shows, with all below it, to a new file of its folder. */
+/* Writes what `name` shows, with all below it, to a new file of its folder. If that is there, it is
+ * complete, of somebody who was ended before it was told: then nothing is done. */
 int layers_flatten(const char *folder, const char *name, const char *out, const char *format,
                    const struct layers_progress *p, struct error *err);
 /* Removes all disk files of the folder but one. */

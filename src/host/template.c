@@ -240,9 +240,11 @@ static int copy_files(const struct template *t, int folder, struct error *err) {
 }
 
 static int make(struct template *t, int folder, struct error *err) {
-    int r = copy_files(t, folder, err);
+    /* A manager that was ended just before it was told has left all of it. */
+    bool whole = faccessat(folder, image_file_names[IMAGE_DISK], F_OK, 0) == 0;
+    int r = whole ? 0 : copy_files(t, folder, err);
 
-    if (r == 0 && t->generalize)
+    if (r == 0 && t->generalize && !whole)
         r = take_identity(t, folder, err);
     if (r < 0)
         return r;

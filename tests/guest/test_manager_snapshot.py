@@ -72,7 +72,15 @@ class Machines(unittest.TestCase):
     def get(self, name="web"):
         self.tidied(name)
         out = self.m.home / "out.raw"
-        subprocess.run([vivtest.ROOT / "build/viv-img", "convert", "-O", "raw", str(self.file_of(name)), str(out)], check=True)
+
+        def read():  # not while files that no snapshot needs any more are joined
+            done = subprocess.run([vivtest.ROOT / "build/viv-img", "convert", "-O", "raw", str(self.file_of(name)),
+                                   str(out)], capture_output=True, text=True)
+            if done.returncode and "in use" not in done.stderr:
+                raise AssertionError(done.stderr)
+            return done.returncode == 0
+
+        self.m.wait_for(read, "a look at the disk")
         text = out.read_bytes()[:512].strip(b"\0").decode()
         out.unlink()
         return text
