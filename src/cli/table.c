@@ -330,6 +330,12 @@ const struct cli_command cli_commands[] = {
      "Have the manager listen to the network, now and after each start, and print the address of "
      "its portal with a code that signs one browser in",
      "portal", portal_flags, do_portal},
+    {"os list", "system", "list", NO_NAME, NULL,
+     "List guest systems that were tested, when, and how they boot. Others may work as well",
+     "os list", quiet, do_list},
+    {"os show", "system", "get", ONE_NAME, "SYSTEM",
+     "Show how a guest system was tested: firmware, drivers, the test", "os show debian-12", NULL,
+     do_show},
     {"doctor", "host", "doctor", NO_NAME, NULL, "Look what this host can do and what is missing",
      "doctor", NULL, do_doctor},
     {"completion", NULL, NULL, ONE_NAME, "SHELL",

@@ -668,6 +668,7 @@ class ZLast(Case):
         self.access()
         self.api.delete("/v1/vms/some")
         self.api.get("/v1/hosts/local/doctor")
+        self.systems()
         self.assertIn(self.api.post("/v1/hosts/local/backup")["file"], self.api.get("/v1/hosts/local/backups")["files"])
         self.assertEqual(self.api.get("/v1/hosts/local/history?last=60&step=60")["step"], 60)
         self.assertEqual([i["name"] for i in self.api.get("/v1/images")["items"]], ["debian", "tiny"])
@@ -696,6 +697,22 @@ class ZLast(Case):
         ids = {op["operationId"] for path in self.api.schema()["paths"].values()
                for verb, op in path.items() if verb != "parameters"}
         self.assertEqual(ids - manager.Api.exercised, set())
+
+    def systems(self):
+        """The catalogue of guest systems names tests that there are, each system once and in order."""
+        systems = self.api.get("/v1/systems")["items"]
+        names = [s["name"] for s in systems]
+        self.assertEqual(names, sorted(set(names)))
+        for s in systems:
+            self.assertEqual(s, self.api.get(f"/v1/systems/{s['name']}"))
+            self.assertTrue((vivtest.ROOT / s["test"]).exists(), s)
+            self.assertTrue({b.split("/")[0] for b in s["boots"]} <= {"direct", "bios", "uefi"}, s)
+            self.assertRegex(s["tested"], r"^20\d\d-\d\d-\d\d$")
+        page = self.api.get("/v1/systems?limit=1")
+        self.assertEqual(self.api.get(f"/v1/systems?limit=1&after={page['next']}")["items"][0], systems[1])
+        self.assertIn("debian-12", self.m.viv("os", "list"))
+        self.assertIn("test_debian.py", self.m.viv("os", "show", "debian-12"))
+        self.m.viv("os", "show", "nothing", code=4)
 
     def access(self):
         """What is for callers of the network works on the local socket as well; test_network.py has the rest."""

@@ -12,6 +12,7 @@ const KNOWN: Record<string, { title: string; icon: IconName }> = {
   network: { title: 'Networks', icon: 'network' },
   volume: { title: 'Volumes', icon: 'volume' },
   token: { title: 'Tokens', icon: 'token' },
+  system: { title: 'Guest systems', icon: 'other' },
 };
 
 export const titleOf = (r: Resource): string => KNOWN[r.kind]?.title ?? label(r.plural);

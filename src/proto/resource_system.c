@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Guest systems that were tested, as declared to everybody. host/catalogue.def has them. */
+#include "proto/resource.h"
+
+#include <stddef.h>
+
+#define WORDS "^[a-z0-9][a-z0-9/+-]*$"
+
+static const struct field fields[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 63,
+     .column = "NAME",
+     .help = "of the guest system"},
+    {.name = "bits",
+     .type = FIELD_INT,
+     .flags = FIELD_ALWAYS,
+     .min = 16,
+     .max = 64,
+     .column = "BITS",
+     .help = "of its processor mode"},
+    {.name = "boots",
+     .type = FIELD_STRINGS,
+     .flags = FIELD_ALWAYS,
+     .min = 1,
+     .max = 16,
+     .pattern = WORDS,
+     .column = "BOOTS",
+     .help = "ways that the test boots it: direct, bios, uefi; behind a / from where, if not from "
+             "its disk"},
+    {.name = "tested",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .min = 10,
+     .max = 10,
+     .column = "TESTED",
+     .help = "day on which the test last passed on a tree that was released"},
+    {.name = "title",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 200,
+     .column = "WHAT",
+     .help = "what it is, for people"},
+    {.name = "drivers",
+     .type = FIELD_STRINGS,
+     .flags = FIELD_ALWAYS,
+     .min = 1,
+     .max = 32,
+     .pattern = WORDS,
+     .help = "devices that its own drivers were seen to work with"},
+    {.name = "test",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 200,
+     .help = "file of the test that boots it"},
+    {.name = "remarks",
+     .type = FIELD_STRING,
+     .flags = FIELD_ALWAYS,
+     .max = 500,
+     .help = "what there is to know"},
+    {0},
+};
+
+static const struct operation ops[] = {
+    {.name = "list",
+     .shape = OP_LIST,
+     .answer = ANSWER_LIST,
+     .status = 200,
+     .permission = "system.read",
+     .help = "List the guest systems that were tested, by name"},
+    {.name = "get",
+     .shape = OP_GET,
+     .status = 200,
+     .permission = "system.read",
+     .help = "One guest system: how it was tested, and with which drivers"},
+    {0},
+};
+
+const struct resource resource_system = {.name = "system",
+                                         .plural = "systems",
+                                         .noun = "guest system",
+                                         .help = "a guest system that was tested",
+                                         .plain = true,
+                                         .fields = fields,
+                                         .ops = ops};
