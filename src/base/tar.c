@@ -2,6 +2,7 @@
 /* POSIX.1-2017 pax and ustar, and what GNU's tar adds: long names and large numbers. */
 #include "base/tar.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -114,13 +115,15 @@ static int take_head(const struct walk *w, struct pending *p, char type, uint64_
                      struct error *err) {
     struct buf text = {0};
     int r = read_text(w, at, size, &text, err);
+    const char *s = (char *)text.data;
 
+    assert(r < 0 || s);
     if (r == 0 && type == 'L')
-        take_text(p->name, p, (char *)text.data, size);
+        take_text(p->name, p, s, size);
     else if (r == 0 && type == 'K')
-        take_text(p->link, p, (char *)text.data, size);
+        take_text(p->link, p, s, size);
     else if (r == 0)
-        read_pax(p, (char *)text.data, size);
+        read_pax(p, s, size);
     buf_done(&text);
     return r;
 }

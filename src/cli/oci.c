@@ -3,6 +3,7 @@
  * "viv run oci:FILE": the image of the library that belongs to what the file holds. Its name comes
  * from the digest, so that the same image is unpacked once, whatever its file is called.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,8 +32,11 @@ static bool run_inspect(const char *word, struct buf *out) {
 
     place_program("viv-oci", program);
     place_program("viv-agent", agent);
-    if (pipe2(ends, O_CLOEXEC) < 0)
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        buf_printf(out, "%s cannot be run: %s", program, strerror(errno));
+        buf_put(out, "", 1);
         return false;
+    }
     pid = fork();
     if (pid == 0) {
         if (dup2(ends[1], 1) == 1 && dup2(ends[1], 2) == 2)
@@ -57,6 +61,7 @@ static json_t *inspect(struct cli *c, const char *word) {
     json_t *v = good ? json_loads((char *)out.data, 0, NULL) : NULL;
     const char *text = (char *)out.data;
 
+    assert(text);
     if (!strncmp(text, "viv-oci: ", 9))
         text += 9;
     if (!v)
@@ -83,7 +88,7 @@ static void name_of(const char *path, char base[80]) {
         n--;
     base[n] = 0;
     if (!n)
-        strcpy(base, "oci");
+        memcpy(base, "oci", sizeof("oci"));
 }
 
 /* ------------------------------------------------------------------ its image */

@@ -69,7 +69,7 @@ static void guess(const struct contents *c, struct ovf *o) {
     for (unsigned i = 0; i < c->disks; i++)
         if (ends(c->disk[i].name, ".vmdk") || ends(c->disk[i].name, ".vhd") ||
             ends(c->disk[i].name, ".vhdx"))
-            strcpy(o->disk[o->disks++].file, c->disk[i].name);
+            memcpy(o->disk[o->disks++].file, c->disk[i].name, sizeof(c->disk[i].name));
 }
 
 static int read_descriptor(int fd, const struct contents *c, struct ovf *o, struct error *err) {
@@ -197,32 +197,38 @@ static int check_sum(struct transfer *t, int fd, const struct contents *c, const
     return r;
 }
 
+static int find_in(struct transfer *t, int fd, struct contents *c, struct ovf *o,
+                   const char *wanted, struct ova_disk *ret, struct error *err) {
+    const struct ovf_disk *d;
+    const struct ova_disk *found = NULL;
+
+    if (tar_walk(fd, t->file, take_member, c, err) < 0 || read_descriptor(fd, c, o, err) < 0 ||
+        !(d = choose(t->file, o, wanted, err)))
+        return -EINVAL;
+    for (unsigned i = 0; i < c->disks; i++)
+        if (!strcmp(c->disk[i].name, d->file))
+            found = &c->disk[i];
+    if (!found)
+        return error_set(err, -EINVAL, "'%s' describes a disk '%s' that is not in it", t->file,
+                         d->file);
+    if (check_sum(t, fd, c, found, err) < 0)
+        return -EINVAL;
+    *ret = *found;
+    ret->gzip = d->gzip;
+    return 0;
+}
+
 int ova_find(struct transfer *t, const char *wanted, struct ova_disk *ret, struct error *err) {
     struct contents *c = calloc(1, sizeof(*c));
     struct ovf *o = calloc(1, sizeof(*o));
     int fd = open(t->file, O_RDONLY | O_CLOEXEC), r;
-    const struct ovf_disk *d = NULL;
-    const struct ova_disk *found = NULL;
 
-    r = !c || !o ? error_set(err, -ENOMEM, "out of memory")
-        : fd < 0 ? error_set(err, -errno, "'%s' cannot be read: %s", t->file, strerror(errno))
-                 : tar_walk(fd, t->file, take_member, c, err);
-    if (r == 0)
-        r = read_descriptor(fd, c, o, err);
-    if (r == 0)
-        r = (d = choose(t->file, o, wanted, err)) ? 0 : -EINVAL;
-    for (unsigned i = 0; r == 0 && i < c->disks; i++)
-        if (!strcmp(c->disk[i].name, d->file))
-            found = &c->disk[i];
-    if (r == 0 && !found)
-        r = error_set(err, -EINVAL, "'%s' describes a disk '%s' that is not in it", t->file,
-                      d->file);
-    if (r == 0)
-        r = check_sum(t, fd, c, found, err);
-    if (r == 0) {
-        *ret = *found;
-        ret->gzip = d->gzip;
-    }
+    if (fd < 0)
+        r = error_set(err, -errno, "'%s' cannot be read: %s", t->file, strerror(errno));
+    else if (!c || !o)
+        r = error_set(err, -ENOMEM, "out of memory");
+    else
+        r = find_in(t, fd, c, o, wanted, ret, err);
     if (fd >= 0)
         close(fd);
     free(c);

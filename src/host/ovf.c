@@ -148,9 +148,9 @@ static void read_file(struct scan *s, struct xml *x) {
 
     while (next_attribute(x, name, value))
         if (!strcmp(name, "id"))
-            strcpy(f.id, value);
+            snprintf(f.id, sizeof(f.id), "%s", value);
         else if (!strcmp(name, "href"))
-            strcpy(f.href, value);
+            snprintf(f.href, sizeof(f.href), "%s", value);
         else if (!strcmp(name, "compression"))
             f.gzip = !strcmp(value, "gzip");
         else if (!strcmp(name, "chunkSize"))
@@ -165,12 +165,12 @@ static void read_disk(const struct scan *s, struct xml *x, struct ovf *ret) {
 
     while (next_attribute(x, name, value))
         if (!strcmp(name, "fileRef"))
-            strcpy(reference, value);
+            snprintf(reference, sizeof(reference), "%s", value);
         else if (!strcmp(name, "parentRef"))
             d.delta = *value;
     for (unsigned i = 0; i < s->files && *reference; i++)
         if (!strcmp(s->file[i].id, reference) && ret->disks < OVF_FILES) {
-            strcpy(d.file, s->file[i].href);
+            snprintf(d.file, sizeof(d.file), "%s", s->file[i].href);
             d.gzip = s->file[i].gzip;
             d.parts = s->file[i].parts;
             ret->disk[ret->disks++] = d;

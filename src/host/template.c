@@ -30,10 +30,13 @@ enum {
     SECTOR = 512,
     LOOK_NS = 50 * 1000 * 1000,
     PATIENCE_S = 600, /* a busy host boots slowly */
-    QUIT_S = 10,
+    QUIT_LOOKS = 200, /* 10 s */
     SAID = 64 * 1024,
     WORDS = 24
 };
+
+static char work_disk[] = WORK ",format=qcow2";
+static char script_disk[] = SCRIPT ",format=raw,readonly";
 
 static bool stopped(const struct template *t) {
     return __atomic_load_n(t->progress.stop, __ATOMIC_RELAXED);
@@ -85,24 +88,11 @@ static void become(char *const argv[], int folder, pid_t parent) {
 static pid_t start_helper(const struct template *t, int folder, struct error *err) {
     const char *given = getenv("VIV_VM");
     char program[PATH_MAX], append[sizeof(t->append) + 100];
-    char *argv[WORDS] = {program,
-                         "--name",
-                         "template",
-                         "--memory",
-                         "512M",
-                         "--nic",
-                         "none",
-                         "--disk",
-                         WORK ",format=qcow2",
-                         "--disk",
-                         SCRIPT ",format=raw,readonly",
-                         "--serial",
-                         "file:" CONSOLE,
-                         "--no-reboot",
-                         "--kernel",
-                         (char *)t->from.kernel,
-                         "--append",
-                         append};
+    char *argv[WORDS] = {program,         "--name",      "template",  "--memory",
+                         "512M",          "--nic",       "none",      "--disk",
+                         work_disk,       "--disk",      script_disk, "--serial",
+                         "file:" CONSOLE, "--no-reboot", "--kernel",  (char *)t->from.kernel,
+                         "--append",      append};
     pid_t parent = getpid(), pid;
 
     snprintf(append, sizeof(append), "%s console=ttyS0 init=/bin/sh -- /dev/vdb", t->append);
@@ -163,10 +153,10 @@ static int look(const struct template *t, int folder, char *said, struct error *
     return stopped(t) ? error_set(err, -ECANCELED, "it was cancelled") : 0;
 }
 
-static bool wait_end(pid_t pid, double seconds) {
+static bool wait_end(pid_t pid, unsigned looks) {
     static const struct timespec nap = {.tv_nsec = LOOK_NS};
 
-    for (double s = 0; s < seconds; s += LOOK_NS / 1e9) {
+    for (unsigned i = 0; i < looks; i++) {
         if (waitpid(pid, NULL, WNOHANG) == pid)
             return true;
         nanosleep(&nap, NULL);
@@ -180,12 +170,12 @@ static int tend_helper(const struct template *t, int folder, pid_t pid, struct e
     int r = said ? 0 : -ENOMEM;
 
     for (int i = 0; r == 0 && !ended && i < PATIENCE_S * 20; i++) {
-        ended = wait_end(pid, LOOK_NS / 1e9);
+        ended = wait_end(pid, 1);
         r = look(t, folder, said, err);
     }
     if (!ended) {
         kill(pid, SIGINT); /* which closes its disk in order */
-        if (!wait_end(pid, QUIT_S)) {
+        if (!wait_end(pid, QUIT_LOOKS)) {
             kill(pid, SIGKILL);
             waitpid(pid, NULL, 0);
             r = r == 1 ? error_set(err, -EIO, "the helper guest did not end") : r;

@@ -97,14 +97,11 @@ static int follow(struct oci_fs *fs, struct walk *w, ext2_ino_t ino, struct ext2
         return error_set(err, -ELOOP, "the path '%.200s' has symbolic links without end", path);
     if (read_link(fs, ino, inode, target) < 0)
         return error_set(err, -EIO, "a symbolic link of '%.200s' cannot be read", path);
-    strcpy(rest, w->rest);
-    if (strlen(target) + strlen(rest) + 2 > FS_PATH)
+    snprintf(rest, sizeof(rest), "%s", w->rest);
+    if (snprintf(w->rest, sizeof(w->rest), "%s/%s", target, rest) >= FS_PATH)
         return error_set(err, -ENAMETOOLONG, "the path '%.200s' becomes too long", path);
     if (*target == '/')
         w->at = EXT2_ROOT_INO;
-    strcpy(w->rest, target);
-    strcat(w->rest, "/");
-    strcat(w->rest, rest);
     return 0;
 }
 
@@ -170,13 +167,13 @@ int fs_parent(struct oci_fs *fs, const char *given, bool make, ext2_ino_t *ret_f
         *ret_folder = fs->cached_ino;
         return 0;
     }
-    strcpy(w.rest, path);
+    snprintf(w.rest, sizeof(w.rest), "%s", path);
     r = walk(fs, &w, make, given, err);
     if (r < 0)
         return r;
     *ret_folder = w.at;
     if (make) { /* what was gone through is seen by this layer */
-        strcpy(fs->cached, path);
+        snprintf(fs->cached, sizeof(fs->cached), "%s", path);
         fs->cached_ino = w.at;
     }
     return 0;

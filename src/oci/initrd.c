@@ -238,8 +238,11 @@ int oci_initrd_write(const char *path, const char *modules, const char *agent, c
                      struct error *err) {
     struct buf out = {0}, program = {0};
     char *text = json_dumps(config, JSON_COMPACT);
-    int r = text ? read_file(agent, &program, err) : error_set(err, -ENOMEM, "out of memory");
+    int r;
 
+    if (!text)
+        return error_set(err, -ENOMEM, "out of memory");
+    r = read_file(agent, &program, err);
     if (r == 0) {
         strip(&program);
         put(&out, "dev", S_IFDIR | 0755, NULL, 0);

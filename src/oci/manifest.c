@@ -361,7 +361,7 @@ static int take_saved(struct oci_source *s, const json_t *one, const char *path,
             return error_set(err, -EINVAL, "'%s' has a layer without a name", path);
         if (!*l->diff_id)
             return error_set(err, -EINVAL, "'%s' does not tell the digests of its layers", path);
-        strcpy(l->file, json_string_value(name));
+        snprintf(l->file, sizeof(l->file), "%s", json_string_value(name));
         if (note_size(s, l, err) < 0)
             return -EINVAL;
     }

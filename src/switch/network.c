@@ -2,6 +2,7 @@
 /* A network as a whole: its beginning and end, what may change while it runs, captures. */
 #include "switch/network.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ enum { FLUSH_MS = 500 };
 /* ------------------------------------------------------------------ forwards */
 
 static struct forward *find_forward(struct network *n, const struct net_forward *f) {
+    assert(!n->forwards || n->forward);
     for (unsigned i = 0; i < n->forwards; i++)
         if (net_forward_clash(&n->forward[i].f, f))
             return &n->forward[i];

@@ -116,7 +116,7 @@ static bool read_hello(struct plug *p, const char *text, size_t len, struct erro
     else
         good = mac_parse(mac, p->port.mac, err) == 0;
     if (good)
-        strcpy(p->name, name);
+        snprintf(p->name, sizeof(p->name), "%s", name);
     json_decref(m);
     return good;
 }
@@ -244,8 +244,10 @@ int plugs_listen(struct network *n, const char *path, struct error *err) {
 }
 
 void plugs_close(struct network *n) {
-    while (n->plugs)
-        plug_out(n->plugs, "the network ends");
+    for (struct plug *p = n->plugs, *next; p; p = next) {
+        next = p->next;
+        plug_out(p, "the network ends");
+    }
     loop_remove(n->listener_watch);
     if (n->listener >= 0)
         close(n->listener);

@@ -87,7 +87,7 @@ static bool find_template(const char *rom, char *ret) {
 
     if (!word || strlen(rom) >= PATH_MAX)
         return false;
-    strcpy(ret, rom);
+    snprintf(ret, PATH_MAX, "%s", rom);
     memcpy(ret + (word - rom), "VARS", 4);
     return access(ret, R_OK) == 0;
 }
@@ -96,19 +96,19 @@ static int read_template(struct uefi_vars *v, const char *rom, struct error *err
     char wanted[PATH_MAX], path[PATH_MAX];
     int fd, r;
 
-    strcpy(wanted, v->path);
+    snprintf(wanted, sizeof(wanted), "%s", v->path);
     if (!find_template(rom, path))
         return error_set(err, -ENOENT,
                          "'%s' does not exist, and there is no file to make it from beside the "
                          "firmware '%s': copy the empty variables of that firmware there",
                          wanted, rom);
-    strcpy(v->path, path);
+    snprintf(v->path, sizeof(v->path), "%s", path);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     r = fd < 0 ? error_set(err, -errno, "'%s' cannot be opened: %s", path, strerror(errno))
                : read_all(v, fd, err);
     if (fd >= 0)
         close(fd);
-    strcpy(v->path, wanted);
+    snprintf(v->path, sizeof(v->path), "%s", wanted);
     return r;
 }
 
@@ -118,7 +118,7 @@ static int sync_folder(const char *path) {
     char copy[PATH_MAX];
     int fd, r;
 
-    strcpy(copy, path);
+    snprintf(copy, sizeof(copy), "%s", path);
     fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -1;
@@ -256,7 +256,7 @@ int uefi_vars_open(const char *path, const char *rom, uint64_t rom_size, struct 
     if (!v)
         return error_set(err, -ENOMEM, "the UEFI variables: out of memory");
     v->fd = -1;
-    strcpy(v->path, path ? path : "the UEFI variables");
+    snprintf(v->path, sizeof(v->path), "%s", path ? path : "the UEFI variables");
     pthread_mutex_init(&v->lock, NULL);
     pthread_cond_init(&v->wake, NULL);
     r = open_all(v, path, rom, rom_size, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* viv-ctl: drives a machine by its control socket from a shell (docs/control.md), or a network
  * (docs/networks.md). */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -454,8 +455,10 @@ int main(int argc, char **argv) {
         code = EXIT_USAGE;
     else if (ctl.text || ctl.help)
         answer(&ctl);
-    else
+    else {
+        assert(ctl.command);
         code = run(&ctl, &err);
+    }
     if (err.code)
         fprintf(stderr, "viv-ctl: %s\n", err.text);
     if (fflush(stdout) == EOF && code == EXIT_OK)
