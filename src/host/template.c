@@ -35,6 +35,7 @@ enum {
     WORDS = 24
 };
 
+static char serial_file[] = "file:" CONSOLE;
 static char work_disk[] = WORK ",format=qcow2";
 static char script_disk[] = SCRIPT ",format=raw,readonly";
 
@@ -88,11 +89,11 @@ static void become(char *const argv[], int folder, pid_t parent) {
 static pid_t start_helper(const struct template *t, int folder, struct error *err) {
     const char *given = getenv("VIV_VM");
     char program[PATH_MAX], append[sizeof(t->append) + 100];
-    char *argv[WORDS] = {program,         "--name",      "template",  "--memory",
-                         "512M",          "--nic",       "none",      "--disk",
-                         work_disk,       "--disk",      script_disk, "--serial",
-                         "file:" CONSOLE, "--no-reboot", "--kernel",  (char *)t->from.kernel,
-                         "--append",      append};
+    char *argv[WORDS] = {program,     "--name",      "template",  "--memory",
+                         "512M",      "--nic",       "none",      "--disk",
+                         work_disk,   "--disk",      script_disk, "--serial",
+                         serial_file, "--no-reboot", "--kernel",  (char *)t->from.kernel,
+                         "--append",  append};
     pid_t parent = getpid(), pid;
 
     snprintf(append, sizeof(append), "%s console=ttyS0 init=/bin/sh -- /dev/vdb", t->append);
