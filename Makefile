@@ -5,7 +5,7 @@
 B := build
 PREFIX ?= /usr/local
 
-.PHONY: build web run guest test check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
+.PHONY: build web run guest test test-guests check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
 
 build: ## compile build/viv, build/vivd, build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
@@ -29,6 +29,13 @@ test: ## every test: unit, sanitizers, fuzz (bounded), guests; T=pattern selects
 	@scripts/build.sh $(B)/asan sanitize
 	@scripts/guest.sh
 	@tests/run $(T)
+
+test-guests: ## other systems as guests: installers, memory tests, boot loaders (an hour); T=pattern selects
+	@scripts/setup.sh build test guest guests
+	@scripts/build.sh $(B)/meson program
+	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
+	@scripts/guest.sh
+	@tests/run --only long $(T)
 
 check: ## layout, static analysis, include direction, licence lines
 	@scripts/setup.sh build test check

@@ -277,7 +277,11 @@ static void fadt(struct buf *b, const struct acpi_config *config, uint64_t facs,
     store_le32(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 10);
     gas_io(t + 116, 8, 1, 0xcf9);
     t[128] = 0x0e;
-    t[131] = 5; /* minor version */
+    /*
+     * Minor version. From 6.3 on processors that may come later bear a flag (online capable) instead of
+     * none; memtest86+ takes those that bear it for present, and waits for them for ever.
+     */
+    t[131] = 2;
     store_le64(t + 132, facs);
     store_le64(t + 140, dsdt_at);
     gas_io(t + 148, 32, 2, MAP_PM1_EVENT);
@@ -302,8 +306,8 @@ static void madt_override(struct buf *b, unsigned source, unsigned gsi, unsigned
  * much with.
  */
 static void madt(struct buf *b, unsigned cpus) {
-    static const uint8_t absent[8] = {0, 8, 1, 1, 2}; /* not enabled, online capable */
-    size_t at = table_begin(b, "APIC", 5);
+    static const uint8_t absent[8] = {0, 8, 1, 1, 0}; /* not enabled */
+    size_t at = table_begin(b, "APIC", 4);
     uint8_t ioapic[12] = {1, 12}, nmi[6] = {4, 6, 0xff, 0, 0, 1};
 
     buf_put_le32(b, MAP_LAPIC);
