@@ -43,12 +43,19 @@ static bool read_number(const uint8_t *p, size_t n, uint64_t *ret) {
     return !n || !*p || *p == ' ';
 }
 
+/* Some old programs count bytes with a sign. */
 static bool checksum_fits(const uint8_t head[TAR_BLOCK]) {
-    uint64_t want, sum = 0;
+    int64_t sum = 0, with_sign = 0;
+    uint64_t want;
 
-    for (unsigned i = 0; i < TAR_BLOCK; i++)
-        sum += i >= 148 && i < 156 ? ' ' : head[i];
-    return read_number(head + 148, 8, &want) && want == sum;
+    for (unsigned i = 0; i < TAR_BLOCK; i++) {
+        uint8_t c = i >= 148 && i < 156 ? ' ' : head[i];
+
+        sum += c;
+        with_sign += (int8_t)c;
+    }
+    return read_number(head + 148, 8, &want) &&
+           ((int64_t)want == sum || (int64_t)want == with_sign);
 }
 
 struct pending { /* what heads before a member say of it */
@@ -187,7 +194,7 @@ int tar_walk(int fd, const char *path,
                              path, (unsigned long long)at);
         if (p.has_size && type != 'x' && type != 'L' && type != 'K')
             size = p.size;
-        if (type == '1' || type == '2' || type == '5')
+        if (type >= '1' && type <= '6') /* whatever it says: links, devices, folders, pipes */
             size = 0;
         at += TAR_BLOCK;
         if (size > (uint64_t)st.st_size || at > (uint64_t)st.st_size - size)
