@@ -14,6 +14,7 @@
 
 #include "base/tar.h"
 #include "base/write.h"
+#include "host/http.h"
 
 enum { MOST_TEXT = 4 << 20, CHUNK = 1 << 20, MOST_DISKS = OVF_FILES };
 
@@ -197,17 +198,31 @@ static int check_sum(struct transfer *t, int fd, const struct contents *c, const
     return r;
 }
 
+static const struct ova_disk *find_named(const struct contents *c, const char *name) {
+    for (unsigned i = 0; i < c->disks; i++)
+        if (!strcmp(c->disk[i].name, name))
+            return &c->disk[i];
+    return NULL;
+}
+
+/* References are URIs (7.1), but not everybody escapes them. */
+static const struct ova_disk *find_file(const struct contents *c, const char *reference) {
+    const struct ova_disk *d = find_named(c, reference);
+    char name[OVF_NAME];
+
+    snprintf(name, sizeof(name), "%s", reference);
+    return d || !http_decode(name, false) ? d : find_named(c, name);
+}
+
 static int find_in(struct transfer *t, int fd, struct contents *c, struct ovf *o,
                    const char *wanted, struct ova_disk *ret, struct error *err) {
     const struct ovf_disk *d;
-    const struct ova_disk *found = NULL;
+    const struct ova_disk *found;
 
     if (tar_walk(fd, t->file, take_member, c, err) < 0 || read_descriptor(fd, c, o, err) < 0 ||
         !(d = choose(t->file, o, wanted, err)))
         return -EINVAL;
-    for (unsigned i = 0; i < c->disks; i++)
-        if (!strcmp(c->disk[i].name, d->file))
-            found = &c->disk[i];
+    found = find_file(c, d->file);
     if (!found)
         return error_set(err, -EINVAL, "'%s' describes a disk '%s' that is not in it", t->file,
                          d->file);
