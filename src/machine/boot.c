@@ -5,10 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
+#include "base/write.h"
 #include "machine/map.h"
 
 enum { BOOT_CS = 1 }; /* of struct x86_state.seg, in the order of the sreg encoding */
@@ -69,20 +73,129 @@ int boot_read_guest(const struct boot_file *f, uint64_t offset, struct mem *mem,
     return r;
 }
 
-int boot_open(struct boot_image *image, const char *kernel, const char *initrd, const char *cmdline,
-              struct error *err) {
+/* ---- compressed kernels ---- */
+
+enum { PIECE = 64 << 10 };
+/* No kernel is that large; a file of zeroes that grows a thousandfold is not to fill the host. */
+#define UNPACKED_MAX (512ull << 20)
+
+static int unpack_piece(z_stream *z, int to, uint64_t *total) {
+    uint8_t out[PIECE];
     int r;
 
-    *image =
-        (struct boot_image){.kernel.fd = -1, .initrd.fd = -1, .cmdline = cmdline ? cmdline : ""};
+    do {
+        z->next_out = out;
+        z->avail_out = sizeof(out);
+        r = inflate(z, Z_NO_FLUSH);
+        if (r != Z_OK && r != Z_STREAM_END)
+            return r == Z_BUF_ERROR ? 0 : -EBADMSG;
+        *total += sizeof(out) - z->avail_out;
+        if (*total > UNPACKED_MAX)
+            return -EFBIG;
+        if (write_all(to, out, sizeof(out) - z->avail_out) < 0)
+            return -EIO;
+        if (r == Z_STREAM_END)
+            return 1;
+    } while (!z->avail_out);
+    return 0;
+}
+
+/* 1 at the end of the compressed stream. */
+static int unpack_stream(const struct boot_file *f, z_stream *z, int to, uint64_t *total,
+                         struct error *err) {
+    uint8_t in[PIECE];
+    int r = 0;
+
+    for (uint64_t at = 0; r == 0 && at < f->size; at += sizeof(in)) {
+        size_t n = f->size - at < sizeof(in) ? f->size - at : sizeof(in);
+
+        r = boot_read(f, at, in, n, err);
+        if (r < 0)
+            return r;
+        z->next_in = in;
+        z->avail_in = (unsigned)n;
+        r = unpack_piece(z, to, total);
+    }
+    if (r == 1)
+        return 1;
+    return error_set(err, r ? r : -EBADMSG, "%s '%s' cannot be unpacked: %s", f->what, f->path,
+                     r == -EFBIG ? "it has more than 512 MiB"
+                     : r == -EIO ? strerror(errno)
+                     : r < 0     ? "its gzip stream is damaged"
+                                 : "its gzip stream ends early (truncated?)");
+}
+
+/* Multiboot kernels are distributed as .gz, which boot loaders unpack. */
+static int unpack(struct boot_file *f, struct error *err) {
+    z_stream z = {0};
+    uint64_t total = 0;
+    uint8_t magic[2];
+    int to, r;
+
+    if (f->size < 18 || boot_read(f, 0, magic, 2, NULL) < 0 || magic[0] != 0x1f || magic[1] != 0x8b)
+        return 0;
+    to = memfd_create("kernel", MFD_CLOEXEC);
+    if (to < 0 || inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) {
+        if (to >= 0)
+            close(to);
+        return error_set(err, -ENOMEM, "%s '%s' cannot be unpacked: out of memory", f->what,
+                         f->path);
+    }
+    r = unpack_stream(f, &z, to, &total, err);
+    inflateEnd(&z);
+    if (r < 0) {
+        close(to);
+        return r;
+    }
+    close(f->fd);
+    f->fd = to;
+    f->size = total;
+    return 0;
+}
+
+/* ---- the image as a whole ---- */
+
+size_t boot_module_path(const char *text) {
+    const char *space = strchr(text, ' ');
+
+    return space && access(text, F_OK) < 0 ? (size_t)(space - text) : strlen(text);
+}
+
+static int open_module(struct boot_module *m, const char *text, struct error *err) {
+    *m = (struct boot_module){.file.fd = -1, .text = text};
+    m->path = strndup(text, boot_module_path(text));
+    if (!m->path)
+        return error_set(err, -ENOMEM, "the initial RAM disk '%s': out of memory", text);
+    return open_file(&m->file, "the initial RAM disk", m->path, err);
+}
+
+static int check_format(const struct boot_image *image, struct error *err) {
+    if (boot_is_linux(image) || boot_is_multiboot(image) || boot_is_elf(image))
+        return 0;
+    return error_set(err, -ENOEXEC,
+                     "the kernel '%s' is neither a Linux bzImage nor a multiboot kernel nor an ELF "
+                     "file with a PVH entry: give one of these",
+                     image->kernel.path);
+}
+
+int boot_open(struct boot_image *image, const char *kernel, const char *const *modules,
+              unsigned count, const char *cmdline, struct error *err) {
+    int r;
+
+    *image = (struct boot_image){.kernel.fd = -1, .cmdline = cmdline ? cmdline : ""};
+    if (count > BOOT_MAX_MODULES)
+        return error_set(err, -E2BIG, "at most %d initial RAM disks or modules can be given",
+                         BOOT_MAX_MODULES);
     r = open_file(&image->kernel, "the kernel", kernel, err);
-    if (r == 0 && initrd)
-        r = open_file(&image->initrd, "the initial RAM disk", initrd, err);
-    if (r == 0 && !boot_is_linux(image) && !boot_is_elf(image))
-        r = error_set(err, -ENOEXEC,
-                      "the kernel '%s' is neither a Linux bzImage nor an ELF file with a PVH "
-                      "entry: give one of these",
-                      kernel);
+    if (r == 0)
+        r = unpack(&image->kernel, err);
+    while (r == 0 && image->modules < count) {
+        unsigned i = image->modules++;
+
+        r = open_module(&image->module[i], modules[i], err);
+    }
+    if (r == 0)
+        r = check_format(image, err);
     if (r < 0)
         boot_close(image);
     return r;
@@ -90,7 +203,12 @@ int boot_open(struct boot_image *image, const char *kernel, const char *initrd, 
 
 void boot_close(struct boot_image *image) {
     close_file(&image->kernel);
-    close_file(&image->initrd);
+    while (image->modules) {
+        struct boot_module *m = &image->module[--image->modules];
+
+        close_file(&m->file);
+        free(m->path);
+    }
 }
 
 /* ---- memory ---- */
@@ -147,22 +265,40 @@ static gpa highest_place(const struct mem *mem, uint64_t size, uint64_t floor, u
     return at >= floor && at >= MAP_1M ? at : 0;
 }
 
+static uint64_t padded(uint64_t size) { return (size + 3) & ~3ull; }
+
+uint64_t boot_initrd_size(const struct boot_image *image) {
+    uint64_t size = 0;
+
+    for (unsigned i = 0; i < image->modules; i++)
+        size += i + 1 < image->modules ? padded(image->module[i].file.size)
+                                       : image->module[i].file.size;
+    return size;
+}
+
 int boot_place_initrd(const struct boot_image *image, struct mem *mem, uint64_t floor,
                       uint64_t limit, gpa *ret_at, struct error *err) {
+    uint64_t size = boot_initrd_size(image);
     gpa at;
-    int r;
+    int r = 0;
 
-    if (image->initrd.fd < 0)
+    if (!size)
         return 0;
-    at = highest_place(mem, image->initrd.size, floor, limit);
+    at = highest_place(mem, size, floor, limit);
     if (!at)
         return error_set(err, -ENOSPC,
-                         "the initial RAM disk '%s' (%llu KiB) does not fit beside the kernel: "
+                         "the initial RAM disk '%s' (%llu KiB%s) does not fit beside the kernel: "
                          "give the machine more --memory",
-                         image->initrd.path, (unsigned long long)image->initrd.size >> 10);
-    r = boot_read_guest(&image->initrd, 0, mem, at, image->initrd.size, err);
-    if (r == 0)
-        *ret_at = at;
+                         image->module[0].file.path, (unsigned long long)size >> 10,
+                         image->modules > 1 ? " with the others" : "");
+    *ret_at = at;
+    /* What pads a part must be zeroes, also where the guest's last run left others. */
+    if (image->modules > 1)
+        memset(mem_ptr(mem, at, size, true), 0, size);
+    for (unsigned i = 0; i < image->modules && r == 0; i++) {
+        r = boot_read_guest(&image->module[i].file, 0, mem, at, image->module[i].file.size, err);
+        at += padded(image->module[i].file.size);
+    }
     return r;
 }
 
@@ -241,6 +377,7 @@ void boot_flat_state(struct x86_state *s, bool long_mode, struct mem *mem) {
 
 int boot_load(const struct boot_image *image, struct mem *mem, struct x86_state *ret_state,
               struct error *err) {
-    return boot_is_linux(image) ? boot_linux(image, mem, ret_state, err)
-                                : boot_pvh(image, mem, ret_state, err);
+    return boot_is_linux(image)       ? boot_linux(image, mem, ret_state, err)
+           : boot_is_multiboot(image) ? boot_multiboot(image, mem, ret_state, err)
+                                      : boot_pvh(image, mem, ret_state, err);
 }

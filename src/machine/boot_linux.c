@@ -121,7 +121,7 @@ static void fill_params(const struct boot_image *image, const struct mem *mem,
     store_le32(params + SETUP_CMDLINE, MAP_BOOT_CMDLINE);
     store_le32(params + SETUP_CODE32, (uint32_t)k->load);
     store_le32(params + SETUP_INITRD, (uint32_t)initrd);
-    store_le32(params + SETUP_INITRD_SIZE, initrd ? (uint32_t)image->initrd.size : 0);
+    store_le32(params + SETUP_INITRD_SIZE, initrd ? (uint32_t)boot_initrd_size(image) : 0);
     store_le64(params + SETUP_DATA, 0);
     if (image->text_screen) {
         params[PARAMS_VIDEO_MODE] = 3;

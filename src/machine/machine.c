@@ -19,6 +19,7 @@
 #include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
+#include "machine/boot_screen.h"
 #include "machine/firmware.h"
 #include "machine/machine_internal.h"
 #include "net/net.h"
@@ -381,8 +382,8 @@ static int open_boot(struct machine *m, struct error *err) {
 
     if (m->config.firmware)
         return 0;
-    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.cmdline,
-                  m->config.restoring ? &m->boot_error : err);
+    r = boot_open(&m->image, m->config.kernel, m->config.initrd, m->config.initrds,
+                  m->config.cmdline, m->config.restoring ? &m->boot_error : err);
     return m->config.restoring ? 0 : r;
 }
 
@@ -406,6 +407,7 @@ static int build(struct machine *m, struct error *err) {
     }
     r = open_boot(m, err);
     m->image.text_screen = m->config.display.adapter == MACHINE_VGA;
+    m->image.screen = (struct boot_screen){boot_screen_set, &m->board};
     config.rom = m->config.firmware ? m->config.firmware->size : 0;
     if (r == 0)
         r = board_init(&m->board, &config, err);
@@ -426,7 +428,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->config = *config;
     m->loop = loop;
     m->lock = lock;
-    m->image.kernel.fd = m->image.initrd.fd = -1;
+    m->image.kernel.fd = -1;
     m->ops = cpu_select(config->cpu, m->cpu_why, sizeof(m->cpu_why), err);
     pthread_mutex_lock(lock);
     r = m->ops ? build(m, err) : -EINVAL;

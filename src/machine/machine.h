@@ -34,7 +34,8 @@ enum {
     MACHINE_MAX_DISKS = 16,
     MACHINE_MAX_NICS = 8,
     MACHINE_MAX_CPUS = 32,
-    MACHINE_MAX_CDROMS = 4
+    MACHINE_MAX_CDROMS = 4,
+    MACHINE_MAX_INITRDS = 32
 };
 enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA };
 
@@ -69,7 +70,9 @@ struct machine_config {
     struct cpu_debug cpu_debug;
     /* A kernel is booted directly, or firmware finds what to boot (bios, uefi or the path of a ROM
      * image): one of the two is needed, all others may be NULL. Both are the caller's. */
-    const char *kernel, *initrd, *cmdline;
+    const char *kernel, *cmdline;
+    const char *const *initrd; /* parts of the initial RAM disk, or modules: boot.h */
+    unsigned initrds;
     const struct firmware *firmware;
     const struct smbios_setting *smbios; /* what SMBIOS tables say instead of the usual */
     unsigned smbios_settings;

@@ -469,6 +469,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .cpu_debug = o->cpu_debug,
         .kernel = o->kernel,
         .initrd = o->initrd,
+        .initrds = o->initrds,
         .cmdline = o->append,
         .boot_menu = o->boot_menu,
         .boot_order = o->boot_order,

@@ -124,8 +124,11 @@ static int set_kernel(struct options *o, const char *v, struct error *err) {
 }
 
 static int set_initrd(struct options *o, const char *v, struct error *err) {
-    o->initrd = v;
-    return 0;
+    if (o->initrds == MACHINE_MAX_INITRDS)
+        return error_set(err, -EINVAL, "at most %d initial RAM disks or modules can be given",
+                         MACHINE_MAX_INITRDS);
+    o->initrd[o->initrds++] = v;
+    return *v ? 0 : error_set(err, -EINVAL, "give the path of a file");
 }
 
 static int set_firmware(struct options *o, const char *v, struct error *err) {
@@ -675,9 +678,15 @@ static const struct option table[] = {
      "what the guest's CPUID offers: host (all that this host can execute and we implement), "
      "x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host); default host",
      "--cpu-model x86-64-v2"},
-    {"kernel", "FILE", set_kernel, "kernel to boot: Linux bzImage, or an ELF file with a PVH entry",
+    {"kernel", "FILE", set_kernel,
+     "kernel to boot: Linux bzImage, multiboot kernel of version 1 or 2 (may be gzipped), or an "
+     "ELF "
+     "file with a PVH entry",
      "--kernel vmlinuz"},
-    {"initrd", "FILE", set_initrd, "initial RAM disk for the kernel", "--initrd initrd.img"},
+    {"initrd", "FILE[ ARGUMENTS]", set_initrd,
+     "initial RAM disk for the kernel; may be repeated. Linux gets all as one, a multiboot kernel "
+     "each as a module, with the whole text as its string",
+     "--initrd initrd.img"},
     {"firmware", "bios|uefi|FILE", set_firmware,
      "instead of a kernel: boot as a PC does, by SeaBIOS (bios), by UEFI firmware (uefi), or by a "
      "ROM image that ends at 4 GiB; docs/firmware.md says more",
@@ -924,7 +933,7 @@ static int check(const struct options *o, struct error *err) {
             err, -EINVAL,
             "--uefi-vars keeps the variables of UEFI firmware: give it with --firmware "
             "uefi");
-    if (o->firmware && (o->initrd || o->append))
+    if (o->firmware && (o->initrds || o->append))
         return error_set(err, -EINVAL,
                          "--initrd and --append belong to --kernel: firmware boots what is on the "
                          "disks, with its own settings");

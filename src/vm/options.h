@@ -29,7 +29,9 @@ struct options_nic {
 
 struct options {
     const char *name; /* empty if not given */
-    const char *cpu, *cpu_model, *kernel, *initrd, *append, *serial, *console;
+    const char *cpu, *cpu_model, *kernel, *append, *serial, *console;
+    const char *initrd[MACHINE_MAX_INITRDS]; /* each a path, arguments may follow */
+    unsigned initrds;
     const char *firmware;  /* NULL: the kernel is booted directly */
     const char *uefi_vars; /* path, NULL: not kept */
     const char *firmware_log;

@@ -18,6 +18,7 @@
 #include "block/block.h"
 #include "block/disk.h"
 #include "devices/virtio/virtio_blk.h"
+#include "machine/boot.h"
 #include "net/link.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
@@ -109,6 +110,28 @@ static json_t *cdroms(const struct options *o, struct block *const *cdrom) {
     return list;
 }
 
+static json_t *absolute_module(const char *s) {
+    size_t n = boot_module_path(s);
+    char *path = strndup(s, n), full[PATH_MAX];
+    const char *found = path ? realpath(path, full) : NULL;
+    json_t *v = found ? json_sprintf("%s%s", found, s + n) : json_string(s);
+
+    free(path);
+    return v;
+}
+
+/* One is a string, as it was before there could be several. */
+static json_t *initrds(const struct options *o) {
+    json_t *list;
+
+    if (o->initrds <= 1)
+        return o->initrds ? absolute_module(o->initrd[0]) : json_null();
+    list = json_array();
+    for (unsigned i = 0; i < o->initrds; i++)
+        json_array_append_new(list, absolute_module(o->initrd[i]));
+    return list;
+}
+
 /* For the next reset. */
 static json_t *smbios(const struct options *o) {
     json_t *list = json_array();
@@ -133,8 +156,8 @@ char *restore_describe(const struct options *o, struct block *const *disk,
         "s:b, s:o, s:o}",
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
         real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
-        "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", absolute(o->initrd),
-        "append", text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
+        "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", initrds(o), "append",
+        text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
         text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display", text(o->display), "vga",
         !options_has_screen(o) ? "none"
         : o->vga               ? o->vga
@@ -414,6 +437,26 @@ static int take_firmware(struct options *o, const json_t *v, struct error *err) 
     return r;
 }
 
+static int take_initrds(struct options *o, const json_t *v, struct error *err) {
+    const json_t *list = json_object_get(v, "initrd");
+
+    if (options_given(o, "initrd") || json_is_null(list))
+        return 0;
+    o->initrds = json_is_array(list) ? (unsigned)json_array_size(list) : 1;
+    if (o->initrds > MACHINE_MAX_INITRDS)
+        return missing("initrd", err);
+    for (unsigned i = 0; i < o->initrds; i++) {
+        const json_t *s = json_is_array(list) ? json_array_get(list, i) : list;
+
+        if (!json_is_string(s))
+            return missing("initrd", err);
+        o->initrd[i] = options_keep(o, json_string_value(s));
+        if (!o->initrd[i])
+            return error_set(err, -ENOMEM, "machine.json: out of memory");
+    }
+    return 0;
+}
+
 /* Snapshots from before there was one say nothing of it. */
 static int take_vsock(struct options *o, const json_t *v, struct error *err) {
     int64_t cid = VSOCK_CID_DEFAULT;
@@ -452,10 +495,9 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         const char *option, *key;
         const char **to;
     } texts[] = {
-        {"name", "name", &o->name},          {"cpu-model", "cpu_model", &o->cpu_model},
-        {"kernel", "kernel", &o->kernel},    {"initrd", "initrd", &o->initrd},
-        {"append", "append", &o->append},    {"serial", "serial", &o->serial},
-        {"console", "console", &o->console},
+        {"name", "name", &o->name},       {"cpu-model", "cpu_model", &o->cpu_model},
+        {"kernel", "kernel", &o->kernel}, {"append", "append", &o->append},
+        {"serial", "serial", &o->serial}, {"console", "console", &o->console},
     };
     int64_t cpus = o->cpus, memory = (int64_t)o->memory;
     int r = 0;
@@ -475,7 +517,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     if (memory % (2 << 20))
         return missing("memory", err);
     if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0 ||
-        take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0)
+        take_initrds(o, v, err) < 0 || take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;

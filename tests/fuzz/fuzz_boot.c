@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Kernel files into a small guest memory. The first byte chooses: any bytes as a file, or a good
- * bzImage, ELF-64 or ELF-32 kernel with some bytes replaced (each by three of the input: offset,
- * value), with and without an initial RAM disk. Whatever loads must start in RAM, and the disk must
- * not lie on the kernel.
+ * bzImage, ELF-64, ELF-32 or multiboot kernel with some bytes replaced (each by three of the input:
+ * offset, value), with and without an initial RAM disk. Whatever loads must start in RAM, and the
+ * disk must not lie on the kernel.
  */
 #include "machine/boot.h"
 
@@ -16,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { RAM = 8 << 20, FILE_MAX = 8192, SHAPES = 4 };
+enum { RAM = 8 << 20, FILE_MAX = 8192, SHAPES = 6 };
 
 static struct mem mem;
 static struct image file, disk, shape[SHAPES];
@@ -33,6 +33,8 @@ static void set_up(void) {
     image_linux(&shape[1], false, code, sizeof(code));
     image_elf(&shape[2], &(struct elf_shape){0}, code, sizeof(code));
     image_elf(&shape[3], &(struct elf_shape){.narrow = true}, code, sizeof(code));
+    image_multiboot(&shape[4], 1, code, sizeof(code));
+    image_multiboot(&shape[5], 2, code, sizeof(code));
     image_raw(&disk, code, sizeof(code));
     image_raw(&file, code, 0);
     free(file.data);
@@ -66,7 +68,7 @@ static void check(const struct x86_state *s, bool with_disk) {
     if (!s->gpr[X86_RSI] || !with_disk)
         return;
     at = load_le32((uint8_t *)mem_ptr(&mem, s->gpr[X86_RSI] + 0x218, 4, false));
-    if (at < MAP_1M || at + disk.size > RAM || at <= s->rip)
+    if (at < MAP_1M || at + 2 * disk.size > RAM || at <= s->rip)
         abort();
 }
 
@@ -83,7 +85,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     with_disk = data[0] & 0x80;
     make_file(data[0] % (SHAPES + 1), data + 1, size - 1);
-    r = boot_open(&image, file.path, with_disk ? disk.path : NULL, "a command line", &err);
+    r = boot_open(&image, file.path, (const char *[]){disk.path, disk.path}, with_disk ? 2 : 0,
+                  "a command line", &err);
     if (r == 0)
         r = boot_load(&image, &mem, &state, &err);
     boot_close(&image);

@@ -210,8 +210,8 @@ class Kernels(Case):
         self.refused("is not a regular file", "--kernel", self.dir / "pipe")
 
     def test_a_file_that_is_no_kernel_is_refused(self):
-        self.refused("neither a Linux bzImage nor an ELF", kernel=b"#!/bin/sh\n")
-        self.refused("neither a Linux bzImage nor an ELF", kernel=bytes(5000))
+        self.refused("neither a Linux bzImage nor a multiboot kernel nor an ELF", kernel=b"#!/bin/sh\n")
+        self.refused("neither a Linux bzImage nor a multiboot kernel nor an ELF", kernel=bytes(5000))
         self.refused("no PVH entry note", kernel=mini.elf(mini.STOP, note=False))
 
     def test_a_damaged_kernel_is_refused_with_the_reason(self):

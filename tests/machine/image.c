@@ -103,6 +103,31 @@ void image_elf(struct image *i, const struct elf_shape *shape, const void *code,
     image_sync(i);
 }
 
+static void put_words(uint8_t *p, const uint32_t *words, unsigned n) {
+    for (unsigned i = 0; i < n; i++)
+        store_le32(p + (size_t)4 * i, words[i]);
+}
+
+void image_multiboot(struct image *i, unsigned version, const void *code, size_t n) {
+    enum { ENTRY = IMAGE_BASE + IMAGE_MULTIBOOT_CODE, LENGTH = 96 };
+    const uint32_t end = ENTRY + (uint32_t)n, bss = end + 0x100;
+    const uint32_t first[] = {0x1badb002, 0x10003,    0xffffffff - 0x1badb002 - 0x10003 + 1,
+                              IMAGE_BASE, IMAGE_BASE, end,
+                              bss,        ENTRY},
+                   second[] = {0xe85250d6, 0, LENGTH, 0xffffffff - 0xe85250d6 - LENGTH + 1,
+                               /* addresses, entry, relocatable, information, end */
+                               2, 24, IMAGE_BASE, IMAGE_BASE, end, bss, 3, 12, ENTRY, 0, 10, 24,
+                               IMAGE_BASE, 0xffffffff, 0x1000, 0, 0, 8};
+
+    make(i, IMAGE_MULTIBOOT_CODE + n);
+    if (version == 1)
+        put_words(i->data, first, sizeof(first) / sizeof(first[0]));
+    else
+        put_words(i->data, second, sizeof(second) / sizeof(second[0]));
+    memcpy(i->data + IMAGE_MULTIBOOT_CODE, code, n);
+    image_sync(i);
+}
+
 void image_linux(struct image *i, bool wide, const void *code, size_t n) {
     size_t skip = wide ? 0x200 : 0, body = skip + n;
     uint8_t *h;

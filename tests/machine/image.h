@@ -39,6 +39,11 @@ void image_elf(struct image *i, const struct elf_shape *shape, const void *code,
 
 /* A bzImage; head fields can be changed in data (offsets as in boot.rst), then image_sync. */
 void image_linux(struct image *i, bool wide, const void *code, size_t n);
+
+/* A multiboot kernel of version 1 or 2 that its header's addresses put to IMAGE_BASE, the code
+ * behind the header at IMAGE_MULTIBOOT_CODE; version 2 is relocatable. */
+enum { IMAGE_MULTIBOOT_CODE = 0x80 };
+void image_multiboot(struct image *i, unsigned version, const void *code, size_t n);
 void image_raw(struct image *i, const void *bytes, size_t n);
 
 #endif

@@ -49,7 +49,8 @@ static int load(const struct image *kernel, const struct image *initrd, const ch
 
     memset(&err, 0, sizeof(err));
     memset(&state, 0xee, sizeof(state));
-    r = boot_open(&image, kernel->path, initrd ? initrd->path : NULL, cmdline, &err);
+    r = boot_open(&image, kernel->path, (const char *[]){initrd ? initrd->path : NULL},
+                  initrd != NULL, cmdline, &err);
     if (r == 0)
         r = boot_load(&image, &mem, &state, &err);
     boot_close(&image);
@@ -338,8 +339,30 @@ static void every_mistake_in_a_bzimage_is_a_sentence(void **opaque) {
     change_linux(0x258, 8, ~0ull, "outside of 1 MiB to 4 GiB");
     change_linux(0x258, 8, RAM, "more --memory");
     change_linux(0x260, 4, 0xffffffff, "more --memory");
-    change_linux(0x202, 4, 0, "neither a Linux bzImage nor an ELF");
-    change_linux(0x1fe, 2, 0, "neither a Linux bzImage nor an ELF");
+    change_linux(0x202, 4, 0, "neither a Linux bzImage nor a multiboot kernel nor an ELF");
+    change_linux(0x1fe, 2, 0, "neither a Linux bzImage nor a multiboot kernel nor an ELF");
+}
+
+static void several_initial_ram_disks_become_one(void **opaque) {
+    struct boot_image several;
+    struct image k, part[2];
+    uint32_t at;
+
+    image_linux(&k, true, code, sizeof(code));
+    image_raw(&part[0], "first", 5);
+    image_raw(&part[1], "second", 6);
+    memset(guest(RAM - 4096, 4096), 0xee, 4096);
+    assert_int_equal(
+        boot_open(&several, k.path, (const char *[]){part[0].path, part[1].path}, 2, NULL, &err),
+        0);
+    assert_int_equal(boot_load(&several, &mem, &state, &err), 0);
+    boot_close(&several);
+    at = get32(MAP_BOOT_PARAMS + 0x218);
+    assert_int_equal(get32(MAP_BOOT_PARAMS + 0x21c), 8 + 6);
+    assert_memory_equal(guest(at, 14), "first\0\0\0second", 14);
+    image_done(&k);
+    image_done(&part[0]);
+    image_done(&part[1]);
 }
 
 /* ------------------------------------------------------------------ PVH */
@@ -394,8 +417,9 @@ static void change_elf(unsigned at, unsigned size, uint64_t value, const char *t
 }
 
 static void every_mistake_in_an_elf_file_is_a_sentence(void **opaque) {
-    change_elf(4, 1, 3, "neither a Linux bzImage nor an ELF");
-    change_elf(4 + 1, 1, 2, "neither a Linux bzImage nor an ELF"); /* big-endian */
+    change_elf(4, 1, 3, "neither a Linux bzImage nor a multiboot kernel nor an ELF");
+    change_elf(4 + 1, 1, 2,
+               "neither a Linux bzImage nor a multiboot kernel nor an ELF"); /* big-endian */
     change_elf(32, 8, 1 << 20, "program header lies outside");
     change_elf(32, 8, ~0ull - 8, "program header lies outside");
     change_elf(54, 2, 8, "unknown size");
@@ -497,7 +521,7 @@ static void a_file_that_changes_between_opening_and_loading_is_a_sentence(void *
 
     image_linux(&k, true, code, sizeof(code));
     image_raw(&initrd, "0123456789", 10);
-    assert_int_equal(boot_open(&image, k.path, initrd.path, NULL, &err), 0);
+    assert_int_equal(boot_open(&image, k.path, (const char *[]){initrd.path}, 1, NULL, &err), 0);
     assert_int_equal(ftruncate(initrd.fd, 5), 0);
     assert_true(boot_load(&image, &mem, &state, &err) < 0);
     assert_non_null(strstr(err.text, "the initial RAM disk"));
@@ -514,7 +538,7 @@ static void loading_again_gives_the_same_whatever_the_guest_did(void **opaque) {
 
     image_linux(&k, true, code, sizeof(code));
     image_raw(&initrd, "disk", 4);
-    assert_int_equal(boot_open(&image, k.path, initrd.path, "line", &err), 0);
+    assert_int_equal(boot_open(&image, k.path, (const char *[]){initrd.path}, 1, "line", &err), 0);
     assert_int_equal(boot_load(&image, &mem, &first, &err), 0);
     memset(guest(0, 0xa0000), 0xcc, 0xa0000);
     memset(guest(MAP_1M, RAM - MAP_1M), 0xcc, RAM - MAP_1M);
@@ -530,6 +554,7 @@ static void loading_again_gives_the_same_whatever_the_guest_did(void **opaque) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(several_initial_ram_disks_become_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bzimage_starts_at_its_64_bit_entry_in_long_mode, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_bzimage_without_it_starts_at_the_32_bit_entry, setup,

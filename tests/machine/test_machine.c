@@ -755,7 +755,12 @@ static void fails(const char *text, void (*spoil)(struct machine_config *c)) {
 static void spoil_cpu(struct machine_config *c) { c->cpu = "abacus"; }
 static void spoil_model(struct machine_config *c) { c->cpu_model = "i8086"; }
 static void spoil_kernel(struct machine_config *c) { c->kernel = "/nonexistent"; }
-static void spoil_initrd(struct machine_config *c) { c->initrd = "/nonexistent"; }
+static void spoil_initrd(struct machine_config *c) {
+    static const char *const nowhere[] = {"/nonexistent"};
+
+    c->initrd = nowhere;
+    c->initrds = 1;
+}
 static void spoil_memory(struct machine_config *c) { c->memory = 1ull << 62; }
 static void spoil_cmdline(struct machine_config *c) {
     static char line[70000];

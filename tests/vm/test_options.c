@@ -44,7 +44,7 @@ static void defaults_are_sensible(void **state) {
     assert_string_equal(o.serial, "stdio");
     assert_string_equal(o.name, "");
     assert_null(o.console);
-    assert_null(o.initrd);
+    assert_int_equal(o.initrds, 0);
     assert_int_equal(o.cpus, 1);
     assert_int_equal(o.memory, 512 << 20);
     assert_int_equal(o.disks + o.nics + o.traces, 0);
