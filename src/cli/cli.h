@@ -182,6 +182,7 @@ int do_token_create(struct cli *c);
 int do_token_rm(struct cli *c);
 int do_portal(struct cli *c);
 int do_vnc(struct cli *c);
+int do_medium(struct cli *c);
 int do_doctor(struct cli *c);
 int do_volume_create(struct cli *c);
 int do_volume_resize(struct cli *c);

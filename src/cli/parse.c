@@ -135,7 +135,8 @@ json_t *cli_path(const char *path) {
 }
 
 static json_t *read_value(const struct field *f, const char *word, struct error *err) {
-    json_t *whole = field_is_host_file(f) && *word ? cli_path(word) : NULL, *v;
+    bool path = field_is_host_file(f) && *word && !field_is_word(f, word);
+    json_t *whole = path ? cli_path(word) : NULL, *v;
     char *text = f->type == FIELD_TEXT ? read_text(f, word, err) : NULL;
 
     if (f->type == FIELD_TEXT && !text)
@@ -267,7 +268,8 @@ static int check(struct cli *c, struct error *err) {
 
     if (c->help)
         return 0;
-    if (c->names < (c->command->names == TWO_NAMES ? 2 : c->command->names != NO_NAME))
+    if (c->names < (c->command->names == TWO_NAMES ? 2 : c->command->names != NO_NAME) &&
+        !(c->command->run == do_run && (cli_given(c, "firmware") || cli_given(c, "cdrom"))))
         return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
                          c->command->operand, c->command->example);
     for (unsigned i = 0; (f = cli_flag(c->command, i)); i++)

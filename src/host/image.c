@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "host/builder.h"
+#include "host/image_boot.h"
 #include "host/image_known.h"
 #include "host/image_transfer.h"
 #include "host/job.h"
@@ -61,68 +62,10 @@ struct images {
 
 static void step(struct image *v);
 
-/* ------------------------------------------------------------------ for machines */
-
 static int64_t file_size(const char *path) {
     struct stat st;
 
     return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
-}
-
-/* What was imported may be called anything. */
-static const struct image_known *known_of(const struct store_row *row) {
-    const char *base = row_text(row->spec, "base");
-
-    return *row_text(row->spec, "file") || *row_text(row->spec, "from")
-               ? NULL
-               : image_known_find(*base ? base : row->name);
-}
-
-static int files_of(const char *folder, const struct store_row *row, struct image_files *ret,
-                    struct error *err) {
-    const struct image_known *known = known_of(row);
-    bool template = *row_text(row->spec, "from");
-    char path[PATH_MAX];
-
-    ret->oci = *row_text(row->status, "digest");
-    if (snprintf(ret->kernel, PATH_MAX, "%s/vmlinuz", folder) >= PATH_MAX ||
-        snprintf(ret->initrd, PATH_MAX, "%s/initrd.img", folder) >= PATH_MAX ||
-        snprintf(path, PATH_MAX, "%s/disk.raw", folder) >= PATH_MAX)
-        return error_set(err, -ENAMETOOLONG, "the path of the images' folder is too long");
-    if (!known && !ret->oci && !template && !*row_text(row->spec, "kernel"))
-        return error_set(err, -EAGAIN,
-                         "the image '%s' came without a kernel, and there is no firmware yet that "
-                         "finds one on its disk: import it with --kernel and --initrd",
-                         row->name);
-    if (!known && !ret->oci && !*row_text(template ? row->wanted : row->spec, "initrd"))
-        *ret->initrd = 0;
-    snprintf(ret->append, sizeof(ret->append), "%s%s", ret->oci ? IMAGE_OCI_APPEND : "",
-             known ? known->append : row_text(template ? row->wanted : row->spec, "append"));
-    if (known && !known->disk)
-        return 0;
-    ret->size = file_size(path);
-    if (ret->size < 0)
-        return error_set(err, -ENOENT, "the disk of the image '%s' is gone: '%s'", row->name, path);
-    snprintf(ret->disk, PATH_MAX, "../../images/%s/disk.raw", row->id);
-    return 0;
-}
-
-int image_files(struct manager *m, const char *id, struct image_files *ret, struct error *err) {
-    struct store_row row = {0};
-    char folder[PATH_MAX];
-    int r = store_get(m->store, "image", id, &row);
-
-    *ret = (struct image_files){0};
-    if (r < 0)
-        return error_set(err, -ENOENT, "the image that this machine lies on is gone");
-    snprintf(folder, sizeof(folder), "%.4000s/images/%s", m->home.place.data, id);
-    if (strcmp(row_text(row.status, "state"), "ready") != 0)
-        r = error_set(err, -EAGAIN, "the image '%s' is %s, not ready", row.name,
-                      row_text(row.status, "state"));
-    else
-        r = files_of(folder, &row, ret, err);
-    store_row_done(&row);
-    return r;
 }
 
 /* ------------------------------------------------------------------ the list of them */
@@ -402,6 +345,7 @@ static void finish(struct image *v, struct store_row *row) {
         row_set_text(row->status, "title", v->known->title);
     else if (v->transfer)
         image_transfer_note(v->transfer, row);
+    image_boot_note(row, path);
     row_unset(row->wanted, "linked");
     row_set_state(row, "ready", NULL);
     if (save(v, row, "ready", "it is ready for machines", "done"))
@@ -414,7 +358,7 @@ static void find_boot(struct manager *m, const char *tenant, struct image_transf
     char folder[PATH_MAX] = "", kernel[PATH_MAX + 64], initrd[PATH_MAX + 64];
     struct store_row row = {0};
 
-    if (store_find(m->store, "image", tenant, "tiny", &row) == 0 && known_of(&row) &&
+    if (store_find(m->store, "image", tenant, "tiny", &row) == 0 && image_known_of(&row) &&
         !strcmp(row_text(row.status, "state"), "ready")) {
         snprintf(kernel, sizeof(kernel), "%.4000s/images/%s/%s", m->home.place.data, row.id,
                  image_file_names[IMAGE_KERNEL]);
@@ -453,7 +397,7 @@ static char *join_words(const json_t *list) {
 }
 
 static void start_making(struct image *v, const struct store_row *row) {
-    v->known = known_of(row);
+    v->known = image_known_of(row);
     snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
     snprintf(v->source, sizeof(v->source), "%s", row_text(row->spec, "source"));
     free(v->packages);
@@ -508,7 +452,11 @@ static void start_template(struct image *v, struct store_row *row) {
     if (job_cancelling(m, v->job))
         __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
     v->phase = DONE;
-    if (image_files(m, row_text(row->wanted, "image"), &t->from, &v->error) < 0) {
+    snprintf(t->vars, sizeof(t->vars), "%.4000s/machines/%s/" UEFI_VARS, m->home.place.data,
+             row_text(row->wanted, "vm"));
+    t->firmware = *row_text(row->wanted, "firmware");
+    if (*row_text(row->wanted, "image") &&
+        image_files(m, row_text(row->wanted, "image"), &t->from, &v->error) < 0) {
         kick(v);
         return;
     }

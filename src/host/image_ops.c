@@ -10,6 +10,7 @@
 #include "host/image_known.h"
 #include "host/job.h"
 #include "host/vm_clone.h"
+#include "host/vm_hardware.h"
 
 /* One that failed is in nobody's way. */
 static int replace_failed(struct api_call *call, const char *name) {
@@ -36,15 +37,27 @@ static int check_import(struct api_call *call, const json_t *spec) {
 
 /* What a template takes from the machine, as it is now. */
 static int fill_template(struct api_call *call, const struct store_row *vm) {
-    const char *image = row_text(vm->status, "image_id"), *own = row_text(vm->spec, "append");
+    const char *image = row_text(vm->status, "image_id"), *own = row_text(vm->spec, "append"), *by;
     struct image_files files;
     struct error e = {0};
     char text[sizeof(files.append) + 2000];
 
-    if (image_files(call->m, image, &files, &e) < 0)
+    if (vm_files(call->m, vm, &files, &e) < 0)
         return api_fail_error(call, &e);
-    if (!*files.disk)
+    if (!files.has_disk)
         return api_fail(call, FAILURE_CONFLICT, "spec.from", "", "'%s' has no disk", vm->name);
+    by = hardware_boots_by(vm->spec, &files);
+    if (*by == '/')
+        return api_fail(call, FAILURE_CONFLICT, "spec.from", "give it bios or uefi",
+                        "'%s' boots by a ROM image of its own, which a template does not have",
+                        vm->name);
+    if (!*files.kernel && row_flag(call->row.spec, "generalize"))
+        return api_fail(call, FAILURE_CONFLICT, "spec.generalize",
+                        "generalise it in the guest, and capture it as it is: --generalize=false",
+                        "'%s' has no kernel of its image with which its identity could be taken "
+                        "away",
+                        vm->name);
+    row_set_text(call->row.wanted, "firmware", strcmp(by, "kernel") ? by : NULL);
     snprintf(text, sizeof(text), "%s%s%s", files.append, *own ? " " : "", own);
     row_set_text(call->row.wanted, "vm", vm->id);
     row_set_text(call->row.wanted, "image", image);
@@ -100,6 +113,9 @@ static int create_image(struct api_call *call, struct store_row *vm) {
         return api_fail(
             call, FAILURE_INVALID, "spec.packages", "leave one of them out",
             "packages are put into an image that is built, not into one that is copied");
+    if (!strcmp(name, VM_NO_IMAGE))
+        return api_fail(call, FAILURE_INVALID, "name", "choose another name",
+                        "'" VM_NO_IMAGE "' is the word for no image");
     if (replace_failed(call, name) < 0)
         return -EINVAL;
     call->row = (struct store_row){.kind = "image",

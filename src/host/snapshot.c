@@ -82,7 +82,7 @@ static int list_snapshots(struct manager *m, const char *vm,
 static bool has_disk(struct manager *m, const struct store_row *vm) {
     struct image_files files;
 
-    return image_files(m, row_text(vm->status, "image_id"), &files, NULL) == 0 && *files.disk;
+    return vm_files(m, vm, &files, NULL) == 0 && files.has_disk;
 }
 
 /* Not while it is to start or to end, which would have to wait. */

@@ -67,9 +67,9 @@ static int check_content(struct api_call *call, const struct store_row *vm) {
     struct image_files files;
     struct error e = {0};
 
-    if (image_files(call->m, row_text(vm->status, "image_id"), &files, &e) < 0)
+    if (vm_files(call->m, vm, &files, &e) < 0)
         return api_fail_error(call, &e);
-    if (*files.disk || (runs && row_flag(call->row.spec, "memory")))
+    if (files.has_disk || (runs && row_flag(call->row.spec, "memory")))
         return 0;
     return api_fail(call, FAILURE_CONFLICT, "spec.vm", "start it, and keep its memory",
                     "'%s' has no disk: there is nothing to keep", vm->name);

@@ -216,10 +216,16 @@ static int take_identity(struct template *t, int folder, struct error *err) {
 static int copy_files(const struct template *t, int folder, struct error *err) {
     char key[PATH_MAX + 20];
     int64_t done = 0;
-    int r = tree_copy(t->from.kernel, folder, image_file_names[IMAGE_KERNEL], &done,
-                      t->progress.stop, err);
+    int r = access(t->vars, F_OK) == 0
+                ? tree_copy(t->vars, folder, UEFI_VARS, &done, t->progress.stop, err)
+                : 0;
 
-    if (r == 0 && *t->from.initrd)
+    if (r < 0 || !*t->from.kernel)
+        return r;
+    if (!t->firmware)
+        r = tree_copy(t->from.kernel, folder, image_file_names[IMAGE_KERNEL], &done,
+                      t->progress.stop, err);
+    if (r == 0 && *t->from.initrd && !t->firmware)
         r = tree_copy(t->from.initrd, folder, image_file_names[IMAGE_INITRD], &done,
                       t->progress.stop, err);
     /* The key that its users' machines accept lies beside the kernel. */

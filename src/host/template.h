@@ -22,6 +22,8 @@ struct template {
     char frozen[LAYER_NAME]; /* file in it that the machine's disk stands on */
     struct image_files from; /* of the image that the machine lies on */
     char append[2048];       /* what its kernel is told */
+    char vars[PATH_MAX];     /* variables of UEFI firmware; there may be none */
+    bool firmware;           /* boots it: it needs no kernel */
     bool generalize;
     struct layers_progress progress;
     const char *stage; /* atomic: what is being done */

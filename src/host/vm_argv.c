@@ -11,30 +11,11 @@
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
+#include "host/vm_hardware.h"
 #include "host/vnet.h"
 #include "host/volume.h"
+#include "host/words.h"
 #include "proto/place.h"
-
-enum { MOST_WORDS = 128 };
-
-struct words {
-    char *word[MOST_WORDS + 1];
-    unsigned count;
-    bool bad;
-};
-
-static void add(struct words *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct words *w, const char *fmt, ...) {
-    va_list ap;
-
-    va_start(ap, fmt);
-    if (w->count == MOST_WORDS || vasprintf(&w->word[w->count], fmt, ap) < 0)
-        w->bad = true;
-    else
-        w->count++;
-    va_end(ap);
-}
 
 /* Forwards lead through the first interface; those of a network are its viv-net's. */
 static void add_user_nic(struct words *w, const struct store_row *row, bool first) {
@@ -48,8 +29,8 @@ static void add_user_nic(struct words *w, const struct store_row *row, bool firs
     json_array_foreach(list, i, one)
         buf_printf(&nic, ",forward=%s", json_string_value(one));
     buf_put(&nic, "", 1);
-    add(w, "--nic");
-    add(w, "%s", (const char *)nic.data);
+    words_add(w, "--nic");
+    words_add(w, "%s", (const char *)nic.data);
     buf_done(&nic);
     json_decref(list);
 }
@@ -62,13 +43,13 @@ static int add_nics(struct manager *m, struct words *w, const struct store_row *
         if (!strcmp(name, "user")) {
             add_user_nic(w, row, i == 0);
         } else if (!strcmp(name, "none")) {
-            add(w, "--nic");
-            add(w, "none");
+            words_add(w, "--nic");
+            words_add(w, "none");
         } else {
             if (vnet_nic(m, row, name, nic, sizeof(nic), err) < 0)
                 return -EINVAL;
-            add(w, "--nic");
-            add(w, "%s", nic);
+            words_add(w, "--nic");
+            words_add(w, "%s", nic);
         }
     }
     return 0;
@@ -80,39 +61,41 @@ static void add_program(struct words *w) {
 
     if (!given || !*given)
         place_program("viv-vm", program);
-    add(w, "%s", given && *given ? given : program);
+    words_add(w, "%s", given && *given ? given : program);
 }
 
-/* From its kernel, or from the memory of a snapshot. */
+/* From its kernel, by firmware, or from the memory of a snapshot. */
 static void add_boot(struct words *w, const struct store_row *row,
                      const struct image_files *files) {
     const json_t *spec = row->spec;
 
     if (*snapshot_restore(row)) {
-        add(w, "--restore");
-        add(w, "memory.%s", snapshot_restore(row));
+        words_add(w, "--restore");
+        words_add(w, "memory.%s", snapshot_restore(row));
         if (!strcmp(snapshot_restore(row), row->id)) /* that of another machine */
-            add(w, "--renew-identity");
+            words_add(w, "--renew-identity");
         return;
     }
-    add(w, "--cpus");
-    add(w, "%lld", (long long)row_number(spec, "cpus"));
-    add(w, "--memory");
-    add(w, "%lld", (long long)row_number(spec, "memory"));
-    add(w, "--kernel");
-    add(w, "%s", files->kernel);
+    words_add(w, "--cpus");
+    words_add(w, "%lld", (long long)row_number(spec, "cpus"));
+    words_add(w, "--memory");
+    words_add(w, "%lld", (long long)row_number(spec, "memory"));
+    if (strcmp(hardware_boots_by(spec, files), "kernel") != 0)
+        return;
+    words_add(w, "--kernel");
+    words_add(w, "%s", files->kernel);
     if (*files->initrd) {
-        add(w, "--initrd");
-        add(w, "%s", files->initrd);
+        words_add(w, "--initrd");
+        words_add(w, "%s", files->initrd);
     }
-    add(w, "--append");
+    words_add(w, "--append");
     if (files->oci) /* our init calls the machine so */
-        add(w, "%s viv.hostname=%s %s", files->append,
-            *row_text(spec, "hostname") ? row_text(spec, "hostname") : row->name,
-            row_text(spec, "append"));
+        words_add(w, "%s viv.hostname=%s %s", files->append,
+                  *row_text(spec, "hostname") ? row_text(spec, "hostname") : row->name,
+                  row_text(spec, "append"));
     else
-        add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "",
-            row_text(spec, "append"));
+        words_add(w, "%s%s%s", files->append, *row_text(spec, "append") ? " " : "",
+                  row_text(spec, "append"));
 }
 
 static int add_volumes(struct words *w, struct manager *m, const struct store_row *row,
@@ -124,8 +107,8 @@ static int add_volumes(struct words *w, struct manager *m, const struct store_ro
     json_array_foreach(json_object_get(row->spec, "volumes"), i, one) {
         if (volume_disk(m, row, json_string_value(one), text, sizeof(text), err) < 0)
             return err->code;
-        add(w, "--disk");
-        add(w, "%s", text);
+        words_add(w, "--disk");
+        words_add(w, "%s", text);
     }
     return 0;
 }
@@ -135,40 +118,39 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     struct words *w = calloc(1, sizeof(*w));
     struct image_files files;
 
-    if (!w || image_files(m, row_text(row->status, "image_id"), &files, err) < 0) {
+    if (!w || vm_files(m, row, &files, err) < 0) {
         free(w);
         return NULL;
     }
     add_program(w);
-    add(w, "--name");
-    add(w, "%s", row->name);
-    add(w, "--cpu");
-    add(w, "%s", row_text(spec, "cpu"));
+    words_add(w, "--name");
+    words_add(w, "%s", row->name);
+    words_add(w, "--cpu");
+    words_add(w, "%s", row_text(spec, "cpu"));
     add_boot(w, row, &files);
-    if (*files.disk) {
-        add(w, "--disk");
-        add(w, "%s,format=qcow2", snapshot_disk(row));
+    hardware_words(w, row, &files, *snapshot_restore(row));
+    if (files.has_disk) {
+        const char *bus = row_text(spec, "bus");
+
+        words_add(w, "--disk");
+        words_add(w, "%s,format=qcow2%s%s", snapshot_disk(row), *bus ? ",bus=" : "", bus);
     }
     if (cloud_wanted(spec)) {
-        add(w, "--disk");
-        add(w, VM_SEED ",format=raw,readonly");
+        words_add(w, "--disk");
+        words_add(w, VM_SEED ",format=raw,readonly");
     }
     if (add_volumes(w, m, row, err) < 0 || add_nics(m, w, row, err) < 0) {
         vm_argv_free(w->word);
         return NULL;
     }
-    add(w, "--serial");
-    add(w, "unix:serial");
-    if (!strcmp(row_text(spec, "vga"), "std")) {
-        add(w, "--display");
-        add(w, "vnc=unix:vnc");
-    }
-    add(w, "--control");
-    add(w, "unix:control");
-    add(w, "--vsock");
-    add(w, "unix:vsock");
+    words_add(w, "--serial");
+    words_add(w, "unix:serial");
+    words_add(w, "--control");
+    words_add(w, "unix:control");
+    words_add(w, "--vsock");
+    words_add(w, "unix:vsock");
     if (!strcmp(row_text(spec, "power"), "paused"))
-        add(w, "--paused");
+        words_add(w, "--paused");
     if (!w->bad)
         return w->word; /* the first member: the same address */
     vm_argv_free(w->word);

@@ -61,9 +61,10 @@ static void take_answer(struct vm_control *c, const json_t *m) {
 
     if (error)
         c->user.refused(c->user.opaque, command ? command : "", text_of(error, "text"));
-    else if (command && !strcmp(command, "status"))
+    else if (command && !strcmp(command, "status")) {
         tell_state(c, result);
-    else if (command && strcmp(command, "events") != 0)
+        c->user.answered(c->user.opaque, command, result);
+    } else if (command && strcmp(command, "events") != 0)
         c->user.answered(c->user.opaque, command, result);
 }
 

@@ -22,7 +22,7 @@ struct vm_control_user {
     /* What the machine is doing; the first call says that it is up. */
     void (*seen)(void *opaque, bool paused, const char *reason);
     void (*event)(void *opaque, const char *name, const json_t *data);
-    /* The result of a command other than events and status. */
+    /* The result of a command other than events; that of status comes behind `seen`. */
     void (*answered)(void *opaque, const char *command, const json_t *result);
     /* A command was answered with an error. */
     void (*refused)(void *opaque, const char *command, const char *text);

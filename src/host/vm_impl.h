@@ -49,6 +49,10 @@ struct machine {
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     char *forwards_told;  /* its forwards as viv-vm was told them; NULL: it was not */
     int64_t forwards_failed; /* some could not be opened: when that was seen; 0: none */
+    char *medium; /* in its optical drive; "": none. NULL: no drive, or not known */
+    char *medium_wanted;
+    bool medium_asked;
+    int64_t medium_failed; /* when that was seen; 0: it did not */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
@@ -57,6 +61,8 @@ struct machine {
     int64_t disk_size;
     char frozen[LAYER_NAME], file[LAYER_NAME]; /* of a clone: what it stands on, its own file */
     bool copying;                              /* a full clone */
+    char clone_of[STORE_WORD];                 /* id of the machine */
+    int64_t vars_done;                         /* atomic; bytes, of no interest */
     char job[STORE_WORD];
     int stop;         /* atomic: the worker is to give up */
     int64_t done, of; /* atomic; bytes */
@@ -135,6 +141,15 @@ void machines_next_turn(struct machines *ms);
 void machine_step_forwards(struct machine *v, const struct store_row *row);
 void machine_forwards_answered(struct machine *v, const json_t *result);
 void machine_forwards_lost(struct machine *v); /* the process, or the connection to it */
+
+/* ---- vm_medium.c ---- */
+
+/* Has viv-vm put the medium that is wanted into the drive. */
+void machine_step_medium(struct machine *v, const struct store_row *row);
+void machine_medium_seen(struct machine *v, const json_t *status);
+void machine_medium_changed(struct machine *v);
+void machine_medium_refused(struct machine *v, const char *text);
+void machine_medium_lost(struct machine *v); /* the process, or the connection to it */
 
 /* ---- vm_stop.c ---- */
 

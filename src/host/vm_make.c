@@ -7,6 +7,7 @@
  * copy, after which the links go.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "block/chain.h"
 #include "host/job.h"
 #include "host/snapshot.h"
+#include "host/tree.h"
 #include "host/vm_impl.h"
 
 enum { NOTE_MS = 300 };
@@ -23,16 +25,31 @@ enum { COPY_LATER = 2 }; /* for `stop`: by the next manager */
 
 /* ------------------------------------------------------------------ on a worker */
 
+/* The variables of UEFI firmware: boot entries, keys. Those that are there may be newer. */
+static int copy_vars(struct machine *v, const char *folder, const char *from) {
+    int fd, r;
+
+    if (!*from)
+        return 0;
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(&v->work_error, -errno, "the machine's folder '%s': %s", folder,
+                         strerror(errno));
+    r = tree_copy(from, fd, UEFI_VARS, &v->vars_done, &v->stop, &v->work_error);
+    close(fd);
+    return r;
+}
+
 /* Only what does not change meanwhile is looked at. */
 static void make_disk(struct machine *v, const char *folder) {
     char path[PATH_MAX + 100];
     struct chain_create c = {.path = path,
                              .format = "qcow2",
                              .size = (uint64_t)v->disk_size,
-                             .backing = v->image.disk,
+                             .backing = *v->image.disk ? v->image.disk : NULL,
                              .backing_format = "raw"};
 
-    if (!*v->image.disk)
+    if (copy_vars(v, folder, v->image.vars) < 0 || !v->image.has_disk)
         return;
     snprintf(path, sizeof(path), "%s/disk.qcow2", folder);
     unlink(path); /* of a manager that was ended in the middle of this */
@@ -41,8 +58,11 @@ static void make_disk(struct machine *v, const char *folder) {
 
 static void make_clone(struct machine *v, const char *folder) {
     const struct layers_progress p = {&v->done, &v->of, &v->stop};
+    char vars[PATH_MAX + 100];
 
-    if (!*v->frozen)
+    snprintf(vars, sizeof(vars), "%s/machines/%s/" UEFI_VARS, v->all->m->home.place.data,
+             v->clone_of);
+    if ((access(vars, F_OK) == 0 && copy_vars(v, folder, vars) < 0) || !*v->frozen)
         return;
     if (!v->copying)
         layers_make_on_top(folder, v->frozen, v->file, &v->work_error);
@@ -182,6 +202,7 @@ static void begin_clone(struct machine *v, struct store_row *row, const json_t *
     snprintf(v->frozen, sizeof(v->frozen), "%s", row_text(row->wanted, "frozen"));
     layers_name(row_number(row->wanted, "layer") + 1, v->file);
     v->copying = !strcmp(row_text(clone, "mode"), "full");
+    snprintf(v->clone_of, sizeof(v->clone_of), "%s", row_text(clone, "from"));
     snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
     if (!v->copying)
         return;
@@ -211,7 +232,7 @@ void machine_step_make(struct machine *v, struct store_row *row) {
     }
     if (clone && !is_linked(v, row, clone))
         return;
-    if (image_files(v->all->m, row_text(row->status, "image_id"), &v->image, &e) < 0) {
+    if (vm_files(v->all->m, row, &v->image, &e) < 0) {
         failed(v, row, &e);
         return;
     }

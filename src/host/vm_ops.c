@@ -15,6 +15,7 @@
 #include "host/vm.h"
 #include "host/vm_agent.h"
 #include "host/vm_clone.h"
+#include "host/vm_hardware.h"
 #include "host/vm_process.h"
 #include "host/vnet.h"
 #include "host/volume.h"
@@ -227,7 +228,8 @@ static int check_spec(struct api_call *call, const json_t *spec) {
 
     if (cloud_check(spec, &field, &e) < 0)
         return api_fail(call, FAILURE_INVALID, field, "", "%s", e.text);
-    if (forward_check(call, spec) < 0 || vnet_check(call, spec) < 0)
+    if (forward_check(call, spec) < 0 || vnet_check(call, spec) < 0 ||
+        hardware_check(call, spec) < 0)
         return -EINVAL;
     return 0;
 }
@@ -237,8 +239,16 @@ static int check_image(struct api_call *call, const char *name, char id[STORE_WO
     struct image_files files;
     struct error e = {0};
     int64_t disk = row_number(call->row.spec, "disk");
-    int r = store_find(call->m->store, "image", call->tenant, name, &image);
+    int r;
 
+    *id = 0;
+    if (!strcmp(name, VM_NO_IMAGE)) {
+        vm_files(call->m, &call->row, &files, NULL);
+        return disk % 512 ? api_fail(call, FAILURE_INVALID, "spec.disk", "use whole megabytes",
+                                     "the disk must be a multiple of 512 bytes")
+                          : hardware_check_boot(call, call->row.spec, &files);
+    }
+    r = store_find(call->m->store, "image", call->tenant, name, &image);
     if (r < 0)
         return api_fail(call, FAILURE_CONFLICT, "spec.image", "make it first: viv image build NAME",
                         "there is no image '%s'", name);
@@ -252,6 +262,8 @@ static int check_image(struct api_call *call, const char *name, char id[STORE_WO
                      "the disk must not be smaller than that of the image (%lld bytes), and a "
                      "multiple of 512",
                      (long long)files.size);
+    else
+        r = hardware_check_boot(call, call->row.spec, &files);
     snprintf(id, STORE_WORD, "%s", image.id);
     store_row_done(&image);
     return r;
@@ -275,7 +287,7 @@ static int create(struct api_call *call) {
         return -EINVAL;
     on = strcmp(power_of(call), "off") != 0;
     row_set_number(call->row.wanted, "cycle", on);
-    row_set_text(call->row.status, "image_id", image);
+    row_set_text(call->row.status, "image_id", *image ? image : NULL);
     row_set_state(&call->row, "creating", NULL);
     expiry_begin(&call->row, units_now_ms());
     if (store_insert(call->m->store, &call->row, &e) < 0)
@@ -320,16 +332,35 @@ static int extend(struct api_call *call, const json_t *patch) {
     return event(call, "extended", "it is not archived any more");
 }
 
+/* What it would boot after a change. */
+static int check_boot(struct api_call *call, const json_t *patch) {
+    json_t *spec = json_deep_copy(call->row.spec);
+    struct image_files files;
+    struct error e = {0};
+    int r = 0;
+
+    json_object_update(spec, (json_t *)patch);
+    if (vm_files(call->m, &call->row, &files, &e) < 0)
+        r = api_fail_error(call, &e);
+    else
+        r = hardware_check_boot(call, spec, &files);
+    json_decref(spec);
+    return r;
+}
+
 static int update(struct api_call *call) {
     json_t *patch = json_object_get(call->body, "spec"), *before, *v;
     const char *key;
     int r;
 
-    if (json_object_get(patch, "volumes") && check_not_suspended(call) < 0)
-        return -EINVAL; /* its memory knows the disks that it has */
+    if ((json_object_get(patch, "volumes") || hardware_changes(patch)) &&
+        check_not_suspended(call) < 0)
+        return -EINVAL; /* its memory knows what it has */
     if ((json_object_get(patch, "power") ? check_not_suspending(call) : check_not_deleting(call)) <
             0 ||
         check_spec(call, patch) < 0)
+        return -EINVAL;
+    if (hardware_changes(patch) && check_boot(call, patch) < 0)
         return -EINVAL;
     before = json_deep_copy(json_object_get(call->row.spec, "volumes"));
     json_object_foreach(patch, key, v)
@@ -431,5 +462,7 @@ const struct api_handler vm_handlers[] = {
     {"ticket", ticket_create},
     {"forward", forward_add},
     {"unforward", forward_remove},
+    {"insert", hardware_insert},
+    {"eject", hardware_eject},
     {NULL, NULL},
 };

@@ -10,6 +10,7 @@
 #include "host/cloud.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
+#include "host/vm_hardware.h"
 #include "host/vm_impl.h"
 #include "host/vnet.h"
 #include "host/volume.h"
@@ -105,6 +106,10 @@ static void control_answered(void *opaque, const char *command, const json_t *re
 
     if (!strcmp(command, "forward-set"))
         machine_forwards_answered(v, result);
+    else if (!strcmp(command, "status"))
+        machine_medium_seen(v, result);
+    else if (!strcmp(command, "cdrom-change"))
+        machine_medium_changed(v);
     if (strcmp(command, "stats") != 0)
         return;
     usage_read(&v->usage, result);
@@ -121,7 +126,10 @@ static void control_refused(void *opaque, const char *command, const char *text)
             return;
         }
     }
-    log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s: %s", command, text);
+    if (!strcmp(command, "cdrom-change"))
+        machine_medium_refused(v, text);
+    else
+        log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s: %s", command, text);
 }
 
 static void control_closed(void *opaque, const char *why) {
@@ -132,6 +140,7 @@ static void control_closed(void *opaque, const char *why) {
     v->up = false;
     machine_usage_lost(v);
     machine_forwards_lost(v);
+    machine_medium_lost(v);
     machine_kick(v); /* which finds the process ended, or connects again */
 }
 
@@ -145,6 +154,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     v->up = false;
     machine_usage_lost(v);
     machine_forwards_lost(v);
+    machine_medium_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
     machine_leave_agent(v);
@@ -205,19 +215,25 @@ void machine_connect(struct machine *v) {
         machine_again_in(v, wait < CONNECT_MOST_MS ? wait : CONNECT_MOST_MS);
 }
 
-/* Its addresses are written down before anybody uses them. */
-static int assign_addresses(struct machine *v, struct store_row *row, struct error *err) {
+/* What it is known by is written down before anybody uses it. */
+static int assign_identity(struct machine *v, struct store_row *row, struct error *err) {
     int r = vnet_assign(v->all->m, row, err);
+    struct image_files files;
+    bool news = r > 0;
 
-    if (r <= 0 || machine_save_row(v, row, STORE_PROMISE, NULL, NULL))
-        return r < 0 ? r : 0;
+    if (r < 0)
+        return r;
+    if (vm_files(v->all->m, row, &files, NULL) == 0)
+        news |= hardware_note(row, &files);
+    if (!news || machine_save_row(v, row, STORE_PROMISE, NULL, NULL))
+        return 0;
     return error_set(err, -EAGAIN, "its addresses cannot be written down");
 }
 
 static void launch(struct machine *v, struct store_row *row) {
     int64_t cycle = row_number(row->wanted, "cycle");
     struct error e = {0};
-    int r = assign_addresses(v, row, &e);
+    int r = assign_identity(v, row, &e);
     char **argv = r == 0 ? vm_argv(v->all->m, row, &e) : NULL;
 
     if (r == -EAGAIN) {

@@ -117,6 +117,7 @@ static void step_running(struct machine *v, struct store_row *row) {
 
 static void step_up(struct machine *v, struct store_row *row) {
     machine_step_forwards(v, row);
+    machine_step_medium(v, row);
     step_running(v, row);
 }
 

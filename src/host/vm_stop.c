@@ -7,6 +7,7 @@
 
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
+#include "host/vm_hardware.h"
 #include "host/vm_impl.h"
 #include "proto/units.h"
 
@@ -43,6 +44,7 @@ static void note_end(struct machine *v, struct store_row *row, bool good) {
     char *words = good ? NULL : vm_process_last_words(v->folder);
 
     vm_probe_unset(row);
+    hardware_unset(row);
     row_unset(row->status, "pid");
     row_unset(row->status, "exit_code");
     row_unset(row->status, "exit_signal");

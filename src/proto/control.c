@@ -29,7 +29,7 @@ const struct command control_commands[] = {
      .needs = COMMAND_READ,
      .help = "What the machine is and what it is doing",
      .answer = "name, version, pid, state (running or paused) and why, processors, memory, disks, "
-               "networks, how often it was reset and crashed, time of its clock in ns",
+               "networks, optical drives, how often it was reset and crashed, time of its clock in ns",
      .example = "status"},
     {.name = "pause",
      .needs = COMMAND_OPERATE,

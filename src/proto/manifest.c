@@ -105,7 +105,8 @@ static json_t *read_scalar(const struct place *p, const struct field *f,
             return json_boolean((*t | 0x20) == 't');
         return json_string(t);
     default:
-        return field_is_host_file(f) && *t ? whole_path(p->file, t) : json_string(t);
+        return field_is_host_file(f) && *t && !field_is_word(f, t) ? whole_path(p->file, t)
+                                                                   : json_string(t);
     }
 }
 

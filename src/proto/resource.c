@@ -81,5 +81,6 @@ const struct field *field_find(const struct field *fields, const char *name) {
 }
 
 bool field_is_host_file(const struct field *f) {
-    return f->type == FIELD_STRING && f->pattern && !strcmp(f->pattern, "^/");
+    return f->type == FIELD_STRING &&
+           (f->flags & FIELD_FILE || (f->pattern && !strcmp(f->pattern, "^/")));
 }

@@ -38,6 +38,7 @@ enum field_flags {
     FIELD_ALWAYS = 16,  /* is in every answer; others may be left out */
     FIELD_REPEAT = 32,  /* a flag of viv alone that may be given several times: an array then */
     FIELD_JOIN = 64, /* a string of words with commas; on a command line also given several times */
+    FIELD_FILE = 128, /* a word, or the path of a file on the manager's host */
 };
 
 struct field {
@@ -122,8 +123,10 @@ int resource_check_update(const struct resource *r, const json_t *v, char *ret_f
                           struct error *err);
 /* The spec that results: what is not given becomes its standard value. */
 void resource_fill(const struct resource *r, json_t *spec);
-/* Is it the name of a file on the manager's host? */
+/* Is it, or may it be, the name of a file on the manager's host? */
 bool field_is_host_file(const struct field *f);
+/* Where either may stand: a word, such as "bios", and no path that begins in some folder. */
+bool field_is_word(const struct field *f, const char *text);
 /* What a value may be, for people: "16M to 128G", "one of a, b". */
 void field_limits(const struct field *f, char *out, size_t size);
 

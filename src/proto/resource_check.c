@@ -231,6 +231,10 @@ json_t *field_read(const struct field *f, const char *word, struct error *err) {
     return NULL;
 }
 
+bool field_is_word(const struct field *f, const char *text) {
+    return f->flags & FIELD_FILE && *text != '/' && (!f->pattern || matches(f->pattern, text));
+}
+
 /* ------------------------------------------------------------------ objects */
 
 static int wrong(char *ret_field, const char *part, const char *name) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Virtual machines, as declared to everybody. host/vm_ops.c does the operations. */
 #include "proto/resource.h"
+#include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
 
 #include <stddef.h>
@@ -25,12 +26,14 @@ static const struct field fields[] = {
     {.name = "image",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
-     .flags = NEW | FIELD_REQUIRED | FIELD_FILTER,
+     .flags = NEW | FIELD_FILTER,
      .min = 1,
      .max = 63,
+     .standard = "\"none\"",
      .column = "IMAGE",
      .refers = "image",
-     .help = "name of the image that its disk begins as"},
+     .help = "name of the image that its disk begins as; none: an empty disk, if a size is given, "
+             "and firmware that boots from it, from a medium or the network"},
     {.name = "cpus",
      .type = FIELD_INT,
      .place = FIELD_SPEC,
@@ -55,7 +58,8 @@ static const struct field fields[] = {
      .flags = FIELD_CREATE,
      .min = 1ll << 20,
      .max = 1ll << 50,
-     .help = "size of its disk, not less than that of the image, which is the standard"},
+     .help = "size of its disk, not less than that of the image, which is the standard; without an "
+             "image it is empty"},
     {.name = "volumes",
      .type = FIELD_STRINGS,
      .place = FIELD_SPEC,
@@ -95,14 +99,7 @@ static const struct field fields[] = {
      .choices = "auto|soft|ref",
      .standard = "\"auto\"",
      .help = "what executes the guest's instructions: viv-vm --cpu"},
-    {.name = "vga",
-     .type = FIELD_CHOICE,
-     .place = FIELD_SPEC,
-     .flags = FIELD_CREATE,
-     .choices = "none|std",
-     .standard = "\"none\"",
-     .help =
-         "its display adapter: std is a VGA, with keyboard and mouse, seen by a ticket for vnc"},
+    RESOURCE_HARDWARE,
     {.name = "append",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
@@ -216,6 +213,7 @@ static const struct field fields[] = {
      .place = FIELD_STATUS,
      .max = 64,
      .help = "the very image that its disk lies on"},
+    RESOURCE_HARDWARE_SEEN,
     {.name = "work",
      .type = FIELD_CHOICE,
      .place = FIELD_STATUS,
@@ -440,6 +438,7 @@ static const struct operation ops[] = {
      .permission = "vm.update",
      .help = "Take a forward away. Connections that came through it live on",
      .args = {FORWARD_ARG}},
+    RESOURCE_HARDWARE_OPS,
     {.name = "wait",
      .shape = OP_LOOK,
      .status = 200,

@@ -48,6 +48,18 @@ static json_t *disks(const struct control_vm *vm) {
     return list;
 }
 
+/* A drive without a medium has no path. */
+static json_t *cdroms(const struct control_vm *vm) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < vm->options->cdroms; i++)
+        json_array_append_new(
+            list, json_pack("{s:i, s:b, s:o*}", "index", (int)i, "locked",
+                            (int)machine_medium_locked(vm->machine, i), "path",
+                            vm->cdrom[i] ? message_text(block_info(vm->cdrom[i])->path) : NULL));
+    return list;
+}
+
 static json_t *nics(const struct control_vm *vm) {
     json_t *list = json_array();
     char mac[MAC_TEXT];
@@ -66,14 +78,15 @@ static json_t *nics(const struct control_vm *vm) {
 static int do_status(struct control_call *call, struct error *err) {
     const struct control_vm *vm = call->vm;
     const char *why, *backend = machine_cpu_backend(vm->machine, &why);
-    json_t *v = json_pack(
-        "{s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:I, s:i, s:i, s:i, s:o, s:o}", "name",
-        message_text(vm->options->name), "version", VIVARIUM_VERSION, "pid", (int)getpid(), "cpus",
-        (int)vm->options->cpus, "memory", (json_int_t)vm->options->memory, "cpu", backend,
-        "cpu_why", why, "clock", (json_int_t)machine_now(vm->machine), "resets",
-        (int)control_count(call->control, "reset"), "crashes",
-        (int)control_count(call->control, "crash"), "jobs",
-        (int)jobs_running(control_jobs(call->control)), "disks", disks(vm), "nics", nics(vm));
+    json_t *v = json_pack("{s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:I, s:i, s:i, s:i, s:o, s:o, s:o}",
+                          "name", message_text(vm->options->name), "version", VIVARIUM_VERSION,
+                          "pid", (int)getpid(), "cpus", (int)vm->options->cpus, "memory",
+                          (json_int_t)vm->options->memory, "cpu", backend, "cpu_why", why, "clock",
+                          (json_int_t)machine_now(vm->machine), "resets",
+                          (int)control_count(call->control, "reset"), "crashes",
+                          (int)control_count(call->control, "crash"), "jobs",
+                          (int)jobs_running(control_jobs(call->control)), "disks", disks(vm),
+                          "nics", nics(vm), "cdroms", cdroms(vm));
     int r = v ? json_object_update(call->result, v) : -1;
 
     json_decref(v);

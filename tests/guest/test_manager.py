@@ -16,6 +16,7 @@ import time
 import unittest
 
 import manager
+import bootmedia
 import mini
 import vivtest
 import ws
@@ -666,6 +667,10 @@ class ZLast(Case):
         self.assertEqual(self.api.get("/v1/vms/some/history")["name"], "some")
         self.assertEqual(self.api.get("/v1/usage")["items"][0], self.api.get("/v1/usage/some"))
         self.access()
+        (self.m.home / "a.iso").write_bytes(bootmedia.iso("A"))
+        self.assertEqual(self.api.post("/v1/vms/some/insert", {"file": str(self.m.home / "a.iso")})["spec"]["cdrom"],
+                         str(self.m.home / "a.iso"))
+        self.assertEqual(self.api.post("/v1/vms/some/eject")["spec"]["cdrom"], "empty")
         self.api.delete("/v1/vms/some")
         self.api.get("/v1/hosts/local/doctor")
         self.systems()

@@ -78,7 +78,7 @@ static void creations_are_held_against_the_declaration(void **state) {
         {"{\"name\":\"Web\"}", "name", "small letters"},
         {"{\"name\":\"-a\"}", "name", "small letters"},
         {"{\"name\":7}", "name", "must be a string"},
-        {"{\"name\":\"a\"}", "spec.image", "missing"},
+        {"{\"name\":\"a\",\"spec\":{\"firmware\":\"coreboot\"}}", "spec.firmware", "what boots it"},
         {"{\"name\":\"a\",\"spec\":7}", "spec", "an object"},
         {"{\"name\":\"a\",\"tenant\":\"x\",\"spec\":{}}", "tenant", "cannot be set"},
         {"{\"name\":\"a\",\"spec\":{\"image\":\"x\",\"nonsense\":1}}", "spec.nonsense", "no field"},
@@ -106,6 +106,29 @@ static void creations_are_held_against_the_declaration(void **state) {
                             "\"forward\":[\"8080:80\",\"udp:0.0.0.0:53:53\"]}}",
                             field, why),
                      0);
+}
+
+static void what_is_required_is_missed(void **state) {
+    json_t *v = json_pack("{s:s}", "name", "a");
+    char field[FIELD_PATH_MAX];
+    struct error err = {0};
+
+    assert_int_equal(resource_check_create(resource_find("volume"), v, field, &err), -EINVAL);
+    assert_string_equal(field, "spec.size");
+    assert_non_null(strstr(err.text, "missing"));
+    json_decref(v);
+}
+
+static void a_word_is_not_taken_for_the_path_of_a_file(void **state) {
+    const struct field *f = field_find(resource_find("vm")->fields, "firmware");
+
+    assert_true(field_is_host_file(f));
+    assert_true(field_is_word(f, "bios"));
+    assert_false(field_is_word(f, "bios.bin"));
+    assert_false(field_is_word(f, "/bios"));
+    f = field_find(resource_find("image")->fields, "kernel");
+    assert_true(field_is_host_file(f));
+    assert_false(field_is_word(f, "none"));
 }
 
 static void updates_change_only_what_may_change(void **state) {
@@ -241,6 +264,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(declarations_are_sound),
         cmocka_unit_test(creations_are_held_against_the_declaration),
+        cmocka_unit_test(what_is_required_is_missed),
+        cmocka_unit_test(a_word_is_not_taken_for_the_path_of_a_file),
         cmocka_unit_test(updates_change_only_what_may_change),
         cmocka_unit_test(what_is_not_given_gets_its_standard_value),
         cmocka_unit_test(words_become_values_of_their_type),

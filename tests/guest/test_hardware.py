@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What machines of the manager are built of: firmware, media, disks without an image, screens, SMBIOS."""
+import json
+import pathlib
+import unittest
+
+import bootmedia
+import mini
+import vivtest
+from test_manager import Case
+
+BIOS = pathlib.Path("/usr/share/seabios/bios-256k.bin")
+OVMF = pathlib.Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+
+
+class Hardware(Case):
+    def file(self, name, data):
+        path = self.m.home / name
+        path.write_bytes(data)
+        return str(path)
+
+    def boots(self, name, word):
+        """It has said the word on its serial line."""
+        s = self.console(name)
+        self.until(s, word.encode())
+        return s
+
+
+@unittest.skipUnless(BIOS.exists(), "seabios is not installed")
+class Media(Hardware):
+    def test_a_machine_without_an_image_boots_from_a_medium_that_changes_while_it_runs(self):
+        self.begin()
+        first, second = self.file("first.iso", bootmedia.iso("FIRST")), self.file("second.iso", bootmedia.iso("SECOND"))
+        self.m.viv("create", "web", "--image", "none", "--disk", "64M", "--cdrom", first, "--firmware", "bios",
+                   "--memory", "32M", "--network", "none", "--start")
+        self.boots("web", "FIRST")
+        vm = self.api.vm("web")
+        self.assertEqual((vm["status"]["medium"], vm["status"]["boots_by"]), (first, "bios"))
+        self.assertEqual((self.m.home / "machines" / vm["id"] / "disk.qcow2").exists(), True)
+        self.m.viv("cdrom", "insert", "web", second)
+        self.assertEqual(self.api.vm("web")["status"]["medium"], second)
+        self.m.kill()  # the next one asks what is in the drive
+        self.m.start()
+        self.m.viv("cdrom", "eject", "web")
+        self.assertNotIn("medium", self.api.vm("web")["status"])
+        self.m.viv("cdrom", "insert", "web", second)
+        self.m.viv("restart", "web", "--timeout", "0")
+        self.boots("web", "SECOND")
+        self.m.viv("kill", "web")
+        self.assertNotIn("medium", self.api.vm("web")["status"])
+
+    def test_what_cannot_be_is_said(self):
+        self.begin("tiny")
+        iso, vms = self.file("a.iso", bootmedia.iso("A")), "/v1/vms"
+        for field, spec in (("spec.image", {}), ("spec.image", {"image": "none"}),
+                            ("spec.firmware", {"cdrom": iso, "firmware": "none"}),
+                            ("spec.firmware", {"cdrom": iso, "firmware": "/nowhere"}),
+                            ("spec.cdrom", {"cdrom": "/nowhere.iso"}),
+                            ("spec.cdrom", {"cdrom": str(self.m.home)}),
+                            ("spec.append", {"cdrom": iso, "append": "quiet"}),
+                            ("spec.boot", {"cdrom": iso, "boot": "disk,disk"}),
+                            ("spec.boot", {"cdrom": iso, "boot": "floppy"}),
+                            ("spec.smbios", {"cdrom": iso, "smbios": ["colour=red"]}),
+                            ("spec.smbios", {"cdrom": iso, "smbios": ["uuid=1"]})):
+            self.fails("invalid", field, "POST", vms, {"name": "web", "spec": spec})
+        self.fails("invalid", "name", "POST", "/v1/images", {"name": "none"})
+        self.m.create("web")
+        self.fails("conflict", "spec.cdrom", "POST", "/v1/vms/web/eject")
+        self.fails("invalid", "file", "POST", "/v1/vms/web/insert", {"file": "/nowhere.iso"})
+        self.fails("invalid", "spec.append", "PATCH", "/v1/vms/web", {"spec": {"firmware": "bios", "append": "x"}})
+
+    def test_viv_run_needs_no_image_with_a_medium(self):
+        self.begin()
+        self.file("Rescue 1.iso", bootmedia.iso("RESCUE"))
+        name = self.m.viv("run", "--firmware", "bios", "--cdrom", "Rescue 1.iso", "--memory", "32M", "--detach",
+                          cwd=self.m.home).strip()
+        self.assertEqual(name, "rescue1")
+        self.boots("rescue1", "RESCUE")
+
+    def test_the_boot_order_is_heeded_and_a_disk_boots_by_itself(self):
+        self.begin()
+        raw = self.file("disk.raw", bootmedia.sector("DISK").ljust(1 << 20, b"\0"))
+        iso = self.file("a.iso", bootmedia.iso("MEDIUM"))
+        self.m.viv("image", "import", "box", raw)
+        self.assertEqual(self.api.get("/v1/images/box")["status"]["boots_by"], "bios")
+        for bus, boot, word in (("virtio", "", "DISK"), ("sata", "", "DISK"), ("virtio", "cdrom,disk", "MEDIUM")):
+            name = f"{bus}-{word.lower()}"
+            self.m.create(name, image="box", memory=32 << 20, cdrom=iso, boot=boot, bus=bus, power="on")
+            self.api.settled(name)
+            self.boots(name, word)
+
+    def test_snapshots_clones_and_templates_of_a_machine_that_boots_by_firmware(self):
+        self.begin()
+        raw = self.file("disk.raw", bootmedia.sector("DISK").ljust(1 << 20, b"\0"))
+        self.m.viv("image", "import", "box", raw)
+        self.m.viv("create", "web", "--image", "box", "--memory", "32M", "--network", "none", "--start")
+        self.boots("web", "DISK")
+        self.m.viv("snapshot", "create", "web", "one")
+        self.m.viv("clone", "web", "web2", "--start")
+        self.boots("web2", "DISK")
+        self.assertNotEqual(self.api.vm("web")["status"]["uuid"], self.api.vm("web2")["status"]["uuid"])
+        self.m.viv("snapshot", "revert", "web", "one")
+        self.assertEqual(self.api.settled("web")["status"]["state"], "running")
+        self.fails("conflict", "spec.generalize", "POST", "/v1/images", {"name": "t", "spec": {"from": "web"}})
+        self.m.viv("template", "create", "t", "--from", "web", "--generalize=false")
+        self.m.viv("create", "web3", "--template", "t", "--memory", "32M", "--network", "none", "--start")
+        self.boots("web3", "DISK")
+        # An empty disk is nobody's copy: its first file lies on nothing.
+        self.m.viv("create", "bare", "--image", "none", "--disk", "1M", "--memory", "32M", "--network", "none")
+        self.m.viv("snapshot", "create", "bare", "one")
+        self.m.viv("snapshot", "revert", "bare", "one")
+        self.m.viv("clone", "bare", "bare2", "--full")
+        self.assertEqual(self.api.settled("bare2")["status"]["state"], "stopped")
+
+
+@unittest.skipUnless(OVMF.exists(), "ovmf is not installed")
+class Uefi(Hardware):
+    def test_variables_of_uefi_are_the_machines_own_and_go_with_its_copies(self):
+        self.begin()
+        self.m.viv("create", "win", "--image", "none", "--disk", "64M", "--firmware", "uefi", "--memory", "256M",
+                   "--network", "none", "--start")
+        s = self.console("win")
+        self.until(s, b"seconds to skip")
+        s.sendall(b"\x1b")
+        self.until(s, b"Shell> ")
+        s.sendall(b"set color blue\r")
+        self.until(s, b"Shell> ")
+        self.m.viv("clone", "win", "win2", "--start")
+        s = self.console("win2")
+        self.until(s, b"seconds to skip")
+        s.sendall(b"\x1b")
+        self.until(s, b"Shell> ")
+        s.sendall(b"set color\r")
+        self.until(s, b"blue")
+
+
+class Tables(Hardware):
+    def test_the_guest_reads_what_smbios_is_told_and_a_uuid_of_its_own(self):
+        self.begin("linux")
+        self.m.viv("create", "web", "--image", "tiny", "--memory", "96M", "--network", "none", "--smbios",
+                   "serial=A-17,product=Box", "--smbios", "board-asset=7", "--start")
+        uuid = self.api.vm("web")["status"]["uuid"]
+        s = self.console("web")
+        self.until(s, b"/ # ")
+        s.sendall(b"cd /sys/class/dmi/id; cat product_serial product_name board_asset_tag product_uuid; echo do''ne\n")
+        self.assertIn("\r\n".join(["", "A-17", "Box", "7", uuid, "done"]), self.until(s, b"done").decode())
+        self.m.viv("restart", "web", "--timeout", "0")
+        self.assertEqual(self.api.vm("web")["status"]["uuid"], uuid)
+        self.m.viv("edit", "web", "--smbios", "uuid=6f0d3a52-7c1e-4f0a-9d68-2a4c8e1b9f37")
+        self.m.viv("restart", "web", "--timeout", "0")
+        self.assertEqual(self.api.vm("web")["status"]["uuid"], "6f0d3a52-7c1e-4f0a-9d68-2a4c8e1b9f37")
+
+
+class Partitions(Hardware):
+    def test_partitions_tell_what_boots_a_disk(self):
+        self.begin()
+        esp = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
+        bios = bytes.fromhex("4861682149646f6e744e656564454649")
+
+        def gpt(*types):
+            disk = bytearray(1 << 20)
+            disk[512:520] = b"EFI PART"
+            disk[512 + 72:512 + 88] = (2).to_bytes(8, "little") + (128).to_bytes(4, "little") + (128).to_bytes(4, "little")
+            for i, kind in enumerate(types):
+                disk[1024 + 128 * i:1040 + 128 * i] = kind
+            return disk
+
+        mbr = bytearray(1 << 20)
+        mbr[450], mbr[510:512] = 0xef, b"\x55\xaa"
+        for name, data, by in (("a", gpt(esp), "uefi"), ("b", gpt(bios, esp), "bios"), ("c", mbr, "uefi"),
+                               ("d", bytes(1 << 20), "bios")):
+            self.m.viv("image", "import", name, self.file(name, bytes(data)))
+            self.assertEqual(self.api.get(f"/v1/images/{name}")["status"]["boots_by"], by, name)
+        self.m.viv("image", "import", "e", str(self.m.home / "a"), "--firmware", "bios")
+        self.assertEqual(json.loads(self.m.viv("image", "show", "e", "--json"))["status"]["boots_by"], "bios")
+        kernel = self.file("kernel", mini.elf(mini.STOP))
+        self.m.viv("image", "import", "f", str(self.m.home / "a"), "--kernel", kernel)
+        self.assertEqual(self.api.get("/v1/images/f")["status"]["boots_by"], "kernel")
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
