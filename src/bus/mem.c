@@ -129,6 +129,7 @@ no_memory:
 }
 
 int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
+    assert(m->count == 0 || !m->range[m->count - 1].moving); /* whose index must stay the same */
     return add(m, base, size, readonly, err);
 }
 

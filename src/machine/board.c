@@ -209,8 +209,7 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
         struct pflash_config config = m->flash;
 
         config.cells = MAP_FLASH_CELLS;
-        if (mem_add(&b->mem, MAP_FLASH_CELLS, m->flash.size, true, err) < 0 ||
-            mem_load(&b->mem, MAP_FLASH_CELLS, m->flash_contents, m->flash.size) < 0)
+        if (mem_load(&b->mem, MAP_FLASH_CELLS, m->flash_contents, m->flash.size) < 0)
             return -ENOMEM;
         b->flash = add_isa(b, "pflash", &config, (struct irq){0}, flash, err);
         if (!b->flash)
@@ -372,6 +371,8 @@ static int add_memory(struct board *b, const struct board_config *config, struct
         r = mem_add(&b->mem, MAP_HIGH, high, false, err);
     if (r == 0 && config->rom)
         r = mem_add(&b->mem, MAP_HIGH - config->rom, config->rom, true, err);
+    if (r == 0 && config->machine->flash.size)
+        r = mem_add(&b->mem, MAP_FLASH_CELLS, config->machine->flash.size, true, err);
     if (r == 0 && config->machine->display.adapter == MACHINE_VGA)
         r = b->adapter_memory = mem_add_moving(&b->mem, VGA_MEMORY, err);
     if (r == 0 && config->machine->display.adapter == MACHINE_VIRTIO_GPU)

@@ -18,7 +18,8 @@
 
 #define ROM_FILE "/usr/share/seabios/vgabios-stdvga.bin"
 enum { ROM_SIZE = 65536 };
-enum { KEYS_MAX = 4096, PUMP_MS = 4, PUMP_MAX_MS = 256 };
+/* A BIOS keeps 15 keys at most for programs that draw between them; what comes faster is lost. */
+enum { KEYS_MAX = 4096, PUMP_MS = 4, PUMP_MAX_MS = 256, PS2_MS = 25 };
 
 struct vm_screen {
     struct screen *screen;
@@ -38,10 +39,11 @@ enum { DOWN = 1 << 16, HOLD = 1 << 17 };
 
 /* ---- keys ---- */
 
-/* To the keyboard for which the guest has a driver. */
-static bool give_key(struct machine *m, unsigned code, bool down) {
+/* To the keyboard for which the guest has a driver; the time after which it can do with another. */
+static bool give_key(struct machine *m, unsigned code, bool down, unsigned *wait) {
     struct device *keyboard = machine_keyboard(m);
 
+    *wait = down || virtio_input_ready(keyboard) ? PUMP_MS : PS2_MS;
     if (virtio_input_ready(keyboard))
         return virtio_keyboard_key(keyboard, code, down);
     return i8042_key(machine_i8042(m), code, down);
@@ -58,14 +60,14 @@ static void pump_keys(void *opaque) {
 
         if (k & HOLD)
             wait = k & 0xffff;
-        else if (!give_key(s->machine, k & 0xffff, k & DOWN))
+        else if (!give_key(s->machine, k & 0xffff, k & DOWN, &wait))
             break;
         s->first = (s->first + 1) % KEYS_MAX;
         s->count--;
     }
     /* A guest that does not read its keyboard is asked less and less often. */
     s->pause = s->count < before ? wait : s->pause < PUMP_MAX_MS / 2 ? 2 * s->pause : PUMP_MAX_MS;
-    if (s->count && !timer_runs(&s->pump))
+    if ((s->count || wait == PS2_MS) && !timer_runs(&s->pump))
         timer_start(s->timers, &s->pump, s->pause, pump_keys, s);
 }
 

@@ -17,6 +17,8 @@ import vivtest
 
 FOLDER = pathlib.Path(os.environ.get("VIV_MEDIA", vivtest.ROOT / "build/media"))
 GRUB = pathlib.Path("/usr/lib/grub")
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+FIRMWARE = {"bios": "/usr/share/seabios/bios-256k.bin", "uefi": "/usr/share/OVMF/OVMF_CODE_4M.fd"}
 MIB = 1 << 20
 # GPT, so that one disk starts by both firmwares: a place for GRUB's core, the ESP, the system.
 CORE_AT, CORE_SIZE, ESP_SIZE = 1 * MIB, 1 * MIB, 34 * MIB
@@ -27,7 +29,13 @@ menuentry Debian {
     for file in /boot/initrd.img-*; do initrd $file; done
 }
 """
-SERIAL = "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n"
+# UEFI's console is on the serial port already.
+SERIAL = """if [ "$grub_platform" = pc ]; then
+    serial --unit=0 --speed=115200
+    terminal_input serial console
+    terminal_output serial console
+fi
+"""
 
 
 def run(*words, **more):
@@ -46,7 +54,7 @@ def need(*paths):
 
 # ---- packages -----------------------------------------------------------------------------------
 def apt_options(arch):
-    """APT of its own for another architecture: the host's sources, nothing of the host's state."""
+    """APT of its own for another architecture: the host's sources but for updates, nothing of its state."""
     if arch == "amd64":
         return []
     own = FOLDER / f"apt-{arch}"
@@ -56,13 +64,12 @@ def apt_options(arch):
     if not (own / "ready").exists():
         (own / "lists/partial").mkdir(parents=True, exist_ok=True)
         (own / "status").touch()
-        lines = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(SIGNED_BY)",
+        lines = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)",
                     "Created-By: Packages", text=True).splitlines()
         with open(own / "sources.list", "w", encoding="ascii") as out:
-            for uri, release, component, origin, *signed in sorted(set(tuple(w.split()) for w in lines)):
-                if origin == "Debian" and component == "main":
-                    key = f"[signed-by={signed[0]}] " if signed else ""
-                    out.write(f"deb {key}{uri} {release} main\n")
+            for words in sorted({tuple(line.split()) for line in lines}):
+                if words[2:] == ("main", "Debian") and "-" not in words[1]:
+                    out.write(f"deb [signed-by={KEYRING}] {words[0]} {words[1]} main\n")
         config(own, options)
         run("apt-get", "-q", "update", env=dict(os.environ, APT_CONFIG=str(own / "conf")))
         (own / "ready").touch()
@@ -166,6 +173,17 @@ def partitioned(folder, root, menu):
     return disk
 
 
+def rescue_iso(folder, menu, files=None):
+    """An optical medium as grub-mkrescue makes it, for BIOS and UEFI; files: {"name": path} in its root."""
+    need("grub-mkrescue", "xorriso", "mformat")
+    tree = folder / "iso"
+    (tree / "boot/grub").mkdir(parents=True)
+    (tree / "boot/grub/grub.cfg").write_text(SERIAL + menu)
+    for name, source in (files or {}).items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tree / name)
+    run("grub-mkrescue", "--locales=", "--themes=", "--fonts=", "-o", folder / "rescue.iso", tree)
+    return folder / "rescue.iso"
 def rescue_iso(folder, menu, files=None):
     """An optical medium as grub-mkrescue makes it, for BIOS and UEFI; files: {"name": path} in its root."""
     need("grub-mkrescue", "xorriso", "mformat")

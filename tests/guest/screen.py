@@ -3,6 +3,7 @@
 
 Text is read by the glyphs of the video BIOS, so it works for text modes that a BIOS has set up.
 """
+import functools
 import pathlib
 import re
 import subprocess
@@ -24,14 +25,14 @@ def glyphs():
     for code in range(255, -1, -1):  # of equal glyphs the lowest code wins, blanks are blanks
         table[rom[at + 16 * code:at + 16 * code + 16]] = chr(code) if 32 <= code < 127 else "?"
     table[bytes(16)] = " "
-    return table
+    return {shape: c for shape, c in table.items() if c != "?" or shape == rom[at + 16 * 63:at + 16 * 64]}
 
 
 GLYPHS = glyphs() if VGABIOS.exists() else {}
 
 
 def cell(rows, x, y):
-    """The sixteen bytes of a glyph: bits are set where the colour is not the one of the cell's corner."""
+    """The sixteen bytes of a glyph: bits are set where the colour is not that of the cell's corner."""
     paper = rows[y][3 * x:3 * x + 3]
     out = []
     for row in rows[y:y + 16]:
@@ -40,18 +41,21 @@ def cell(rows, x, y):
     return bytes(out)
 
 
+@functools.cache
 def letter(shape):
-    found = GLYPHS.get(shape)
-    return found or GLYPHS.get(bytes(b ^ 0xff for b in shape), "?")
+    """The letter of a glyph, or of the nearest one: other programs bring fonts that differ in a few dots."""
+    both = (int.from_bytes(shape, "big"), int.from_bytes(bytes(b ^ 0xff for b in shape), "big"))
+    far, found = min((min((int.from_bytes(g, "big") ^ s).bit_count() for s in both), c) for g, c in GLYPHS.items())
+    return found if far <= 8 else "?"
 
 
 def read_text(picture):
-    """The lines of a text mode's picture, 80 columns; None if it is of another size."""
+    """The 25 lines of 80 columns of a text mode, or of a picture of such a one in the middle; None for other sizes."""
     width, height, rows = picture
     if width not in (640, 720) or height not in (400, 480):
         return None
-    step = width // 80
-    return ["".join(letter(cell(rows, x * step, y)) for x in range(80)).rstrip() for y in range(0, height, 16)]
+    step, top = width // 80, (height - 400) // 2
+    return ["".join(letter(cell(rows, x * step, top + y)) for x in range(80)).rstrip() for y in range(0, 400, 16)]
 
 
 class Screen:

@@ -8,8 +8,6 @@ import unittest
 import media
 import vivtest
 
-KINDS = {"bios": "/usr/share/seabios/bios-256k.bin", "uefi": "/usr/share/OVMF/OVMF_CODE_4M.fd"}
-
 
 class FromDisk(unittest.TestCase):
     @classmethod
@@ -20,7 +18,7 @@ class FromDisk(unittest.TestCase):
         cls.disk = media.partitioned(pathlib.Path(folder.name), vivtest.GUEST / "debian12.raw", media.DEBIAN)
 
     def boot(self, firmware):
-        media.need(KINDS[firmware])
+        media.need(media.FIRMWARE[firmware])
         guest = vivtest.Guest([vivtest.VM, "--name", "pc", "--cpu", vivtest.CPU, "--memory", "1G", "--serial", "stdio",
                                "--firmware", firmware, "--disk", str(self.disk)])
         self.addCleanup(guest.close)
