@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "proto/forward_words.h"
 #include "proto/guest.h"
 
 enum { ANSWER_MS = 60000, MOST_WORDS = 1000 };
@@ -121,24 +122,20 @@ int do_cp(struct cli *c) {
 
 /* ------------------------------------------------------------------ ssh */
 
-/* The port of this host that leads to the guest's port 22; 0: none. */
+/* The port of this host that leads to the guest's port 22; 0: none that could be opened. */
 static int forward_to_ssh(const json_t *vm, char *address, size_t size) {
-    const json_t *one;
+    const json_t *errors = json_object_get(json_object_get(vm, "status"), "forward_errors"), *one;
+    struct forward_words f;
     size_t i;
 
     json_array_foreach(json_object_get(json_object_get(vm, "spec"), "forward"), i, one) {
         const char *s = json_string_value(one);
-        unsigned port, guest;
 
-        if (!strncmp(s, "udp:", 4))
+        if (json_object_get(errors, s) || forward_parse(s, &f, NULL) < 0 || f.udp ||
+            f.guest_port != 22)
             continue;
-        if (!strncmp(s, "tcp:", 4))
-            s += 4;
-        snprintf(address, size, "127.0.0.1");
-        if ((sscanf(s, "%u:%u", &port, &guest) == 2 && !strchr(s, '.')) ||
-            sscanf(s, "%40[0-9.]:%u:%u", address, &port, &guest) == 3)
-            if (guest == 22)
-                return (int)port;
+        snprintf(address, size, "%s", f.address);
+        return f.host_port;
     }
     return 0;
 }
@@ -156,17 +153,19 @@ static void add(char **argv, unsigned *n, const char *fmt, ...) {
     ++*n;
 }
 
-/* sshd on the input and output of a command: it needs no network of the guest. */
-static void add_proxy(char **argv, unsigned *n, const char *name) {
+/* sshd on the input and output of a command: it needs no network of the guest. What leads to
+ * another manager stands in the environment, but for --system. */
+static void add_proxy(const struct cli *c, char **argv, unsigned *n) {
     char self[PATH_MAX];
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
     self[len > 0 ? len : 0] = 0;
     add(argv, n, "-o");
     add(argv, n,
-        "ProxyCommand='%s' exec '%s' -- sh -c 'mkdir -p /run/sshd; exec $(command -v sshd || echo "
+        "ProxyCommand='%s' exec%s '%s' -- sh -c 'mkdir -p /run/sshd; exec $(command -v sshd || "
+        "echo "
         "/usr/sbin/sshd) -i'",
-        len > 0 ? self : "viv", name);
+        len > 0 ? self : "viv", c->system ? " --system" : "", c->name[0]);
 }
 
 /* The key that our images let in. */
@@ -184,8 +183,19 @@ static void add_key(struct cli *c, char **argv, unsigned *n, const json_t *vm) {
     json_decref(host);
 }
 
+/* Who has the keys that came with the machine, or whom our images' key lets in. */
+static void add_user(const struct cli *c, char **argv, unsigned *n, const json_t *vm) {
+    const char *made = *item_text(vm, "spec", "ssh_key") ? item_text(vm, "spec", "user") : "";
+
+    add(argv, n, "-l%s", cli_given(c, "user") ? cli_text(c, "user") : *made ? made : "root");
+    if (cli_given(c, "identity")) {
+        add(argv, n, "-i");
+        add(argv, n, "%s", cli_text(c, "identity"));
+    }
+}
+
 int do_ssh(struct cli *c) {
-    char *argv[MOST_WORDS + 32] = {NULL}, address[48];
+    char *argv[MOST_WORDS + 32] = {NULL}, address[ADDRESS_TEXT];
     json_t *vm = NULL;
     unsigned n = 0;
     int port;
@@ -211,6 +221,7 @@ int do_ssh(struct cli *c) {
                            "agent answers");
     }
     add(argv, &n, "ssh");
+    add_user(c, argv, &n, vm);
     add_key(c, argv, &n, vm);
     json_decref(vm);
     /* Guests come and go, and so do their keys; the way is this host's own. */
@@ -220,9 +231,8 @@ int do_ssh(struct cli *c) {
     if (port)
         add(argv, &n, "-p%d", port);
     else
-        add_proxy(argv, &n, c->name[0]);
-    add(argv, &n, "%s@%s", cli_given(c, "user") ? cli_text(c, "user") : "root",
-        port ? address : c->name[0]);
+        add_proxy(c, argv, &n);
+    add(argv, &n, "%s", port ? address : c->name[0]);
     for (int i = 0; i < c->rest_count; i++)
         add(argv, &n, "%s", c->rest[i]);
     execvp("ssh", argv);

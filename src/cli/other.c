@@ -7,17 +7,28 @@
 #include "cli/cli.h"
 #include "proto/oci_ref.h"
 
-enum { TARGET = 600 };
+enum { TARGET = 600, NEWEST = 20 };
 
 /* ------------------------------------------------------------------ lists */
+
+static bool wants_newest(const struct cli *c) {
+    return cli_true(c, "newest") || cli_given(c, "number");
+}
 
 /* "&state=running" of what was given; values of these flags need no encoding. */
 static void put_filters(const struct cli *c, char *out, size_t size) {
     size_t at = strlen(out);
 
+    if (wants_newest(c))
+        at += (size_t)snprintf(out + at, size - at, "&newest=true");
     for (const struct field *f = c->resource->fields; f->type != FIELD_END; f++)
         if (f->flags & FIELD_FILTER && cli_given(c, f->name) && at < size)
             at += (size_t)snprintf(out + at, size - at, "&%s=%s", f->name, cli_text(c, f->name));
+}
+
+/* All there are come page by page, the newest alone in one. */
+static int page_size(const struct cli *c) {
+    return wants_newest(c) ? (int)cli_number(c, "number", NEWEST) : 1000;
 }
 
 int cli_list(struct cli *c, json_t **ret) {
@@ -28,7 +39,7 @@ int cli_list(struct cli *c, json_t **ret) {
         char target[TARGET];
         json_t *page = NULL;
 
-        snprintf(target, sizeof(target), "/v1/%s?limit=1000%s%s", c->resource->plural,
+        snprintf(target, sizeof(target), "/v1/%s?limit=%d%s%s", c->resource->plural, page_size(c),
                  *after ? "&after=" : "", after);
         put_filters(c, target, sizeof(target));
         if (remote_call(c->remote, "GET", NULL, &page, &c->failure, "%s", target) < 0)
@@ -253,8 +264,9 @@ int do_events(struct cli *c) {
 
 /* Goes on where it was when the manager is ended and started again. */
 int do_follow(struct cli *c) {
-    char target[TARGET] = "/v1/events?limit=1000", last[40] = "";
+    char target[TARGET], last[40] = "";
 
+    snprintf(target, sizeof(target), "/v1/events?limit=%d", page_size(c));
     put_filters(c, target, sizeof(target));
     for (;;) {
         json_t *e;

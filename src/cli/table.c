@@ -39,6 +39,13 @@ static const struct field build_flags[] = {
     {0}};
 static const struct field quiet[] = {QUIET, {0}};
 static const struct field list_flags[] = {QUIET, YAML, {0}};
+static const struct field event_flags[] = {{.name = "number",
+                                            .type = FIELD_INT,
+                                            .min = 1,
+                                            .max = 1000,
+                                            .help = "how many of the newest, with --newest alone "
+                                                    "20; also -n"},
+                                           {0}};
 static const struct field show_flags[] = {YAML, {0}};
 static const struct field apply_flags[] = {
     FILES,
@@ -100,12 +107,18 @@ static const struct field exec_flags[] = {
      .help = "folder of the guest that it begins in; also -w"},
     ENV,
     {0}};
-static const struct field ssh_flags[] = {{.name = "user",
-                                          .type = FIELD_STRING,
-                                          .min = 1,
-                                          .max = 64,
-                                          .help = "to log in as, default root; also -u"},
-                                         {0}};
+static const struct field ssh_flags[] = {
+    {.name = "user",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 64,
+     .help = "to log in as, by default the one that --user and --ssh-key made, else root; also -u"},
+    {.name = "identity",
+     .type = FIELD_STRING,
+     .min = 1,
+     .max = 4095,
+     .help = "file with a private key to log in with, beside those that ssh finds; also -i"},
+    {0}};
 static const struct field top_flags[] = {
     {.name = "once", .type = FIELD_BOOL, .help = "print one table and end"},
     {.name = "interval",
@@ -306,9 +319,9 @@ const struct cli_command cli_commands[] = {
     {"job cancel", "job", "cancel", ONE_NAME, "JOB", "Give a job up", "job cancel job-0123456789ab",
      NULL, do_job_cancel},
     {"event list", "event", "list", NO_NAME, NULL, "List what has happened",
-     "event list --name web", NULL, do_events},
+     "event list --name web", event_flags, do_events},
     {"event follow", "event", "list", NO_NAME, NULL, "Show what happens as it happens",
-     "event follow", NULL, do_follow},
+     "event follow", event_flags, do_follow},
     {"backup create", NULL, NULL, NO_NAME, NULL,
      "Make a backup of the manager's store, as one is made every day: what there is, not the "
      "disks. "

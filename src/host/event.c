@@ -120,15 +120,27 @@ void follows_look(struct follows *all) {
     }
 }
 
-/* Without a place to begin at: only what comes from now on. */
-static int64_t first_seq(struct api_call *call) {
+static bool take_first(void *opaque, const struct store_event *e) {
+    *(int64_t *)opaque = e->seq;
+    return false;
+}
+
+/* Without a place to begin at: only what comes from now on, and with `newest` the last ones first.
+ */
+static int64_t first_seq(struct api_call *call, const struct store_query *query) {
+    int64_t end = store_event_last(call->m->store), first = end + 1;
+    struct store_query q = *query;
     const char *last = http_find_header(http_request(call->x), "Last-Event-ID");
 
     if (last)
         return strtoll(last, NULL, 10);
     if (json_object_get(call->args, "after"))
         return strtoll(row_text(call->args, "after"), NULL, 10);
-    return store_event_last(call->m->store);
+    q.newest = true;
+    if (json_is_true(json_object_get(call->args, "newest")) &&
+        store_event_list(call->m->store, &q, take_first, &first) == 0)
+        return first - 1;
+    return end;
 }
 
 static int begin_following(struct api_call *call) {
@@ -144,7 +156,7 @@ static int begin_following(struct api_call *call) {
     *f = (struct follow){.all = all, .next = all->first, .link = &all->first, .x = call->x};
     api_list_query(call, &f->query);
     f->query.tenant = "default"; /* outlives the call; see check_caller */
-    f->query.after_seq = first_seq(call);
+    f->query.after_seq = first_seq(call, &f->query);
     f->args = json_incref(call->args);
     if (f->next)
         f->next->link = &f->next;

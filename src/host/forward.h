@@ -7,25 +7,11 @@
 #ifndef HOST_FORWARD_H
 #define HOST_FORWARD_H
 
-#include <stdint.h>
-
 #include "host/manager.h"
-#include "proto/subnet.h"
+#include "proto/forward_words.h"
 
 struct api_call;
 
-enum { FORWARD_TEXT = 96 };
-
-struct forward_words {
-    bool udp;
-    char address[ADDRESS_TEXT]; /* 127.0.0.1 if none was given */
-    uint16_t host_port, guest_port;
-};
-
-/* "[udp:][ADDRESS:]PORT:GUESTPORT[/udp]"; a sentence says what cannot be. */
-int forward_parse(const char *s, struct forward_words *ret, struct error *err);
-/* As viv-vm and viv-net take it: tcp:127.0.0.1:8080:80. */
-void forward_print(const struct forward_words *f, char out[FORWARD_TEXT]);
 /* All of a machine, as an array of that form. */
 json_t *forward_list(const json_t *spec);
 

@@ -56,7 +56,9 @@ static const struct operation ops[] = {
      .args = {{.name = "newest",
                .type = FIELD_BOOL,
                .standard = "false",
-               .help = "the last `limit` of them instead of the first, in their order"}}},
+               .help =
+                   "the last `limit` of them instead of the first, in their order; a follower gets "
+                   "them before those that come"}}},
     {0},
 };
 

@@ -392,6 +392,24 @@ class Rules(Case):
             told.append(json.loads(p.stdout.readline()))
         self.assertEqual([e["seq"] for e in told], sorted({e["seq"] for e in told}))
 
+    def test_the_newest_events_alone_and_before_those_that_follow(self):
+        self.begin("tiny")
+        for name in "abc":
+            self.m.create(name)
+            self.api.settled(name)
+        made = [e["seq"] for e in self.api.get("/v1/events?what=created&kind=vm")["items"]]
+        listed = json.loads(self.m.viv("event", "list", "-n", "2", "--what", "created", "--kind", "vm", "--json"))
+        self.assertEqual([e["seq"] for e in listed], made[-2:])
+        listed = json.loads(self.m.viv("event", "list", "--newest", "--json"))
+        self.assertEqual([e["seq"] for e in listed], [e["seq"] for e in self.api.get("/v1/events?newest=true&limit=20")["items"]])
+        p = subprocess.Popen([manager.VIV, "event", "follow", "--number", "2", "--what", "created", "--kind", "vm", "--json"],
+                             env=self.m.env, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        self.assertEqual([json.loads(p.stdout.readline())["seq"] for _ in range(2)], made[-2:])
+        self.m.create("d")
+        self.assertEqual(json.loads(p.stdout.readline())["name"], "d")
+
     def test_others_may_not_use_the_manager(self):
         if os.geteuid() != 0:
             self.skipTest("only root can be two users")

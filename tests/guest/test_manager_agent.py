@@ -6,6 +6,7 @@ import gzip
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -139,6 +140,25 @@ class Agent(unittest.TestCase):
         self.assertEqual(caught.exception.body["field"], "Upgrade")
         self.m.viv("kill", "bare")
         self.assertEqual(self.run_viv("exec", "bare", "true")[0], 124)
+
+    def test_ssh_takes_the_way_and_the_user_that_there_are(self):
+        bin_folder = self.m.home / "bin"
+        bin_folder.mkdir()
+        (bin_folder / "ssh").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 9\n')
+        (bin_folder / "ssh").chmod(0o755)
+        self.m.env["PATH"] = f"{bin_folder}:{self.m.env['PATH']}"
+        server = socket.create_server(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        server.close()
+        self.ready(network="user", forward=[f"{port}:22/udp"], user="bob", ssh_key="ssh-ed25519 AAAA bob")
+        code, said, _ = self.run_viv("ssh", "web", "--", "uptime", "-p")
+        words = said.decode().splitlines()
+        self.assertEqual((code, words[-3:], "-lbob" in words), (9, ["web", "uptime", "-p"], True))
+        self.assertTrue(any(w.startswith("ProxyCommand=") and "exec 'web'" in w for w in words), words)
+        self.m.viv("forward", "add", "web", f"127.0.0.1:{port}:22")
+        words = self.run_viv("ssh", "web", "-u", "root", "-i", "key")[1].decode().splitlines()
+        self.assertEqual(([w for w in words if w.startswith(("-p", "-l"))], words[-1]), ([f"-p{port}", "-lroot"][::-1], "127.0.0.1"))
+        self.assertEqual(words[words.index("-i") + 1], "key")
 
     def test_the_log_of_a_machine_is_shown_without_what_a_terminal_obeys(self):
         self.m.image(mini.STOP)
