@@ -22,6 +22,8 @@ enum cli_names {
     NO_NAME,
     ONE_NAME,
     TWO_NAMES,
+    ONE_OR_TWO_NAMES,
+    THREE_NAMES,
     SOME_NAMES,
     NAME_AND_WORDS, /* the words behind the name are not looked at; flags have short forms */
     NAME_THEN_WORDS /* the same, but only behind "--", and they may be missing */
@@ -183,6 +185,10 @@ int do_token_rm(struct cli *c);
 int do_portal(struct cli *c);
 int do_vnc(struct cli *c);
 int do_medium(struct cli *c);
+int do_screenshot(struct cli *c);
+int do_send_key(struct cli *c);
+int do_type(struct cli *c);
+int do_pointer(struct cli *c);
 int do_doctor(struct cli *c);
 int do_volume_create(struct cli *c);
 int do_volume_resize(struct cli *c);

@@ -219,6 +219,8 @@ static int take_word(struct cli *c, const char *word, struct error *err) {
     static const unsigned mosts[] = {[NO_NAME] = 0,
                                      [ONE_NAME] = 1,
                                      [TWO_NAMES] = 2,
+                                     [ONE_OR_TWO_NAMES] = 2,
+                                     [THREE_NAMES] = 3,
                                      [SOME_NAMES] = CLI_MAX_NAMES,
                                      [NAME_AND_WORDS] = CLI_MAX_NAMES,
                                      [NAME_THEN_WORDS] = 1};
@@ -263,12 +265,16 @@ static int take_common(struct cli *c, int argc, char **argv, int *i, struct erro
     return 1;
 }
 
+static unsigned least_names(const struct cli_command *k) {
+    return k->names == THREE_NAMES ? 3 : k->names == TWO_NAMES ? 2 : k->names != NO_NAME;
+}
+
 static int check(struct cli *c, struct error *err) {
     const struct field *f;
 
     if (c->help)
         return 0;
-    if (c->names < (c->command->names == TWO_NAMES ? 2 : c->command->names != NO_NAME) &&
+    if (c->names < least_names(c->command) &&
         !(c->command->run == do_run && (cli_given(c, "firmware") || cli_given(c, "cdrom"))))
         return error_set(err, -EINVAL, "'viv %s' needs a %s, as in 'viv %s'", c->command->words,
                          c->command->operand, c->command->example);

@@ -205,6 +205,19 @@ const struct cli_command cli_commands[] = {
      "Bring the screen of a machine to a port of this host, for any VNC viewer, until Ctrl-C. The "
      "machine needs one (--vga std)",
      "vnc web", vnc_flags, do_vnc},
+    {"screenshot", "vm", "screenshot", ONE_OR_TWO_NAMES, "NAME [FILE]",
+     "Take a picture of the screen of a machine, as PNG: into a file, on a terminal NAME.png "
+     "without one, else to standard output",
+     "screenshot web web.png", NULL, do_screenshot},
+    {"send-key", "vm", "send-key", TWO_NAMES, "NAME KEYS",
+     "Press keys of the keyboard of a machine together: names joined by '-'",
+     "send-key web ctrl-alt-del", NULL, do_send_key},
+    {"type", "vm", "type", TWO_NAMES, "NAME TEXT",
+     "Type text on the keyboard of a machine, which is a US one", "type web 'ls -l' --enter", NULL,
+     do_type},
+    {"pointer", "vm", "pointer", THREE_NAMES, "NAME X Y",
+     "Move the pointer of a machine to a place of its screen, in pixels, and click there",
+     "pointer web 100 200 --click left", NULL, do_pointer},
     {"cdrom insert", "vm", "insert", TWO_NAMES, "MACHINE FILE",
      "Put a medium (ISO image) into the optical drive of a machine, at once if it runs",
      "cdrom insert web drivers.iso", NULL, do_medium},
@@ -407,9 +420,9 @@ static bool fits(const struct cli_command *c, const struct field *f) {
             return false;
     if (c->run == do_template_list)
         return strcmp(f->name, "kind") != 0;
-    if (c->run == do_medium) /* the second name */
-        return strcmp(f->name, "file") != 0;
-    if (c->run == do_clone) /* the second name, and a flag for each mode */
+    if (c->run == do_medium || c->run == do_send_key || c->run == do_type || c->run == do_pointer)
+        return !(f->flags & FIELD_REQUIRED); /* those are names */
+    if (c->run == do_clone)                  /* the second name, and a flag for each mode */
         return strcmp(f->name, "name") != 0 && strcmp(f->name, "mode") != 0;
     if (c->run != do_build && c->run != do_import && c->run != do_export)
         return true;

@@ -27,6 +27,7 @@
 #include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
+#include "host/vm_ask.h"
 #include "host/vnet.h"
 #include "host/volume.h"
 #include "host/worker.h"
@@ -308,6 +309,7 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     m->follows = follows_new(m);
     m->consoles = consoles_new(m);
     m->agents = agent_clients_new(m);
+    m->asks = vm_asks_new(m);
     m->usages = usages_new(m);
     m->expiries = expiries_new(m);
     m->histories = histories_new(m);
@@ -357,6 +359,7 @@ static void finish(struct manager *m) {
     follows_free(m->follows);
     consoles_free(m->consoles);
     agent_clients_free(m->agents);
+    vm_asks_free(m->asks);
     histories_free(m->histories);
     backups_free(m->backups);
     machines_free(m->machines);

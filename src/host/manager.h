@@ -27,6 +27,7 @@ struct manager {
     struct vnets *vnets; /* between machines */
     struct consoles *consoles;
     struct agent_clients *agents;
+    struct vm_asks *asks;
     struct waits *waits;
     struct follows *follows;
     struct usages *usages;

@@ -248,6 +248,10 @@ static json_t *answers(const struct resource *r, const struct operation *o) {
         set(good, "content", json_content(object_of(o->result, FIELD_META, 0, FIELD_ALWAYS)));
     else if (o->answer == ANSWER_TEXT)
         set(good, "content", json_pack("{s:{s:{s:s}}}", "text/plain", "schema", "type", "string"));
+    else if (o->answer == ANSWER_PICTURE)
+        set(good, "content",
+            json_pack("{s:{s:{s:s, s:s}}}", "image/png", "schema", "type", "string",
+                      "contentMediaType", "image/png"));
     else if (o->answer != ANSWER_BYTES)
         set(good, "content", json_content(reference("schemas", name)));
     if (o->answer == ANSWER_STREAM) {

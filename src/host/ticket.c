@@ -61,8 +61,9 @@ static int check_there(struct api_call *call, bool screen) {
     if (access(path, F_OK) == 0)
         return 0;
     if (screen && !strcmp(row_text(call->row.status, "state"), "running"))
-        return api_fail(call, FAILURE_CONFLICT, "what", "make a machine with --vga std",
-                        "a screen is not supported by this machine");
+        return api_fail(call, FAILURE_CONFLICT, "what",
+                        "give it one: viv edit NAME --vga std, and start it anew",
+                        "this machine has no screen");
     return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                     "'%s' has no %s now, it is %s", call->row.name,
                     screen ? "screen" : "serial line", row_text(call->row.status, "state"));

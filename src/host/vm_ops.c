@@ -14,6 +14,7 @@
 #include "host/ticket.h"
 #include "host/vm.h"
 #include "host/vm_agent.h"
+#include "host/vm_ask.h"
 #include "host/vm_clone.h"
 #include "host/vm_hardware.h"
 #include "host/vm_process.h"
@@ -463,6 +464,10 @@ const struct api_handler vm_handlers[] = {
     {"forward", forward_add},
     {"unforward", forward_remove},
     {"insert", hardware_insert},
+    {"screenshot", screen_picture},
+    {"send-key", screen_keys},
+    {"type", screen_text},
+    {"pointer", screen_pointer},
     {"eject", hardware_eject},
     {NULL, NULL},
 };

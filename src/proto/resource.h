@@ -69,9 +69,10 @@ enum op_shape {
 enum op_answer {
     ANSWER_ITEM,
     ANSWER_LIST,
-    ANSWER_STREAM, /* lists that may follow: server-sent events, one item each */
-    ANSWER_TEXT,   /* plain text */
-    ANSWER_BYTES,  /* the connection becomes a stream of bytes (Upgrade) */
+    ANSWER_STREAM,  /* lists that may follow: server-sent events, one item each */
+    ANSWER_TEXT,    /* plain text */
+    ANSWER_PICTURE, /* PNG */
+    ANSWER_BYTES,   /* the connection becomes a stream of bytes (Upgrade) */
 };
 
 enum { OP_MAX_ARGS = 6 };

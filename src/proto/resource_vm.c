@@ -3,6 +3,7 @@
 #include "proto/resource.h"
 #include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
+#include "proto/resource_screen.h"
 
 #include <stddef.h>
 
@@ -328,6 +329,11 @@ static const struct field ticket[] = {
     {0},
 };
 
+static const struct field done[] = {
+    {.name = "done", .type = FIELD_BOOL, .flags = FIELD_ALWAYS, .help = "the machine has taken it"},
+    {0},
+};
+
 static const struct operation ops[] = {
     {.name = "list",
      .shape = OP_LIST,
@@ -439,6 +445,7 @@ static const struct operation ops[] = {
      .help = "Take a forward away. Connections that came through it live on",
      .args = {FORWARD_ARG}},
     RESOURCE_HARDWARE_OPS,
+    RESOURCE_SCREEN_OPS(done),
     {.name = "wait",
      .shape = OP_LOOK,
      .status = 200,

@@ -3,12 +3,15 @@
 """What machines of the manager are built of: firmware, media, disks without an image, screens, SMBIOS."""
 import json
 import pathlib
+import socket
 import unittest
 
 import bootmedia
+import manager
 import mini
 import vivtest
 from test_manager import Case
+from test_screen import read_png
 
 BIOS = pathlib.Path("/usr/share/seabios/bios-256k.bin")
 OVMF = pathlib.Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
@@ -112,6 +115,45 @@ class Media(Hardware):
         self.m.viv("snapshot", "revert", "bare", "one")
         self.m.viv("clone", "bare", "bare2", "--full")
         self.assertEqual(self.api.settled("bare2")["status"]["state"], "stopped")
+
+
+@unittest.skipUnless(BIOS.exists(), "seabios is not installed")
+class Screens(Hardware):
+    def test_a_screen_is_pictured_and_typed_at(self):
+        self.begin("tiny")
+        iso = self.file("a.iso", bootmedia.iso("ON THE SCREEN"))
+        self.m.create("web", image="none", cdrom=iso, firmware="bios", vga="std", memory=32 << 20, power="on")
+        self.api.settled("web")
+        s = self.console("web")
+        s.settimeout(0.5)
+        typed = b""
+        while b"ready" not in typed:  # keys that come before the guest looks are lost
+            self.m.viv("type", "web", "ready")
+            try:
+                typed += s.recv(100)
+            except socket.timeout:
+                pass
+        s.settimeout(manager.LIMIT)
+        self.m.viv("type", "web", "Hello 42%", "--enter")
+        self.until(s, b"Hello 42%\r")
+        self.m.viv("send-key", "web", "shift-x")
+        self.until(s, b"X")
+        self.m.viv("pointer", "web", "10", "20", "--click", "left")
+        self.api.post("/v1/vms/web/pointer", {"x": 1, "y": 2, "buttons": [], "wheel": -1})
+        status, headers, png = self.api.raw("GET", "/v1/vms/web/screenshot")
+        self.assertEqual((status, headers["Content-Type"], png[:8]), (200, "image/png", b"\x89PNG\r\n\x1a\n"))
+        width, height, rows = read_png(png)
+        lit = sum(any(row[3 * x:3 * x + 3]) for row in rows for x in range(width))
+        self.assertEqual((width, height, lit > 500), (720, 400, True))
+        self.m.viv("screenshot", "web", str(self.m.home / "web.png"))
+        self.assertEqual(read_png((self.m.home / "web.png").read_bytes())[:2], (720, 400))
+        self.fails("invalid", "", "POST", "/v1/vms/web/send-key", {"keys": "any-key"})
+        self.fails("invalid", "x", "POST", "/v1/vms/web/pointer", {"x": -1, "y": 2})
+        self.m.viv("kill", "web")
+        self.fails("conflict", "status.state", "GET", "/v1/vms/web/screenshot")
+        self.m.create("blind", power="on")
+        said = self.fails("conflict", "spec.vga", "POST", "/v1/vms/blind/type", {"text": "x"})
+        self.assertIn("--vga std", said["remedy"])
 
 
 @unittest.skipUnless(OVMF.exists(), "ovmf is not installed")

@@ -15,8 +15,8 @@ import subprocess
 import time
 import unittest
 
-import manager
 import bootmedia
+import manager
 import mini
 import vivtest
 import ws
@@ -462,12 +462,20 @@ class Rules(Case):
 
 
 class Console(Case):
+    def look_and_type(self, name):
+        """Without a look at what comes of it: test_hardware.py has that."""
+        self.assertEqual(self.api.raw("GET", f"/v1/vms/{name}/screenshot")[1]["Content-Type"], "image/png")
+        manager.Api.exercised.add("vm.screenshot")
+        for operation, args in (("send-key", {"keys": "a"}), ("type", {"text": "b"}), ("pointer", {"x": 1, "y": 1})):
+            self.assertEqual(self.api.post(f"/v1/vms/{name}/{operation}", args), {"done": True})
+
     def test_a_machine_with_a_screen_shows_it(self):
         self.begin("linux")
         self.m.create("web", vga="std", **LINUX)
         self.api.settled("web")
         s = self.upgraded("web", "screen", "rfb")
         self.assertEqual(s.recv(12, socket.MSG_WAITALL), b"RFB 003.008\n")
+        self.look_and_type("web")
         viewer = subprocess.Popen([manager.VIV, "vnc", "web"], env=self.m.env, stdout=subprocess.PIPE, text=True,
                                   stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         self.addCleanup(viewer.communicate)
@@ -571,7 +579,7 @@ class Words(Case):
         self.assertIn("there is no machine 'nope'", self.m.viv("start", "nope", code=4))
         self.assertIn("16M to 128G", self.m.viv("create", "x", "--image", "tiny", "--memory", "1K", code=2))
         self.assertIn("--help", self.m.viv("frobnicate", code=2))
-        self.assertIn("needs --image", self.m.viv("create", "x", code=2))
+        self.assertIn("give it an image", self.m.viv("create", "x", code=2))
         self.m.viv("wait", "web", "--for", "running", "--timeout", "0", code=7)
         self.m.viv("start", "web")
         self.assertIn("running", self.m.viv("list"))
@@ -591,7 +599,7 @@ class Words(Case):
         self.m.viv("image", "rm", "tiny")
 
     def test_every_command_has_help_with_an_example_and_completion_parses(self):
-        names = re.findall(r"(?m)^\| `viv ([a-z]+(?: [a-z]+)*)", self.m.viv("--help-markdown"))
+        names = re.findall(r"(?m)^\| `viv ([a-z-]+(?: [a-z-]+)*)", self.m.viv("--help-markdown"))
         self.assertGreater(len(names), 20)
         for words in names:
             with self.subTest(command=words):
