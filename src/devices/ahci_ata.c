@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "base/trace.h"
 #include "devices/ahci_internal.h"
-#include "devices/virtio/virtio.h" /* iov_read, iov_write */
+#include "devices/virtio/iov.h"
 
 // clang-format off
 enum {
@@ -187,7 +187,7 @@ static void go_on(struct ahci_slot *s, enum block_op op, int result) {
     struct ahci_port *p = s->port;
 
     if (p->config.cdrom) {
-        packet_end(s, scsi_end(&p->unit, result));
+        packet_end(s, scsi_end(&p->unit, false, result));
     } else if (result < 0) {
         ahci_complete(s, OK | ATA_ERR, op == BLOCK_READ ? 0x40 : ATA_ABORT);
     } else if (s->next_range < s->ranges) {

@@ -17,6 +17,13 @@ struct board_boot { /* what firmware can boot from */
     char path[BOARD_BOOT_PATH];
 };
 
+struct board_drive { /* an optical drive: where it hangs, and how its medium is changed there */
+    struct device *dev;
+    unsigned unit;
+    void (*change)(struct device *dev, unsigned unit, struct block *block);
+    bool (*locked)(const struct device *dev, unsigned unit);
+};
+
 struct board {
     struct mem mem;
     struct clock *clock;
@@ -32,7 +39,8 @@ struct board {
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
     struct device *ahci;   /* NULL: none */
-    unsigned first_drive;  /* its port with the first optical drive */
+    struct device *scsi;   /* the same */
+    struct board_drive drive[MACHINE_MAX_CDROMS];
     struct board_boot boot[BOARD_MAX_BOOTS];
     unsigned boots;
     struct power_sink power;

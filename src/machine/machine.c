@@ -15,7 +15,6 @@
 #include "base/trace.h"
 #include "block/block.h"
 #include "devices/acpi_pm.h"
-#include "devices/ahci.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
@@ -506,12 +505,16 @@ void machine_replug_nics(struct machine *m) {
 }
 
 void machine_change_medium(struct machine *m, unsigned drive, struct block *block) {
-    ahci_change_medium(m->board.ahci, m->board.first_drive + drive, block);
+    const struct board_drive *d = &m->board.drive[drive];
+
+    d->change(d->dev, d->unit, block);
     m->config.cdrom[drive] = block;
 }
 
 bool machine_medium_locked(const struct machine *m, unsigned drive) {
-    return ahci_medium_locked(m->board.ahci, m->board.first_drive + drive);
+    const struct board_drive *d = &m->board.drive[drive];
+
+    return d->locked(d->dev, d->unit);
 }
 
 void machine_power_button(struct machine *m) { acpi_pm_power_button(m->board.pm); }

@@ -37,7 +37,7 @@ enum {
     MACHINE_MAX_CDROMS = 4,
     MACHINE_MAX_INITRDS = 32
 };
-enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA };
+enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI };
 
 enum machine_end {
     MACHINE_POWERED_OFF, /* the guest switched itself off */
@@ -86,10 +86,12 @@ struct machine_config {
     struct block *disk[MACHINE_MAX_DISKS];   /* the caller's, outlive the machine */
     unsigned disk_queues[MACHINE_MAX_DISKS]; /* 1 to 8; 0: 1 */
     enum machine_bus disk_bus[MACHINE_MAX_DISKS];
+    unsigned disk_unit[MACHINE_MAX_DISKS]; /* SCSI: 1 + target * 8 + unit; 0: the next target */
     unsigned disk_boot[MACHINE_MAX_DISKS]; /* place in the order of booting; 0: by boot_order */
     const char
         *boot_order; /* letters: c disks, d optical drives, n network; NULL: all, in this order */
-    struct block *cdrom[MACHINE_MAX_CDROMS]; /* the caller's; NULL: an empty drive */
+    struct block *cdrom[MACHINE_MAX_CDROMS];        /* the caller's; NULL: an empty drive */
+    enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS]; /* SATA or SCSI */
     unsigned cdroms;
     void (*ejected_port)(void *opaque, unsigned port); /* the guest opened the tray. NULL allowed */
     const char *disk_serial[MACHINE_MAX_DISKS];        /* NULL: disk0, disk1 ... */

@@ -8,6 +8,7 @@
 
 #include "devices/ahci.h"
 #include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_scsi.h"
 
 enum { DEVFN_AHCI = 0x1f << 3 | 2 };
 static const char default_order[] = "cdn";
@@ -71,6 +72,7 @@ static void sata_boot(struct board *b, const struct machine_config *m, char kind
 static int add_sata(struct board *b, const struct machine_config *m, struct error *err) {
     struct ahci_config c = {.ejected = m->ejected_port, .opaque = m->opaque};
     unsigned n = 0;
+    int r;
 
     for (unsigned i = 0; i < m->disks; i++) {
         if (m->disk_bus[i] != MACHINE_BUS_SATA)
@@ -81,24 +83,106 @@ static int add_sata(struct board *b, const struct machine_config *m, struct erro
         serial_of(m, i, c.port[n].serial, sizeof(c.port[n].serial));
         n++;
     }
-    b->first_drive = n;
-    for (unsigned i = 0; i < m->cdroms; i++, n++) {
+    for (unsigned i = 0; i < m->cdroms; i++) {
+        if (m->cdrom_bus[i] != MACHINE_BUS_SATA)
+            continue;
         sata_boot(b, m, 'd', 0, n);
+        b->drive[i] = (struct board_drive){NULL, n, ahci_change_medium, ahci_medium_locked};
         c.port[n] = (struct ahci_port_config){.present = true, .cdrom = true, .block = m->cdrom[i]};
-        snprintf(c.port[n].serial, sizeof(c.port[n].serial), "cdrom%u", i);
+        snprintf(c.port[n++].serial, sizeof(c.port[0].serial), "cdrom%u", i);
     }
-    return n ? board_add_function(b, "ahci", &c, DEVFN_AHCI, &b->ahci, err) : 0;
+    r = n ? board_add_function(b, "ahci", &c, DEVFN_AHCI, &b->ahci, err) : 0;
+    for (unsigned i = 0; i < m->cdroms; i++)
+        if (m->cdrom_bus[i] == MACHINE_BUS_SATA)
+            b->drive[i].dev = b->ahci;
+    return r;
+}
+
+/* ---- SCSI ---- */
+
+/* Where a disk is, or the next target that has nothing at its first unit. */
+static void scsi_place(struct virtio_scsi_config *c, unsigned n, unsigned wanted) {
+    struct virtio_scsi_unit_config *u = &c->unit[n];
+    unsigned place = wanted ? wanted - 1 : 0, i;
+
+    do {
+        for (i = 0; i < n; i++)
+            if (c->unit[i].target * VIRTIO_SCSI_LUNS + c->unit[i].lun == (int)place)
+                break;
+        if (wanted || i == n)
+            break;
+        place += VIRTIO_SCSI_LUNS;
+    } while (place < VIRTIO_SCSI_TARGETS * VIRTIO_SCSI_LUNS);
+    u->present = true;
+    u->target = (uint8_t)(place / VIRTIO_SCSI_LUNS);
+    u->lun = (uint8_t)(place % VIRTIO_SCSI_LUNS);
+}
+
+static void scsi_boot(struct board *b, const struct machine_config *m, char kind, unsigned index,
+                      const struct virtio_scsi_unit_config *u, unsigned slot) {
+    char path[BOARD_BOOT_PATH];
+
+    snprintf(path, sizeof(path), "/pci@i0cf8/scsi@%x/channel@0/disk@%x,%x", slot, u->target,
+             u->lun);
+    boot_entry(b, m, kind, index, path);
+}
+
+/* Disks whose place was chosen come first in the table: the others go around them. */
+static unsigned scsi_disks(struct board *b, const struct machine_config *m, unsigned slot,
+                           bool chosen, struct virtio_scsi_config *c, unsigned n) {
+    for (unsigned i = 0; i < m->disks; i++) {
+        if (m->disk_bus[i] != MACHINE_BUS_SCSI || (m->disk_unit[i] != 0) != chosen)
+            continue;
+        scsi_place(c, n, m->disk_unit[i]);
+        c->unit[n].block = m->disk[i];
+        serial_of(m, i, c->unit[n].serial, sizeof(c->unit[n].serial));
+        if (m->disk_queues[i] > c->queues)
+            c->queues = m->disk_queues[i];
+        scsi_boot(b, m, 'c', disk_index(m, i), &c->unit[n++], slot);
+    }
+    return n;
+}
+
+static int add_scsi(struct board *b, const struct machine_config *m, unsigned *slot,
+                    struct error *err) {
+    struct virtio_scsi_config c = {.queues = 1};
+    unsigned n = scsi_disks(b, m, *slot, true, &c, 0);
+    int r;
+
+    n = scsi_disks(b, m, *slot, false, &c, n);
+    for (unsigned i = 0; i < m->cdroms; i++) {
+        if (m->cdrom_bus[i] != MACHINE_BUS_SCSI)
+            continue;
+        scsi_place(&c, n, 0);
+        c.unit[n].cdrom = true;
+        c.unit[n].block = m->cdrom[i];
+        snprintf(c.unit[n].serial, sizeof(c.unit[n].serial), "cdrom%u", i);
+        b->drive[i] =
+            (struct board_drive){NULL, n, virtio_scsi_change_medium, virtio_scsi_medium_locked};
+        scsi_boot(b, m, 'd', 0, &c.unit[n++], *slot);
+    }
+    if (!n)
+        return 0;
+    if (c.queues > VIRTIO_SCSI_MAX_QUEUES)
+        c.queues = VIRTIO_SCSI_MAX_QUEUES;
+    r = board_add_function(b, "virtio_scsi", &c, (*slot)++ << 3, &b->scsi, err);
+    for (unsigned i = 0; i < m->cdroms; i++)
+        if (m->cdrom_bus[i] == MACHINE_BUS_SCSI)
+            b->drive[i].dev = b->scsi;
+    return r;
 }
 
 int storage_check(const struct machine_config *m, struct error *err) {
-    unsigned n = m->cdroms;
+    unsigned n = 0;
 
+    for (unsigned i = 0; i < m->cdroms; i++)
+        n += m->cdrom_bus[i] == MACHINE_BUS_SATA;
     for (unsigned i = 0; i < m->disks; i++)
         n += m->disk_bus[i] == MACHINE_BUS_SATA;
     if (n > AHCI_PORTS)
         return error_set(err, -EINVAL,
                          "the SATA adapter has %d ports, %u disks and optical drives are given: "
-                         "put disks on another bus (bus=virtio)",
+                         "put disks on another bus (bus=virtio, bus=scsi)",
                          AHCI_PORTS, n);
     return 0;
 }
@@ -123,5 +207,7 @@ int storage_add(struct board *b, const struct machine_config *m, unsigned *slot,
     for (unsigned i = 0; r == 0 && i < m->disks; i++)
         if (m->disk_bus[i] == MACHINE_BUS_VIRTIO)
             r = add_virtio_disk(b, m, i, (*slot)++, err);
+    if (r == 0)
+        r = add_scsi(b, m, slot, err);
     return r < 0 ? r : add_sata(b, m, err);
 }

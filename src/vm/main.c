@@ -390,6 +390,7 @@ static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *er
             if (!vm->cdrom[i])
                 return -EINVAL;
         }
+        m->cdrom_bus[m->cdroms] = vm->options.cdrom_bus[i];
         m->cdrom[m->cdroms++] = vm->cdrom[i];
     }
     return 0;
@@ -405,6 +406,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         block_set_error_fn(vm->disk[i], disk_failed, vm);
         block_set_pause_fn(vm->disk[i], disk_wants_pause, vm);
         m->disk_bus[m->disks] = vm->options.disk_bus[i];
+        m->disk_unit[m->disks] = vm->options.disk_unit[i];
         m->disk_boot[m->disks] = vm->options.disk_boot[i];
         m->disk_queues[m->disks] = options_disk_queues(&vm->options, i);
         m->disk_serial[m->disks] = vm->options.disk_serial[i];

@@ -13,6 +13,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_scsi.h"
 #include "net/forward.h"
 #include "net/link.h"
 #include "vm/chardev.h"
@@ -164,7 +165,7 @@ static int parse_word(const char *value, const char *const *words, unsigned *ret
 /* In the order of their enums. */
 static const char *const cache_words[] = {"writeback", "none", "unsafe", NULL};
 static const char *const engine_words[] = {"auto", "io_uring", "threads", NULL};
-static const char *const bus_words[] = {"virtio", "sata", NULL}; /* enum machine_bus */
+static const char *const bus_words[] = {"virtio", "sata", "scsi", NULL}; /* enum machine_bus */
 static const char *const discard_words[] = {"unmap", "ignore", NULL};
 static const char *const error_words[] = {"enospc", "report", "pause", NULL};
 static const char *const switch_words[] = {"off", "on", NULL};
@@ -241,6 +242,20 @@ static int set_bootindex(unsigned *index, const char *value, struct error *err) 
     return 0;
 }
 
+/* TARGET or TARGET:LUN */
+static int set_unit(unsigned *unit, const char *value, struct error *err) {
+    const char *colon = strchr(value, ':');
+    char target[8] = "";
+    unsigned long t, lun = 0;
+
+    snprintf(target, sizeof(target), "%.*s", colon ? (int)(colon - value) : 7, value);
+    if (parse_number(target, 0, VIRTIO_SCSI_TARGETS - 1, &t, err) < 0 ||
+        (colon && parse_number(colon + 1, 0, VIRTIO_SCSI_LUNS - 1, &lun, err) < 0))
+        return error_prefix(err, "unit=");
+    *unit = (unsigned)(1 + t * VIRTIO_SCSI_LUNS + lun);
+    return 0;
+}
+
 static int set_disk_part(struct options *o, const char *part, struct error *err) {
     struct block_options *d = &o->disk[o->disks];
     unsigned n;
@@ -265,6 +280,8 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
         return set_disk_serial(o, part + 7, err);
     else if (!strncmp(part, "bus=", 4) && parse_word(part + 4, bus_words, &n) == 0)
         o->disk_bus[o->disks] = n;
+    else if (!strncmp(part, "unit=", 5))
+        return set_unit(&o->disk_unit[o->disks], part + 5, err);
     else if (!strncmp(part, "bootindex=", 10))
         return set_bootindex(&o->disk_boot[o->disks], part + 10, err);
     else if (is_limit(part))
@@ -274,7 +291,7 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
             err, -EINVAL,
             "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
             "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
-            "bus=virtio|sata, bootindex=N, "
+            "bus=virtio|sata|scsi, unit=TARGET:LUN (of scsi), bootindex=N, "
             "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, serial=TEXT, "
             "iops=N, bps=SIZE (or iops-read= and so on) or burst=SECONDS",
             part);
@@ -301,7 +318,7 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
             err, -EINVAL,
             "--disk needs the path of an image file first, as in --disk disk.raw,readonly");
     *d = (struct block_options){.path = part};
-    o->disk_queues[o->disks] = o->disk_boot[o->disks] = 0;
+    o->disk_queues[o->disks] = o->disk_boot[o->disks] = o->disk_unit[o->disks] = 0;
     o->disk_bus[o->disks] = MACHINE_BUS_VIRTIO;
     o->disk_serial[o->disks] = NULL;
     o->disk_text[o->disks] = options_keep(o, v);
@@ -318,6 +335,8 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
                          "disk '%s': the format '%s' is not supported: use format=raw or "
                          "format=qcow2; viv-img convert makes either of other formats",
                          d->path, d->format);
+    if (o->disk_unit[o->disks] && o->disk_bus[o->disks] != MACHINE_BUS_SCSI)
+        return error_set(err, -EINVAL, "disk '%s': unit= needs bus=scsi", d->path);
     o->disks++;
     return 0;
 }
@@ -336,13 +355,25 @@ unsigned options_disk_queues(const struct options *o, unsigned disk) {
     return n < VIRTIO_BLK_MAX_QUEUES ? n : VIRTIO_BLK_MAX_QUEUES;
 }
 
+/* What follows the last comma is the bus, if it is one: names of images may have commas. */
 static int set_cdrom(struct options *o, const char *v, struct error *err) {
+    const char *comma = strrchr(v, ',');
+    enum machine_bus bus = MACHINE_BUS_SATA;
+    char *path = options_keep(o, v);
+
     if (o->cdroms == MACHINE_MAX_CDROMS)
         return error_set(err, -EINVAL, "a machine has at most %d optical drives",
                          MACHINE_MAX_CDROMS);
-    if (!*v)
+    if (!path)
+        return error_set(err, -ENOMEM, "out of memory");
+    if (comma && (!strcmp(comma, ",bus=sata") || !strcmp(comma, ",bus=scsi"))) {
+        bus = comma[6] == 'c' ? MACHINE_BUS_SCSI : MACHINE_BUS_SATA;
+        path[comma - v] = 0;
+    }
+    if (!*path)
         return error_set(err, -EINVAL, "give the path of an image, or none for an empty drive");
-    o->cdrom[o->cdroms++] = strcmp(v, "none") != 0 ? v : NULL;
+    o->cdrom_bus[o->cdroms] = bus;
+    o->cdrom[o->cdroms++] = strcmp(path, "none") != 0 ? path : NULL;
     return 0;
 }
 
@@ -691,8 +722,8 @@ static const struct option table[] = {
      "instead of a kernel: boot as a PC does, by SeaBIOS (bios), by UEFI firmware (uefi), or by a "
      "ROM image that ends at 4 GiB; docs/firmware.md says more",
      "--firmware bios --disk debian.raw"},
-    {"cdrom", "FILE|none", set_cdrom,
-     "an optical drive (SATA) with that image in it, or empty; may be repeated. 'viv-ctl PATH "
+    {"cdrom", "FILE|none[,bus=sata|scsi]", set_cdrom,
+     "an optical drive with that image in it, or empty; may be repeated. 'viv-ctl PATH "
      "cdrom-change' changes the medium",
      "--firmware bios --cdrom debian-12-netinst.iso"},
     {"smbios", "type=N[,FIELD=TEXT]...", set_smbios,
@@ -717,7 +748,7 @@ static const struct option table[] = {
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
      "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N][,serial=TEXT]"
-     "[,bus=virtio|sata][,bootindex=N]"
+     "[,bus=virtio|sata|scsi][,unit=TARGET[:LUN]][,bootindex=N]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "

@@ -59,10 +59,12 @@ struct options {
     unsigned disk_queues[MACHINE_MAX_DISKS];    /* 0: not given */
     const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: not given */
     enum machine_bus disk_bus[MACHINE_MAX_DISKS];
+    unsigned disk_unit[MACHINE_MAX_DISKS];    /* unit=, 0: not given */
     unsigned disk_boot[MACHINE_MAX_DISKS];    /* bootindex=, 0: not given */
     const char *disk_text[MACHINE_MAX_DISKS]; /* as it was given */
     unsigned disks;
     const char *cdrom[MACHINE_MAX_CDROMS]; /* path, NULL: an empty drive */
+    enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS];
     unsigned cdroms;
     struct options_nic nic[MACHINE_MAX_NICS];
     unsigned nics;

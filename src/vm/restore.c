@@ -132,6 +132,14 @@ static json_t *initrds(const struct options *o) {
     return list;
 }
 
+static json_t *cdrom_buses(const struct options *o) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < o->cdroms; i++)
+        json_array_append_new(list, json_integer(o->cdrom_bus[i]));
+    return list;
+}
+
 /* For the next reset. */
 static json_t *smbios(const struct options *o) {
     json_t *list = json_array();
@@ -168,7 +176,8 @@ char *restore_describe(const struct options *o, struct block *const *disk,
 
     if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
-              (o->cdroms && json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0))) {
+              (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
+                             json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)))) {
         json_decref(v);
         v = NULL;
     }
@@ -386,7 +395,8 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
 }
 
 static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
-    const json_t *list = json_object_get(v, "cdroms"), *path;
+    const json_t *list = json_object_get(v, "cdroms"), *path,
+                 *buses = json_object_get(v, "cdrom_buses");
     size_t i;
 
     if (options_given(o, "cdrom"))
@@ -394,6 +404,10 @@ static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
     if (json_array_size(list) > MACHINE_MAX_CDROMS)
         return missing("cdroms", err);
     json_array_foreach(list, i, path) {
+        json_int_t bus = json_integer_value(json_array_get(buses, i));
+
+        /* Snapshots from before there was a choice say nothing. */
+        o->cdrom_bus[i] = bus == MACHINE_BUS_SCSI ? MACHINE_BUS_SCSI : MACHINE_BUS_SATA;
         o->cdrom[i] = json_is_string(path) ? options_keep(o, json_string_value(path)) : NULL;
         o->cdroms++;
     }

@@ -27,6 +27,7 @@
 #include "devices/virtio/virtio_input.h"
 #include "devices/virtio/virtio_net.h"
 #include "devices/virtio/virtio_rng.h"
+#include "devices/virtio/virtio_scsi.h"
 #include "devices/virtio/virtio_vsock.h"
 #include "net/net.h"
 #include "support/test.h"
@@ -347,6 +348,18 @@ static const void *config_blk(struct rig *r) {
 static void done_blk(struct rig *r) {
     block_close(r->block);
     free(r->disk);
+}
+
+static const void *config_scsi(struct rig *r) {
+    const struct virtio_blk_config *disk = config_blk(r);
+    static struct virtio_scsi_config config;
+
+    config = (struct virtio_scsi_config){
+        .queues = 2,
+        .unit = {{.present = true, .block = disk->block, .serial = "RIG"},
+                 {.present = true, .lun = 1, .cdrom = true, .serial = "DRIVE"},
+                 {.present = true, .target = 2, .serial = "EMPTY"}}};
+    return &config;
 }
 
 /* ------------------------------------------------------------------ SATA */
@@ -769,6 +782,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "virtio_keyboard", .poke = poke_keyboard},
     {.name = "virtio_net", .config = config_net, .done = done_net, .copy = copy_net, .poke = poke_net},
     {.name = "virtio_rng", .config = config_rng},
+    {.name = "virtio_scsi", .config = config_scsi, .done = done_blk},
     {.name = "virtio_tablet", .poke = poke_tablet},
     {.name = "virtio_vsock", .config = config_vsock, .poke = poke_vsock},
     {.name = NULL},

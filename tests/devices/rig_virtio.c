@@ -85,7 +85,7 @@ struct driver {
     bool careless;
 };
 
-enum { NET = 1, BLOCK = 2 };                         /* the others need no special chains */
+enum { NET = 1, BLOCK = 2, SCSI = 8 };               /* the others need no special chains */
 enum { IN = 0, OUT = 1, DISCARD = 11, ZEROES = 13 }; /* block requests */
 enum { MAX_CHAIN = 40 };
 
@@ -177,6 +177,37 @@ static uint32_t shape_block(struct driver *d, struct desc *c, uint32_t n) {
     return in ? 1 : n - 1;
 }
 
+/* Header with a command, data either way, answer: 5.6.6. On the first two queues a request of the
+ * control queue, or a buffer for events. */
+static uint32_t shape_scsi(struct driver *d, struct desc *c, uint32_t n) {
+    static const uint8_t commands[] = {0x00, 0x12, 0x1a, 0x15, 0x25, 0x28, 0x2a, 0x2a, 0x35,
+                                       0x41, 0x42, 0x5a, 0x88, 0x8a, 0x93, 0x9e, 0xa0, 0x1b};
+    uint8_t h[51] = {1, (uint8_t)rng_below(d->rng, 3), 0x40, (uint8_t)rng_below(d->rng, 2)};
+    bool in = sometimes(d->rng, 2);
+
+    if (d->queue == 0) {
+        uint8_t task[24] = {0, 0, 0, 0, (uint8_t)rng_below(d->rng, 9), 0, 0, 0, 1};
+
+        mem_write(&d->rig->mem, c[0].addr, task, sizeof(task));
+        c[0].len = sizeof(task);
+        return 1;
+    }
+    if (d->queue == 1)
+        return 0;
+    h[19] = commands[rng_below(d->rng, sizeof(commands))];
+    h[20] = (uint8_t)(rng_next(d->rng) & rng_next(d->rng) & rng_next(d->rng));
+    for (unsigned i = 2; i < 16; i++)
+        h[19 + i] = sometimes(d->rng, 3) ? (uint8_t)rng_below(d->rng, 10) : 0;
+    mem_write(&d->rig->mem, c[0].addr, h, sizeof(h));
+    c[0].len = sizeof(h);
+    if (in || n < 3) {
+        c[1].len = 108;
+        return 1;
+    }
+    c[n - 1].len = 108;
+    return n - 1;
+}
+
 /* A frame's header: 5.1.6. */
 static void put_net_header(struct driver *d, uint64_t addr) {
     uint8_t h[12] = {sometimes(d->rng, 3),
@@ -192,7 +223,7 @@ static uint32_t draw_chain(struct driver *d, struct desc c[static MAX_CHAIN], ui
     uint32_t n = 1 + (uint32_t)rng_below(d->rng, sometimes(d->rng, 8) ? MAX_CHAIN : 4), readable;
     bool in = d->queue % 2 == 0;
 
-    if (d->type == BLOCK && n < 3)
+    if ((d->type == BLOCK || d->type == SCSI) && n < 3)
         n = 2 + (uint32_t)rng_below(d->rng, 2);
     if (n > limit)
         n = limit;
@@ -200,6 +231,8 @@ static uint32_t draw_chain(struct driver *d, struct desc c[static MAX_CHAIN], ui
         c[i] = (struct desc){some_address(d), some_length(d), 0, 0};
     if (d->type == BLOCK && n > 1) {
         readable = shape_block(d, c, n);
+    } else if (d->type == SCSI && n > 1) {
+        readable = shape_scsi(d, c, n);
     } else {
         readable = in ? 0 : n;
         if (d->type == NET && !in)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copies between memory and the scattered buffers of a descriptor chain. */
-#include <string.h>
+#include "devices/virtio/iov.h"
 
-#include "devices/virtio/virtio.h"
+#include <stdint.h>
+#include <string.h>
 
 struct pieces {
     const struct iovec *iov;
@@ -48,4 +49,26 @@ size_t iov_write(const struct iovec *iov, unsigned count, size_t skip, const voi
     for (; (at = next_piece(&p, len - done, &n)); done += n)
         memcpy(at, (const uint8_t *)buf + done, n);
     return done;
+}
+
+unsigned iov_slice(const struct iovec *iov, unsigned count, size_t skip, size_t len,
+                   struct iovec *own, const struct iovec **ret) {
+    struct pieces p = {iov, count, skip};
+    unsigned n = 0, whole = 0;
+    size_t left = len, part;
+    uint8_t *at;
+
+    while (count && skip >= iov->iov_len) {
+        skip -= iov->iov_len;
+        iov++;
+        count--;
+    }
+    while (!skip && whole < count && left && iov[whole].iov_len <= left)
+        left -= iov[whole++].iov_len;
+    *ret = left ? own : iov;
+    if (!left)
+        return whole;
+    for (left = len; (at = next_piece(&p, left, &part)); left -= part)
+        own[n++] = (struct iovec){at, part};
+    return n;
 }

@@ -27,9 +27,8 @@
 #ifndef DEVICES_VIRTIO_VIRTIO_H
 #define DEVICES_VIRTIO_VIRTIO_H
 
-#include <sys/uio.h>
-
 #include "devices/pci.h"
+#include "devices/virtio/iov.h"
 
 enum { VIRTIO_MAX_QUEUES = 8, VIRTIO_QUEUE_SIZE_MAX = 512, VIRTIO_CHAIN_MAX = 258 };
 enum {
@@ -37,6 +36,7 @@ enum {
     VIRTIO_ID_BLOCK = 2,
     VIRTIO_ID_CONSOLE = 3,
     VIRTIO_ID_RNG = 4,
+    VIRTIO_ID_SCSI = 8,
     VIRTIO_ID_GPU = 16,
     VIRTIO_ID_INPUT = 18,
     VIRTIO_ID_VSOCK = 19
@@ -142,9 +142,5 @@ bool virtio_want_kick(struct virtio *v, unsigned queue, bool want);
 void virtio_again(struct virtio *v, unsigned queue);
 void virtio_config_changed(struct virtio *v);
 void virtio_broken(struct virtio *v, const char *why);
-
-/* Copies between chain buffers and memory, skipping `skip` bytes; returns bytes copied. */
-size_t iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buf, size_t len);
-size_t iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *buf, size_t len);
 
 #endif

@@ -121,34 +121,10 @@ static void finish(struct job *j, uint8_t status) {
     job_put(j);
 }
 
-/*
- * The buffers of `len` bytes of data that follow the first `skip` bytes. The usual cut (header and
- * status in descriptors of their own) needs no list of our own.
- */
 static void set_data(struct job *j, const struct iovec *iov, unsigned count, uint64_t skip,
                      uint64_t len) {
-    unsigned n = 0;
-
     j->io.length = len;
-    if (skip ? iov[0].iov_len == skip : iov[count - 1].iov_len == 1) {
-        j->io.iov = skip ? iov + 1 : iov;
-        j->io.iov_count = count - 1;
-        return;
-    }
-    for (unsigned i = 0; len; i++) {
-        uint64_t part = iov[i].iov_len;
-
-        if (skip >= part) {
-            skip -= part;
-            continue;
-        }
-        part = part - skip < len ? part - skip : len;
-        j->data[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + skip, part};
-        len -= part;
-        skip = 0;
-    }
-    j->io.iov = j->data;
-    j->io.iov_count = n;
+    j->io.iov_count = iov_slice(iov, count, skip, len, j->data, &j->io.iov);
 }
 
 static void io_done(struct block_request *io, int result);
