@@ -118,6 +118,10 @@ static int try_connect(struct remote *r, struct error *err) {
         return try_far(r, err);
     if (connect_near(r, &e) == 0)
         return 0;
+    if (e.code == -EACCES)
+        return error_set(err, e.code,
+                         "the manager at '%s' is another user's: only that one and root may use it",
+                         r->place.socket);
     if (e.code != -ENOENT && e.code != -ECONNREFUSED)
         return error_set(err, e.code, "%s", e.text);
     if (r->system)

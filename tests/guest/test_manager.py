@@ -423,6 +423,11 @@ class Rules(Case):
         said = subprocess.run(["python3", "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True).stdout
         self.assertIn(" 403 ", said)
         self.assertIn('"code":"forbidden"', said)
+        os.chmod(self.api.path, 0o600)
+        done = subprocess.run([manager.VIV, "list"], env=self.m.env, user=65534, capture_output=True, text=True, timeout=LIMIT,
+                              check=False)
+        self.assertEqual(done.returncode, 6)
+        self.assertIn("only that one and root may use it", done.stderr)
 
     def test_rude_clients_hold_nobody_up(self):
         self.begin("tiny")

@@ -65,6 +65,17 @@ class Case(unittest.TestCase):
 
 
 class Install(Case):
+    def verify(self, kind, unit):
+        """What systemd has to say of it, if it is there."""
+        if not shutil.which("systemd-analyze"):
+            return
+        folder = self.dir / f"units-{kind}"
+        folder.mkdir()
+        (folder / "vivd.service").write_text(unit)
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", f"--{kind}", folder / "vivd.service"], text=True,
+                              env={**os.environ, "XDG_RUNTIME_DIR": str(folder)}, capture_output=True, check=False)
+        self.assertEqual([line for line in done.stderr.splitlines() if "vivd" in line], [])
+
     def test_everything_is_installed_and_finds_its_parts(self):
         top = self.dir / "root"
         run(ROOT / "scripts/install.sh", top, "/opt/viv")
@@ -85,6 +96,7 @@ class Install(Case):
             self.assertRegex(unit, r"(?m)^KillMode=process$")  # machines outlive it
             self.assertNotIn("@", re.sub(r"(?m)^#.*", "", unit))
             self.assertNotIn("MemoryDenyWriteExecute", re.sub(r"(?m)^#.*", "", unit))
+            self.verify(kind, unit.replace("/opt/viv", str(prefix)))
         self.assertEqual(len(files(prefix)), 2 * len(PROGRAMS) + 9)
         viv = self.machine(prefix / "bin")
         viv("image", "build", "tiny")
