@@ -51,6 +51,8 @@ struct loop {
     pthread_mutex_t calls_lock; /* innermost: loop_post is called under any other lock */
     struct call *calls, **calls_end;
     bool stop;
+    struct loop_lender *lenders;
+    bool lent; /* to one thread */
 };
 
 static void wake_up(struct loop *loop) {
@@ -241,6 +243,49 @@ int loop_signal(struct loop *loop, int signo, loop_fn *fn, void *opaque, struct 
     s->next = loop->signals;
     loop->signals = s;
     return 0;
+}
+
+void loop_add_lender(struct loop *loop, struct loop_lender *lender) {
+    lender->lent = false;
+    lender->next = loop->lenders;
+    loop->lenders = lender;
+}
+
+void loop_remove_lender(struct loop *loop, struct loop_lender *lender) {
+    struct loop_lender **at = &loop->lenders;
+
+    while (*at && *at != lender)
+        at = &(*at)->next;
+    if (*at)
+        *at = lender->next;
+}
+
+unsigned loop_lend(struct loop *loop, struct pollfd *fds, unsigned max) {
+    unsigned count = 0, n;
+
+    if (loop->lent)
+        return 0;
+    for (struct loop_lender *l = loop->lenders; l && count < max; l = l->next) {
+        n = l->lend(l->opaque, fds + count, max - count);
+        l->lent = n > 0;
+        count += n;
+    }
+    loop->lent = count > 0;
+    return count;
+}
+
+void loop_take_back(struct loop *loop) {
+    struct loop_lender *l;
+
+    loop->lent = false;
+    do { /* a callback may take any lender away, so the search begins anew after each */
+        for (l = loop->lenders; l && !l->lent; l = l->next)
+            ;
+        if (l) {
+            l->lent = false;
+            l->take_back(l->opaque);
+        }
+    } while (l);
 }
 
 static bool run_ready(struct loop *loop, const struct epoll_event *ev, int n) {

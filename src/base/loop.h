@@ -9,6 +9,7 @@
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +21,21 @@ struct loop_watch;
 
 typedef void loop_fd_fn(void *opaque, int fd, uint32_t events); /* events: EPOLLIN, EPOLLOUT, ... */
 typedef void loop_fn(void *opaque);
+
+/*
+ * Something whose completions a thread that sleeps anyway can wait for in the loop's stead, which
+ * spares the detour through the loop's thread. All with the lock held.
+ */
+struct loop_lender {
+    /* Work is under way: the loop is not woken for it from now on, but one of the descriptors put
+     * into fds (up to max) becomes readable. Returns how many; 0: there is nothing to wait for. */
+    unsigned (*lend)(void *opaque, struct pollfd *fds, unsigned max);
+    /* The loop is woken again; what is complete is dealt with, on the calling thread. */
+    void (*take_back)(void *opaque);
+    void *opaque;
+    struct loop_lender *next; /* the loop's */
+    bool lent;                /* the loop's */
+};
 
 struct loop *loop_new(pthread_mutex_t *lock /* may be NULL */, struct error *err);
 /* Accepts NULL; frees remaining watches, closes no descriptor of others. */
@@ -37,6 +53,14 @@ void loop_post(struct loop *loop, loop_fn *fn, void *opaque);
 
 /* Calls fn on signo, blocked in this thread from now on; call before other threads start. */
 int loop_signal(struct loop *loop, int signo, loop_fn *fn, void *opaque, struct error *err);
+
+/* The lender stays its owner's, who takes it away before it is freed. With the lock held. */
+void loop_add_lender(struct loop *loop, struct loop_lender *lender);
+void loop_remove_lender(struct loop *loop, struct loop_lender *lender);
+/* Any thread, with the lock held: what is to be waited for, for one thread at a time; 0 = nothing.
+ * Then the lock is released, poll called, the lock taken, and loop_take_back called. */
+unsigned loop_lend(struct loop *loop, struct pollfd *fds, unsigned max);
+void loop_take_back(struct loop *loop);
 
 void loop_run(struct loop *loop);                  /* until loop_stop */
 bool loop_step(struct loop *loop, int timeout_ms); /* one round, for tests; true if something ran */

@@ -178,6 +178,17 @@ static bool run_finished(struct block *b) {
 /* Edge-triggered: each write to the eventfd brings one more call, so nobody has to empty it. */
 static void event_ready(void *opaque, int fd, uint32_t events) { run_finished(opaque); }
 
+static unsigned lend(void *opaque, struct pollfd *fds, unsigned max) {
+    struct block *b = opaque;
+
+    return b->inflight && !b->ready ? file_lend_all(b, fds, max) : 0;
+}
+
+static void take_back(void *opaque) {
+    file_take_back_all(opaque);
+    run_finished(opaque);
+}
+
 void block_plug(struct block *b) { b->plugged++; }
 
 void block_unplug(struct block *b) {
@@ -195,6 +206,7 @@ void block_drain(struct block *b) {
     b->plugged = 0; /* by a callback that drains */
     if (b->limit)
         limit_release(b->limit);
+    file_take_back_all(b); /* a thread that waits for them could not take the lock */
     while (b->inflight) {
         file_kick_all(b);
         if (run_finished(b))
@@ -333,8 +345,11 @@ static int set_up_completion(struct block *b, struct error *err) {
     b->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (b->event_fd >= 0)
         b->watch = loop_add(b->loop, b->event_fd, EPOLLIN | EPOLLET, event_ready, b);
-    if (b->watch)
+    b->lender = (struct loop_lender){.lend = lend, .take_back = take_back, .opaque = b};
+    if (b->watch) {
+        loop_add_lender(b->loop, &b->lender);
         return 0;
+    }
     return error_set(err, -EMFILE,
                      "disk image '%s': no descriptor for its completions; raise the limit of open "
                      "files (ulimit -n)",
@@ -379,6 +394,7 @@ void block_close(struct block *b) {
     b->ops->close(b);
     limit_free(b->limit);
     loop_remove(b->watch);
+    loop_remove_lender(b->loop, &b->lender);
     if (b->event_fd >= 0)
         close(b->event_fd);
     pthread_mutex_destroy(&b->files_lock);

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "base/loop.h"
 #include "block/block.h"
 
 enum { BLOCK_SECTOR = 512, BLOCK_ERROR_KINDS = 8 };
@@ -17,6 +18,7 @@ struct block {
     struct block_info info; /* filled by the format's open */
     struct loop *loop;
     struct loop_watch *watch;
+    struct loop_lender lender;
     int event_fd;
     unsigned inflight;   /* machine lock */
     unsigned plugged;    /* machine lock */

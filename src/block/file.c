@@ -490,6 +490,26 @@ void file_reap_all(struct block *b) {
         file_kick_all(b); /* what the kernel had no room for before */
 }
 
+unsigned file_lend_all(struct block *b, struct pollfd *fds, unsigned max) {
+    unsigned n = 0;
+    int fd;
+
+    pthread_mutex_lock(&b->files_lock);
+    for (struct file *f = b->files; f && n < max; f = f->next)
+        if (f->uring && (fd = uring_set_quiet(f->uring, true)) >= 0)
+            fds[n++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    pthread_mutex_unlock(&b->files_lock);
+    return n;
+}
+
+void file_take_back_all(struct block *b) {
+    pthread_mutex_lock(&b->files_lock);
+    for (struct file *f = b->files; f; f = f->next)
+        if (f->uring)
+            uring_set_quiet(f->uring, false);
+    pthread_mutex_unlock(&b->files_lock);
+}
+
 /* ------------------------------------------------------------------ opening */
 
 static int explain_open(const struct file *f, const char *path, bool readonly, int code,

@@ -12,6 +12,7 @@
 #ifndef BLOCK_FILE_H
 #define BLOCK_FILE_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -52,6 +53,9 @@ bool file_try(struct file *f, struct block_request *req, uint64_t offset, int *r
 /* For block.c, with the machine lock held: brings the completions of all files of an image; hands
  * what is queued to the kernel. */
 void file_reap_all(struct block *b);
+/* As loop_lend and loop_take_back (without reaping), of all files of an image. */
+unsigned file_lend_all(struct block *b, struct pollfd *fds, unsigned max);
+void file_take_back_all(struct block *b);
 void file_kick_all(struct block *b);
 
 #endif

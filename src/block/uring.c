@@ -29,6 +29,7 @@ enum { ENTRIES = 256, BATCH = 32 };
 struct uring {
     struct io_uring ring;
     int fd, event_fd;
+    unsigned inflight;
 };
 
 struct uring *uring_new(int fd, int event_fd, int *ret_code) {
@@ -82,7 +83,14 @@ bool uring_submit(struct uring *u, struct block_request *req) {
     else
         io_uring_prep_writev(e, u->fd, req->iov, req->iov_count, req->at);
     io_uring_sqe_set_data(e, req);
+    u->inflight++;
     return true;
+}
+
+int uring_set_quiet(struct uring *u, bool quiet) {
+    if (quiet && !u->inflight)
+        return -1;
+    return io_uring_cq_eventfd_toggle(&u->ring, !quiet) == 0 ? u->ring.ring_fd : -1;
 }
 
 void uring_kick(struct uring *u) {
@@ -109,5 +117,6 @@ void uring_reap(struct uring *u, void (*fn)(struct block_request *req, int resul
         for (unsigned i = 0; i < n; i++)
             fn(io_uring_cqe_get_data(cqe[i]), cqe[i]->res);
         io_uring_cq_advance(&u->ring, n);
+        u->inflight -= n;
     }
 }

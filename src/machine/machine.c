@@ -342,8 +342,11 @@ static void cpu_stopped(void *opaque, unsigned index, const struct error *failur
 /* ---- building ---- */
 
 static int make_cpus(struct machine *m, struct error *err) {
-    struct vcpu_owner owner = {
-        .lock = m->lock, .clock = m->board.clock, .stopped = cpu_stopped, .opaque = m};
+    struct vcpu_owner owner = {.lock = m->lock,
+                               .clock = m->board.clock,
+                               .loop = m->loop,
+                               .stopped = cpu_stopped,
+                               .opaque = m};
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
         struct cpu_config c = {

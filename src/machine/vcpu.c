@@ -3,11 +3,16 @@
  * one thread only. */
 #include "machine/vcpu.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include "base/loop.h"
 #include "base/trace.h"
 
 struct vcpu {
@@ -24,11 +29,15 @@ struct vcpu {
     pthread_mutex_t sleep_lock;
     pthread_cond_t wake;
     bool kicked;
+    bool polling; /* it waits for wake_fd, not for the condition */
+    int wake_fd;
     /* Its own thread's. */
     bool promised;    /* the host's timer is not set */
     unsigned luck;    /* halts that followed promises, less what did not, up to LUCK_MAX */
     unsigned unlucky; /* promises not given since */
 };
+
+enum { LENT_MAX = 16 }; /* descriptors that a sleeping processor waits for */
 
 /* A guest that is busy sets timers as well, and does not halt: then a promise only costs time. */
 enum { LUCK_MAX = 8, LUCK_LOST = 4, TRY_AGAIN = 32 };
@@ -42,10 +51,19 @@ struct cpu *vcpu_cpu(struct vcpu *v) {
 }
 
 static void wake(struct vcpu *v, bool kick) {
+    uint64_t one = 1;
+    ssize_t n;
+
     pthread_mutex_lock(&v->sleep_lock);
     if (kick)
         v->kicked = true;
-    pthread_cond_signal(&v->wake);
+    if (v->polling) {
+        n = write(v->wake_fd, &one, sizeof(one));
+        assert(n == sizeof(one) || errno == EAGAIN); /* full: awake anyway */
+        (void)n;
+    } else {
+        pthread_cond_signal(&v->wake);
+    }
     pthread_mutex_unlock(&v->sleep_lock);
 }
 
@@ -100,7 +118,51 @@ static bool sleep_until(struct vcpu *v, uint64_t until) {
     return awake;
 }
 
+static struct timespec time_left(uint64_t until) {
+    struct timespec t;
+    uint64_t now;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    now = (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
+    until = until > now ? until - now : 0;
+    return (struct timespec){.tv_sec = (time_t)(until / NS_PER_SEC),
+                             .tv_nsec = (long)(until % NS_PER_SEC)};
+}
+
+/* The same, or until one of the descriptors behind the first is readable. */
+static bool poll_until(struct vcpu *v, struct pollfd *fds, unsigned count, uint64_t until) {
+    struct timespec ts = {0};
+    uint64_t one;
+    bool awake;
+
+    fds[0] = (struct pollfd){.fd = v->wake_fd, .events = POLLIN};
+    pthread_mutex_lock(&v->sleep_lock);
+    awake = v->kicked || v->ops->runnable(v->cpu);
+    v->polling = !awake;
+    pthread_mutex_unlock(&v->sleep_lock);
+    if (!awake) {
+        if (until != UINT64_MAX)
+            ts = time_left(until);
+        if (ppoll(fds, count, until == UINT64_MAX ? NULL : &ts, NULL) > 0 &&
+            (fds[0].revents & POLLIN) && read(v->wake_fd, &one, sizeof(one)) < 0)
+            assert(errno == EAGAIN);
+    }
+    pthread_mutex_lock(&v->sleep_lock);
+    v->polling = false;
+    awake = v->kicked || v->ops->runnable(v->cpu);
+    v->kicked = false;
+    pthread_mutex_unlock(&v->sleep_lock);
+    return awake;
+}
+
+/*
+ * Whoever halts has nothing better to do: it takes the next timer and the disks' completions from
+ * the loop and waits for them itself. An interrupt of its own then costs one wake-up, not two, and
+ * no quarrel about the machine lock.
+ */
 static void sleep_halted(struct vcpu *v) {
+    struct pollfd fds[1 + LENT_MAX];
+    unsigned lent;
     bool awake = false;
 
     if (v->promised && v->luck < LUCK_MAX)
@@ -111,12 +173,16 @@ static void sleep_halted(struct vcpu *v) {
 
         pthread_mutex_lock(v->owner.lock);
         until = clock_borrow(v->owner.clock, v);
+        lent = loop_lend(v->owner.loop, fds + 1, LENT_MAX);
         pthread_mutex_unlock(v->owner.lock);
-        awake = sleep_until(v, until);
-        if (until == UINT64_MAX)
+        awake = lent ? poll_until(v, fds, 1 + lent, until) : sleep_until(v, until);
+        if (until == UINT64_MAX && !lent)
             continue;
         pthread_mutex_lock(v->owner.lock);
-        clock_return(v->owner.clock, v);
+        if (lent)
+            loop_take_back(v->owner.loop);
+        if (until != UINT64_MAX)
+            clock_return(v->owner.clock, v);
         pthread_mutex_unlock(v->owner.lock);
         awake |= v->ops->runnable(v->cpu);
     }
@@ -177,6 +243,13 @@ struct vcpu *vcpu_new(const struct cpu_ops *ops, const struct cpu_config *config
     pthread_cond_init(&v->changed, NULL);
     pthread_mutex_init(&v->sleep_lock, NULL);
     pthread_cond_init(&v->wake, NULL);
+    v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (v->wake_fd < 0) {
+        error_set(err, -errno, "processor %u: %s; raise the limit of open files (ulimit -n)",
+                  config->index, strerror(errno));
+        vcpu_free(v);
+        return NULL;
+    }
     if (ops->create(config, &v->cpu, err) < 0) {
         vcpu_free(v);
         return NULL;
@@ -200,6 +273,8 @@ void vcpu_free(struct vcpu *v) {
     pthread_cond_destroy(&v->changed);
     pthread_mutex_destroy(&v->sleep_lock);
     pthread_cond_destroy(&v->wake);
+    if (v->wake_fd >= 0)
+        close(v->wake_fd);
     free(v);
 }
 

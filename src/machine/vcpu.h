@@ -15,6 +15,7 @@ struct vcpu;
 struct vcpu_owner {
     pthread_mutex_t *lock; /* the machine lock */
     struct clock *clock;
+    struct loop *loop;
     /* The processor stopped for good: triple fault (error NULL) or our own failure. On its thread,
      * lock held. */
     void (*stopped)(void *opaque, unsigned index, const struct error *failure);

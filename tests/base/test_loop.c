@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -245,6 +246,83 @@ static void a_stop_before_the_run_is_not_lost_and_the_loop_runs_again(void **sta
     loop_free(loop);
 }
 
+struct lent { /* one descriptor, or none */
+    struct loop *loop;
+    struct loop_lender lender, *victim;
+    int fd;
+    unsigned returned;
+};
+
+static unsigned lend_one(void *opaque, struct pollfd *fds, unsigned max) {
+    struct lent *l = opaque;
+
+    assert_true(max > 0);
+    if (l->fd < 0)
+        return 0;
+    fds[0] = (struct pollfd){.fd = l->fd, .events = POLLIN};
+    return 1;
+}
+
+static void take_one_back(void *opaque) {
+    struct lent *l = opaque;
+
+    l->returned++;
+    if (l->victim)
+        loop_remove_lender(l->loop, l->victim);
+}
+
+static void add_lent(struct loop *loop, struct lent *l, int fd) {
+    *l = (struct lent){.loop = loop, .fd = fd};
+    l->lender = (struct loop_lender){.lend = lend_one, .take_back = take_one_back, .opaque = l};
+    loop_add_lender(loop, &l->lender);
+}
+
+static void what_is_lent_goes_to_one_thread_and_comes_back_once(void **state) {
+    struct loop *loop = new_loop(NULL);
+    struct lent none, one, two;
+    struct pollfd fds[8];
+
+    assert_int_equal(loop_lend(loop, fds, 8), 0);
+    loop_take_back(loop);
+    add_lent(loop, &none, -1);
+    assert_int_equal(loop_lend(loop, fds, 8), 0);
+    add_lent(loop, &one, 100);
+    add_lent(loop, &two, 101);
+    assert_int_equal(loop_lend(loop, fds, 8), 2);
+    assert_int_equal(fds[0].fd + fds[1].fd, 201);
+    assert_int_equal(loop_lend(loop, fds, 8), 0);
+    loop_take_back(loop);
+    loop_take_back(loop);
+    assert_int_equal(one.returned, 1);
+    assert_int_equal(two.returned, 1);
+    assert_int_equal(none.returned, 0);
+    assert_int_equal(loop_lend(loop, fds, 1), 1); /* for no more there is room */
+    loop_take_back(loop);
+    assert_int_equal(one.returned + two.returned, 3);
+    loop_free(loop);
+}
+
+static void a_lender_may_be_taken_away_while_it_is_lent(void **state) {
+    struct loop *loop = new_loop(NULL);
+    struct lent one, two;
+    struct pollfd fds[8];
+
+    add_lent(loop, &one, 100);
+    add_lent(loop, &two, 101);
+    one.victim = &two.lender;
+    two.victim = &one.lender;
+    assert_int_equal(loop_lend(loop, fds, 8), 2);
+    loop_take_back(loop);
+    assert_int_equal(one.returned + two.returned, 1);
+    assert_int_equal(loop_lend(loop, fds, 8), 1);
+    loop_remove_lender(loop, &one.lender);
+    loop_remove_lender(loop, &two.lender);
+    loop_take_back(loop);
+    assert_int_equal(one.returned + two.returned, 1);
+    assert_int_equal(loop_lend(loop, fds, 8), 0);
+    loop_free(loop);
+}
+
 static void a_null_watch_and_a_null_loop_are_accepted(void **state) {
     loop_remove(NULL);
     loop_free(NULL);
@@ -261,6 +339,8 @@ int main(void) {
         cmocka_unit_test(a_signal_is_delivered_as_a_call),
         cmocka_unit_test(no_call_of_another_thread_is_lost_and_all_run_under_the_lock),
         cmocka_unit_test(a_stop_before_the_run_is_not_lost_and_the_loop_runs_again),
+        cmocka_unit_test(what_is_lent_goes_to_one_thread_and_comes_back_once),
+        cmocka_unit_test(a_lender_may_be_taken_away_while_it_is_lent),
         cmocka_unit_test(a_null_watch_and_a_null_loop_are_accepted),
     };
 
