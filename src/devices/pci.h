@@ -64,6 +64,8 @@ struct pci_device {
     uint8_t fixed[PCI_HEADER_SIZE], fixed_mask[PCI_HEADER_SIZE];
     bool sealed;
     struct pci_bar bar[PCI_DECODERS];
+    const uint8_t *rom; /* of pci_use_rom */
+    uint32_t rom_size;
     uint16_t cap_end;  /* next free offset for capabilities */
     uint16_t msix_cap; /* offset, 0 = none */
     uint16_t vectors;
@@ -92,6 +94,10 @@ void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bo
                   const struct io_ops *ops, const char *name); /* ops get the device struct */
 /* The expansion ROM: 2 KiB or more, a power of two. Decoded while its enable bit is set. */
 void pci_init_rom(struct pci_device *d, uint32_t size, const struct io_ops *ops, const char *name);
+/* The same for bytes that only are there; they stay the caller's and outlive the device. Size 0:
+ * none. */
+void pci_use_rom(struct pci_device *d, const uint8_t *rom, uint32_t size);
+bool pci_rom_valid(const uint8_t *rom, size_t size); /* looks like one */
 unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigned len,
                      const void *wmask);
 int pci_init_msix(struct pci_device *d, unsigned vectors, unsigned bar, uint32_t table_offset,

@@ -288,7 +288,9 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     if (r == 0)
         r = storage_add(b, m, &slot, err);
     for (unsigned i = 0; r == 0 && i < m->nics; i++) {
-        struct virtio_net_config c = {.port = m->nic[i].port};
+        struct virtio_net_config c = {
+            .port = m->nic[i].port, .rom = m->nic[i].rom, .rom_size = m->nic[i].rom_size};
+
         memcpy(c.mac, m->nic[i].mac, sizeof(c.mac));
         storage_boot_nic(b, m, slot);
         r = add_function(b, "virtio_net", &c, &slot, NULL, err);

@@ -47,9 +47,14 @@ enum machine_end {
     MACHINE_FAILED,      /* our own failure; machine_error says what */
 };
 
+enum machine_nic_model { MACHINE_NIC_VIRTIO };
+
 struct machine_nic {
     struct net_port *port; /* the caller's, outlives the machine */
     uint8_t mac[6];
+    enum machine_nic_model model;
+    uint8_t *rom; /* of rom_size bytes, the caller's; 0: none */
+    uint32_t rom_size;
 };
 
 enum machine_adapter { MACHINE_NO_SCREEN, MACHINE_VGA, MACHINE_VIRTIO_GPU };

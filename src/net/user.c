@@ -602,9 +602,11 @@ static Slirp *start_slirp(struct net_user *u, const struct net_user_config *user
                      .vdhcp_start = address(user->dhcp_start),
                      .vnameserver = address(user->nameserver),
                      .vprefix_len = 64,
-                     .if_mtu = USER_MTU,
-                     .if_mru = USER_MTU,
-                     .disable_dhcp = !user->dhcp};
+                     .if_mtu = u->port.mtu,
+                     .if_mru = u->port.mtu,
+                     .disable_dhcp = !user->dhcp,
+                     .bootfile = user->bootfile,
+                     .tftp_path = user->tftp};
 
     inet_pton(AF_INET6, "fd00::", &c.vprefix_addr6);
     inet_pton(AF_INET6, "fd00::2", &c.vhost6);
@@ -620,8 +622,8 @@ struct net_port *net_user_open_at(struct loop *loop, const struct net_user_confi
         error_set(err, -ENOMEM, "user-mode network: out of memory");
         return NULL;
     }
-    u->port =
-        (struct net_port){.ops = &user_ops, .mtu = USER_MTU, .big_tcp = true, .checked = true};
+    u->port = (struct net_port){
+        .ops = &user_ops, .mtu = c->mtu ? c->mtu : USER_MTU, .big_tcp = true, .checked = true};
     u->loop = loop;
     u->epoll = u->timer_fd = -1;
     net_queue_init(&u->queue, QUEUE_FRAMES, QUEUE_BYTES);
@@ -643,18 +645,20 @@ fail:
     return NULL;
 }
 
-struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd, unsigned count,
-                               struct error *err) {
-    static const struct net_user_config standard = {
-        .network = 0x0a000200, /* 10.0.2.0 */
-        .prefix = 24,
-        .host = 0x0a000202,
-        .nameserver = 0x0a000203,
-        .dhcp_start = 0x0a00020f,
-        .ipv6 = true,
-        .dhcp = true,
-    };
-    struct net_port *p = net_user_open_at(loop, &standard, err);
+const struct net_user_config net_user_standard = {
+    .network = 0x0a000200, /* 10.0.2.0 */
+    .prefix = 24,
+    .host = 0x0a000202,
+    .nameserver = 0x0a000203,
+    .dhcp_start = 0x0a00020f,
+    .ipv6 = true,
+    .dhcp = true,
+};
+
+struct net_port *net_user_open_forwards(struct loop *loop, const struct net_user_config *c,
+                                        const struct net_forward *fwd, unsigned count,
+                                        struct error *err) {
+    struct net_port *p = net_user_open_at(loop, c, err);
 
     for (unsigned i = 0; p && i < count; i++)
         if (net_user_add_forward(p, &fwd[i], err) < 0) {
@@ -662,4 +666,9 @@ struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd,
             return NULL;
         }
     return p;
+}
+
+struct net_port *net_user_open(struct loop *loop, const struct net_forward *fwd, unsigned count,
+                               struct error *err) {
+    return net_user_open_forwards(loop, &net_user_standard, fwd, count, err);
 }

@@ -15,13 +15,22 @@ struct net_user_config {
     uint32_t network;
     unsigned prefix; /* bits of the network's address */
     uint32_t host, nameserver, dhcp_start;
-    bool ipv6;     /* fd00::/64 as well */
-    bool isolated; /* nothing gets out, and nothing in but by forwards */
-    bool dhcp;     /* it gives the addresses */
+    bool ipv6;            /* fd00::/64 as well */
+    bool isolated;        /* nothing gets out, and nothing in but by forwards */
+    bool dhcp;            /* it gives the addresses */
+    uint16_t mtu;         /* 0: the largest that there is */
+    const char *bootfile; /* what DHCP tells machines to boot from; NULL: nothing */
+    const char *tftp;     /* the folder that the gateway's TFTP server shows; NULL: none */
 };
+
+extern const struct net_user_config net_user_standard; /* of net_user_open */
 
 struct net_port *net_user_open_at(struct loop *loop, const struct net_user_config *c,
                                   struct error *err);
+
+struct net_port *net_user_open_forwards(struct loop *loop, const struct net_user_config *c,
+                                        const struct net_forward *fwd, unsigned count,
+                                        struct error *err);
 
 /* At any time. What goes through a forward lives on when it is removed. -ENOENT: there is none. */
 int net_user_add_forward(struct net_port *p, const struct net_forward *f, struct error *err);

@@ -18,12 +18,12 @@
 #include "machine/firmware.h"
 #include "machine/snapshot.h"
 #include "machine/storage.h"
-#include "net/link.h"
 #include "proto/lines.h"
 #include "state/snapshot.h"
 #include "vm/cdrom.h"
 #include "vm/chardev.h"
 #include "vm/control.h"
+#include "vm/nics.h"
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
@@ -49,6 +49,7 @@ struct vm {
     struct clone *clone; /* NULL: nobody asked a template for it */
     struct block *disk[MACHINE_MAX_DISKS];
     struct block *cdrom[MACHINE_MAX_CDROMS];
+    uint8_t *nic_rom[MACHINE_MAX_NICS];
     struct net_port *nic[MACHINE_MAX_NICS];
     bool term_seen;
     unsigned crash_seen;
@@ -374,15 +375,6 @@ static int check_disks_differ(const struct options *o, unsigned i, struct error 
     return 0;
 }
 
-static struct net_port *open_nic(struct vm *vm, const struct options_nic *n, struct error *err) {
-    struct net_link_config c = {.path = n->link, .name = vm->options.name, .mtu = n->mtu};
-
-    if (!n->link)
-        return net_user_open(vm->loop, n->forward, n->forwards, err);
-    memcpy(c.mac, n->mac, sizeof(c.mac));
-    return net_link_open(vm->loop, &c, err);
-}
-
 static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *err) {
     for (unsigned i = 0; i < vm->options.cdroms; i++) {
         if (vm->options.cdrom[i]) {
@@ -415,14 +407,13 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
     if (open_cdroms(vm, m, err) < 0 || storage_check(m, err) < 0)
         return -EINVAL;
     for (unsigned i = 0; i < vm->options.nics; i++) {
-        struct options_nic *n = &vm->options.nic[i];
         struct machine_nic *to = &m->nic[m->nics++];
+        int r = nics_open(&vm->options, i, vm->loop, to, err);
 
-        vm->nic[i] = open_nic(vm, n, err);
-        if (!vm->nic[i])
-            return -EINVAL;
-        to->port = vm->nic[i];
-        memcpy(to->mac, n->mac, sizeof(to->mac));
+        vm->nic[i] = to->port;
+        vm->nic_rom[i] = to->rom;
+        if (r < 0)
+            return r;
     }
     if (options_has_screen(&vm->options)) {
         vm->screen = vm_screen_new(vm->loop, &vm->options, &m->display, err);
@@ -568,6 +559,8 @@ static void close_all(struct vm *vm) {
         block_close(vm->cdrom[i]);
     for (unsigned i = 0; i < vm->options.nics; i++)
         net_close(vm->nic[i]);
+    for (unsigned i = 0; i < vm->options.nics; i++)
+        free(vm->nic_rom[i]);
     chardev_close(vm->serial);
     chardev_close(vm->console);
     if (vm->firmware_log)

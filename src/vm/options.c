@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/man.h"
@@ -17,6 +18,9 @@
 #include "net/forward.h"
 #include "net/link.h"
 #include "vm/chardev.h"
+#include "vm/nics.h"
+
+enum { BOOTFILE_MAX = 127 };
 
 /* ---- values ---- */
 
@@ -459,7 +463,44 @@ static int set_mtu(struct options_nic *n, const char *s, struct error *err) {
     return 0;
 }
 
+/* What belongs to booting over the network. 1: something else. */
+static int set_nic_boot(struct options_nic *n, const char *part, struct error *err) {
+    const char *value = strchr(part, '=');
+    struct stat st;
+
+    if (!strncmp(part, "rom=", 4)) {
+        n->no_rom = !strcmp(part, "rom=none");
+        n->rom = n->no_rom ? NULL : part + 4;
+    } else if (!strncmp(part, "bootfile=", 9)) {
+        n->bootfile = part + 9;
+    } else if (!strncmp(part, "tftp=", 5)) {
+        n->tftp = part + 5;
+    } else {
+        return 1;
+    }
+    if (!value[1])
+        return error_set(err, -EINVAL, "'%s' lacks its value", part);
+    if (n->link && part[0] != 'r')
+        return error_set(err, -EINVAL, "'%s': the servers of a link's network say what to boot",
+                         part);
+    if (n->bootfile && strlen(n->bootfile) > BOOTFILE_MAX)
+        return error_set(err, -EINVAL, "bootfile= has at most %d characters in DHCP", BOOTFILE_MAX);
+    if (n->tftp && (stat(n->tftp, &st) < 0 || !S_ISDIR(st.st_mode)))
+        return error_set(err, -EINVAL, "tftp=%s is no folder", n->tftp);
+    return 0;
+}
+
 static int set_nic_property(struct options_nic *n, const char *part, struct error *err) {
+    int r = set_nic_boot(n, part, err);
+
+    if (r <= 0)
+        return r;
+    if (!strncmp(part, "model=", 6)) {
+        if (nics_model_find(part + 6, &n->model))
+            return 0;
+        return error_set(err, -EINVAL, "'%s': a network interface is model=virtio or model=e1000e",
+                         part);
+    }
     n->mac_given |= !strncmp(part, "mac=", 4);
     if (!strncmp(part, "mac=", 4))
         return mac_parse(part + 4, n->mac, err);
@@ -468,7 +509,9 @@ static int set_nic_property(struct options_nic *n, const char *part, struct erro
     if (strncmp(part, "forward=", 8) != 0)
         return error_set(
             err, -EINVAL,
-            "'%s' is no property of a network interface: use mac=, mtu= or forward=", part);
+            "'%s' is no property of a network interface: use mac=, mtu=, forward=, model=, "
+            "rom=, bootfile= or tftp=",
+            part);
     if (n->link)
         return error_set(err, -EINVAL, "'%s': the switch of a link forwards ports, not the machine",
                          part);
@@ -764,11 +807,15 @@ static const struct option table[] = {
      "allowance is kept for the burst. docs/disks.md says more",
      "--disk debian.raw --disk data.raw,cache=none,iops=500,burst=10"},
     {"nic",
-     "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...|link=PATH[,mac=MAC][,mtu=N]|none",
+     "user[,mac=MAC][,forward=tcp|udp:ADDRESS:PORT:GUESTPORT]...[,bootfile=URL][,tftp=FOLDER]|"
+     "link=PATH[,mac=MAC][,mtu=N]|none, with [,model=virtio|e1000e][,rom=FILE|none]",
      set_nic,
-     "a virtio network interface; may be repeated. user: behind user-mode NAT, with DHCP, 10.0.2.2 "
+     "a network interface; may be repeated. user: behind user-mode NAT, with DHCP, 10.0.2.2 "
      "is the host; forwards open ports of the host. link: a cable to the switch (viv-net) whose "
-     "socket PATH is, which may come and go; its MTU is 65520 if not given. Default none",
+     "socket PATH is, which may come and go; its MTU is 65520 if not given. Default none. bootfile "
+     "is what "
+     "DHCP tells firmware to boot, tftp a folder that TFTP at 10.0.2.2 shows. rom is an expansion "
+     "ROM for firmware; docs/firmware.md says which is there if none is named",
      "--nic user,forward=tcp:127.0.0.1:2222:22"},
     {"serial", "stdio|file:PATH|unix:PATH|none", set_serial,
      "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, "

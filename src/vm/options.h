@@ -23,6 +23,10 @@ struct options_nic {
     bool mac_given;
     const char *link; /* path of a switch's socket, NULL: user-mode NAT */
     uint16_t mtu;     /* of the link */
+    enum machine_nic_model model;
+    const char *rom;             /* path; NULL: as nics.h says */
+    bool no_rom;                 /* none in any case */
+    const char *bootfile, *tftp; /* of the user-mode network */
     struct net_forward forward[OPTIONS_MAX_FORWARDS];
     unsigned forwards;
 };

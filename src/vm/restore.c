@@ -22,6 +22,7 @@
 #include "net/link.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
+#include "vm/nics.h"
 #include "vm/options.h"
 
 /* ------------------------------------------------------------------ writing */
@@ -83,10 +84,13 @@ static json_t *nics(const struct options *o) {
 
         snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
                  m[5]);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:i}", "network",
-                                              o->nic[i].link ? "link" : "user", "mac", mac,
-                                              "forwards", forwards(&o->nic[i]), "link",
-                                              absolute(o->nic[i].link), "mtu", (int)o->nic[i].mtu));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:o, s:o, s:i, s:s, s:o, s:o, s:o}", "network",
+                            o->nic[i].link ? "link" : "user", "mac", mac, "forwards",
+                            forwards(&o->nic[i]), "link", absolute(o->nic[i].link), "mtu",
+                            (int)nics_mtu(o, i), "model", nics_model_name(o->nic[i].model), "rom",
+                            absolute(nics_rom(o, i)), "bootfile", text(o->nic[i].bootfile), "tftp",
+                            absolute(o->nic[i].tftp)));
     }
     return list;
 }
@@ -348,9 +352,30 @@ static int take_link(struct options *o, struct options_nic *n, const json_t *v, 
     int64_t mtu = 0;
     int r = json_object_get(v, "link") ? take_text(o, v, "link", &n->link, err) : 0;
 
-    if (r == 0 && n->link)
+    if (r == 0 && (n->link || json_integer_value(json_object_get(v, "mtu"))))
         r = take_number(v, "mtu", LINK_MTU_MIN, LINK_MTU_MAX, &mtu, err);
     n->mtu = (uint16_t)mtu;
+    return r;
+}
+
+/* What the guest has before it; snapshots from before there was a choice say nothing of it. */
+static int take_model(struct options *o, struct options_nic *n, const json_t *v,
+                      struct error *err) {
+    const char *model = json_string_value(json_object_get(v, "model"));
+
+    n->model = MACHINE_NIC_VIRTIO;
+    if (model && !nics_model_find(model, &n->model))
+        return missing("model of the network interface", err);
+    n->rom = NULL;
+    return json_object_get(v, "rom") ? take_text(o, v, "rom", &n->rom, err) : 0;
+}
+
+static int take_boot_servers(struct options *o, struct options_nic *n, const json_t *v,
+                             struct error *err) {
+    int r = json_object_get(v, "bootfile") ? take_text(o, v, "bootfile", &n->bootfile, err) : 0;
+
+    if (r == 0 && json_object_get(v, "tftp"))
+        r = take_text(o, v, "tftp", &n->tftp, err);
     return r;
 }
 
@@ -377,6 +402,8 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
     json_array_foreach(list, i, v) {
         struct options_nic *n = &o->nic[i];
 
+        if (given && i < o->nics && take_model(o, n, v, err) < 0)
+            return -EINVAL;
         if (given && (i >= o->nics || n->mac_given))
             continue;
         if (!given)
@@ -386,6 +413,10 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
             r = take_forwards(n, json_object_get(v, "forwards"), err);
         if (r == 0 && !given)
             r = take_link(o, n, v, err);
+        if (r == 0 && !given)
+            r = take_model(o, n, v, err);
+        if (r == 0 && !given)
+            r = take_boot_servers(o, n, v, err);
         if (r < 0)
             return r;
         if (!given)

@@ -120,6 +120,26 @@ static void an_absent_function_reads_as_ones_and_drops_writes(void **state) {
     cfg_write(0xffff, 4, 2, 7);
 }
 
+static void a_rom_of_any_size_is_read_to_its_end(void **state) {
+    static uint8_t rom[2600] = {0x55, 0xaa, 6, [24] = 28, [28] = 'P', 'C', 'I', 'R', [2599] = 7};
+    struct pci_device d = {0};
+    const struct io_region *r = &d.bar[PCI_ROM].region;
+
+    pci_use_rom(&d, rom, 0);
+    assert_int_equal(d.bar[PCI_ROM].size, 0);
+    pci_use_rom(&d, rom, sizeof(rom));
+    assert_int_equal(r->size, 4096);
+    assert_int_equal(load_le32(d.wmask + PCI_ROM_BASE), 0xfffff001);
+    assert_int_equal(r->ops->read(&d, 0, 2) & 0xffff, 0xaa55);
+    assert_int_equal(r->ops->read(&d, 2599, 1) & 0xff, 7);
+    assert_int_equal(r->ops->read(&d, 2600, 8), UINT64_MAX);
+    assert_true(pci_rom_valid(rom, sizeof(rom)));
+    assert_false(pci_rom_valid(rom, 30));
+    rom[24] = 0xff;
+    rom[25] = 0xff;
+    assert_false(pci_rom_valid(rom, sizeof(rom)));
+}
+
 static void read_only_bytes_of_the_header_do_not_change(void **state) {
     struct toy *t = toy_new(SLOT3);
 
@@ -712,6 +732,7 @@ int main(void) {
 #define H(f) cmocka_unit_test_setup_teardown(f, make_host, drop_host)
     const struct CMUnitTest tests[] = {
         T(an_absent_function_reads_as_ones_and_drops_writes),
+        T(a_rom_of_any_size_is_read_to_its_end),
         T(read_only_bytes_of_the_header_do_not_change),
         T(the_command_register_keeps_only_bits_that_exist),
         T(functions_beyond_the_first_mark_the_slot),

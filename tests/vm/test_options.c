@@ -229,6 +229,13 @@ static void a_network_has_an_address_and_forwards(void **state) {
     assert_int_equal(o.nic[1].mac[5], 0x57);
     options_done(&o);
     bad("--nic|user,mac=52:54:00:12:34:57|--nic|user", "interfaces 0 and 1 have the same");
+    good("--nic|user,bootfile=http://10.0.2.2/a,,b,rom=none,model=virtio,tftp=/|--boot|order=n");
+    assert_string_equal(o.nic[0].bootfile, "http://10.0.2.2/a,b");
+    assert_true(o.nic[0].no_rom && !o.nic[0].rom);
+    bad("--nic|user,model=ne2000", "model=virtio or model=e1000e");
+    bad("--nic|user,rom=", "lacks its value");
+    bad("--nic|user,tftp=/nonexistent", "is no folder");
+    bad("--nic|link=/a,bootfile=x", "say what to boot");
     bad("--nic|user,forward=tcp:[::1:80:80", "no address");
     bad("--nic|user,forward=tcp:[::1]80:80", "lacks a port");
     bad("--nic|user,forward=tcp:127.0.0.1:80:80:80", "is no port");

@@ -362,6 +362,7 @@ static int net_init(struct device *dev, struct error *err) {
     struct virtio_net *d = (struct virtio_net *)dev;
     const struct virtio_net_config *config = dev->env.config;
     static const uint8_t default_mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
+    int r;
 
     clock_timer_init(&d->plug, dev->env.clock, plug_in, d);
     d->frame = zero_alloc(NET_FRAME_MAX);
@@ -374,7 +375,10 @@ static int net_init(struct device *dev, struct error *err) {
         d->port->received = received;
         d->port->opaque = d;
     }
-    return virtio_init(&d->virtio, &net_type, instance_features(d), err);
+    r = virtio_init(&d->virtio, &net_type, instance_features(d), err);
+    if (r == 0 && config)
+        pci_use_rom(&d->virtio.pci, config->rom, config->rom_size);
+    return r;
 }
 
 static void net_reset(struct device *dev) {
