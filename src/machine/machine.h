@@ -37,7 +37,7 @@ enum {
     MACHINE_MAX_CDROMS = 4,
     MACHINE_MAX_INITRDS = 32
 };
-enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI };
+enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI, MACHINE_BUS_NVME };
 
 enum machine_end {
     MACHINE_POWERED_OFF, /* the guest switched itself off */

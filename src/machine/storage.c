@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "devices/ahci.h"
+#include "devices/nvme.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_scsi.h"
 
@@ -200,6 +201,17 @@ static int add_virtio_disk(struct board *b, const struct machine_config *m, unsi
     return board_add_function(b, "virtio_blk", &c, slot << 3, NULL, err);
 }
 
+static int add_nvme_disk(struct board *b, const struct machine_config *m, unsigned i, unsigned slot,
+                         struct error *err) {
+    struct nvme_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
+    char path[BOARD_BOOT_PATH];
+
+    serial_of(m, i, c.serial, sizeof(c.serial));
+    snprintf(path, sizeof(path), "/pci@i0cf8/pci1af4,11f4@%x/namespace@1,0", slot);
+    boot_entry(b, m, 'c', disk_index(m, i), path);
+    return board_add_function(b, "nvme", &c, slot << 3, NULL, err);
+}
+
 int storage_add(struct board *b, const struct machine_config *m, unsigned *slot,
                 struct error *err) {
     int r = 0;
@@ -207,6 +219,8 @@ int storage_add(struct board *b, const struct machine_config *m, unsigned *slot,
     for (unsigned i = 0; r == 0 && i < m->disks; i++)
         if (m->disk_bus[i] == MACHINE_BUS_VIRTIO)
             r = add_virtio_disk(b, m, i, (*slot)++, err);
+        else if (m->disk_bus[i] == MACHINE_BUS_NVME)
+            r = add_nvme_disk(b, m, i, (*slot)++, err);
     if (r == 0)
         r = add_scsi(b, m, slot, err);
     return r < 0 ? r : add_sata(b, m, err);

@@ -169,7 +169,8 @@ static int parse_word(const char *value, const char *const *words, unsigned *ret
 /* In the order of their enums. */
 static const char *const cache_words[] = {"writeback", "none", "unsafe", NULL};
 static const char *const engine_words[] = {"auto", "io_uring", "threads", NULL};
-static const char *const bus_words[] = {"virtio", "sata", "scsi", NULL}; /* enum machine_bus */
+static const char *const bus_words[] = {"virtio", "sata", "scsi", "nvme",
+                                        NULL}; /* enum machine_bus */
 static const char *const discard_words[] = {"unmap", "ignore", NULL};
 static const char *const error_words[] = {"enospc", "report", "pause", NULL};
 static const char *const switch_words[] = {"off", "on", NULL};
@@ -295,7 +296,7 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
             err, -EINVAL,
             "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
             "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
-            "bus=virtio|sata|scsi, unit=TARGET:LUN (of scsi), bootindex=N, "
+            "bus=virtio|sata|scsi|nvme, unit=TARGET:LUN (of scsi), bootindex=N, "
             "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, serial=TEXT, "
             "iops=N, bps=SIZE (or iops-read= and so on) or burst=SECONDS",
             part);
@@ -791,7 +792,7 @@ static const struct option table[] = {
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
      "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N][,serial=TEXT]"
-     "[,bus=virtio|sata|scsi][,unit=TARGET[:LUN]][,bootindex=N]"
+     "[,bus=virtio|sata|scsi|nvme][,unit=TARGET[:LUN]][,bootindex=N]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "

@@ -15,6 +15,7 @@
 #include "devices/ioapic.h"
 #include "devices/lapic.h"
 #include "devices/lpc.h"
+#include "devices/nvme.h"
 #include "devices/pflash.h"
 #include "devices/pic.h"
 #include "devices/rig_internal.h"
@@ -420,6 +421,71 @@ static void drive_ahci(struct rig *r, uint64_t seed) {
     ahci_out(r, 4, 0x80000002);
 }
 
+/* ------------------------------------------------------------------ NVMe */
+
+static const void *config_nvme(struct rig *r) {
+    const struct virtio_blk_config *disk = config_blk(r);
+    static struct nvme_config config;
+
+    config = (struct nvme_config){.block = disk->block, .queues = 2, .serial = "RIG"};
+    return &config;
+}
+
+static void nvme_out(struct rig *r, unsigned reg, uint32_t v) {
+    ((struct pci_device *)r->dev)->bar[0].region.ops->write(r->dev, reg, 4, v);
+}
+
+/* One command, mostly well formed; on the first queue one of those that make queues and ask. */
+static void put_nvme(struct rig *r, struct rng *rng, unsigned queue, gpa at, unsigned n) {
+    static const uint8_t admin[] = {0, 1, 1, 2, 4, 5, 5, 6, 6, 8, 9, 10, 12, 0x7c};
+    static const uint8_t io[] = {0, 1, 1, 2, 2, 2, 8, 9, 0x55};
+    uint8_t c[64] = {queue ? io[rng_below(rng, sizeof(io))] : admin[rng_below(rng, sizeof(admin))]};
+    bool create = !queue && (c[0] == 1 || c[0] == 5);
+
+    store_le16(c + 2, (uint16_t)n);
+    store_le32(c + 4, rng_below(rng, 8) ? 1 : (uint32_t)rng_below(rng, 3));
+    store_le64(c + 24, rng_below(rng, 0xff) << 12 | (rng_below(rng, 3) || create ? 0 : 512));
+    store_le64(c + 32, rng_below(rng, 0xff) << 12);
+    store_le32(c + 40, create ? (uint32_t)(1 + rng_below(rng, 2)) | 7u << 16
+                              : (uint32_t)rng_below(rng, queue ? 520 : 13));
+    store_le32(c + 44, create               ? 3u | (uint32_t)(1 + rng_below(rng, 2)) << 16
+                       : queue && c[0] == 9 ? 4
+                                            : 0);
+    store_le32(c + 48, (uint32_t)rng_below(rng, 24));
+    mem_write(&r->mem, at + 64 * n, c, sizeof(c));
+}
+
+static void drive_nvme(struct rig *r, uint64_t seed) {
+    struct rng rng = rng_seed(seed);
+
+    nvme_out(r, 0x14, 0);
+    nvme_out(r, 0x24, 15 | 15 << 16);
+    nvme_out(r, 0x28, 0x10000);
+    nvme_out(r, 0x2c, 0);
+    nvme_out(r, 0x30, 0x11000);
+    nvme_out(r, 0x34, 0);
+    nvme_out(r, 0x14, 0x00460001);
+    for (unsigned id = 1; id < 3; id++)
+        for (unsigned what = 0; what < 2; what++) {
+            uint8_t c[64] = {what ? 1 : 5};
+
+            store_le64(c + 24, 0x12000 + 0x2000 * id + 0x1000 * what);
+            store_le32(c + 40, id | 15u << 16);
+            store_le32(c + 44, (what ? 1u : 3u) | id << 16);
+            mem_write(&r->mem, 0x10000 + 64 * (2 * (id - 1) + what), c, sizeof(c));
+        }
+    nvme_out(r, 0x1000, 4);
+    for (unsigned n = 0; n < 8; n++) {
+        put_nvme(r, &rng, 1, 0x15000, n);
+        put_nvme(r, &rng, 2, 0x17000, n);
+        put_nvme(r, &rng, 0, 0x10000, 4 + n);
+    }
+    nvme_out(r, 0x1008, (uint32_t)rng_below(&rng, 9));
+    nvme_out(r, 0x1010, (uint32_t)rng_below(&rng, 9));
+    nvme_out(r, 0x1000, (uint32_t)rng_below(&rng, 13));
+    nvme_out(r, 0x1000 + 4 * (uint32_t)rng_below(&rng, 8), (uint32_t)rng_below(&rng, 17));
+}
+
 /* ------------------------------------------------------------------ network */
 
 struct cable {
@@ -770,6 +836,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},
     {.name = "lapic", .config = config_lapic, .done = done_lapic, .drive = drive_lapic, .poke = poke_lapic},
     {.name = "lpc", .poke = poke_lpc},
+    {.name = "nvme", .config = config_nvme, .done = done_blk, .drive = drive_nvme},
     {.name = "pflash", .config = config_pflash},
     {.name = "pic", .drive = drive_pic, .poke = poke_pic},
     {.name = "pit", .drive = drive_pit},

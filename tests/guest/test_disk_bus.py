@@ -25,9 +25,9 @@ class Bus(unittest.TestCase):
             f.truncate(SIZE)
         return path
 
-    def start(self, modules, *options):
-        guest = vivtest.tiny(self, None, *options, "--initrd", drivers.with_drivers(modules, self.dir),
-                             append="viv.modules=" + ",".join(modules))
+    def start(self, modules, *options, append=""):
+        more = ["--initrd", drivers.with_drivers(modules, self.dir)] if modules else []
+        guest = vivtest.tiny(self, None, *options, *more, append=f"{append} viv.modules=" + ",".join(modules))
         guest.expect("BOOTED")
         guest.shell()
         return guest
@@ -37,10 +37,11 @@ class Bus(unittest.TestCase):
         guest.check("echo 3 >/proc/sys/vm/drop_caches")
         guest.check(f"head -c 3000000 /dev/{disk} | cmp - /{name}")
 
-    def discard(self, guest, disk, path):
+    def discard(self, guest, disk, path, size=SIZE):
         """A filled disk has no holes; after a discard of all of it the file is one."""
-        guest.check(f"dd if=/dev/zero bs=64k count=512 | tr '\\0' x | dd of=/dev/{disk} bs=64k conv=notrunc,fsync")
-        self.assertGreaterEqual(path.stat().st_blocks * 512, SIZE)
+        guest.check(f"dd if=/dev/zero bs=64k count={size >> 16} | tr '\\0' x | "
+                    f"dd of=/dev/{disk} bs=64k conv=notrunc,fsync")
+        self.assertGreaterEqual(path.stat().st_blocks * 512, size)
         guest.check(f"blkdiscard /dev/{disk}")
         self.assertLess(path.stat().st_blocks * 512, SIZE // 8)
 
@@ -82,6 +83,30 @@ class Bus(unittest.TestCase):
         guest.check(f"head -c 3000000 /dev/{first} | cmp - /data")
         self.write_and_read(guest, first, "after")
         self.assertIn("mediummediu", guest.check("echo 3 >/proc/sys/vm/drop_caches; head -c 11 /dev/sr0"))
+
+    def test_nvme_with_several_queues(self):
+        one, two = self.image("one"), self.image("two")
+        socket = self.dir / "ctl"
+        guest = self.start([], "--disk", f"{one},bus=nvme,serial=ONE,queues=3", "--disk", f"{two},bus=nvme,readonly",
+                           "--control", f"unix:{socket}", append="possible_cpus=4")
+        disk = guest.check("basename $(dirname $(grep -l ONE /sys/block/nvme*/device/serial | cut -d/ -f1-4)/x)").strip()
+        other = {"nvme0n1": "nvme1n1", "nvme1n1": "nvme0n1"}[disk]
+        self.assertEqual(guest.check(f"ls /sys/block/{disk}/mq | wc -l").strip(), "3")
+        self.assertEqual(guest.check(f"cat /sys/block/{other}/ro").strip(), "1")
+        guest.check(f"! dd if=/etc/profile of=/dev/{other} conv=notrunc,fsync")
+        self.write_and_read(guest, disk, "data")
+        subprocess.run([CTL, socket, "disk-resize", "0", str(2 * SIZE)], check=True, timeout=60)
+        guest.check(f"for i in 1 2 3 4 5 6 7 8 9; do [ $(cat /sys/block/{disk}/size) = {2 * SIZE // 512} ] && break; "
+                    f"sleep 1; done; [ $(cat /sys/block/{disk}/size) = {2 * SIZE // 512} ]")
+        guest = self.restored(guest, socket)
+        guest.check(f"head -c 3000000 /dev/{disk} | cmp - /data")
+        self.write_and_read(guest, disk, "after")
+        self.discard(guest, disk, one, 2 * SIZE)
+        # A driver that lets go and comes back resets the controller.
+        device = guest.check(f"basename $(readlink -f /sys/block/{disk}/device/device)").strip()
+        guest.check(f"echo {device} >/sys/bus/pci/drivers/nvme/unbind; echo {device} >/sys/bus/pci/drivers/nvme/bind")
+        guest.check(f"for i in 1 2 3 4 5 6 7 8 9; do [ -e /dev/{disk} ] && break; sleep 1; done")
+        self.write_and_read(guest, disk, "again")
 
 
 if __name__ == "__main__":
