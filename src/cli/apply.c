@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/plan.h"
+#include "cli/prune.h"
 
 struct applied {
     struct plan plan;
@@ -21,6 +22,9 @@ struct apply {
     struct cli *c;
     struct manifest manifest;
     struct applied *of; /* one for each item */
+    struct prune prune;
+    bool *made;     /* the same: it is created, not found */
+    json_t *pruned; /* what became of what is deleted, for --json */
     size_t failures;
     enum failure first; /* the kind of the first of them */
 };
@@ -184,8 +188,7 @@ static void perform(struct apply *a, struct applied *x, bool dry) {
     tell(a, x, x->result, create ? "" : fields);
 }
 
-static void apply_one(struct apply *a, const struct manifest_item *i, struct applied *x) {
-    plan_make(a->c, i, &x->plan);
+static void apply_one(struct apply *a, struct applied *x) {
     switch (x->plan.action) {
     case PLAN_SAME:
         x->result = "unchanged";
@@ -210,28 +213,71 @@ static void show_results(const struct apply *a) {
             json_object_set(o, "secret", a->of[i].secret);
         json_array_append_new(all, o);
     }
+    json_array_extend(all, a->pruned);
     show_json(all);
     json_decref(all);
+}
+
+/* Nothing is deleted when something is not as the files want it. */
+static int prune(struct apply *a, json_t *const *live) {
+    struct cli *c = a->c;
+    struct prune *p = &a->prune;
+    bool dry = cli_true(c, "dry_run");
+    int r = dry ? 0 : prune_note(c, p, &a->manifest, live, a->made);
+
+    if (r < 0 || !p->count)
+        return r;
+    if (a->failures) {
+        show_note(c, "nothing is deleted, since not everything was applied");
+        return 0;
+    }
+    if (!dry)
+        return prune_delete(c, p, c->json ? a->pruned : NULL);
+    for (size_t i = 0; i < p->count; i++)
+        if (c->json)
+            json_array_append_new(a->pruned, prune_json(&p->one[i], "would be deleted"));
+        else
+            printf("%s/%s would be deleted\n", p->one[i].resource->name, p->one[i].name);
+    return 0;
+}
+
+/* True: the failure of c is of another kind than those of things. */
+static bool begin(struct apply *a) {
+    struct cli *c = a->c;
+
+    for (size_t i = 0; i < a->manifest.count; i++) {
+        plan_make(c, &a->manifest.item[i], &a->of[i].plan);
+        a->made[i] = a->of[i].plan.action == PLAN_CREATE;
+    }
+    return prune_confirm(c, &a->prune) == 0 &&
+           (cli_true(c, "dry_run") || prune_begin(c, &a->prune, &a->manifest, a->made) == 0);
 }
 
 static int apply_all(struct apply *a) {
     size_t n = a->manifest.count;
     struct cli *c = a->c;
+    json_t **live = calloc(n, sizeof(json_t *));
+    struct remote_failure late = {0};
+    int r = 0;
 
+    if (!live)
+        abort();
     for (size_t i = 0; i < n; i++)
-        apply_one(a, &a->manifest.item[i], &a->of[i]);
+        apply_one(a, &a->of[i]);
     for (size_t i = 0; i < n; i++)
         finish(a, &a->of[i]);
+    for (size_t i = 0; i < n; i++)
+        live[i] = a->of[i].plan.live;
+    c->failure = (struct remote_failure){0};
+    r = prune(a, live);
+    late = c->failure;
+    free(live);
     if (c->json)
         show_results(a);
     fflush(stdout);
-    c->failure = (struct remote_failure){0};
-    for (size_t i = 0; i < n; i++) {
-        plan_done(&a->of[i].plan);
-        json_decref(a->of[i].secret);
-    }
+    c->failure = late;
     if (!a->failures)
-        return 0;
+        return r;
     return remote_fail(&c->failure, a->first, "", "%zu of %zu things %s", a->failures, n,
                        cli_true(c, "dry_run") ? "could not be applied" : "were not applied");
 }
@@ -239,12 +285,35 @@ static int apply_all(struct apply *a) {
 int do_apply(struct cli *c) {
     struct apply a = {.c = c};
     int r = plan_read(c, &a.manifest);
+    size_t n = r == 0 ? a.manifest.count : 0;
 
-    if (r == 0) {
-        a.of = calloc(a.manifest.count, sizeof(*a.of));
-        r = a.of ? apply_all(&a) : remote_fail(&c->failure, FAILURE_FAILED, "", "out of memory");
+    if (r == 0)
+        r = prune_open(c, &a.manifest, &a.prune);
+    a.of = calloc(n + 1, sizeof(*a.of));
+    a.made = calloc(n + 1, sizeof(*a.made));
+    a.pruned = json_array();
+    if (!a.of || !a.made)
+        abort();
+    if (r == 0)
+        r = begin(&a) ? apply_all(&a) : -1;
+    for (size_t i = 0; i < n; i++) {
+        plan_done(&a.of[i].plan);
+        json_decref(a.of[i].secret);
     }
     free(a.of);
+    free(a.made);
+    json_decref(a.pruned);
+    prune_done(&a.prune);
     manifest_done(&a.manifest);
     return r;
+}
+
+int do_set_rm(struct cli *c) {
+    for (unsigned i = 0; i < c->names; i++) {
+        if (remote_call(c->remote, "DELETE", NULL, NULL, &c->failure, "/v1/sets/%s", c->name[i]) <
+            0)
+            return -1;
+        show_note(c, "'%s' is forgotten; what was in it stays", c->name[i]);
+    }
+    return 0;
 }

@@ -199,6 +199,7 @@ int do_backup_create(struct cli *c);
 int do_backup_list(struct cli *c);
 int do_apply(struct cli *c);
 int do_diff(struct cli *c);
+int do_set_rm(struct cli *c);
 int do_completion(struct cli *c);
 
 #endif

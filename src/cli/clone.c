@@ -34,12 +34,31 @@ static int wait_made(struct cli *c, const json_t *clone, json_t **ret) {
     return r;
 }
 
+/* What belongs to one machine alone is not copied: that is said, before somebody misses it. */
+static void tell_left(const struct cli *c, const json_t *vm) {
+    static const struct {
+        const char *field, *remedy;
+    } left[] = {{"forward", "'viv forward add' gives it others"},
+                {"volumes", "'viv volume attach' gives it others"}};
+    char names[300];
+
+    for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+        const struct field *f = field_find(c->resource->fields, left[i].field);
+
+        show_value(f, json_object_get(json_object_get(vm, "spec"), f->name), names, sizeof(names));
+        if (*names)
+            show_note(c, "'%s' has none of the %s of '%s' (%s): %s", c->name[1],
+                      i ? "volumes" : "forwards", c->name[0], names, left[i].remedy);
+    }
+}
+
 int do_clone(struct cli *c) {
     const char *mode = mode_of(c);
-    json_t *clone = NULL, *made = NULL, *args;
+    json_t *clone = NULL, *made = NULL, *vm = NULL, *args;
     int r;
 
-    if (!mode)
+    if (!mode ||
+        remote_call(c->remote, "GET", NULL, &vm, &c->failure, "/v1/vms/%s", c->name[0]) < 0)
         return -1;
     args = cli_args(c, "clone");
     json_object_set_new(args, "name", json_string(c->name[1]));
@@ -51,6 +70,9 @@ int do_clone(struct cli *c) {
         show_json(made ? made : clone);
     else if (r == 0)
         show_note(c, "'%s' is %s", c->name[1], item_text(made ? made : clone, "status", "state"));
+    if (r == 0)
+        tell_left(c, vm);
+    json_decref(vm);
     json_decref(made);
     json_decref(clone);
     return r;

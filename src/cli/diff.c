@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/plan.h"
+#include "cli/prune.h"
 
 enum { CODE_DIFFERENT = 1, CODE_FAILED = 2 /* at least */ };
 
@@ -147,9 +148,23 @@ static const char *const words[] = {[PLAN_SAME] = "same",
 static int diff_all(struct cli *c, const struct manifest *m) {
     struct painter p = {wants_colours(c)};
     json_t *all = json_array();
+    struct prune prune;
     bool different = false;
     int r = 0;
 
+    if (prune_open(c, m, &prune) < 0) {
+        prune_done(&prune);
+        json_decref(all);
+        return -1;
+    }
+    for (size_t i = 0; i < prune.count; i++) {
+        different = true;
+        if (c->json)
+            json_array_append_new(all, prune_json(&prune.one[i], "delete"));
+        else
+            line(&p, '-', "%s/%s would be deleted", prune.one[i].resource->name, prune.one[i].name);
+    }
+    prune_done(&prune);
     for (size_t i = 0; i < m->count; i++) {
         struct plan plan;
 

@@ -47,12 +47,30 @@ static const struct field event_flags[] = {{.name = "number",
                                                     "20; also -n"},
                                            {0}};
 static const struct field show_flags[] = {YAML, {0}};
+#define SET                                                                                        \
+    {                                                                                              \
+        .name = "set", .type = FIELD_STRING, .min = 1, .max = 63,                                  \
+        .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",                                             \
+        .help = "name under which it is remembered what was made; without one the paths of the "   \
+                "files give it"                                                                    \
+    }
 static const struct field apply_flags[] = {
     FILES,
+    {.name = "prune",
+     .type = FIELD_BOOL,
+     .help = "delete what an earlier apply of the same set made and the files have no more; it is "
+             "asked before"},
+    {.name = "yes", .type = FIELD_BOOL, .help = "do not ask before something is deleted; also -y"},
+    SET,
     {.name = "dry_run", .type = FIELD_BOOL, .help = "say what would be done, and do nothing"},
     NO_WAIT,
     {0}};
 static const struct field diff_flags[] = {FILES,
+                                          {.name = "prune",
+                                           .type = FIELD_BOOL,
+                                           .help = "show as well what 'viv apply --prune' would "
+                                                   "delete"},
+                                          SET,
                                           {.name = "color",
                                            .type = FIELD_CHOICE,
                                            .choices = "auto|always|never",
@@ -285,8 +303,7 @@ const struct cli_command cli_commands[] = {
      "volume resize data 20G", no_wait, do_volume_resize},
     {"volume attach", "volume", NULL, TWO_NAMES, "VOLUME MACHINE",
      "Make a volume the last disk of a machine: /dev/disk/by-id/virtio-VOLUME. One that runs has "
-     "it "
-     "from its next start",
+     "it from its next start",
      "volume attach data web", NULL, do_volume_attach},
     {"volume detach", "volume", NULL, ONE_NAME, "VOLUME",
      "Take a volume from its machine, which must be stopped first if it uses it",
@@ -344,12 +361,21 @@ const struct cli_command cli_commands[] = {
      "backup list", NULL, do_backup_list},
     {"apply", NULL, NULL, NO_NAME, NULL,
      "Make what files want, or change it in place; what is so already stays as it is. What a file "
-     "does not say is left alone",
-     "apply -f web.yaml --dry-run", apply_flags, do_apply},
+     "does not say is left alone. With --prune, what an earlier apply of them made and they have "
+     "no "
+     "more is deleted",
+     "apply -f web.yaml --prune", apply_flags, do_apply},
     {"diff", NULL, NULL, NO_NAME, NULL,
      "Show how what files want differs from what there is. Exit code 0: not at all, 1: it does, "
      "more: it failed",
      "diff -f web.yaml", diff_flags, do_diff},
+    {"set list", "set", "list", NO_NAME, NULL, "List what 'viv apply' remembers of files",
+     "set list", quiet, do_list},
+    {"set show", "set", "get", ONE_NAME, "SET", "Show what is in a set", "set show web-1a2b3c4d",
+     NULL, do_show},
+    {"set rm", "set", "delete", SOME_NAMES, "SET",
+     "Forget sets; what is in them stays, and is not deleted by --prune any more", "set rm lab",
+     NULL, do_set_rm},
     {"token create", "token", "create", ONE_NAME, "NAME",
      "Make a token for callers from the network, and print what it says, once",
      "token create ci --role viewer --expires 30d", NULL, do_token_create},

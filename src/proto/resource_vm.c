@@ -411,7 +411,8 @@ static const struct operation ops[] = {
      .permission = "vm.create",
      .help =
          "Make another machine of this one, with an identity of its own: addresses, host name, and "
-         "machine-id and ssh host keys where an agent answers. It has no forwards. The answer is "
+         "machine-id and ssh host keys where an agent answers. It has no forwards and no volumes. "
+         "The answer is "
          "the new machine",
      .args = {{.name = "name",
                .type = FIELD_STRING,

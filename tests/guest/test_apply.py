@@ -54,6 +54,62 @@ class Apply(unittest.TestCase):
         self.m.viv("apply", "-f", self.write(listed))
         self.assertEqual(self.m.viv("show", "web", "--yaml"), shown)
 
+    def two(self, *names):
+        return "---".join(WEB.replace("name: web", f"name: {name}") for name in names)
+
+    def test_prune_deletes_what_an_earlier_apply_made_and_nothing_else(self):
+        self.m.create("found")
+        self.m.create("foreign")
+        f = self.write(self.two("a", "b", "c", "found"))
+        self.m.viv("apply", "-f", f)
+        # One is made anew by hand under its name, one leads a life of its own, one was there before.
+        self.m.viv("rm", "b")
+        self.m.create("b")
+        self.api.post("/v1/vms/c/start")
+        self.api.settled("c")
+        self.write(self.two("a"))
+        self.assertEqual(self.m.viv("apply", "-f", f), "vm/a unchanged\n")  # without the word nothing goes
+        self.m.viv("diff", "-f", f)
+        self.m.viv("diff", "-f", f, "--prune", code=1)
+        shown = self.m.output
+        self.assertIn("vm/c would be deleted", shown)
+        for name in ("vm/a ", "vm/b", "found", "foreign"):
+            self.assertNotIn(name, shown)
+        self.assertIn("vm/c would be deleted", self.m.viv("apply", "-f", f, "--prune", "--dry-run"))
+        said = self.m.viv("apply", "-f", f, "--prune", code=2)  # nobody is there to ask
+        self.assertIn("--yes", said)
+        self.assertIn("it runs", said)
+        self.assertEqual(self.api.vm("c")["status"]["state"], "running")
+        self.assertEqual(self.m.viv("apply", "-f", f, "--prune", "--yes"), "vm/a unchanged\nvm/c deleted\n")
+        self.assertEqual([v["name"] for v in self.api.get("/v1/vms")["items"]], ["a", "b", "foreign", "found"])
+        self.assertEqual(self.m.viv("apply", "-f", f, "--prune"), "vm/a unchanged\n")
+
+    def test_prune_holds_when_something_fails_and_when_another_set_has_it(self):
+        f = self.write(self.two("a", "b"))
+        self.m.viv("apply", "-f", f, "--set", "lab")
+        self.write(self.two("a") + "---" + WEB.replace("web", "bad").replace("tiny", "nothing"))
+        self.m.viv("apply", "-f", f, "--set", "lab", "--prune", "--yes", code=3)
+        self.assertEqual(self.api.vm("b")["name"], "b")
+        g = self.write(self.two("b"), "y.yaml")
+        self.m.viv("apply", "-f", g, "--set", "other")
+        self.write(self.two("a"))
+        self.m.viv("apply", "-f", f, "--set", "lab", "--prune")
+        self.assertEqual(self.api.vm("b")["name"], "b")
+        self.assertIn("other", self.m.viv("set", "list"))
+        self.m.viv("set", "rm", "other")
+        self.assertIn("vm/b deleted", self.m.viv("apply", "-f", f, "--set", "lab", "--prune", "-y"))
+        with open(f, encoding="utf-8") as text:
+            self.assertIn("--set", self.m.viv("apply", "-f", "-", "--prune", code=2, stdin=text))
+
+    def test_prune_takes_what_refers_to_others_first(self):
+        volume = "kind: volume\nname: data\nspec: {size: 1M}\n---"
+        f = self.write(volume + self.two("a", "b").replace("name: b\nspec:", "name: b\nspec:\n  volumes: [data]"))
+        self.m.viv("apply", "-f", f)
+        self.write(self.two("a"))
+        results = json.loads(self.m.viv("apply", "-f", f, "--prune", "--yes", "--json"))
+        self.assertEqual([(r["kind"], r["name"], r["result"]) for r in results],
+                         [("vm", "a", "unchanged"), ("vm", "b", "deleted"), ("volume", "data", "deleted")])
+
     def test_diff_shows_fields_and_its_exit_code_tells(self):
         f = self.write(WEB)
         self.assertIn("vm/web would be created", self.differs(f))
@@ -83,13 +139,13 @@ class Apply(unittest.TestCase):
         self.assertIn("x.yaml:12: 'memory' cannot be 1", said)
         self.assertIn("x.yaml:13: 'power' must be one of", said)
         self.assertEqual(self.api.get("/v1/vms")["items"], [])
-        self.assertIn("x.yaml:2: 'image' is missing", self.m.viv("apply", "-f", self.write("\nkind: vm\nname: a\n"), code=2))
+        self.assertIn("x.yaml:2: 'size' is missing", self.m.viv("apply", "-f", self.write("\nkind: volume\nname: a\n"), code=2))
 
     def test_one_that_fails_does_not_hold_up_the_others(self):
         f = self.write("kind: snapshot\nname: b.one\nspec: {vm: b, memory: false}\n---\n" + WEB +
-                       "---\nkind: vm\nname: b\nspec: {image: none, memory: 16M}\n")
+                       "---\nkind: vm\nname: b\nspec: {image: nothing, memory: 16M}\n")
         done = self.m.viv("apply", "-f", f, code=3)
-        self.assertIn("vm/b failed: there is no image 'none'", done)
+        self.assertIn("vm/b failed: there is no image 'nothing'", done)
         self.assertIn("snapshot/b.one left out: it needs the machine 'b', which failed", done)
         self.assertIn("2 of 3 things were not applied", done)
         self.assertEqual([v["name"] for v in self.api.get("/v1/vms")["items"]], ["web"])

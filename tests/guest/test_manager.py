@@ -705,6 +705,7 @@ class ZLast(Case):
         self.api.delete("/v1/vms/some")
         self.api.get("/v1/hosts/local/doctor")
         self.systems()
+        self.sets()
         self.assertIn(self.api.post("/v1/hosts/local/backup")["file"], self.api.get("/v1/hosts/local/backups")["files"])
         self.assertEqual(self.api.get("/v1/hosts/local/history?last=60&step=60")["step"], 60)
         self.assertEqual([i["name"] for i in self.api.get("/v1/images")["items"]], ["debian", "tiny"])
@@ -749,6 +750,16 @@ class ZLast(Case):
         self.assertIn("debian-12", self.m.viv("os", "list"))
         self.assertIn("test_debian.py", self.m.viv("os", "show", "debian-12"))
         self.m.viv("os", "show", "nothing", code=4)
+
+    def sets(self):
+        """What viv apply writes down; test_apply.py has what it is for."""
+        spec = {"source": "/x.yaml", "members": ["vm/web/vm-0123/made"]}
+        self.assertEqual(self.api.post("/v1/sets", {"name": "lab", "spec": spec})["spec"], spec)
+        self.fails("exists", "name", "POST", "/v1/sets", {"name": "lab"})
+        self.api.call("PATCH", "/v1/sets/lab", {"spec": {"members": []}})
+        self.assertEqual(self.api.get("/v1/sets")["items"][0], self.api.get("/v1/sets/lab"))
+        self.fails("invalid", "spec.members", "PATCH", "/v1/sets/lab", {"spec": {"members": ["web"]}})
+        self.api.delete("/v1/sets/lab")
 
     def access(self):
         """What is for callers of the network works on the local socket as well; test_network.py has the rest."""

@@ -13,6 +13,7 @@ import tempfile
 import unittest
 import urllib.request
 
+import bootmedia
 import manager
 import vivtest
 
@@ -36,6 +37,7 @@ class Browser(unittest.TestCase):
 
         secret = {role: m.api.post("/v1/tokens", {"name": role, "spec": {"role": role}})["status"]["secret"]
                   for role in ("admin", "viewer")}
+        (m.home / "keys.iso").write_bytes(bootmedia.iso("WHAT IS TYPED HERE IS SENT"))
         settings = m.home / "settings.json"
         settings.write_text(json.dumps({
             "url": url, "code": opened["code"], "token": secret["admin"], "viewer": secret["viewer"], "chromium": CHROMIUM,

@@ -64,6 +64,14 @@ export function clock(time: number | string): string {
   return new Date(time).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false });
 }
 
+/** A moment on an axis that is `span` ms long. */
+export function moment(time: number, span: number): string {
+  if (span <= 2 * 3600_000) return clock(time);
+  const day = span > 48 * 3600_000 ? new Date(time).toLocaleDateString([], { day: 'numeric', month: 'short' }) : '';
+  const hour = span <= 40 * 86400_000 ? new Date(time).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hour12: false }) : '';
+  return [day, hour].filter(Boolean).join(' ');
+}
+
 /** "user_data" as a label: "User data". */
 export function label(name: string): string {
   const words = name.replaceAll('_', ' ').replaceAll('-', ' ');

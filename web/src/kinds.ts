@@ -5,7 +5,7 @@ import { label } from './format';
 import type { IconName } from './ui/icon';
 
 /* Resources that have no place of their own in the navigation: they are shown where they belong. */
-const INSIDE = new Set(['vm', 'image', 'job', 'event', 'usage', 'host', 'snapshot', 'session', 'forward', 'attachment']);
+const INSIDE = new Set(['vm', 'image', 'job', 'event', 'usage', 'host', 'snapshot', 'session', 'forward', 'attachment', 'set']);
 const KNOWN: Record<string, { title: string; icon: IconName }> = {
   template: { title: 'Templates', icon: 'template' },
   net: { title: 'Networks', icon: 'network' },

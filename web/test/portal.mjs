@@ -35,7 +35,7 @@ async function console_(line, answer) {
   if (answer) await until(`'${answer}' on the console`, async () => (await screen()).includes(answer));
 }
 
-const SCREENS = ['', 'machines', 'machines/web', 'machines/web/console', 'machines/web/snapshots', 'machines/web/events', 'machines/web/log', 'machines/web/settings', 'images', 'jobs', 'events', 'system', 'nowhere'];
+const SCREENS = ['', 'machines', 'machines/web', 'machines/web/console', 'machines/web/snapshots', 'machines/web/events', 'machines/web/log', 'machines/web/settings', 'images', 'systems', 'jobs', 'events', 'system', 'nowhere'];
 
 const cases = [];
 const test = (name, work) => cases.push([name, work]);
@@ -120,6 +120,63 @@ test('graphs move', async () => {
   await until('another line', async () => (await path()) !== before);
   await d.go(url, '');
   await until('figures of the busiest machine', async () => /web\s+\d[\d.]* %/.test(await d.text('.busiest')));
+  await d.go(url, 'machines/web');
+});
+
+test('graphs begin with the kept history, as far back as is chosen', async () => {
+  const path = () => d.page.evaluate(() => document.querySelector('.chart path.line')?.getAttribute('d') ?? '');
+  const pressed = () => d.page.evaluate(() => document.querySelector('.ranges [aria-pressed=true]')?.textContent);
+  assert.equal(await pressed(), '10 min');
+  const drawn = await until('a line', path);
+  // Nothing of this page is left, and the line is not begun anew.
+  await d.page.reload();
+  await d.see('web', 'h1');
+  const points = (s) => s.split(/[ML]/).length;
+  await until('the line from before', async () => points(await path()) >= points(drawn) / 2 && points(await path()) > 4, 20_000);
+  for (const range of ['Hour', 'Day', 'Month', 'Year']) {
+    await d.button(range);
+    await until(`the range ${range}`, async () => (await pressed()) === range);
+    await until('a figure or a gap', () => d.page.evaluate(() => !!document.querySelector('.chart svg text')));
+  }
+  assert.deepEqual(await d.axe('ranges'), []);
+  await d.button('10 min');
+});
+
+test('a screen is seen, and keys that are typed in it arrive in the guest', async () => {
+  const spec = { image: 'none', firmware: 'bios', cdrom: `${settings.folder}/keys.iso`, vga: 'std', memory: 32 << 20, power: 'on' };
+  assert.equal((await machine('seen', spec)).status, 201);
+  await d.go(url, 'machines/seen');
+  await d.see('running', '.head', 60_000);
+  const lit = (canvas) =>
+    d.page.evaluate((selector) => {
+      const c = document.querySelector(selector);
+      if (!c?.width) return 0;
+      const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+      let n = 0;
+      for (let i = 0; i < data.length; i += 4) n += data[i] + data[i + 1] + data[i + 2] > 100 ? 1 : 0;
+      return n;
+    }, canvas);
+  await until('a picture of it', async () => (await lit('.picture canvas')) > 500, 60_000);
+  await d.tab('Screen');
+  await d.see('live', '.stream', 60_000);
+  await until('the same in the viewer', async () => (await lit('.stream canvas')) > 500, 60_000);
+  await (await d.page.$('.stream canvas')).focus();
+  await d.page.keyboard.type('ab3');
+  await d.page.keyboard.down('Shift');
+  await d.page.keyboard.press('KeyC');
+  await d.page.keyboard.up('Shift');
+  await d.tab('Console');
+  await d.see('live', '.stream');
+  await until('the keys at the guest', async () => (await screen()).includes('ab3C'));
+  await d.tab('Screen');
+  await d.see('live', '.stream', 60_000);
+  await d.button('Ctrl Alt Del');
+  await until('the guest to start again', async () => (await api('GET', '/v1/events?name=seen&what=rebooted')).body.items.length > 0);
+  assert.deepEqual(await d.axe('screen'), []);
+  await d.tab('Overview');
+  await until('a picture of it', async () => (await lit('.picture canvas')) > 500, 60_000);
+  assert.deepEqual(await d.axe('picture'), []);
+  await api('DELETE', '/v1/vms/seen?force=true');
   await d.go(url, 'machines/web');
 });
 

@@ -13,6 +13,7 @@ import { Icon } from '../ui/icon';
 export const vmGroups: Group[] = [
   { title: '', fields: ['image', 'template', 'cpus', 'memory', 'disk'], open: true },
   { title: 'Network', fields: ['network', 'networks', 'net', 'nets', 'nics', 'forward'] },
+  { title: 'Boot and hardware', fields: ['firmware', 'cdrom', 'boot', 'vga', 'bus', 'smbios'] },
   { title: 'Inside the guest', fields: ['hostname', 'user', 'ssh_key', 'user_data'] },
   { title: 'More', fields: ['*'] },
 ];
@@ -24,6 +25,9 @@ const placeholders = {
   user: 'debian',
   user_data: '#cloud-config',
   disk: 'as the image',
+  cdrom: '/srv/installer.iso',
+  boot: 'disk,cdrom,network',
+  smbios: 'serial=A-17',
 };
 
 /** The button for it, where it is allowed, and the form behind it. */

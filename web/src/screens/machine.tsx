@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // One machine: how it is, its console, screen, snapshots, events, log and settings.
+import { signal } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import { Failure, request, path } from '../api/client';
 import { can, resource } from '../api/document';
@@ -13,20 +14,31 @@ import { Form } from '../ui/form';
 import { Icon } from '../ui/icon';
 import { Menu } from '../ui/menu';
 import { toast } from '../ui/toast';
-import { samples, useUsage } from '../usage';
+import { RANGES, useHistory } from '../history';
 import { allowed, Calls, menuOf, run } from './actions';
 import { vmGroups } from './create_machine';
 import { EventList } from './event_list';
+import { Picture } from './picture';
 import { Snapshots } from './snapshots';
 import { Stream } from './stream';
 
-const SPAN = 5 * 60_000;
+/* What was chosen last holds for each machine that is looked at. */
+const chosen = signal(RANGES[0]!);
 
 function Graphs({ vm }: { vm: Vm }) {
-  useUsage();
-  const rows = samples(vm.id);
+  const range = chosen.value;
+  const rows = useHistory(vm, range);
   const times = rows.map((s) => s.time);
+  const SPAN = range.seconds * 1000;
   return (
+    <>
+    <div class="segments ranges" role="group" aria-label="How far the graphs look back">
+      {RANGES.map((r) => (
+        <button key={r.id} aria-pressed={r === range} onClick={() => (chosen.value = r)}>
+          {r.title}
+        </button>
+      ))}
+    </div>
     <div class="graphs">
       <Chart title="Processor" span={SPAN} times={times} format={percent} ceiling={0.1} series={[{ name: 'of its processors', color: 1, values: rows.map((s) => s.cpu / vm.spec.cpus) }]} />
       <Chart title="Memory" span={SPAN} times={times} format={bytes} binary ceiling={vm.spec.memory} series={[{ name: 'of the host', color: 1, values: rows.map((s) => s.memory) }]} />
@@ -39,6 +51,7 @@ function Graphs({ vm }: { vm: Vm }) {
         series={[{ name: 'in', color: 1, values: rows.map((s) => s.netIn) }, { name: 'out', color: 2, values: rows.map((s) => s.netOut) }]}
       />
     </div>
+    </>
   );
 }
 
@@ -64,10 +77,14 @@ function About({ vm }: { vm: Vm }) {
       <Panel title="Machine">
         <Facts
           rows={[
-            ['Image', <a href="#/images">{vm.spec.image}</a>],
+            ['Image', vm.spec.image === 'none' ? 'none' : <a href="#/images">{vm.spec.image}</a>],
             ['Processors', vm.spec.cpus],
             ['Memory', bytes(vm.spec.memory)],
-            ['Disk', vm.spec.disk ? bytes(vm.spec.disk) : 'as the image'],
+            ['Disk', vm.spec.disk ? bytes(vm.spec.disk) : vm.spec.image === 'none' ? 'none' : 'as the image'],
+            ['Boots by', s.boots_by],
+            ['Medium', s.medium],
+            ['Medium refused', s.medium_error],
+            ['UUID', s.uuid && <span class="mono">{s.uuid}</span>],
             ['Restart', vm.spec.restart],
             ...more.map(([k, v]): [string, string] => [label(k), String(v)]),
             ['Created', <span title={exact(vm.created)}><Ago time={vm.created} /></span>],
@@ -226,7 +243,8 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
       {tab !== 'console' && tab !== 'screen' && <Trouble vm={vm} />}
       {tab === 'overview' && (
         <>
-          {vm.status.pid ? <Graphs vm={vm} /> : <p class="off muted">Graphs are drawn while it runs.</p>}
+          <Graphs vm={vm} />
+          {hasScreen && !!vm.status.pid && can('vm', 'screenshot') && <Picture vm={vm} />}
           <About vm={vm} />
           <Panel title="Events" action={<a href={to('machines', name, 'events')}>All of them</a>} flush>
             <EventList events={own.slice(0, 6)} plain />

@@ -4,8 +4,10 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { call, path, sentence } from '../api/client';
 import type { Vm } from '../api/schema';
+import { can } from '../api/document';
 import { Note, State } from '../ui/bits';
 import { Icon } from '../ui/icon';
+import { toast } from '../ui/toast';
 
 export type What = 'serial' | 'vnc';
 
@@ -34,6 +36,15 @@ async function address(vm: string, what: What): Promise<string> {
 async function open(what: What, url: string, into: HTMLElement, ends: Ends): Promise<View> {
   if (what === 'vnc') return (await import('../ui/viewer')).viewer(url, into, ends);
   return (await import('../ui/terminal')).terminal(url, into, ends);
+}
+
+/** Keys that the browser's system would take itself. */
+async function press(vm: string): Promise<void> {
+  try {
+    await call('POST', path('vms', vm, 'send-key'), { keys: 'ctrl-alt-del' });
+  } catch (e) {
+    toast({ tone: 'bad', title: 'The keys were not sent', text: sentence(e) });
+  }
 }
 
 export function Stream({ vm, what }: { vm: Vm; what: What }) {
@@ -97,6 +108,12 @@ export function Stream({ vm, what }: { vm: Vm; what: What }) {
           <span class="grow muted small">
             {what === 'serial' ? 'Serial line. Tab stays in the console; Shift+Escape leaves it.' : 'Keys and pointer go to the guest while the picture has the focus.'}
           </span>
+          {what === 'vnc' && can('vm', 'send-key') && (
+            <button class="quiet" disabled={line !== 'open'} onClick={() => void press(vm.name)}>
+              <Icon name="kill" size={14} />
+              Ctrl Alt Del
+            </button>
+          )}
           <button class="quiet" onClick={() => void frame.current?.requestFullscreen()}>
             <Icon name="expand" size={14} />
             Whole screen

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Graphs over time, drawn as SVG: lines with a light area, a grid with figures, and the values under the pointer.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { clock } from '../format';
+import { moment } from '../format';
 
 export interface Series {
   name: string;
   color: 1 | 2 | 3;
-  values: readonly number[];
+  values: readonly number[]; // NaN: not known, a gap
 }
 
 interface ChartProps {
@@ -48,22 +48,34 @@ function useWidth<T extends Element>() {
 export function Chart({ title, times, series, format, span: longest, ceiling, binary = false }: ChartProps) {
   const { ref, width } = useWidth<HTMLDivElement>();
   const [at, setAt] = useState<number | null>(null); // index under the pointer
-  const most = Math.max(0, ...series.flatMap((s) => s.values as number[]));
+  const most = series.reduce((m, s) => s.values.reduce((n, v) => (v > n ? v : n), m), 0);
   const top = Math.max(roundUp(most, binary), ceiling ?? 0);
   const end = times.at(-1) ?? Date.now();
   const span = Math.min(longest, Math.max(SHORTEST, end - (times[0] ?? end)));
   const x = (time: number) => LEFT + (1 - (end - time) / span) * (width - 2 * LEFT);
   const y = (value: number) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
   const shown = times.findIndex((t) => t >= end - span);
-  const latest = at !== null && at < times.length ? at : times.length - 1;
+  const first = series[0]?.values ?? [];
+  let known = first.length - 1;
+  while (known >= 0 && Number.isNaN(first[known]!)) known--;
+  const latest = at !== null && at < times.length ? at : known;
+  const figure = (v: number | undefined) => (v === undefined || Number.isNaN(v) ? 'not known' : format(v));
 
-  const line = (values: readonly number[]) =>
-    values
-      .slice(shown)
-      .map((v, i) => `${i ? 'L' : 'M'}${x(times[shown + i]!).toFixed(1)} ${y(v).toFixed(1)}`)
-      .join('');
+  /* Pieces between gaps, each a list of points. */
+  const pieces = (values: readonly number[]) => {
+    const all: string[][] = [];
+    for (let i = Math.max(0, shown); i < values.length; i++) {
+      if (Number.isNaN(values[i]!)) continue;
+      if (i === shown || !all.length || Number.isNaN(values[i - 1]!)) all.push([]);
+      all.at(-1)!.push(`${x(times[i]!).toFixed(1)} ${y(values[i]!).toFixed(1)}`);
+    }
+    return all;
+  };
+  const line = (values: readonly number[]) => pieces(values).map((p) => `M${p.join('L')}`).join('');
   const area = (values: readonly number[]) =>
-    `${line(values)}L${x(end).toFixed(1)} ${y(0)}L${x(times[shown]!).toFixed(1)} ${y(0)}Z`;
+    pieces(values)
+      .map((p) => `M${p.join('L')}L${p.at(-1)!.split(' ')[0]} ${y(0)}L${p[0]!.split(' ')[0]} ${y(0)}Z`)
+      .join('');
 
   const point = (e: PointerEvent) => {
     const box = (e.currentTarget as Element).getBoundingClientRect();
@@ -74,7 +86,7 @@ export function Chart({ title, times, series, format, span: longest, ceiling, bi
     setAt(best < 0 ? null : best);
   };
 
-  const values = series.map((s) => `${s.name} ${latest >= 0 ? format(s.values[latest] ?? 0) : 'not known yet'}`).join(', ');
+  const values = series.map((s) => `${s.name} ${latest >= 0 ? figure(s.values[latest]) : 'not known yet'}`).join(', ');
   return (
     <figure class="chart">
       <figcaption>
@@ -84,7 +96,7 @@ export function Chart({ title, times, series, format, span: longest, ceiling, bi
             <span key={s.name}>
               <i class={`swatch c${s.color}`} aria-hidden="true" />
               {series.length > 1 && <span class="muted">{s.name}</span>}
-              <b>{latest >= 0 ? format(s.values[latest] ?? 0) : '–'}</b>
+              <b>{latest >= 0 && !Number.isNaN(s.values[latest]!) ? format(s.values[latest] ?? 0) : '–'}</b>
             </span>
           ))}
         </span>
@@ -110,10 +122,10 @@ export function Chart({ title, times, series, format, span: longest, ceiling, bi
               </g>
             ))}
             <text x={LEFT + 2} y={HEIGHT - 3}>
-              {clock(end - span)}
+              {moment(end - span, span)}
             </text>
             <text x={width - LEFT - 2} y={HEIGHT - 3} text-anchor="end">
-              {at !== null && times[latest] ? clock(times[latest]!) : clock(end)}
+              {moment(at !== null && times[latest] ? times[latest]! : end, span)}
             </text>
             {times.length - shown > 1 &&
               series.map((s) => (
@@ -125,14 +137,14 @@ export function Chart({ title, times, series, format, span: longest, ceiling, bi
             {at !== null && times[latest] !== undefined && (
               <g>
                 <line class="cross" x1={x(times[latest]!)} x2={x(times[latest]!)} y1={TOP} y2={y(0)} />
-                {series.map((s) => (
+                {series.filter((s) => !Number.isNaN(s.values[latest]!)).map((s) => (
                   <circle key={s.name} class={`c${s.color}`} cx={x(times[latest]!)} cy={y(s.values[latest] ?? 0)} r="3" />
                 ))}
               </g>
             )}
           </svg>
         )}
-        {times.length - Math.max(0, shown) < 2 && <p class="plot-wait muted">Gathering …</p>}
+        {known < 0 && <p class="plot-wait muted">Gathering …</p>}
       </div>
     </figure>
   );

@@ -107,11 +107,14 @@ export function Field({ name, title, schema, value, wrong, required, placeholder
         </span>
       </label>
     );
-  if (schema.enum || (offers && required))
+  // One of those that there are, or the word of the standard value; what has a form of its own is more than a name.
+  const one = offers && (required || (schema.default !== undefined && !schema.pattern));
+  const words = schema.enum ?? (schema.default !== undefined && offers ? [String(schema.default), ...offers] : offers);
+  if (schema.enum || one)
     control = (
       <select {...common} value={value as string} onChange={input}>
         {(!required || value === '') && schema.default === undefined && !(set && value !== '') && <option value="">{required ? 'choose …' : '–'}</option>}
-        {(schema.enum ?? offers)!.map((w) => (
+        {words!.map((w) => (
           <option key={w} value={w}>
             {w}
           </option>
