@@ -7,7 +7,7 @@
  * removed first. The script is told when the manager dies (PR_SET_PDEATHSIG), and holds a lock on
  * the folder as long as it lives, as machines do.
  */
-#include "host/image.h"
+#include "host/image_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -35,38 +33,7 @@
 
 enum { LOOK_MS = 300 };
 
-struct image {
-    struct images *all;
-    struct image *next, **link;
-    char id[STORE_WORD], job[STORE_WORD];
-    bool queued, busy, forgotten;
-    enum { CLEAN, MAKE, TIDY, DONE, FAILED, REMOVED } phase;
-    const struct image_known *known;
-    char source[PATH_MAX];           /* "": by the script */
-    char *packages;                  /* for the script */
-    struct image_transfer *transfer; /* of an import or an export */
-    struct template *template;
-    struct builder *builder;
-    int stop;           /* atomic: the worker is to give up */
-    int64_t copied, of; /* atomic; bytes */
-    int64_t used;
-    struct error error;
-    struct timer timer;
-};
-
-struct images {
-    struct manager *m;
-    struct image *first;
-    unsigned active;
-};
-
 static void step(struct image *v);
-
-static int64_t file_size(const char *path) {
-    struct stat st;
-
-    return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
-}
 
 /* ------------------------------------------------------------------ the list of them */
 
@@ -161,97 +128,6 @@ static void begin(struct image *v, void (*work)(void *opaque)) {
     workers_run(v->all->m->workers, work, work_done, v);
 }
 
-static void remove_work(void *opaque) {
-    struct image *v = opaque;
-
-    tree_remove(v->all->m->home.images, v->id, &v->error);
-}
-
-static int make_folder(struct image *v) {
-    int images = v->all->m->home.images, fd;
-
-    if (mkdirat(images, v->id, 0700) < 0 && errno != EEXIST)
-        return error_set(&v->error, -errno, "the image's folder cannot be made: %s",
-                         strerror(errno));
-    fd = openat(images, v->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? error_set(&v->error, -errno, "the image's folder: %s", strerror(errno)) : fd;
-}
-
-static void copy_work(void *opaque) {
-    struct image *v = opaque;
-    char from[PATH_MAX + 64];
-    int folder = make_folder(v);
-
-    for (unsigned i = 0; i < IMAGE_FILES && folder >= 0 && !v->error.code; i++) {
-        const char *name = *image_known_file(v->known, i), *to = image_file_names[i];
-        int64_t size;
-
-        if (!name)
-            continue;
-        snprintf(from, sizeof(from), "%s/%s", v->source, name);
-        size = file_size(from);
-        if (size < 0 && i == IMAGE_KEY)
-            continue;
-        __atomic_store_n(&v->copied, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&v->of, size, __ATOMIC_RELAXED);
-        tree_copy(from, folder, to, &v->copied, &v->stop, &v->error);
-    }
-    if (folder >= 0 && fsync(folder) < 0)
-        error_set(&v->error, -errno, "the image's folder cannot be written: %s", strerror(errno));
-    if (folder >= 0)
-        close(folder);
-    v->used = tree_used(v->all->m->home.images, v->id);
-}
-
-static void import_work(void *opaque) {
-    struct image *v = opaque;
-    int folder = make_folder(v);
-
-    if (folder >= 0) {
-        image_import(v->transfer, folder, &v->error);
-        close(folder);
-    }
-    v->used = tree_used(v->all->m->home.images, v->id);
-}
-
-static void template_work(void *opaque) {
-    struct image *v = opaque;
-
-    template_make(v->template, &v->error);
-    v->used = tree_used(v->all->m->home.images, v->id);
-}
-
-static void export_work(void *opaque) {
-    struct image *v = opaque;
-
-    image_export(v->transfer, &v->error);
-}
-
-/* What the script made gets the names of the library, the rest goes. */
-static void tidy_work(void *opaque) {
-    struct image *v = opaque;
-    int folder = make_folder(v);
-    DIR *d = NULL;
-    struct dirent *e;
-
-    for (unsigned i = 0; i < IMAGE_FILES && folder >= 0 && !v->error.code; i++) {
-        const char *name = *image_known_file(v->known, i);
-
-        if (name && renameat(folder, name, folder, image_file_names[i]) < 0)
-            error_set(&v->error, -errno, "the script made no file '%s'", name);
-    }
-    if (folder >= 0)
-        d = fdopendir(folder);
-    while (d && !v->error.code && (e = readdir(d)))
-        if (e->d_name[0] != '.' && !image_file_known(e->d_name))
-            tree_remove(dirfd(d), e->d_name, NULL);
-    if (d && (syncfs(dirfd(d)) < 0))
-        error_set(&v->error, -errno, "the image cannot be written: %s", strerror(errno));
-    if (d)
-        closedir(d);
-    v->used = tree_used(v->all->m->home.images, v->id);
-}
-
 static void show_progress(void *opaque) {
     struct image *v = opaque;
     int64_t copied = __atomic_load_n(&v->copied, __ATOMIC_RELAXED);
@@ -283,7 +159,7 @@ static void builder_ended(void *opaque, const struct error *err) {
 static void start_script(struct image *v) {
     struct manager *m = v->all->m;
     char path[PATH_MAX];
-    int folder = make_folder(v);
+    int folder = image_make_folder(v);
 
     if (folder < 0) {
         v->phase = DONE;
@@ -338,7 +214,7 @@ static void finish(struct image *v, struct store_row *row) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s/disk.raw", m->home.place.data, v->id);
-    size = !v->known || v->known->disk ? file_size(path) : 0;
+    size = !v->known || v->known->disk ? image_file_size(path) : 0;
     row_set_number(row->status, "size", size);
     row_set_number(row->status, "used", v->used);
     if (v->known)
@@ -410,10 +286,10 @@ static void start_making(struct image *v, const struct store_row *row) {
         v->transfer = new_transfer(v, row, row->spec);
         find_boot(v->all->m, row->tenant, v->transfer);
         v->phase = DONE;
-        begin(v, import_work);
+        begin(v, image_import_work);
     } else if (*v->source) {
         v->phase = DONE;
-        begin(v, copy_work);
+        begin(v, image_copy_work);
     } else {
         start_script(v);
     }
@@ -461,7 +337,7 @@ static void start_template(struct image *v, struct store_row *row) {
         return;
     }
     timer_start(m->timers, &v->timer, LOOK_MS, show_progress, v);
-    begin(v, template_work);
+    begin(v, image_template_work);
 }
 
 /* In the folder is what the machine's controller has put there. */
@@ -484,7 +360,7 @@ static void step_building(struct image *v, struct store_row *row) {
     switch (v->phase) {
     case CLEAN: /* of what an earlier manager left */
         v->phase = REMOVED;
-        begin(v, remove_work);
+        begin(v, image_remove_work);
         break;
     case REMOVED:
         start_making(v, row);
@@ -493,12 +369,12 @@ static void step_building(struct image *v, struct store_row *row) {
         break;
     case TIDY:
         v->phase = DONE;
-        begin(v, tidy_work);
+        begin(v, image_tidy_work);
         break;
     case DONE: /* of what has failed nothing stays */
         v->phase = v->error.code ? FAILED : DONE;
         if (v->error.code)
-            begin(v, remove_work);
+            begin(v, image_remove_work);
         else
             finish(v, row);
         break;
@@ -535,7 +411,7 @@ static void step_export(struct image *v, struct store_row *row) {
     v->transfer = new_transfer(v, row, json_object_get(row->wanted, "export"));
     v->phase = DONE;
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
-    begin(v, export_work);
+    begin(v, image_export_work);
 }
 
 static void delete_row(struct image *v, struct store_row *row) {
@@ -557,7 +433,7 @@ static void delete_row(struct image *v, struct store_row *row) {
 static void step_delete(struct image *v, struct store_row *row) {
     if (v->phase != REMOVED) {
         v->phase = REMOVED;
-        begin(v, remove_work);
+        begin(v, image_remove_work);
     } else if (row) {
         delete_row(v, row);
     } else {
