@@ -4,7 +4,7 @@
  * at its process, does what comes next, and may be called at any time. The process is told
  * everything in one file; when that changes it reads it again.
  */
-#include "host/vnet.h"
+#include "host/vnet_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,62 +13,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/loop.h"
-#include "base/write.h"
-#include "host/forward.h"
 #include "host/tree.h"
 #include "host/vm_control.h"
-#include "host/vm_process.h"
 #include "host/worker.h"
-#include "proto/place.h"
 #include "proto/units.h"
 
 enum {
-    LOOK_AGAIN_MS = 20,
-    CONNECT_MS = 10,
-    LINGER_MS = 3000,  /* without a machine, before the process ends */
-    QUIT_MS = 2000,    /* from `quit` to SIGKILL */
-    LASTED_MS = 10000, /* what ran that long has not failed at once */
-    BACKOFF_MS = 100,  /* after the second failure in a row; doubles */
-    BACKOFF_MOST_MS = 5000,
+    LINGER_MS = 3000,   /* without a machine, before the process ends */
     FAILURES = 3,       /* in a row, after which the state says so */
     FORWARDS_MS = 3000, /* until those that could not be opened are tried again */
-    AGAIN_MS = 1000,
 };
-
-struct vnet {
-    struct vnets *all;
-    struct vnet *next, **link;
-    char id[STORE_WORD];
-    bool queued, forgotten, busy, removed, looked;
-    int folder; /* -1: not opened */
-    struct vm_process process;
-    struct loop_watch *watch;
-    struct vm_control *control;
-    bool up, reload_sent;
-    char *told;    /* the configuration that the process has read; NULL: not known */
-    char *sent;    /* that it is just reading */
-    json_t *ids;   /* machines whose forwards stand in `sent` */
-    bool unopened; /* forwards of `told` */
-    bool running_state;
-    int64_t last_cycle, started, unneeded, quit, not_before;
-    unsigned failures, restarts;
-    struct timer timer;
-    int64_t due;
-};
-
-struct vnets {
-    struct manager *m;
-    struct vnet *first;
-    unsigned active;
-};
-
-static void step(struct vnet *n);
 
 /* ------------------------------------------------------------------ the list of them */
 
@@ -96,25 +54,9 @@ static struct vnet *vnet_new(struct vnets *ns, const char *id) {
     return n;
 }
 
-/* What is known of a process that is there no more, or that the manager leaves. */
-static void forget_process(struct vnet *n) {
-    vm_control_close(n->control);
-    n->control = NULL;
-    loop_remove(n->watch);
-    n->watch = NULL;
-    vm_process_close(&n->process);
-    free(n->told);
-    free(n->sent);
-    json_decref(n->ids);
-    n->told = n->sent = NULL;
-    n->ids = NULL;
-    n->up = n->reload_sent = n->unopened = false;
-    n->quit = 0;
-}
-
 static void release(struct vnet *n) {
     timer_stop(&n->timer);
-    forget_process(n);
+    vnet_forget_process(n);
     if (n->folder >= 0)
         close(n->folder);
 }
@@ -137,10 +79,10 @@ static void queued_step(void *opaque) {
     if (n->forgotten)
         free(n);
     else
-        step(n);
+        vnet_step(n);
 }
 
-static void kick(void *opaque) {
+void vnet_kick(void *opaque) {
     struct vnet *n = opaque;
 
     if (!n->queued)
@@ -149,19 +91,19 @@ static void kick(void *opaque) {
 }
 
 /* Of several times the first counts. */
-static void again_in(struct vnet *n, int64_t ms) {
+void vnet_again_in(struct vnet *n, int64_t ms) {
     int64_t due = timer_now_ms() + (ms < 1 ? 1 : ms);
 
     if (n->due && n->due <= due)
         return;
     n->due = due;
-    timer_start(n->all->m->timers, &n->timer, ms < 1 ? 1 : ms, kick, n);
+    timer_start(n->all->m->timers, &n->timer, ms < 1 ? 1 : ms, vnet_kick, n);
 }
 
 void vnets_kick(struct vnets *ns, const char *id) {
     struct vnet *n = find(ns, id);
 
-    kick(n ? n : vnet_new(ns, id));
+    vnet_kick(n ? n : vnet_new(ns, id));
 }
 
 unsigned vnets_active(const struct vnets *ns) { return ns->active; }
@@ -180,7 +122,7 @@ static bool save(struct vnet *n, struct store_row *row, const char *what, const 
             return true;
     }
     log_error("%s: %s", n->id, e.text);
-    again_in(n, AGAIN_MS);
+    vnet_again_in(n, AGAIN_MS);
     return false;
 }
 
@@ -209,152 +151,6 @@ static void note(struct vnet *n, struct store_row *row, const struct vnet_plan *
     save(n, row, what, failed ? reason : "its process runs");
 }
 
-/* ------------------------------------------------------------------ the process */
-
-static void seen(void *opaque, bool paused, const char *reason) {
-    struct vnet *n = opaque;
-
-    n->up = true;
-    kick(n);
-}
-
-static void happened(void *opaque, const char *name, const json_t *data) {}
-
-static void answered(void *opaque, const char *command, const json_t *result) {
-    struct vnet *n = opaque;
-    const json_t *failed = json_object_get(result, "failed"), *id;
-    size_t i;
-
-    if (strcmp(command, "reload") != 0)
-        return;
-    n->reload_sent = false;
-    free(n->told);
-    n->told = n->sent;
-    n->sent = NULL;
-    n->unopened = json_array_size(failed);
-    json_array_foreach(n->ids, i, id)
-        forward_seen(n->all->m, json_string_value(id), failed);
-    kick(n);
-}
-
-static void refused(void *opaque, const char *command, const char *text) {
-    struct vnet *n = opaque;
-
-    log_warning("%s: %s: %s", n->id, command, text);
-    if (strcmp(command, "reload") != 0)
-        return;
-    n->reload_sent = false;
-    again_in(n, AGAIN_MS);
-}
-
-static void closed(void *opaque, const char *why) {
-    struct vnet *n = opaque;
-
-    vm_control_close(n->control);
-    n->control = NULL;
-    n->up = n->reload_sent = false;
-    kick(n); /* which finds the process ended, or connects again */
-}
-
-static void process_ended(void *opaque, int fd, uint32_t events) {
-    struct vnet *n = opaque;
-    bool lasted = timer_now_ms() - n->started > LASTED_MS, asked = n->quit;
-    int64_t wait = BACKOFF_MS;
-
-    n->last_cycle = n->process.cycle;
-    vm_process_reap(&n->process);
-    forget_process(n);
-    n->failures = asked ? 0 : lasted ? 1 : n->failures + 1;
-    n->restarts += !asked;
-    for (unsigned i = 2; i < n->failures && wait < BACKOFF_MOST_MS; i++)
-        wait *= 2;
-    n->not_before = n->failures > 1 ? timer_now_ms() + wait : 0;
-    step(n);
-}
-
-static bool watch_process(struct vnet *n) {
-    n->started = timer_now_ms();
-    n->watch = loop_add(n->all->m->loop, n->process.pidfd, EPOLLIN, process_ended, n);
-    if (!n->watch)
-        log_error("%s: its process cannot be watched; raise the limit of open files", n->id);
-    return n->watch;
-}
-
-static bool open_folder(struct vnet *n, bool make) {
-    int at = n->all->m->home.networks;
-
-    if (n->folder < 0 && make && mkdirat(at, n->id, 0700) < 0 && errno != EEXIST)
-        return false;
-    if (n->folder < 0)
-        n->folder = openat(at, n->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return n->folder >= 0;
-}
-
-/* What this manager does not know, it finds. False: later. */
-static bool find_process(struct vnet *n) {
-    int r;
-
-    if (n->looked)
-        return true;
-    r = open_folder(n, false) ? vm_process_find(n->folder, &n->process) : 0;
-    if (r < 0 || (r == 1 && !watch_process(n))) {
-        vm_process_close(&n->process);
-        again_in(n, LOOK_AGAIN_MS);
-        return false;
-    }
-    n->looked = true;
-    if (r == 0) {
-        n->last_cycle = n->process.cycle;
-        n->process = (struct vm_process){.pidfd = -1};
-    }
-    return true;
-}
-
-static int write_config(struct vnet *n, const char *text, struct error *err) {
-    int fd = openat(n->folder, "config.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int r = fd < 0 ? -errno : write_all(fd, text, strlen(text));
-
-    if (fd >= 0)
-        close(fd);
-    if (r == 0 && renameat(n->folder, "config.new", n->folder, "config") < 0)
-        r = -errno;
-    return r < 0 ? error_set(err, r, "its configuration cannot be written: %s", strerror(-r)) : 0;
-}
-
-static int launch(struct vnet *n, const char *text, struct error *err) {
-    const char *given = getenv("VIV_NET");
-    char program[PATH_MAX];
-    char *const argv[] = {program,      "--config",  "config",       "--ports",
-                          "unix:ports", "--control", "unix:control", NULL};
-    int r;
-
-    if (given && *given)
-        snprintf(program, sizeof(program), "%s", given);
-    else
-        place_program("viv-net", program);
-    if (!open_folder(n, true))
-        return error_set(err, -errno, "its folder cannot be made: %s", strerror(errno));
-    r = write_config(n, text, err);
-    if (r == 0)
-        r = vm_process_start(n->folder, n->last_cycle + 1, argv, &n->process, err);
-    if (r == 0 && !watch_process(n)) { /* it is found again by its lock */
-        vm_process_close(&n->process);
-        n->looked = false;
-        r = error_set(err, -EMFILE, "its process cannot be watched");
-    }
-    return r;
-}
-
-static void connect_control(struct vnet *n) {
-    const struct vm_control_user user = {seen, happened, answered, refused, closed, n};
-    char path[160];
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d/%s/control", n->all->m->home.networks, n->id);
-    n->control = vm_control_open(n->all->m->loop, path, &user, NULL);
-    if (!n->control)
-        again_in(n, CONNECT_MS);
-}
-
 /* ------------------------------------------------------------------ steps */
 
 static void step_start(struct vnet *n, struct store_row *row, const struct vnet_plan *plan,
@@ -364,15 +160,15 @@ static void step_start(struct vnet *n, struct store_row *row, const struct vnet_
     int r = 0;
 
     if (n->not_before && wait > 0)
-        again_in(n, wait);
-    else if ((r = launch(n, text, &e)) == 0)
-        again_in(n, CONNECT_MS);
+        vnet_again_in(n, wait);
+    else if ((r = vnet_launch(n, text, &e)) == 0)
+        vnet_again_in(n, CONNECT_MS);
     if (r < 0) {
-        again_in(n, r == -EBUSY ? LOOK_AGAIN_MS : AGAIN_MS);
+        vnet_again_in(n, r == -EBUSY ? LOOK_AGAIN_MS : AGAIN_MS);
         n->failures += r != -EBUSY;
     }
     if (n->failures >= FAILURES) {
-        char *words = open_folder(n, false) ? vm_process_last_words(n->folder) : NULL;
+        char *words = vnet_open_folder(n, false) ? vm_process_last_words(n->folder) : NULL;
         const char *last = words ? strrchr(words, '\n') : NULL;
 
         note(n, row, plan, "failed",
@@ -392,7 +188,7 @@ static void step_running(struct vnet *n, struct store_row *row, const struct vne
     struct error e = {0};
 
     if (!n->control)
-        connect_control(n);
+        vnet_connect_control(n);
     if (n->up)
         note(n, row, plan, "running", NULL);
     if (!n->up || n->reload_sent)
@@ -403,12 +199,12 @@ static void step_running(struct vnet *n, struct store_row *row, const struct vne
         n->unopened = false;
         free(n->told);
         n->told = NULL;
-        again_in(n, FORWARDS_MS);
+        vnet_again_in(n, FORWARDS_MS);
         return;
     }
-    if (!open_folder(n, true) || write_config(n, text, &e) < 0) {
+    if (!vnet_open_folder(n, true) || vnet_write_config(n, text, &e) < 0) {
         log_error("%s: %s", n->id, e.text);
-        again_in(n, AGAIN_MS);
+        vnet_again_in(n, AGAIN_MS);
         return;
     }
     free(n->sent);
@@ -417,19 +213,6 @@ static void step_running(struct vnet *n, struct store_row *row, const struct vne
     n->ids = json_incref(plan->ids);
     n->reload_sent = true;
     vm_control_send(n->control, "reload");
-}
-
-static void end_process(struct vnet *n) {
-    int64_t now = timer_now_ms();
-
-    if (!n->quit) {
-        n->quit = now;
-        vm_process_signal(&n->process, SIGTERM);
-    }
-    if (now - n->quit >= QUIT_MS)
-        vm_process_signal(&n->process, SIGKILL);
-    else
-        again_in(n, n->quit + QUIT_MS - now);
 }
 
 static void step_unneeded(struct vnet *n, struct store_row *row, const struct vnet_plan *plan) {
@@ -444,19 +227,19 @@ static void step_unneeded(struct vnet *n, struct store_row *row, const struct vn
     if (!n->unneeded)
         n->unneeded = now;
     if (now - n->unneeded >= LINGER_MS)
-        end_process(n);
+        vnet_end_process(n);
     else
-        again_in(n, n->unneeded + LINGER_MS - now);
+        vnet_again_in(n, n->unneeded + LINGER_MS - now);
 }
 
 static void step_row(struct vnet *n, struct store_row *row) {
     struct vnet_plan plan;
     char *text;
 
-    if (!find_process(n))
+    if (!vnet_find_process(n))
         return;
     if (vnet_plan(n->all->m, row, &plan) < 0) {
-        again_in(n, AGAIN_MS);
+        vnet_again_in(n, AGAIN_MS);
         vnet_plan_done(&plan);
         return;
     }
@@ -469,7 +252,7 @@ static void step_row(struct vnet *n, struct store_row *row) {
     } else {
         n->unneeded = 0;
         if (n->process.pid && n->quit) /* it is on its way out; the next one comes */
-            end_process(n);
+            vnet_end_process(n);
         else if (n->process.pid)
             step_running(n, row, &plan, text);
         else
@@ -494,7 +277,7 @@ static void removed(void *opaque) {
 
     n->busy = false;
     n->removed = true;
-    step(n);
+    vnet_step(n);
 }
 
 static void delete_row(struct vnet *n, struct store_row *row) {
@@ -509,12 +292,12 @@ static void delete_row(struct vnet *n, struct store_row *row) {
             return; /* the change brings us back, and there is no row any more */
     }
     log_error("%s: %s", n->id, e.text);
-    again_in(n, AGAIN_MS);
+    vnet_again_in(n, AGAIN_MS);
 }
 
 /* row NULL: a folder that belongs to nothing. */
 static void step_delete(struct vnet *n, struct store_row *row) {
-    if (!find_process(n))
+    if (!vnet_find_process(n))
         return;
     if (n->process.pid) {
         vm_process_signal(&n->process, SIGKILL);
@@ -529,7 +312,7 @@ static void step_delete(struct vnet *n, struct store_row *row) {
     }
 }
 
-static void step(struct vnet *n) {
+void vnet_step(struct vnet *n) {
     struct store_row row = {0};
     int r;
 
@@ -541,7 +324,7 @@ static void step(struct vnet *n) {
     if (r == -ENOENT)
         step_delete(n, NULL);
     else if (r < 0)
-        again_in(n, AGAIN_MS);
+        vnet_again_in(n, AGAIN_MS);
     else if (row_flag(row.wanted, "deleting"))
         step_delete(n, &row);
     else
