@@ -152,7 +152,7 @@ static void builder_ended(void *opaque, const struct error *err) {
     builder_free(v->builder);
     v->builder = NULL;
     timer_stop(&v->timer);
-    v->phase = v->error.code ? DONE : TIDY;
+    v->phase = v->error.code ? PHASE_DONE : PHASE_TIDY;
     kick(v);
 }
 
@@ -162,7 +162,7 @@ static void start_script(struct image *v) {
     int folder = image_make_folder(v);
 
     if (folder < 0) {
-        v->phase = DONE;
+        v->phase = PHASE_DONE;
         kick(v);
         return;
     }
@@ -170,7 +170,7 @@ static void start_script(struct image *v) {
     v->builder = builder_start(m->loop, path, folder, v->known->suite, v->packages, builder_ended,
                                v, &v->error);
     close(folder);
-    v->phase = v->builder ? MAKE : DONE;
+    v->phase = v->builder ? PHASE_MAKE : PHASE_DONE;
     if (!v->builder)
         kick(v);
 }
@@ -285,10 +285,10 @@ static void start_making(struct image *v, const struct store_row *row) {
     if (!v->known) {
         v->transfer = new_transfer(v, row, row->spec);
         find_boot(v->all->m, row->tenant, v->transfer);
-        v->phase = DONE;
+        v->phase = PHASE_DONE;
         begin(v, image_import_work);
     } else if (*v->source) {
-        v->phase = DONE;
+        v->phase = PHASE_DONE;
         begin(v, image_copy_work);
     } else {
         start_script(v);
@@ -327,7 +327,7 @@ static void start_template(struct image *v, struct store_row *row) {
     snprintf(t->append, sizeof(t->append), "%s", row_text(row->wanted, "boot"));
     if (job_cancelling(m, v->job))
         __atomic_store_n(&v->stop, 1, __ATOMIC_RELAXED);
-    v->phase = DONE;
+    v->phase = PHASE_DONE;
     snprintf(t->vars, sizeof(t->vars), "%.4000s/machines/%s/" UEFI_VARS, m->home.place.data,
              row_text(row->wanted, "vm"));
     t->firmware = *row_text(row->wanted, "firmware");
@@ -345,7 +345,7 @@ static void begin_template(struct image *v, struct store_row *row) {
     if (is_linked(v, row)) {
         start_template(v, row);
     } else if (v->error.code) {
-        v->phase = DONE;
+        v->phase = PHASE_DONE;
         kick(v);
     } else {
         forget(v); /* that controller brings us back */
@@ -353,32 +353,32 @@ static void begin_template(struct image *v, struct store_row *row) {
 }
 
 static void step_building(struct image *v, struct store_row *row) {
-    if (v->phase == CLEAN && *row_text(row->spec, "from")) {
+    if (v->phase == PHASE_CLEAN && *row_text(row->spec, "from")) {
         begin_template(v, row);
         return;
     }
     switch (v->phase) {
-    case CLEAN: /* of what an earlier manager left */
-        v->phase = REMOVED;
+    case PHASE_CLEAN: /* of what an earlier manager left */
+        v->phase = PHASE_REMOVED;
         begin(v, image_remove_work);
         break;
-    case REMOVED:
+    case PHASE_REMOVED:
         start_making(v, row);
         break;
-    case MAKE: /* the script tells when it has ended */
+    case PHASE_MAKE: /* the script tells when it has ended */
         break;
-    case TIDY:
-        v->phase = DONE;
+    case PHASE_TIDY:
+        v->phase = PHASE_DONE;
         begin(v, image_tidy_work);
         break;
-    case DONE: /* of what has failed nothing stays */
-        v->phase = v->error.code ? FAILED : DONE;
+    case PHASE_DONE: /* of what has failed nothing stays */
+        v->phase = v->error.code ? PHASE_FAILED : PHASE_DONE;
         if (v->error.code)
             begin(v, image_remove_work);
         else
             finish(v, row);
         break;
-    case FAILED:
+    case PHASE_FAILED:
         finish(v, row);
         break;
     }
@@ -402,14 +402,14 @@ static void finish_export(struct image *v, struct store_row *row) {
 }
 
 static void step_export(struct image *v, struct store_row *row) {
-    if (v->phase == DONE) {
+    if (v->phase == PHASE_DONE) {
         finish_export(v, row);
         return;
     }
     v->error = (struct error){0};
     snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
     v->transfer = new_transfer(v, row, json_object_get(row->wanted, "export"));
-    v->phase = DONE;
+    v->phase = PHASE_DONE;
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
     begin(v, image_export_work);
 }
@@ -431,8 +431,8 @@ static void delete_row(struct image *v, struct store_row *row) {
 
 /* row NULL: a folder that belongs to nothing. */
 static void step_delete(struct image *v, struct store_row *row) {
-    if (v->phase != REMOVED) {
-        v->phase = REMOVED;
+    if (v->phase != PHASE_REMOVED) {
+        v->phase = PHASE_REMOVED;
         begin(v, image_remove_work);
     } else if (row) {
         delete_row(v, row);

@@ -21,7 +21,7 @@ struct image {
     struct image *next, **link;
     char id[STORE_WORD], job[STORE_WORD];
     bool queued, busy, forgotten;
-    enum { CLEAN, MAKE, TIDY, DONE, FAILED, REMOVED } phase;
+    enum { PHASE_CLEAN, PHASE_MAKE, PHASE_TIDY, PHASE_DONE, PHASE_FAILED, PHASE_REMOVED } phase;
     const struct image_known *known;
     char source[PATH_MAX];           /* "": by the script */
     char *packages;                  /* for the script */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is done with the disks of a machine: snapshots, ways back, files that nobody needs. */
-#include "host/snapshot.h"
+#include "host/snapshot_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,24 +23,6 @@
 /* Of a machine that goes, how many clones look whether they share files with nobody now; others do
  * so when they have another reason. */
 enum { RELATIVES_MOST = 50 };
-
-struct snapshot_task {
-    enum { SNAPSHOT, REVERT, CLONE, SUSPEND, TIDY, MERGE } what;
-    struct manager *m;
-    struct snapshot_live live; /* folder, disks; the rest for a machine that runs */
-    char id[STORE_WORD];       /* of the machine */
-    char snapshot[STORE_WORD];
-    char to[STORE_WORD], kind[8]; /* CLONE: the row that it is for */
-    char target[PATH_MAX];        /* and its folder */
-    bool process;
-    bool joins;                              /* TIDY: files may be joined */
-    int64_t revision;                        /* of the machine's row when it began */
-    json_t *keep;                            /* names of files and folders: an object */
-    char was[8];                             /* SUSPEND: its power */
-    char into[LAYER_NAME], from[LAYER_NAME]; /* TIDY: files that can be joined; MERGE: these */
-    int stop;                                /* atomic */
-    struct error error;
-};
 
 const char *snapshot_disk(const struct store_row *vm) {
     const char *file = row_text(vm->wanted, "disk");
@@ -69,8 +51,8 @@ static bool add_kept(void *opaque, const struct store_text *t) {
     return true;
 }
 
-static int list_snapshots(struct manager *m, const char *vm,
-                          bool (*fn)(void *opaque, const struct store_text *t), void *opaque) {
+int snapshot_list_of(struct manager *m, const char *vm,
+                     bool (*fn)(void *opaque, const struct store_text *t), void *opaque) {
     json_t *id = json_string(vm);
     struct store_query q = {.kind = "snapshot", .filter = {{"status", "vm_id", id}}, .filters = 1};
     int r = store_list(m->store, &q, fn, opaque);
@@ -101,12 +83,12 @@ static bool begin_tidy(struct snapshot_task *t, const struct store_row *vm) {
     if (!may_tidy(t, vm))
         return false;
     if (merge) {
-        t->what = MERGE;
+        t->what = TASK_MERGE;
         snprintf(t->into, sizeof(t->into), "%s", row_text(merge, "into"));
         snprintf(t->from, sizeof(t->from), "%s", row_text(merge, "from"));
         return true;
     }
-    t->what = TIDY;
+    t->what = TASK_TIDY;
     /* The memory of one that is suspended knows its files. */
     t->joins = !*row_text(vm->wanted, "suspended") && has_disk(t->m, vm);
     t->keep = json_object();
@@ -115,20 +97,20 @@ static bool begin_tidy(struct snapshot_task *t, const struct store_row *vm) {
     json_object_set_new(t->keep, folder, json_true());
     snprintf(folder, sizeof(folder), "memory.%s", row_text(vm->wanted, "suspended"));
     json_object_set_new(t->keep, folder, json_true());
-    return list_snapshots(t->m, vm->id, add_kept, t) == 0;
+    return snapshot_list_of(t->m, vm->id, add_kept, t) == 0;
 }
 
 static bool begin_change(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
     struct store_row snapshot = {0};
 
-    t->what = strcmp(row_text(task, "do"), "revert") ? SNAPSHOT : REVERT;
-    if (t->what == REVERT && t->process)
+    t->what = strcmp(row_text(task, "do"), "revert") ? TASK_SNAPSHOT : TASK_REVERT;
+    if (t->what == TASK_REVERT && t->process)
         return false; /* its end comes first */
     snprintf(t->snapshot, sizeof(t->snapshot), "%s", row_text(task, "snapshot"));
     store_get(t->m->store, "snapshot", t->snapshot, &snapshot);
     if (has_disk(t->m, vm)) {
         snprintf(t->live.disk, sizeof(t->live.disk), "%s",
-                 t->what == REVERT ? row_text(snapshot.wanted, "file") : snapshot_disk(vm));
+                 t->what == TASK_REVERT ? row_text(snapshot.wanted, "file") : snapshot_disk(vm));
         snprintf(t->live.next, sizeof(t->live.next), "%s", row_text(task, "disk"));
     }
     snprintf(t->live.memory, sizeof(t->live.memory), "memory.%s", t->snapshot);
@@ -141,7 +123,7 @@ static bool begin_clone(struct snapshot_task *t, const struct store_row *vm, con
     const char *data = t->m->home.place.data;
     bool image;
 
-    t->what = CLONE;
+    t->what = TASK_CLONE;
     snprintf(t->to, sizeof(t->to), "%s", row_text(task, "to"));
     snprintf(t->kind, sizeof(t->kind), "%s", row_text(task, "kind"));
     image = !strcmp(t->kind, "image");
@@ -156,7 +138,7 @@ static bool begin_clone(struct snapshot_task *t, const struct store_row *vm, con
 }
 
 static bool begin_suspend(struct snapshot_task *t, const struct store_row *vm, const json_t *task) {
-    t->what = SUSPEND;
+    t->what = TASK_SUSPEND;
     snprintf(t->live.memory, sizeof(t->live.memory), "memory.%.60s", row_text(task, "memory"));
     snprintf(t->was, sizeof(t->was), "%s", row_text(task, "was"));
     return true;
@@ -324,221 +306,18 @@ static void clone(struct snapshot_task *t) {
 }
 
 void snapshot_task_work(struct snapshot_task *t) {
-    if (t->what == TIDY)
+    if (t->what == TASK_TIDY)
         tidy(t);
-    else if (t->what == MERGE)
+    else if (t->what == TASK_MERGE)
         merge(t);
-    else if (t->what == CLONE)
+    else if (t->what == TASK_CLONE)
         clone(t);
-    else if (t->what == SUSPEND)
+    else if (t->what == TASK_SUSPEND)
         snapshot_suspend(&t->live, t->process, &t->error);
-    else if (t->what == SNAPSHOT)
+    else if (t->what == TASK_SNAPSHOT)
         freeze(t);
     else if (*t->live.disk)
         layers_put_on_top(t->live.folder, t->live.disk, t->live.next, &t->error);
-}
-
-/* ------------------------------------------------------------------ what came of it */
-
-/* The machine goes on from that snapshot. */
-static void set_base(struct store_row *vm, const struct store_row *row) {
-    row_set_text(vm->wanted, "base", row->id);
-    row_set_text(vm->status, "snapshot", row->id);
-}
-
-static void note_snapshot(struct snapshot_task *t, struct store_row *vm, struct store_row *row) {
-    json_object_del(vm->wanted, "task");
-    if (t->error.code) {
-        row_set_state(row, "failed", t->error.text);
-        json_object_set_new(vm->wanted, "tidy", json_true());
-        return;
-    }
-    if (*t->live.disk) {
-        row_set_text(row->wanted, "file", t->live.disk);
-        row_set_text(vm->wanted, "disk", t->live.next);
-    }
-    if (t->live.memory_done)
-        json_object_set_new(row->status, "live", json_true());
-    set_base(vm, row);
-    row_set_state(row, "ready", NULL);
-}
-
-static void note_revert(struct snapshot_task *t, struct store_row *vm, struct store_row *row) {
-    int64_t cycle = row_number(vm->wanted, "cycle") + 1;
-
-    json_object_del(vm->wanted, "task");
-    row_set_state(row, "ready", t->error.code ? t->error.text : NULL);
-    if (t->error.code)
-        return;
-    if (*t->live.next)
-        row_set_text(vm->wanted, "disk", t->live.next);
-    set_base(vm, row);
-    row_unset(vm->wanted, "suspended"); /* does not fit that disk */
-    if (!strcmp(row_text(vm->status, "state"), "suspended"))
-        row_set_state(vm, "stopped", NULL);
-    json_object_set_new(vm->wanted, "tidy", json_true());
-    if (!row_flag(row->status, "live"))
-        return;
-    row_set_text(vm->wanted, "restore", row->id);
-    row_set_number(vm->wanted, "restore_cycle", cycle);
-    row_set_number(vm->wanted, "cycle", cycle);
-    row_set_text(vm->spec, "power", "on");
-    row_set_state(vm, "starting", NULL);
-}
-
-/* `row` is the copy's; it may be gone, or be going. */
-static void note_clone(struct snapshot_task *t, struct store_row *vm, struct store_row *row) {
-    json_object_del(vm->wanted, "task");
-    if (*t->live.next && !t->error.code)
-        row_set_text(vm->wanted, "disk", t->live.next);
-    if (!row->status)
-        return;
-    row_set_text(row->wanted, "frozen", t->live.disk);
-    row_set_number(row->wanted, "layer", row_number(vm->wanted, "layer"));
-    json_object_set_new(row->wanted, t->error.code ? "broken" : "linked", json_true());
-    if (t->error.code)
-        row_set_text(row->wanted, "why", t->error.text);
-}
-
-static void note_suspend(struct snapshot_task *t, struct store_row *vm) {
-    bool ended = row_number(vm->wanted, "ended") >= row_number(vm->wanted, "cycle");
-
-    json_object_del(vm->wanted, "task");
-    if (!t->error.code) {
-        row_set_text(vm->wanted, "suspended", t->live.memory + strlen("memory."));
-        row_set_state(vm, ended ? "suspended" : "suspending", NULL);
-    } else if (ended) {
-        row_set_state(vm, "failed", "it ended before its memory was written");
-        json_object_set_new(vm->wanted, "tidy", json_true());
-    } else {
-        row_set_text(vm->spec, "power", t->was);
-    }
-}
-
-static void note_tidy(struct snapshot_task *t, struct store_row *vm) {
-    if (*t->into) /* written down before it is begun */
-        json_object_set_new(vm->wanted, "merge",
-                            json_pack("{s:s, s:s}", "into", t->into, "from", t->from));
-    else if (vm->revision == t->revision) /* else there may be more by now */
-        json_object_del(vm->wanted, "tidy");
-}
-
-struct moved {
-    struct snapshot_task *t;
-    struct error *err;
-    int r;
-};
-
-static bool move_snapshot(void *opaque, const struct store_text *text) {
-    struct moved *m = opaque;
-    struct store_row row = {0};
-
-    m->r = store_get(m->t->m->store, "snapshot", text->id, &row);
-    if (m->r == 0 && !strcmp(row_text(row.wanted, "file"), m->t->from)) {
-        row_set_text(row.wanted, "file", m->t->into);
-        m->r = store_update(m->t->m->store, &row, m->err);
-    }
-    store_row_done(&row);
-    return m->r == 0;
-}
-
-/* Within the transaction: what stood on the one stands on the other. */
-static int note_merge(struct snapshot_task *t, struct store_row *vm, struct error *err) {
-    struct moved m = {t, err, 0};
-
-    if (t->error.code == -ECANCELED)
-        return 0; /* again, when there is time for it */
-    json_object_del(vm->wanted, "merge");
-    if (t->error.code) {
-        json_object_del(vm->wanted, "tidy"); /* not until the next reason for it */
-        return manager_event(t->m, vm, "merge-failed", err, "%s", t->error.text);
-    }
-    if (!strcmp(snapshot_disk(vm), t->from))
-        row_set_text(vm->wanted, "disk", t->into);
-    list_snapshots(t->m, vm->id, move_snapshot, &m);
-    return m.r;
-}
-
-static const char *event_of(const struct snapshot_task *t) {
-    bool failed = t->error.code;
-
-    switch (t->what) {
-    case SUSPEND:
-        return failed ? "suspend-failed" : "suspended";
-    case CLONE:
-        return failed ? "clone-failed" : "cloned";
-    case REVERT:
-        return failed ? "failed" : "reverted";
-    default:
-        return failed ? "failed" : "made";
-    }
-}
-
-/* The other row of the task: a snapshot, or a copy. */
-static int get_other(struct snapshot_task *t, struct store_row *row, struct error *err) {
-    if (t->what == CLONE) {
-        store_get(t->m->store, t->kind, t->to, row);
-        return 0;
-    }
-    if (t->what == TIDY || t->what == MERGE || t->what == SUSPEND ||
-        store_get(t->m->store, "snapshot", t->snapshot, row) == 0)
-        return 0;
-    return error_set(err, -EIO, "the snapshot cannot be read");
-}
-
-static void note_work(struct store_row *vm) {
-    row_set_text(vm->status, "work",
-                 json_object_get(vm->wanted, "task") ? row_text(vm->status, "work")
-                 : row_flag(vm->wanted, "tidy")      ? "tidy"
-                                                     : NULL);
-}
-
-static int save(struct snapshot_task *t, struct store_row *vm, struct store_row *row,
-                struct error *err) {
-    struct store *s = t->m->store;
-    int r = store_begin(s, STORE_PROMISE, err);
-
-    if (r < 0)
-        return r;
-    if (t->what == MERGE)
-        r = note_merge(t, vm, err);
-    note_work(vm);
-    if (r == 0)
-        r = store_update(s, vm, err);
-    if (r == 0 && row->status)
-        r = store_update(s, row, err);
-    if (r == 0 && t->what != TIDY && t->what != MERGE)
-        r = manager_event(t->m, t->what == SUSPEND || !row->status ? vm : row, event_of(t), err,
-                          "%s", t->error.code ? t->error.text : "it is done");
-    if (r < 0)
-        store_rollback(s);
-    return r < 0 ? r : store_commit(s, err);
-}
-
-int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapshot_task *t,
-                         struct error *err) {
-    struct store_row row = {0};
-    int r = get_other(t, &row, err);
-
-    if (r < 0)
-        return r;
-    if (t->what == TIDY)
-        note_tidy(t, vm);
-    else if (t->what == SNAPSHOT)
-        note_snapshot(t, vm, &row);
-    else if (t->what == REVERT)
-        note_revert(t, vm, &row);
-    else if (t->what == CLONE)
-        note_clone(t, vm, &row);
-    else if (t->what == SUSPEND)
-        note_suspend(t, vm);
-    r = save(t, vm, &row, err);
-    if (r == 0 && t->what == CLONE && !row.status && !strcmp(t->kind, "vm"))
-        machines_kick(m->machines, t->to); /* a folder that is nobody's */
-    else if (r == 0 && t->what == CLONE && !row.status)
-        images_kick(m->images, t->to);
-    store_row_done(&row);
-    return r;
 }
 
 /* ------------------------------------------------------------------ the end of a machine */
@@ -556,7 +335,7 @@ static bool add_id(void *opaque, const struct store_text *t) {
 
 int snapshot_forget_all(struct manager *m, const struct store_row *vm, struct error *err) {
     struct ids ids = {json_array()};
-    int r = list_snapshots(m, vm->id, add_id, &ids);
+    int r = snapshot_list_of(m, vm->id, add_id, &ids);
     json_t *id;
     size_t i;
 
