@@ -103,4 +103,7 @@ def start(test, folder, *options, memory="256M", **more):
     guest = vivtest.Guest([vivtest.VM, "--name", "pc", "--cpu", vivtest.CPU, "--memory", memory, "--serial", "stdio",
                            "--vga", "std", "--control", "unix:" + control, *options], **more)
     (test.addClassCleanup if isinstance(test, type) else test.addCleanup)(guest.close)
+    until = time.monotonic() + 60
+    while not pathlib.Path(control).exists() and guest.process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
     return guest, Screen(control, folder)
