@@ -68,7 +68,11 @@ struct device_class {
                 struct error *err);    /* dev->env is set, memory zeroed; NULL allowed */
     void (*reset)(struct device *dev); /* to the state after power-on; called once after init too */
     void (*done)(struct device *dev);  /* NULL allowed; must accept a half-initialised device */
-    bool pci; /* the struct embeds struct pci_device first (which embeds struct device) */
+    /* What it was given (a disk, a port) goes away for good: it finishes with it, and from now on
+     * answers as if there were none. NULL allowed: it cannot. */
+    void (*abandon)(struct device *dev);
+    bool newer; /* older snapshots lack it, and it then stays as after its reset */
+    bool pci;   /* the struct embeds struct pci_device first (which embeds struct device) */
 };
 
 struct device {

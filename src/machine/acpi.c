@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "devices/acpi_pm.h"
+#include "machine/acpi_plug.h"
 #include "machine/aml.h"
 #include "machine/map.h"
 
@@ -174,6 +175,7 @@ static void dsdt_motherboard(struct buf *b) {
     r = aml_resources(b);
     aml_fixed_memory(b, MAP_ECAM, MAP_ECAM_SIZE);
     aml_io(b, MAP_PM1_EVENT, 0x80);
+    aml_io(b, MAP_PLUG, 0x10);
     aml_close_resources(b, r);
     aml_close(b, d);
 }
@@ -224,12 +226,15 @@ static uint32_t dsdt(struct buf *b, const struct acpi_config *config) {
     aml_return_arg(b, 3);
     aml_close(b, m);
     dsdt_isa(b, config);
+    acpi_plug_slots(b, config->plug_slots);
     aml_close(b, pci);
     aml_close(b, sb);
     gpe = aml_scope(b, "\\_GPE");
     m = aml_method(b, "_E05", 0); /* MAP_GPE_GENERATION */
     aml_notify(b, "_SB", "VGEN", 0x80);
     aml_close(b, m);
+    if (config->plug_slots)
+        acpi_plug_event(b);
     aml_close(b, gpe);
     aml_name(b, "\\_S5");
     m = aml_package(b, 4);

@@ -17,12 +17,19 @@ enum {
     AML_PACKAGE = 0x12,
     AML_METHOD = 0x14,
     AML_DUAL_NAME = 0x2e,
+    AML_MULTI_NAME = 0x2f,
+    AML_LOCAL0 = 0x60,
     AML_ARG0 = 0x68,
     AML_STORE = 0x70,
+    AML_SHIFT_LEFT = 0x79,
+    AML_AND = 0x7b,
+    AML_OR = 0x7d,
     AML_NOTIFY = 0x86,
     AML_IF = 0xa0,
     AML_RETURN = 0xa4,
     AML_EXT = 0x5b,
+    AML_REGION = 0x80,
+    AML_FIELD = 0x81,
     AML_DEVICE = 0x82,
 };
 
@@ -191,6 +198,96 @@ size_t aml_if(struct buf *b, const char *name) {
     mark = open_package(b);
     put_path(b, name);
     return mark;
+}
+
+/* ---- registers ---- */
+
+enum { NO_TARGET = 0 };
+
+void aml_ports(struct buf *b, const char *name, uint16_t base, uint8_t length) {
+    put8(b, AML_EXT);
+    put8(b, AML_REGION);
+    put_path(b, name);
+    put8(b, 1); /* SystemIO */
+    aml_integer(b, base);
+    aml_integer(b, length);
+}
+
+void aml_fields32(struct buf *b, const char *ports, const char *const *names, unsigned count) {
+    enum { ACCESS_32 = 3, WRITE_AS_ZEROS = 2 << 5 };
+    size_t mark;
+
+    put8(b, AML_EXT);
+    put8(b, AML_FIELD);
+    mark = open_package(b);
+    put_path(b, ports);
+    put8(b, ACCESS_32 | WRITE_AS_ZEROS);
+    for (unsigned i = 0; i < count; i++) {
+        put_path(b, names[i]);
+        put8(b, 32); /* bits */
+    }
+    aml_close(b, mark);
+}
+
+void aml_store_integer(struct buf *b, uint64_t v, const char *name) {
+    put8(b, AML_STORE);
+    aml_integer(b, v);
+    put_path(b, name);
+}
+
+void aml_store_local(struct buf *b, const char *name, unsigned local) {
+    put8(b, AML_STORE);
+    put_path(b, name);
+    put8(b, AML_LOCAL0 + local);
+}
+
+size_t aml_if_bits(struct buf *b, unsigned local, uint32_t mask) {
+    size_t mark;
+
+    put8(b, AML_IF);
+    mark = open_package(b);
+    put8(b, AML_AND);
+    put8(b, AML_LOCAL0 + local);
+    aml_integer(b, mask);
+    put8(b, NO_TARGET);
+    return mark;
+}
+
+static void low_byte_of_arg(struct buf *b, unsigned arg, unsigned shift) {
+    put8(b, AML_SHIFT_LEFT);
+    put8(b, AML_AND);
+    put8(b, AML_ARG0 + arg);
+    aml_integer(b, 0xff);
+    put8(b, NO_TARGET);
+    aml_integer(b, shift);
+    put8(b, NO_TARGET);
+}
+
+void aml_store_packed(struct buf *b, uint32_t v, const char *name) {
+    put8(b, AML_STORE);
+    put8(b, AML_OR);
+    put8(b, AML_OR);
+    aml_integer(b, v);
+    low_byte_of_arg(b, 0, 8);
+    put8(b, NO_TARGET);
+    low_byte_of_arg(b, 1, 16);
+    put8(b, NO_TARGET);
+    put_path(b, name);
+}
+
+void aml_call(struct buf *b, const char *device, const char *method) {
+    put8(b, '\\');
+    put8(b, AML_MULTI_NAME);
+    put8(b, 3);
+    put_path(b, "_SB");
+    put_path(b, device);
+    put_path(b, method);
+}
+
+void aml_notify_near(struct buf *b, const char *name, unsigned value) {
+    put8(b, AML_NOTIFY);
+    put_path(b, name);
+    aml_integer(b, value);
 }
 
 /* ---- resources ---- */

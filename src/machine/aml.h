@@ -29,6 +29,19 @@ void aml_store_arg(struct buf *b, unsigned n, const char *name);
 void aml_notify(struct buf *b, const char *parent, const char *name, unsigned value);
 size_t aml_if(struct buf *b, const char *name); /* if it is not 0; close with aml_close */
 
+/* Ports that methods read and write, and names for them, each of 32 bits, one behind the other. */
+void aml_ports(struct buf *b, const char *name, uint16_t base, uint8_t length);
+void aml_fields32(struct buf *b, const char *ports, const char *const *names, unsigned count);
+void aml_store_integer(struct buf *b, uint64_t v, const char *name);
+void aml_store_local(struct buf *b, const char *name, unsigned local); /* local = name */
+size_t aml_if_bits(struct buf *b, unsigned local, uint32_t mask);      /* if any of them is set */
+/* name = v | (arg0 & 0xff) << 8 | (arg1 & 0xff) << 16 */
+void aml_store_packed(struct buf *b, uint32_t v, const char *name);
+/* Calls \_SB.DEVICE.METHOD without arguments. */
+void aml_call(struct buf *b, const char *device, const char *method);
+/* Notify (name, value), found from here. */
+void aml_notify_near(struct buf *b, const char *name, unsigned value);
+
 /* Resource descriptors inside aml_resources. */
 void aml_io(struct buf *b, uint16_t base, uint8_t length);
 void aml_irq(struct buf *b, unsigned irq);

@@ -36,8 +36,7 @@ enum {
     DEVFN_LPC = 0x1f << 3,
     DEVFN_VGA = 0x1e << 3,
     DEVFN_KEYBOARD = 0x1d << 3,
-    DEVFN_TABLET = 0x1c << 3,
-    FIRST_SLOT = 1
+    DEVFN_TABLET = 0x1c << 3
 };
 
 /* ISA interrupt n reaches PIC input n and the IOAPIC pin of the same number, but 0 goes to pin 2.
@@ -64,24 +63,38 @@ static struct device_env make_env(struct board *b, const void *config) {
     };
 }
 
-static struct device *add(struct board *b, const char *class, const struct device_env *env,
-                          struct error *err) {
-    struct device *d;
-    unsigned same = 0;
-    char name[32];
+/* The first number that no device of the class has. */
+static void next_name(const struct board *b, const char *class, char name[32]) {
+    for (unsigned n = 0, i = 0; i == 0 || i < b->devices; n++) {
+        snprintf(name, 32, "%s%u", class, n);
+        for (i = 0; i < b->devices && strcmp(b->device[i]->name, name) != 0; i++)
+            ;
+        if (i == b->devices)
+            return;
+    }
+}
 
-    for (unsigned i = 0; i < b->devices; i++)
-        same += !strcmp(b->device[i]->cls->name, class);
+static struct device *add_named(struct board *b, const char *class, const char *name,
+                                const struct device_env *env, struct error *err) {
+    struct device *d;
+
     if (b->devices == BOARD_MAX_DEVICES) {
         error_set(err, -E2BIG, "the machine has more than %d devices: leave some out",
                   BOARD_MAX_DEVICES);
         return NULL;
     }
-    snprintf(name, sizeof(name), "%s%u", class, same);
     d = device_new(device_class_find(class), name, env, err);
     if (d)
         b->device[b->devices++] = d;
     return d;
+}
+
+static struct device *add(struct board *b, const char *class, const struct device_env *env,
+                          struct error *err) {
+    char name[32];
+
+    next_name(b, class, name);
+    return add_named(b, class, name, env, err);
 }
 
 struct mount {
@@ -141,6 +154,12 @@ static int add_interrupt_controllers(struct board *b, struct error *err) {
 
 /* ---- the south bridge's old parts ---- */
 
+/* Where there is something to read. */
+static void plug_irq(void *opaque, unsigned n, bool level) {
+    if (level)
+        acpi_pm_gpe(((struct board *)opaque)->pm, MAP_GPE_PLUG);
+}
+
 static int add_isa_devices(struct board *b, const struct machine_config *m, struct error *err) {
     static const struct mount pit[] = {{0, 0x40, false}, {1, 0x61, false}, {0}};
     static const struct mount rtc[] = {{0, 0x70, false}, {1, 0x72, false}, {0}};
@@ -150,6 +169,7 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
                                       {2, MAP_PM_TIMER, false},
                                       {3, MAP_GPE0, false},
                                       {0}};
+    static const struct mount plug[] = {{0, MAP_PLUG, false}, {0}};
     static const struct mount debugcon[] = {{0, 0x402, false}, {0}};
     static const struct mount postcode[] = {{0, 0x80, false}, {0}};
     static const struct mount pvpanic[] = {{0, MAP_PVPANIC, false}, {0}};
@@ -162,6 +182,10 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     b->rtc = b->pit ? add_isa(b, "rtc", &clock, isa_wire(b, 8), rtc, err) : NULL;
     b->uart = b->rtc ? add_isa(b, "uart16550", &serial, isa_wire(b, 4), uart, err) : NULL;
     b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
+    b->plug =
+        b->pm ? add_isa(b, "acpi_plug", b->unplug, (struct irq){plug_irq, b, 0}, plug, err) : NULL;
+    if (!b->plug)
+        return -ENOMEM;
     /* Its port 0xcf9 lies inside the host bridge's 0xcf8, which passes accesses on. */
     b->reset_ctl = b->pm ? add_isa(b, "reset_ctl", NULL, (struct irq){0}, NULL, err) : NULL;
     if (!b->reset_ctl || !add_isa(b, "debugcon", &m->firmware_log, (struct irq){0}, debugcon, err))
@@ -199,7 +223,8 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
                                    .memory = b->memory,
                                    .boot_menu = m->boot_menu,
                                    .smbios = &b->smbios,
-                                   .screen = m->display.adapter == MACHINE_VGA};
+                                   .screen = m->display.adapter == MACHINE_VGA,
+                                   .plug_slots = board_plug_slots(b)};
     struct buf order = {0};
     int r;
 
@@ -276,32 +301,113 @@ int board_add_function(struct board *b, const char *class, const void *config, u
     return r;
 }
 
-static int add_function(struct board *b, const char *class, const void *config, unsigned *slot,
-                        struct device **ret, struct error *err) {
-    return board_add_function(b, class, config, (*slot)++ << 3, ret, err);
+int board_add_at(struct board *b, const char *class, const void *config,
+                 const struct machine_site *at, struct device **ret, struct error *err) {
+    struct device_env env = make_env(b, config);
+    struct device *d = add_named(b, class, at->device, &env, err);
+    int r = attach(b, d, at->slot << 3, err);
+
+    if (r == 0 && ret)
+        *ret = d;
+    return r;
+}
+
+static bool is_wanted(const struct machine_config *m, unsigned slot) {
+    for (unsigned i = 0; i < m->sites; i++)
+        if (m->site[i].slot == slot)
+            return true;
+    return false;
+}
+
+static bool is_empty(const struct board *b, unsigned slot) {
+    for (unsigned fn = 0; fn < 8; fn++)
+        if (pci_bus_find(b->pci, slot << 3 | fn))
+            return false;
+    return true;
+}
+
+int board_choose_site(const struct board *b, const struct machine_config *m, const char *class,
+                      const char *name, struct machine_site *ret, struct error *err) {
+    *ret = (struct machine_site){.slot = 0};
+    if (name)
+        snprintf(ret->device, sizeof(ret->device), "%s", name);
+    else
+        next_name(b, class, ret->device);
+    for (unsigned i = 0; i < m->sites && !ret->slot; i++)
+        if (!strcmp(m->site[i].device, ret->device))
+            ret->slot = m->site[i].slot;
+    for (unsigned slot = MAP_FIRST_SLOT; slot <= MAP_LAST_SLOT && !ret->slot; slot++)
+        if (is_empty(b, slot) && !is_wanted(m, slot))
+            ret->slot = slot;
+    return ret->slot ? 0
+                     : error_set(err, -ENOSPC,
+                                 "all %d slots of the PCI bus are taken: leave a disk or network "
+                                 "interface out",
+                                 MAP_LAST_SLOT);
+}
+
+static int add_function(struct board *b, const struct machine_config *m, const char *class,
+                        const void *config, struct device **ret, struct error *err) {
+    struct machine_site at;
+    int r = board_choose_site(b, m, class, NULL, &at, err);
+
+    return r < 0 ? r : board_add_at(b, class, config, &at, ret, err);
+}
+
+int board_add_nic(struct board *b, const struct machine_config *m, unsigned i, struct error *err) {
+    struct virtio_net_config c = {
+        .port = m->nic[i].port, .rom = m->nic[i].rom, .rom_size = m->nic[i].rom_size};
+    struct machine_site at;
+    int r = board_choose_site(b, m, "virtio_net", m->nic[i].device, &at, err);
+
+    if (r < 0)
+        return r;
+    memcpy(c.mac, m->nic[i].mac, sizeof(c.mac));
+    storage_boot_nic(b, m, at.slot);
+    return board_add_at(b, "virtio_net", &c, &at, &b->nic[i], err);
 }
 
 static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {
-    unsigned slot = FIRST_SLOT;
-    int r = add_function(b, "virtio_rng", NULL, &slot, NULL, err);
+    int r = add_function(b, m, "virtio_rng", NULL, NULL, err);
 
     if (r == 0)
-        r = storage_add(b, m, &slot, err);
-    for (unsigned i = 0; r == 0 && i < m->nics; i++) {
-        struct virtio_net_config c = {
-            .port = m->nic[i].port, .rom = m->nic[i].rom, .rom_size = m->nic[i].rom_size};
-
-        memcpy(c.mac, m->nic[i].mac, sizeof(c.mac));
-        storage_boot_nic(b, m, slot);
-        r = add_function(b, "virtio_net", &c, &slot, NULL, err);
-    }
+        r = storage_add(b, m, err);
+    for (unsigned i = 0; r == 0 && i < m->nics; i++)
+        if (m->nic[i].port)
+            r = board_add_nic(b, m, i, err);
     if (r == 0 && m->has_console) {
         struct virtio_console_config c = {.port = m->console};
-        r = add_function(b, "virtio_console", &c, &slot, &b->console, err);
+        r = add_function(b, m, "virtio_console", &c, &b->console, err);
     }
     if (r == 0 && m->has_vsock)
-        r = add_function(b, "virtio_vsock", &m->vsock, &slot, &b->vsock, err);
+        r = add_function(b, m, "virtio_vsock", &m->vsock, &b->vsock, err);
     return r;
+}
+
+uint32_t board_plug_slots(const struct board *b) {
+    uint32_t slots = 0;
+
+    for (unsigned slot = MAP_FIRST_SLOT; slot <= MAP_LAST_SLOT; slot++)
+        slots |= is_empty(b, slot) ? 1u << slot : 0;
+    for (unsigned i = 0; i < MACHINE_MAX_DISKS; i++)
+        if (b->disk[i])
+            slots |= 1u << (((struct pci_device *)b->disk[i])->devfn >> 3);
+    for (unsigned i = 0; i < MACHINE_MAX_NICS; i++)
+        if (b->nic[i])
+            slots |= 1u << (((struct pci_device *)b->nic[i])->devfn >> 3);
+    return slots;
+}
+
+void board_remove(struct board *b, struct device *d) {
+    unsigned i = 0;
+
+    while (i < b->devices && b->device[i] != d)
+        i++;
+    if (i == b->devices)
+        return;
+    memmove(&b->device[i], &b->device[i + 1], (--b->devices - i) * sizeof(b->device[0]));
+    pci_bus_detach((struct pci_device *)d);
+    device_free(d);
 }
 
 /* ---- screen ---- */
@@ -389,6 +495,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->power = config->power;
     b->memory = m->memory;
     b->cpus = m->cpus;
+    b->unplug = &config->unplug;
     b->smbios = (struct smbios_config){.cpus = m->cpus, .memory = m->memory};
     for (unsigned i = 0; i < m->smbios_settings && i < SMBIOS_SETTINGS; i++)
         b->smbios.setting[b->smbios.settings++] = m->smbios[i];
@@ -490,7 +597,8 @@ int board_new_generation(struct board *b, struct error *err) {
 }
 
 int board_reset(struct board *b, struct error *err) {
-    struct acpi_config acpi = {.cpus = b->cpus, .serial = true, .screen = b->tablet};
+    struct acpi_config acpi = {
+        .cpus = b->cpus, .serial = true, .screen = b->tablet, .plug_slots = board_plug_slots(b)};
     int r;
 
     for (unsigned i = 0; i < b->devices; i++)

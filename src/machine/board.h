@@ -4,6 +4,7 @@
 #ifndef MACHINE_BOARD_H
 #define MACHINE_BOARD_H
 
+#include "devices/acpi_plug.h"
 #include "devices/lapic.h"
 #include "devices/pci.h"
 #include "machine/machine.h"
@@ -35,7 +36,9 @@ struct board {
     struct device *lapic[MACHINE_MAX_CPUS];
     struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
         *vga, *keyboard, *tablet;
-    struct device *flash;  /* NULL: none */
+    struct device *plug;
+    struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
+    struct device *flash;                                           /* NULL: none */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
     struct device *ahci;   /* NULL: none */
@@ -44,6 +47,7 @@ struct board {
     struct board_boot boot[BOARD_MAX_BOOTS];
     unsigned boots;
     struct power_sink power;
+    const struct acpi_plug_config *unplug; /* who is told what the guest does */
     uint64_t memory;
     struct smbios_config smbios;
     unsigned cpus;
@@ -55,6 +59,7 @@ struct board_config {
     struct loop *loop;
     struct power_sink power;
     const struct lapic_cpu *cpu_pins; /* one per processor */
+    struct acpi_plug_config unplug;
 };
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);
@@ -62,6 +67,17 @@ void board_done(struct board *b);
 /* While it is built: a function of the PCI bus. */
 int board_add_function(struct board *b, const char *class, const void *config, unsigned devfn,
                        struct device **ret, struct error *err);
+/* A name and a slot for a device of that class: where the configuration says, or the first that is
+ * free. `name` NULL: the next name. */
+int board_choose_site(const struct board *b, const struct machine_config *m, const char *class,
+                      const char *name, struct machine_site *ret, struct error *err);
+int board_add_at(struct board *b, const char *class, const void *config,
+                 const struct machine_site *at, struct device **ret, struct error *err);
+int board_add_nic(struct board *b, const struct machine_config *m, unsigned i, struct error *err);
+/* Takes a function off the bus and frees it. */
+void board_remove(struct board *b, struct device *d);
+/* Slots that are empty, or hold what can be unplugged. */
+uint32_t board_plug_slots(const struct board *b);
 /* All devices to power-on, then, if there is none, APIC, PCI addresses and ACPI tables as firmware
  * would leave them. */
 int board_reset(struct board *b, struct error *err);

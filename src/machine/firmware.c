@@ -220,7 +220,10 @@ static void clear_sums(struct acpi_blob *a) {
 
 /* The loader adds addresses to what stands in the tables, and mends the sums. */
 static int add_acpi(struct device *d, const struct firmware_config *config, struct error *err) {
-    struct acpi_config c = {.cpus = config->cpus, .serial = true, .screen = config->screen};
+    struct acpi_config c = {.cpus = config->cpus,
+                            .serial = true,
+                            .screen = config->screen,
+                            .plug_slots = config->plug_slots};
     uint8_t page[MEM_PAGE_SIZE] = {0};
     struct acpi_blob a;
     struct buf b = {0};

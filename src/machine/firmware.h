@@ -43,6 +43,7 @@ struct firmware_config {
     const char *boot_order; /* lines for the file bootorder, NULL: none */
     bool boot_menu;
     const struct smbios_config *smbios; /* NULL: no such tables */
+    uint32_t plug_slots;                /* of the PCI bus, a bit each */
     bool screen; /* there is a VGA adapter; without it a BIOS speaks through COM1 */
 };
 #define FIRMWARE_ANSWER "etc/vmgenid_addr" /* where the firmware put the generation's page */

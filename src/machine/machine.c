@@ -21,6 +21,8 @@
 #include "machine/boot_screen.h"
 #include "machine/firmware.h"
 #include "machine/machine_internal.h"
+#include "machine/plug.h"
+#include "machine/plug_internal.h"
 #include "net/net.h"
 
 struct machine_cpu { /* what a pin or bus callback gets as opaque */
@@ -43,6 +45,7 @@ struct machine {
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
     bool started, paused;
+    struct plug *plug;
     bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
     unsigned end_code;
@@ -188,9 +191,11 @@ void machine_pause(struct machine *m) {
     m->paused = true;
     trace(machine_pause, machine_now(m));
     park_all(m);
+    plug_finish(m->plug);
     clock_pause(m->board.clock);
     for (unsigned i = 0; i < m->config.disks; i++)
-        block_drain(m->config.disk[i]);
+        if (m->config.disk[i])
+            block_drain(m->config.disk[i]);
     for (unsigned i = 0; i < m->config.cdroms; i++)
         if (m->config.cdrom[i])
             block_drain(m->config.cdrom[i]);
@@ -236,8 +241,12 @@ static int load_and_set(struct machine *m, struct error *err) {
     return r;
 }
 
+/* What was asked of a guest that is gone is done. */
 static int reset_now(struct machine *m, struct error *err) {
-    int r = board_reset(&m->board, err);
+    int r;
+
+    plug_reset(m->plug);
+    r = board_reset(&m->board, err);
 
     return r < 0 ? r : load_and_set(m, err);
 }
@@ -399,6 +408,10 @@ static int build(struct machine *m, struct error *err) {
     };
     int r;
 
+    m->plug = plug_new(m, &m->config, &config.unplug, err);
+    if (!m->plug)
+        return -ENOMEM;
+
     for (unsigned i = 0; i < m->config.cpus; i++) {
         m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
         pins[i] = (struct lapic_cpu){.intr = pin_intr,
@@ -413,6 +426,7 @@ static int build(struct machine *m, struct error *err) {
     config.rom = m->config.firmware ? m->config.firmware->size : 0;
     if (r == 0)
         r = board_init(&m->board, &config, err);
+    m->config.sites = 0; /* they have what they wanted */
     if (r == 0)
         r = make_cpus(m, err);
     return r < 0 || m->config.restoring ? r : reset_now(m, err);
@@ -479,6 +493,7 @@ void machine_free(struct machine *m) {
     m->board.mem.code_written = NULL;
     pthread_mutex_lock(m->lock);
     board_done(&m->board);
+    plug_free(m->plug);
     pthread_mutex_unlock(m->lock);
     boot_close(&m->image);
     free(m);
@@ -544,6 +559,10 @@ struct device *machine_tablet(struct machine *m) {
 
 struct device *machine_console(struct machine *m) {
     return m->board.console;
+}
+
+struct plug *machine_plug(struct machine *m) {
+    return m->plug;
 }
 
 struct board *machine_board(struct machine *m) {

@@ -35,7 +35,8 @@ enum {
     MACHINE_MAX_NICS = 8,
     MACHINE_MAX_CPUS = 32,
     MACHINE_MAX_CDROMS = 4,
-    MACHINE_MAX_INITRDS = 32
+    MACHINE_MAX_INITRDS = 32,
+    MACHINE_MAX_SITES = 32
 };
 enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI, MACHINE_BUS_NVME };
 
@@ -49,8 +50,17 @@ enum machine_end {
 
 enum machine_nic_model { MACHINE_NIC_VIRTIO };
 
+/* Where a device of the PCI bus sits, so that a restored machine has it there. */
+struct machine_site {
+    char device[32]; /* virtio_blk0 */
+    unsigned slot;
+};
+
+enum machine_part { MACHINE_DISK, MACHINE_NIC };
+
 struct machine_nic {
-    struct net_port *port; /* the caller's, outlives the machine */
+    struct net_port *port; /* the caller's, outlives the machine; NULL: none has this number */
+    const char *device;    /* what it is called in a snapshot; NULL: the next name */
     uint8_t mac[6];
     enum machine_nic_model model;
     uint8_t *rom; /* of rom_size bytes, the caller's; 0: none */
@@ -88,7 +98,12 @@ struct machine_config {
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */
     bool restoring;
-    struct block *disk[MACHINE_MAX_DISKS];   /* the caller's, outlive the machine */
+    struct block *disk[MACHINE_MAX_DISKS];      /* the caller's, outlive the machine; NULL: none has
+                                                   this number */
+    const char *disk_device[MACHINE_MAX_DISKS]; /* what it is called in a snapshot; NULL: the next
+                                                   name */
+    struct machine_site site[MACHINE_MAX_SITES]; /* others go where there is room */
+    unsigned sites;
     unsigned disk_queues[MACHINE_MAX_DISKS]; /* 1 to 8; 0: 1 */
     enum machine_bus disk_bus[MACHINE_MAX_DISKS];
     unsigned disk_unit[MACHINE_MAX_DISKS]; /* SCSI: 1 + target * 8 + unit; 0: the next target */
@@ -115,6 +130,9 @@ struct machine_config {
     void (*was_reset)(void *opaque, bool crashed);
     /* The guest says that it crashed (pvpanic), and the machine goes on. NULL allowed. */
     void (*panicked)(void *opaque);
+    /* A disk or network interface is gone, and its block or port no longer used; or the guest
+     * refuses to let it go (`refused`). On the loop's thread. NULL allowed. */
+    void (*unplugged)(void *opaque, enum machine_part part, unsigned number, bool refused);
     /* Devices take input again, after a pause and at the start. NULL allowed. */
     void (*resumed)(void *opaque);
     void *opaque;

@@ -9,6 +9,7 @@
 #include "machine/vcpu.h"
 
 struct board *machine_board(struct machine *m);
+struct plug *machine_plug(struct machine *m);
 struct cpu *machine_cpu(struct machine *m, unsigned i);
 const struct machine_config *machine_config(const struct machine *m);
 struct loop *machine_loop(struct machine *m);

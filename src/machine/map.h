@@ -38,7 +38,11 @@
 
 enum { MAP_PM1_EVENT = 0x600, MAP_PM1_CONTROL = 0x604, MAP_PM_TIMER = 0x608, MAP_GPE0 = 0x620 };
 enum { MAP_PVPANIC = 0x505 };
-enum { MAP_GPE_GENERATION = 5 }; /* the DSDT's method has this number in its name */
+/* Slots of the PCI bus for disks, networks and the like. */
+enum { MAP_FIRST_SLOT = 1, MAP_LAST_SLOT = 0x1b };
+/* The DSDT's methods have these numbers in their names. */
+enum { MAP_GPE_GENERATION = 5, MAP_GPE_PLUG = 6 };
+enum { MAP_PLUG = 0xae00 }; /* below what the PCI bus gives away */
 enum { MAP_SCI_IRQ = 9, MAP_GSI_PCI = 16 };
 
 /* The interrupts of the 8259s to which the PCI wires A to D go, by pairs. */

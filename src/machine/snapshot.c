@@ -29,6 +29,7 @@
 #include "devices/pci.h"
 #include "machine/machine_internal.h"
 #include "machine/map.h"
+#include "machine/plug_internal.h"
 #include "machine/snapshot_internal.h"
 #include "net/net.h"
 
@@ -130,12 +131,15 @@ void machine_sections(struct machine *m, struct snapshot_sections *out) {
         add_typed(out, name, &x86_state_desc, &cpu);
     }
     for (unsigned i = 0; i < b->devices; i++)
-        add_typed(out, b->device[i]->name, b->device[i]->cls->state, b->device[i]);
-    for (unsigned i = 0; i < config->nics; i++) {
+        if (!plug_is_husk(machine_plug(m), b->device[i]))
+            add_typed(out, b->device[i]->name, b->device[i]->cls->state, b->device[i]);
+    for (unsigned i = 0, n = 0; i < config->nics; i++) {
         struct buf port = {0};
 
+        if (!config->nic[i].port)
+            continue;
         net_save(config->nic[i].port, &port);
-        snprintf(name, sizeof(name), "nic%u.port", i);
+        snprintf(name, sizeof(name), "nic%u.port", n++); /* numbers are given anew */
         if (port.len)
             snapshot_add(out, name, SNAPSHOT_RAW, port.data, port.len);
         buf_done(&port);
@@ -195,6 +199,11 @@ static int check_own(struct machine *m, const struct snapshot *s, struct machine
     return 0;
 }
 
+/* Those of older snapshots lack some devices that every machine has now. */
+static bool has_state(const struct snapshot *s, const struct device *d) {
+    return !d->cls->newer || snapshot_find(s, d->name);
+}
+
 static int check_cpuid(struct machine *m, const struct snapshot *s, struct error *err) {
     const struct snapshot_section *section = NULL;
     struct machine_cpuid ours, theirs = {0};
@@ -216,11 +225,13 @@ static int check_cpuid(struct machine *m, const struct snapshot *s, struct error
 /* Names that this machine has no part for. */
 static int check_rest(struct machine *m, const struct snapshot *s, struct error *err) {
     const struct board *b = machine_board(m);
-    unsigned ports = 0;
+    unsigned ports = 0, newer = 0;
 
+    for (unsigned i = 0; i < b->devices; i++)
+        newer += !has_state(s, b->device[i]);
     for (unsigned i = 0; i < s->sections; i++)
         ports += s->section[i].kind == SNAPSHOT_RAW;
-    if (s->sections - ports == b->devices + b->cpus + 2)
+    if (s->sections - ports + newer == b->devices + b->cpus + 2)
         return 0;
     for (unsigned i = 0; i < s->sections; i++) {
         const char *name = s->section[i].name;
@@ -386,8 +397,9 @@ static int check_parts(struct machine *m, const struct snapshot *s, struct error
         code = find_typed(s, name, &x86_state_desc, &cpu, &section, err);
     }
     for (unsigned i = 0; i < b->devices && code == 0; i++)
-        code = find_typed(s, b->device[i]->name, b->device[i]->cls->state, b->device[i], &section,
-                          err);
+        if (has_state(s, b->device[i]))
+            code = find_typed(s, b->device[i]->name, b->device[i]->cls->state, b->device[i],
+                              &section, err);
     return code < 0 ? code : check_rest(m, s, err);
 }
 
@@ -424,8 +436,9 @@ int machine_load(struct machine *m, const struct snapshot *s, struct error *err)
     for (unsigned i = 0; i < b->devices && code == 0; i++) {
         const struct snapshot_section *section = snapshot_find(s, b->device[i]->name);
 
-        code =
-            state_load(b->device[i]->cls->state, b->device[i], section->data, section->size, err);
+        if (section)
+            code = state_load(b->device[i]->cls->state, b->device[i], section->data, section->size,
+                              err);
     }
     if (code == 0)
         code = load_cpus(m, s, err);

@@ -181,7 +181,7 @@ int machine_flush_disks(struct machine *m, struct error *err) {
         int result = -EIO;
         struct block_request flush = {.op = BLOCK_FLUSH, .done = flushed, .opaque = &result};
 
-        if (block_info(config->disk[i])->readonly)
+        if (!config->disk[i] || block_info(config->disk[i])->readonly)
             continue;
         block_submit(config->disk[i], &flush);
         block_drain(config->disk[i]);

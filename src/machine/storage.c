@@ -76,7 +76,7 @@ static int add_sata(struct board *b, const struct machine_config *m, struct erro
     int r;
 
     for (unsigned i = 0; i < m->disks; i++) {
-        if (m->disk_bus[i] != MACHINE_BUS_SATA)
+        if (m->disk_bus[i] != MACHINE_BUS_SATA || !m->disk[i])
             continue;
         sata_boot(b, m, 'c', disk_index(m, i), n);
         c.port[n].present = true;
@@ -132,7 +132,7 @@ static void scsi_boot(struct board *b, const struct machine_config *m, char kind
 static unsigned scsi_disks(struct board *b, const struct machine_config *m, unsigned slot,
                            bool chosen, struct virtio_scsi_config *c, unsigned n) {
     for (unsigned i = 0; i < m->disks; i++) {
-        if (m->disk_bus[i] != MACHINE_BUS_SCSI || (m->disk_unit[i] != 0) != chosen)
+        if (!m->disk[i] || m->disk_bus[i] != MACHINE_BUS_SCSI || (m->disk_unit[i] != 0) != chosen)
             continue;
         scsi_place(c, n, m->disk_unit[i]);
         c->unit[n].block = m->disk[i];
@@ -144,13 +144,29 @@ static unsigned scsi_disks(struct board *b, const struct machine_config *m, unsi
     return n;
 }
 
-static int add_scsi(struct board *b, const struct machine_config *m, unsigned *slot,
-                    struct error *err) {
+static bool has_scsi(const struct machine_config *m) {
+    bool yes = false;
+
+    for (unsigned i = 0; i < m->disks; i++)
+        yes |= m->disk[i] && m->disk_bus[i] == MACHINE_BUS_SCSI;
+    for (unsigned i = 0; i < m->cdroms; i++)
+        yes |= m->cdrom_bus[i] == MACHINE_BUS_SCSI;
+    return yes;
+}
+
+static int add_scsi(struct board *b, const struct machine_config *m, struct error *err) {
     struct virtio_scsi_config c = {.queues = 1};
-    unsigned n = scsi_disks(b, m, *slot, true, &c, 0);
+    struct machine_site at;
+    unsigned n;
     int r;
 
-    n = scsi_disks(b, m, *slot, false, &c, n);
+    if (!has_scsi(m))
+        return 0;
+    r = board_choose_site(b, m, "virtio_scsi", NULL, &at, err);
+    if (r < 0)
+        return r;
+    n = scsi_disks(b, m, at.slot, true, &c, 0);
+    n = scsi_disks(b, m, at.slot, false, &c, n);
     for (unsigned i = 0; i < m->cdroms; i++) {
         if (m->cdrom_bus[i] != MACHINE_BUS_SCSI)
             continue;
@@ -160,13 +176,11 @@ static int add_scsi(struct board *b, const struct machine_config *m, unsigned *s
         snprintf(c.unit[n].serial, sizeof(c.unit[n].serial), "cdrom%u", i);
         b->drive[i] =
             (struct board_drive){NULL, n, virtio_scsi_change_medium, virtio_scsi_medium_locked};
-        scsi_boot(b, m, 'd', 0, &c.unit[n++], *slot);
+        scsi_boot(b, m, 'd', 0, &c.unit[n++], at.slot);
     }
-    if (!n)
-        return 0;
     if (c.queues > VIRTIO_SCSI_MAX_QUEUES)
         c.queues = VIRTIO_SCSI_MAX_QUEUES;
-    r = board_add_function(b, "virtio_scsi", &c, (*slot)++ << 3, &b->scsi, err);
+    r = board_add_at(b, "virtio_scsi", &c, &at, &b->scsi, err);
     for (unsigned i = 0; i < m->cdroms; i++)
         if (m->cdrom_bus[i] == MACHINE_BUS_SCSI)
             b->drive[i].dev = b->scsi;
@@ -190,38 +204,50 @@ int storage_check(const struct machine_config *m, struct error *err) {
 
 /* ---- the whole ---- */
 
+bool storage_can_plug(enum machine_bus bus) {
+    return bus == MACHINE_BUS_VIRTIO || bus == MACHINE_BUS_NVME;
+}
+
 static int add_virtio_disk(struct board *b, const struct machine_config *m, unsigned i,
-                           unsigned slot, struct error *err) {
+                           const struct machine_site *at, struct error *err) {
     struct virtio_blk_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
     char path[BOARD_BOOT_PATH];
 
     serial_of(m, i, c.serial, sizeof(c.serial));
-    snprintf(path, sizeof(path), "/pci@i0cf8/scsi@%x/disk@0,0", slot);
+    snprintf(path, sizeof(path), "/pci@i0cf8/scsi@%x/disk@0,0", at->slot);
     boot_entry(b, m, 'c', disk_index(m, i), path);
-    return board_add_function(b, "virtio_blk", &c, slot << 3, NULL, err);
+    return board_add_at(b, "virtio_blk", &c, at, &b->disk[i], err);
 }
 
-static int add_nvme_disk(struct board *b, const struct machine_config *m, unsigned i, unsigned slot,
-                         struct error *err) {
+static int add_nvme_disk(struct board *b, const struct machine_config *m, unsigned i,
+                         const struct machine_site *at, struct error *err) {
     struct nvme_config c = {.block = m->disk[i], .queues = m->disk_queues[i]};
     char path[BOARD_BOOT_PATH];
 
     serial_of(m, i, c.serial, sizeof(c.serial));
-    snprintf(path, sizeof(path), "/pci@i0cf8/pci1af4,11f4@%x/namespace@1,0", slot);
+    snprintf(path, sizeof(path), "/pci@i0cf8/pci1af4,11f4@%x/namespace@1,0", at->slot);
     boot_entry(b, m, 'c', disk_index(m, i), path);
-    return board_add_function(b, "nvme", &c, slot << 3, NULL, err);
+    return board_add_at(b, "nvme", &c, at, &b->disk[i], err);
 }
 
-int storage_add(struct board *b, const struct machine_config *m, unsigned *slot,
-                struct error *err) {
+int storage_add_disk(struct board *b, const struct machine_config *m, unsigned i,
+                     struct error *err) {
+    bool nvme = m->disk_bus[i] == MACHINE_BUS_NVME;
+    struct machine_site at;
+    int r = board_choose_site(b, m, nvme ? "nvme" : "virtio_blk", m->disk_device[i], &at, err);
+
+    if (r < 0)
+        return r;
+    return nvme ? add_nvme_disk(b, m, i, &at, err) : add_virtio_disk(b, m, i, &at, err);
+}
+
+int storage_add(struct board *b, const struct machine_config *m, struct error *err) {
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < m->disks; i++)
-        if (m->disk_bus[i] == MACHINE_BUS_VIRTIO)
-            r = add_virtio_disk(b, m, i, (*slot)++, err);
-        else if (m->disk_bus[i] == MACHINE_BUS_NVME)
-            r = add_nvme_disk(b, m, i, (*slot)++, err);
+        if (m->disk[i] && storage_can_plug(m->disk_bus[i]))
+            r = storage_add_disk(b, m, i, err);
     if (r == 0)
-        r = add_scsi(b, m, slot, err);
+        r = add_scsi(b, m, err);
     return r < 0 ? r : add_sata(b, m, err);
 }

@@ -9,8 +9,13 @@
 #include "base/bytes.h"
 #include "machine/board.h"
 
-/* Makes the adapters and what hangs on them; *slot is the next free slot of the PCI bus. */
-int storage_add(struct board *b, const struct machine_config *m, unsigned *slot, struct error *err);
+/* Makes the adapters and what hangs on them. */
+int storage_add(struct board *b, const struct machine_config *m, struct error *err);
+/* One disk, with an adapter of its own. */
+int storage_add_disk(struct board *b, const struct machine_config *m, unsigned i,
+                     struct error *err);
+/* Whether a disk on this bus can come and go while the machine runs. */
+bool storage_can_plug(enum machine_bus bus);
 /* Of a network interface in a slot. */
 void storage_boot_nic(struct board *b, const struct machine_config *m, unsigned slot);
 /* The lines of bootorder. */

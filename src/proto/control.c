@@ -17,6 +17,11 @@
         "nic", COMMAND_INT, false, 0, 7, NULL,                                                     \
             "number of the interface, as in status; default the first with such a network"         \
     }
+#define FORCE                                                                                      \
+    {                                                                                              \
+        "force", COMMAND_BOOL, false, 0, 0, NULL,                                                  \
+            "pull it out at once, as a cable: what the guest has not written yet is lost"          \
+    }
 #define SPEED                                                                                      \
     { "speed", COMMAND_INT, false, 0, INT64_MAX, NULL, "bytes a second at most; default no limit" }
 #define BITMAP                                                                                     \
@@ -343,6 +348,36 @@ const struct command control_commands[] = {
      .args = {{"drive", COMMAND_INT, true, 0, 3, NULL, "number of the optical drive"},
               {"file", COMMAND_PATH, false, 1, 4000, NULL, "the image; default none"},
               {"force", COMMAND_BOOL, false, 0, 0, NULL, "also if the guest has locked the tray"}}},
+    {.name = "disk-add",
+     .needs = COMMAND_OPERATE,
+     .help = "Plug a disk into the running machine. Snapshots made from then on have it",
+     .answer = "disk: its number",
+     .example = "disk-add data.qcow2,cache=none --id data",
+     .args = {{"disk", COMMAND_STRING, true, 1, 4000, NULL,
+               "as viv-vm's --disk takes it, with bus=virtio or nvme"},
+              {"id", COMMAND_STRING, false, 1, 127, NULL, "a name for it, shown in status"}}},
+    {.name = "disk-remove",
+     .needs = COMMAND_OPERATE,
+     .help =
+         "Ask the guest to let a disk go; an event tells when it has, and its image is then free. "
+         "A guest that does not know of hot-plug does not answer; a reset removes it, too",
+     .answer = "nothing",
+     .example = "disk-remove 1",
+     .args = {DISK, FORCE}},
+    {.name = "nic-add",
+     .needs = COMMAND_OPERATE,
+     .help = "Plug a network interface into the running machine",
+     .answer = "nic: its number",
+     .example = "nic-add user",
+     .args = {{"nic", COMMAND_STRING, true, 1, 4000, NULL, "as viv-vm's --nic takes it"},
+              {"id", COMMAND_STRING, false, 1, 127, NULL, "a name for it, shown in status"}}},
+    {.name = "nic-remove",
+     .needs = COMMAND_OPERATE,
+     .help = "Ask the guest to let a network interface go; an event tells when it has",
+     .answer = "nothing",
+     .example = "nic-remove 0",
+     .args = {{"nic", COMMAND_INT, true, 0, 7, NULL, "number of the interface, as in status"},
+              FORCE}},
     {.name = NULL},
 };
 
@@ -354,6 +389,8 @@ const struct event control_events[] = {
      "how: powered-off, reset, crashed, debug-exit, failed or "
      "quit; code: exit code of the program"},
     {"disk-error", "a request to a disk failed", "text"},
+    {"device", "a disk or network interface came or went, or the guest refuses to let it go",
+     "device: as in disk0 or nic1; what: added, removed or refused; id, if it has one"},
     {"job", "a job began, went on or ended", "as in jobs"},
     {"lost", "the client was slow and missed events", "count"},
     {NULL, NULL, NULL},

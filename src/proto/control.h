@@ -20,7 +20,7 @@ enum {
 #define CONTROL_FAILED  "failed"  /* it was tried and did not work */
 
 /* The choices of the argument `events`, and the names of control_events. */
-#define CONTROL_EVENTS "state|reset|crash|end|disk-error|job|lost"
+#define CONTROL_EVENTS "state|reset|crash|end|disk-error|device|job|lost"
 
 extern const struct command control_commands[];
 extern const struct event control_events[];

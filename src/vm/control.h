@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "vm/job.h"
 
+struct attach;
 struct block;
 struct control;
 struct loop;
@@ -29,11 +30,12 @@ struct control_vm { /* the machine and what belongs to it; outlives the control 
     struct loop *loop;
     struct machine *machine;
     const struct options *options;
-    struct block *const *disk; /* as many as options->disks */
+    struct block *const *disk; /* as many as options->disks; NULL: none has this number */
     struct vm_screen *screen;  /* NULL: the machine has none */
     struct options_nic *nic;   /* those of the options: their forwards may change */
     struct net_port *const *port;
     struct block **cdrom; /* as many as options->cdroms; NULL: no medium */
+    struct attach *attach;
     void (*quit)(void *opaque);
     /* What belongs into a snapshot and is not the machine's. */
     void (*save)(void *opaque, struct snapshot_sections *out);
@@ -78,7 +80,8 @@ struct control_handler {
 
 extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[],
     control_disk_handlers[], control_disks_handlers[], control_bitmap_handlers[],
-    control_screen_handlers[], control_net_handlers[], control_cdrom_handlers[];
+    control_screen_handlers[], control_net_handlers[], control_cdrom_handlers[],
+    control_plug_handlers[];
 
 json_t *control_forwards(const struct options_nic *n); /* as an array of texts */
 /* The disk that the argument `disk` names. */

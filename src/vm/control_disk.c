@@ -29,7 +29,7 @@ static uint64_t number(const struct control_call *call, const char *name) {
 struct block *control_find_disk(const struct control_call *call, struct error *err) {
     uint64_t i = number(call, "disk");
 
-    if (i < call->vm->options->disks)
+    if (i < call->vm->options->disks && call->vm->disk[i])
         return call->vm->disk[i];
     error_set(err, -EINVAL, "there is no disk %llu: 'status' lists them", (unsigned long long)i);
     return NULL;

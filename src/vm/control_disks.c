@@ -70,7 +70,7 @@ static int find_disks(const struct control_call *call, struct disks_job *j, stru
     json_array_foreach(list, i, one) {
         uint64_t n = (uint64_t)json_integer_value(one);
 
-        if (n >= call->vm->options->disks)
+        if (n >= call->vm->options->disks || !call->vm->disk[n])
             return error_set(err, -EINVAL, "there is no disk %llu: 'status' lists them",
                              (unsigned long long)n);
         j->number[i] = (unsigned)n;

@@ -14,6 +14,7 @@
 #include "block/latency.h"
 #include "cpu/x86.h"
 #include "devices/device.h"
+#include "machine/plug.h"
 #include "net/link.h"
 #include "proto/lines.h"
 #include "vm/control.h"
@@ -37,13 +38,17 @@ static json_t *disks(const struct control_vm *vm) {
     json_t *list = json_array();
 
     for (unsigned i = 0; i < vm->options->disks; i++) {
-        const struct block_info *info = block_info(vm->disk[i]);
+        const struct block_info *info;
 
-        json_array_append_new(list,
-                              json_pack("{s:i, s:o, s:s, s:I, s:b, s:s?}", "index", (int)i, "path",
-                                        message_text(info->path), "format", info->format, "size",
-                                        (json_int_t)info->size, "readonly", (int)info->readonly,
-                                        "job", blockjob_running(vm->disk[i])));
+        if (!vm->disk[i])
+            continue;
+        info = block_info(vm->disk[i]);
+        json_array_append_new(
+            list, json_pack("{s:i, s:o, s:s, s:I, s:b, s:s?, s:s*, s:b}", "index", (int)i, "path",
+                            message_text(info->path), "format", info->format, "size",
+                            (json_int_t)info->size, "readonly", (int)info->readonly, "job",
+                            blockjob_running(vm->disk[i]), "id", vm->options->disk_id[i],
+                            "removing", (int)machine_unplugging(vm->machine, MACHINE_DISK, i)));
     }
     return list;
 }
@@ -67,10 +72,14 @@ static json_t *nics(const struct control_vm *vm) {
     for (unsigned i = 0; i < vm->options->nics; i++) {
         const struct options_nic *n = &vm->options->nic[i];
 
+        if (n->absent)
+            continue;
         mac_print(n->mac, mac);
-        json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:o}", "index", (int)i, "mac", mac,
-                                              "network", n->link ? "link" : "user", "forwards",
-                                              control_forwards(n)));
+        json_array_append_new(list,
+                              json_pack("{s:i, s:s, s:s, s:o, s:s*, s:b}", "index", (int)i, "mac",
+                                        mac, "network", n->link ? "link" : "user", "forwards",
+                                        control_forwards(n), "id", n->id, "removing",
+                                        (int)machine_unplugging(vm->machine, MACHINE_NIC, i)));
     }
     return list;
 }

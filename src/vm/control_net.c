@@ -26,11 +26,11 @@ static struct options_nic *find_nic(const struct control_call *call, struct net_
     const json_t *which = json_object_get(call->args, "nic");
     unsigned count = call->vm->options->nics, i = 0;
 
-    while (!which && i < count && call->vm->nic[i].link)
+    while (!which && i < count && (call->vm->nic[i].link || call->vm->nic[i].absent))
         i++;
     if (which)
         i = (unsigned)json_integer_value(which);
-    if (i >= count || call->vm->nic[i].link) {
+    if (i >= count || call->vm->nic[i].link || call->vm->nic[i].absent) {
         error_set(err, which ? -EINVAL : -EBUSY,
                   "the machine has no such interface with a user-mode network");
         return NULL;

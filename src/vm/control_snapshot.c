@@ -78,7 +78,7 @@ static int start(struct saving_job *s, const char *dir, const char *parent, stru
     /* First, as it may write to an image, and when that was last written is described. */
     json = machine_flush_disks(s->vm->machine, err) < 0
                ? NULL
-               : restore_describe(s->vm->options, s->vm->disk, s->vm->cdrom, err);
+               : restore_describe(s->vm->options, s->vm->machine, s->vm->disk, s->vm->cdrom, err);
     how.json = json;
     if (json)
         s->saving = machine_save_start(s->vm->machine, &how, err);
@@ -98,7 +98,7 @@ static enum after after_of(const char *word) {
 /* The files of a disk that a job works on may not be its files any more when the job has ended. */
 static int refuse_disk_jobs(const struct control_vm *vm, struct error *err) {
     for (unsigned i = 0; i < vm->options->disks; i++)
-        if (blockjob_running(vm->disk[i]))
+        if (vm->disk[i] && blockjob_running(vm->disk[i]))
             return error_set(err, -EBUSY,
                              "disk %u has a job (%s), which may change its files: wait for its end "
                              "or cancel it, then make the snapshot",

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -20,10 +19,10 @@
 #include "machine/storage.h"
 #include "proto/lines.h"
 #include "state/snapshot.h"
+#include "vm/attach.h"
 #include "vm/cdrom.h"
 #include "vm/chardev.h"
 #include "vm/control.h"
-#include "vm/nics.h"
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
@@ -51,6 +50,7 @@ struct vm {
     struct block *cdrom[MACHINE_MAX_CDROMS];
     uint8_t *nic_rom[MACHINE_MAX_NICS];
     struct net_port *nic[MACHINE_MAX_NICS];
+    struct attach attach;
     bool term_seen;
     unsigned crash_seen;
     FILE *firmware_log;
@@ -133,7 +133,8 @@ static void resumed(void *opaque) {
     struct vm *vm = opaque;
 
     for (unsigned i = 0; i < vm->options.disks; i++)
-        block_resume(vm->disk[i]);
+        if (vm->disk[i])
+            block_resume(vm->disk[i]);
     serial_writable(vm);
     loop_post(vm->loop, resume_serial, vm);
     if (vm->vsock)
@@ -266,7 +267,7 @@ static void on_int(void *opaque) {
 
 static bool disk_waits(const struct vm *vm) {
     for (unsigned i = 0; i < vm->options.disks; i++)
-        if (block_wants_pause(vm->disk[i]))
+        if (vm->disk[i] && block_wants_pause(vm->disk[i]))
             return true;
     return false;
 }
@@ -307,6 +308,14 @@ static void disk_wants_pause(void *opaque, const struct error *e) {
 
     disk_failed(vm, e);
     loop_post(vm->loop, pause_machine, vm); /* which drains the disk that is just speaking */
+}
+
+static void unplugged(void *opaque, enum machine_part part, unsigned number, bool refused) {
+    struct vm *vm = opaque;
+
+    tell(vm, "device", attach_event(&vm->attach, part, number, refused ? "refused" : "removed"));
+    if (!refused)
+        attach_close(&vm->attach, part, number);
 }
 
 static void firmware_says(void *opaque, uint8_t byte) {
@@ -360,21 +369,6 @@ static int open_lines(struct vm *vm, struct error *err) {
     return 0;
 }
 
-/* The lock on an image would only say that somebody has it. */
-static int check_disks_differ(const struct options *o, unsigned i, struct error *err) {
-    struct stat a, b;
-
-    if (stat(o->disk[i].path, &a) < 0)
-        return 0; /* block_open says why */
-    for (unsigned k = 0; k < i; k++)
-        if (stat(o->disk[k].path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino &&
-            !(o->disk[i].readonly && o->disk[k].readonly))
-            return error_set(err, -EINVAL,
-                             "--disk: '%s' is given twice: give each disk an image of its own",
-                             o->disk[i].path);
-    return 0;
-}
-
 static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *err) {
     for (unsigned i = 0; i < vm->options.cdroms; i++) {
         if (vm->options.cdrom[i]) {
@@ -389,32 +383,22 @@ static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *er
 }
 
 static int open_backends(struct vm *vm, struct machine_config *m, struct error *err) {
-    for (unsigned i = 0; i < vm->options.disks; i++) {
-        if (check_disks_differ(&vm->options, i, err) < 0)
+    vm->attach = (struct attach){.loop = vm->loop,
+                                 .options = &vm->options,
+                                 .disk = vm->disk,
+                                 .nic = vm->nic,
+                                 .nic_rom = vm->nic_rom,
+                                 .disk_failed = disk_failed,
+                                 .disk_wants_pause = disk_wants_pause,
+                                 .opaque = vm};
+    for (m->disks = 0; m->disks < vm->options.disks; m->disks++)
+        if (attach_open_disk(&vm->attach, m->disks, m, err) < 0)
             return -EINVAL;
-        vm->disk[i] = block_open(vm->loop, &vm->options.disk[i], err);
-        if (!vm->disk[i])
-            return -EINVAL;
-        block_set_error_fn(vm->disk[i], disk_failed, vm);
-        block_set_pause_fn(vm->disk[i], disk_wants_pause, vm);
-        m->disk_bus[m->disks] = vm->options.disk_bus[i];
-        m->disk_unit[m->disks] = vm->options.disk_unit[i];
-        m->disk_boot[m->disks] = vm->options.disk_boot[i];
-        m->disk_queues[m->disks] = options_disk_queues(&vm->options, i);
-        m->disk_serial[m->disks] = vm->options.disk_serial[i];
-        m->disk[m->disks++] = vm->disk[i];
-    }
     if (open_cdroms(vm, m, err) < 0 || storage_check(m, err) < 0)
         return -EINVAL;
-    for (unsigned i = 0; i < vm->options.nics; i++) {
-        struct machine_nic *to = &m->nic[m->nics++];
-        int r = nics_open(&vm->options, i, vm->loop, to, err);
-
-        vm->nic[i] = to->port;
-        vm->nic_rom[i] = to->rom;
-        if (r < 0)
-            return r;
-    }
+    for (m->nics = 0; m->nics < vm->options.nics; m->nics++)
+        if (attach_open_nic(&vm->attach, m->nics, m, err) < 0)
+            return -EINVAL;
     if (options_has_screen(&vm->options)) {
         vm->screen = vm_screen_new(vm->loop, &vm->options, &m->display, err);
         if (!vm->screen)
@@ -440,6 +424,7 @@ static int open_control(struct vm *vm, struct error *err) {
                                          .nic = vm->options.nic,
                                          .port = vm->nic,
                                          .cdrom = vm->cdrom,
+                                         .attach = &vm->attach,
                                          .quit = quit,
                                          .save = save_lines,
                                          .opaque = vm};
@@ -479,6 +464,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .was_reset = was_reset,
         .panicked = panicked,
         .resumed = resumed,
+        .unplugged = unplugged,
         .opaque = vm,
     };
     int r = open_backends(vm, &m, err);
@@ -487,7 +473,10 @@ static int build_machine(struct vm *vm, struct error *err) {
         r = open_firmware(vm, &m, err);
     if (r < 0)
         return r;
+    m.sites = o->sites;
+    memcpy(m.site, o->site, sizeof(m.site));
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
+    vm->attach.machine = vm->machine;
     if (vm->machine && vm->vsock)
         vsock_attach(vm->vsock, machine_vsock(vm->machine));
     return vm->machine ? 0 : -EINVAL;

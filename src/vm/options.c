@@ -57,13 +57,26 @@ static int parse_number(const char *s, unsigned long min, unsigned long max, uns
 
 char *options_keep(struct options *o, const char *s) {
     char *copy = strdup(s);
+    unsigned i = 0;
 
-    if (!copy || o->copy_count == sizeof(o->copies) / sizeof(o->copies[0])) {
+    while (i < o->copy_count && o->copies[i])
+        i++;
+    if (!copy || i == sizeof(o->copies) / sizeof(o->copies[0])) {
         free(copy);
         return NULL;
     }
-    o->copies[o->copy_count++] = copy;
+    o->copies[i] = copy;
+    if (i == o->copy_count)
+        o->copy_count++;
     return copy;
+}
+
+void options_drop(struct options *o, const char *s) {
+    for (unsigned i = 0; s && i < o->copy_count; i++)
+        if (o->copies[i] == s) {
+            free(o->copies[i]);
+            o->copies[i] = NULL;
+        }
 }
 
 /* Next comma-separated part; a doubled comma stands for one in a value (file names). */
@@ -325,7 +338,7 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
     *d = (struct block_options){.path = part};
     o->disk_queues[o->disks] = o->disk_boot[o->disks] = o->disk_unit[o->disks] = 0;
     o->disk_bus[o->disks] = MACHINE_BUS_VIRTIO;
-    o->disk_serial[o->disks] = NULL;
+    o->disk_serial[o->disks] = o->disk_id[o->disks] = o->disk_device[o->disks] = NULL;
     o->disk_text[o->disks] = options_keep(o, v);
     if (!o->disk_text[o->disks])
         return error_set(err, -ENOMEM, "out of memory");
@@ -348,6 +361,36 @@ static int set_disk(struct options *o, const char *v, struct error *err) {
 
 int options_add_disk(struct options *o, const char *text, struct error *err) {
     return set_disk(o, text, err);
+}
+
+void options_unplug_disk(struct options *o, unsigned i) {
+    options_drop(o, o->disk[i].path); /* the start of the text that was taken apart */
+    options_drop(o, o->disk_text[i]);
+    options_drop(o, o->disk_id[i]);
+    options_drop(o, o->disk_device[i]);
+    o->disk[i] = (struct block_options){.path = NULL};
+    o->disk_text[i] = o->disk_id[i] = o->disk_device[i] = NULL;
+}
+
+int options_plug_disk(struct options *o, const char *text, const char *id, struct error *err) {
+    unsigned count = o->disks, i = 0;
+    int r;
+
+    while (i < count && o->disk[i].path)
+        i++;
+    o->disks = i;
+    r = set_disk(o, text, err);
+    o->disks = count;
+    if (r == 0 && id && !(o->disk_id[i] = options_keep(o, id)))
+        r = error_set(err, -ENOMEM, "out of memory");
+    if (r < 0) {
+        if (i < MACHINE_MAX_DISKS)
+            options_unplug_disk(o, i);
+        return r;
+    }
+    if (i == count)
+        o->disks++;
+    return (int)i;
 }
 
 /* Linux puts an I/O scheduler and a kernel thread before a disk with one queue, and nothing before
@@ -534,7 +577,7 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
                          MACHINE_MAX_NICS);
     /* Stable across runs, as the guest's network configuration may be keyed by it. */
     *n = (struct options_nic){.mac = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + o->nics)}};
-    rest = options_keep(o, v);
+    rest = n->kept = options_keep(o, v);
     part = next_part(&rest);
     if (part && !strncmp(part, "link=", 5))
         r = set_link(o, n, part + 5, err);
@@ -548,6 +591,35 @@ static int set_nic(struct options *o, const char *v, struct error *err) {
         return r;
     o->nics++;
     return 0;
+}
+
+void options_unplug_nic(struct options *o, unsigned i) {
+    options_drop(o, o->nic[i].kept);
+    options_drop(o, o->nic[i].id);
+    options_drop(o, o->nic[i].device);
+    o->nic[i] = (struct options_nic){.absent = true};
+}
+
+int options_plug_nic(struct options *o, const char *text, const char *id, struct error *err) {
+    unsigned count = o->nics, i = 0;
+    int r = strcmp(text, "none") != 0 ? 0 : error_set(err, -EINVAL, "'none' adds no interface");
+
+    while (i < count && !o->nic[i].absent)
+        i++;
+    o->nics = i;
+    if (r == 0)
+        r = set_nic(o, text, err);
+    o->nics = count;
+    if (r == 0 && id && !(o->nic[i].id = options_keep(o, id)))
+        r = error_set(err, -ENOMEM, "out of memory");
+    if (r < 0) {
+        if (i < MACHINE_MAX_NICS)
+            options_unplug_nic(o, i);
+        return r;
+    }
+    if (i == count)
+        o->nics++;
+    return (int)i;
 }
 
 static int set_line(const char **to, const char *what, const char *v, struct error *err) {

@@ -21,6 +21,9 @@ enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
 struct options_nic {
     uint8_t mac[6]; /* 52:54:00:12:34:56 and following if not given */
     bool mac_given;
+    bool absent;             /* it was removed: none has this number */
+    char *kept;              /* the text that its words are in */
+    const char *id, *device; /* as of disks */
     const char *link; /* path of a switch's socket, NULL: user-mode NAT */
     uint16_t mtu;     /* of the link */
     enum machine_nic_model model;
@@ -63,9 +66,13 @@ struct options {
     unsigned disk_queues[MACHINE_MAX_DISKS];    /* 0: not given */
     const char *disk_serial[MACHINE_MAX_DISKS]; /* NULL: not given */
     enum machine_bus disk_bus[MACHINE_MAX_DISKS];
-    unsigned disk_unit[MACHINE_MAX_DISKS];    /* unit=, 0: not given */
-    unsigned disk_boot[MACHINE_MAX_DISKS];    /* bootindex=, 0: not given */
-    const char *disk_text[MACHINE_MAX_DISKS]; /* as it was given */
+    unsigned disk_unit[MACHINE_MAX_DISKS];      /* unit=, 0: not given */
+    unsigned disk_boot[MACHINE_MAX_DISKS];      /* bootindex=, 0: not given */
+    const char *disk_text[MACHINE_MAX_DISKS];   /* as it was given */
+    const char *disk_id[MACHINE_MAX_DISKS];     /* the name that disk-add gave it, or NULL */
+    const char *disk_device[MACHINE_MAX_DISKS]; /* of a restored machine: struct machine_config */
+    struct machine_site site[MACHINE_MAX_SITES];
+    unsigned sites;
     unsigned disks;
     const char *cdrom[MACHINE_MAX_CDROMS]; /* path, NULL: an empty drive */
     enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS];
@@ -76,13 +83,19 @@ struct options {
     unsigned traces;
     bool no_reboot, debug_exit, stats, help, help_man, version;
     uint64_t given;    /* options by their place in the table */
-    char *copies[128]; /* split option values, freed by options_done */
+    char *copies[512]; /* split option values, freed by options_done */
     unsigned copy_count;
 };
 
 /* 0, or -EINVAL with the sentence. Checks everything that needs no file. */
 int options_parse(struct options *o, int argc, char **argv, struct error *err);
 int options_add_disk(struct options *o, const char *text, struct error *err); /* as --disk */
+/* While the machine runs: the number of the new one, which is the lowest that is free, or negative.
+ * A disk that was removed has no path. `id` may be NULL. */
+int options_plug_disk(struct options *o, const char *text, const char *id, struct error *err);
+void options_unplug_disk(struct options *o, unsigned i);
+int options_plug_nic(struct options *o, const char *text, const char *id, struct error *err);
+void options_unplug_nic(struct options *o, unsigned i);
 unsigned options_disk_queues(const struct options *o, unsigned disk);
 /* What follows the path in it, "" if nothing does. */
 const char *options_disk_properties(const char *text);
@@ -92,6 +105,7 @@ int options_set_display(struct options *o, const char *text, struct error *err);
 bool options_given(const struct options *o, const char *name); /* on the command line */
 /* A copy of the string that lives as long as the options; NULL: out of memory. */
 char *options_keep(struct options *o, const char *s);
+void options_drop(struct options *o, const char *s); /* of options_keep; accepts NULL */
 void options_done(struct options *o);
 void options_help(FILE *f);
 void options_help_man(FILE *f); /* the same as a manual page, in roff */

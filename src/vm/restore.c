@@ -19,6 +19,8 @@
 #include "block/disk.h"
 #include "devices/virtio/virtio_blk.h"
 #include "machine/boot.h"
+#include "machine/map.h"
+#include "machine/plug.h"
 #include "net/link.h"
 #include "state/snapshot.h"
 #include "vm/chardev.h"
@@ -50,18 +52,41 @@ static json_t *modified(const char *path) {
     return json_string(number);
 }
 
-static json_t *disks(const struct options *o, struct block *const *disk) {
-    json_t *list = json_array();
+/* What the guest knows a disk by. */
+static json_t *serial(const struct options *o, unsigned i) {
+    return o->disk_serial[i] ? json_string(o->disk_serial[i]) : json_sprintf("disk%u", i);
+}
 
-    for (unsigned i = 0; i < o->disks; i++)
-        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:i, s:I, s:o}", "path",
-                                              absolute(block_info(disk[i])->path), "format",
-                                              block_info(disk[i])->format, "properties",
-                                              options_disk_properties(o->disk_text[i]), "queues",
-                                              (int)options_disk_queues(o, i), "size",
-                                              (json_int_t)block_info(disk[i])->size, "modified",
-                                              modified(block_info(disk[i])->path)));
+/* Numbers that are free are left out: a restored machine counts anew. */
+static json_t *disks(const struct options *o, const struct machine *m, struct block *const *disk) {
+    json_t *list = json_array();
+    struct machine_site at;
+
+    for (unsigned i = 0; i < o->disks; i++) {
+        if (!disk[i])
+            continue;
+        json_array_append_new(
+            list,
+            json_pack("{s:o, s:s, s:s, s:i, s:I, s:o, s:o, s:s*, s:s*}", "path",
+                      absolute(block_info(disk[i])->path), "format", block_info(disk[i])->format,
+                      "properties", options_disk_properties(o->disk_text[i]), "queues",
+                      (int)options_disk_queues(o, i), "size", (json_int_t)block_info(disk[i])->size,
+                      "modified", modified(block_info(disk[i])->path), "serial", serial(o, i), "id",
+                      o->disk_id[i], "device",
+                      machine_site_of(m, MACHINE_DISK, i, &at) ? at.device : NULL));
+    }
     return list;
+}
+
+/* The slots of all functions: those that came and went have left holes. */
+static json_t *slots(const struct machine *m) {
+    struct machine_site at[MACHINE_MAX_SITES];
+    unsigned n = machine_sites(m, at);
+    json_t *v = json_object();
+
+    for (unsigned i = 0; i < n; i++)
+        json_object_set_new(v, at[i].device, json_integer(at[i].slot));
+    return v;
 }
 
 static json_t *forwards(const struct options_nic *n) {
@@ -75,22 +100,27 @@ static json_t *forwards(const struct options_nic *n) {
     return list;
 }
 
-static json_t *nics(const struct options *o) {
+static json_t *nics(const struct options *o, const struct machine *machine) {
     json_t *list = json_array();
+    struct machine_site at;
     char mac[18];
 
     for (unsigned i = 0; i < o->nics; i++) {
         const uint8_t *m = o->nic[i].mac;
 
+        if (o->nic[i].absent)
+            continue;
         snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
                  m[5]);
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:o, s:o, s:i, s:s, s:o, s:o, s:o}", "network",
-                            o->nic[i].link ? "link" : "user", "mac", mac, "forwards",
-                            forwards(&o->nic[i]), "link", absolute(o->nic[i].link), "mtu",
-                            (int)nics_mtu(o, i), "model", nics_model_name(o->nic[i].model), "rom",
-                            absolute(nics_rom(o, i)), "bootfile", text(o->nic[i].bootfile), "tftp",
-                            absolute(o->nic[i].tftp)));
+            list,
+            json_pack("{s:s, s:s, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:s*, s:s*}", "network",
+                      o->nic[i].link ? "link" : "user", "mac", mac, "forwards",
+                      forwards(&o->nic[i]), "link", absolute(o->nic[i].link), "mtu",
+                      (int)nics_mtu(o, i), "model", nics_model_name(o->nic[i].model), "rom",
+                      absolute(nics_rom(o, i)), "bootfile", text(o->nic[i].bootfile), "tftp",
+                      absolute(o->nic[i].tftp), "id", o->nic[i].id, "device",
+                      machine_site_of(machine, MACHINE_NIC, i, &at) ? at.device : NULL));
     }
     return list;
 }
@@ -161,11 +191,11 @@ static json_t *firmware(const struct options *o) {
                      "boot_menu", (int)o->boot_menu, "boot_order", text(o->boot_order));
 }
 
-char *restore_describe(const struct options *o, struct block *const *disk,
+char *restore_describe(const struct options *o, const struct machine *m, struct block *const *disk,
                        struct block *const *cdrom, struct error *err) {
     json_t *v = json_pack(
         "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s, s:b, "
-        "s:b, s:o, s:o}",
+        "s:b, s:o, s:o, s:o}",
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
         real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
         "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", initrds(o), "append",
@@ -174,8 +204,8 @@ char *restore_describe(const struct options *o, struct block *const *disk,
         !options_has_screen(o) ? "none"
         : o->vga               ? o->vga
                                : "std",
-        "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks", disks(o, disk),
-        "nics", nics(o));
+        "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks",
+        disks(o, m, disk), "nics", nics(o, m), "slots", slots(m));
     char *s;
 
     if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
@@ -255,6 +285,52 @@ static int take_disk(struct options *o, const json_t *v, struct error *err) {
     r = options_add_disk(o, (const char *)text.data, err);
     buf_done(&text);
     return r;
+}
+
+/* A word that may be missing, kept with the options. */
+static const char *take_word(struct options *o, const json_t *v, const char *key) {
+    const char *s = json_string_value(json_object_get(v, key));
+
+    return s && strlen(s) < 128 ? options_keep(o, s) : NULL;
+}
+
+/* What the guest knows disks by, and where they are. Older snapshots tell less. */
+static void take_places(struct options *o, const json_t *disks, const json_t *nics) {
+    const json_t *v;
+    size_t i;
+
+    json_array_foreach(disks, i, v) {
+        if (i >= o->disks)
+            break;
+        o->disk_device[i] = take_word(o, v, "device");
+        o->disk_id[i] = take_word(o, v, "id");
+        if (!o->disk_serial[i])
+            o->disk_serial[i] = take_word(o, v, "serial");
+    }
+    json_array_foreach(nics, i, v) {
+        if (i >= o->nics)
+            break;
+        o->nic[i].device = take_word(o, v, "device");
+        o->nic[i].id = take_word(o, v, "id");
+    }
+}
+
+static int take_slots(struct options *o, const json_t *slots, struct error *err) {
+    const char *name;
+    const json_t *v;
+
+    json_object_foreach((json_t *)slots, name, v) {
+        struct machine_site *at = &o->site[o->sites];
+
+        if (!json_is_integer(v) || json_integer_value(v) < MAP_FIRST_SLOT ||
+            json_integer_value(v) > MAP_LAST_SLOT || strlen(name) >= sizeof(at->device) ||
+            o->sites == MACHINE_MAX_SITES)
+            return missing("slots", err);
+        strcpy(at->device, name);
+        at->slot = (unsigned)json_integer_value(v);
+        o->sites++;
+    }
+    return 0;
 }
 
 /* As many as the guest's driver knows, unless somebody has said another number. Snapshots before
@@ -572,7 +648,13 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         r = take_disks(o, json_object_get(v, "disks"), err);
     if (r == 0)
         r = take_queues(o, json_object_get(v, "disks"), err);
-    return r < 0 ? r : take_nics(o, json_object_get(v, "nics"), err);
+    if (r == 0)
+        r = take_nics(o, json_object_get(v, "nics"), err);
+    if (r == 0)
+        r = take_slots(o, json_object_get(v, "slots"), err);
+    if (r == 0)
+        take_places(o, json_object_get(v, "disks"), json_object_get(v, "nics"));
+    return r;
 }
 
 int restore_options(struct options *o, const struct snapshot *s, struct error *err) {

@@ -11,11 +11,12 @@
 #include "base/error.h"
 
 struct block;
+struct machine;
 struct options;
 struct snapshot;
 
 /* The text, to be freed; NULL with a sentence. Disks at rest. */
-char *restore_describe(const struct options *o, struct block *const *disk,
+char *restore_describe(const struct options *o, const struct machine *m, struct block *const *disk,
                        struct block *const *cdrom, struct error *err);
 
 /* Fills in what was not given on the command line. Disks out of the snapshot must be as they were

@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "block/block.h"
 #include "block/block_internal.h"
+#include "devices/acpi_plug.h"
 #include "devices/acpi_pm.h"
 #include "devices/ahci.h"
 #include "devices/fw_cfg.h"
@@ -273,6 +274,16 @@ static const void *config_i8042(struct rig *r) {
     static const struct i8042_config config = {.mouse = true};
 
     return &config;
+}
+
+static uint64_t poke_acpi_plug(struct rig *r, unsigned what, uint64_t value) {
+    if (what % 3 == 0)
+        acpi_plug_add(r->dev, value % 32);
+    else if (what % 3 == 1)
+        acpi_plug_ask(r->dev, value % 32);
+    else
+        acpi_plug_gone(r->dev, value % 32);
+    return acpi_plug_asked(r->dev);
 }
 
 static uint64_t poke_acpi_pm(struct rig *r, unsigned what, uint64_t value) {
@@ -829,6 +840,7 @@ static uint64_t poke_tablet(struct rig *r, unsigned what, uint64_t value) {
 
 // clang-format off
 const struct rig_kit rig_kits[] = {
+    {.name = "acpi_plug", .poke = poke_acpi_plug},
     {.name = "acpi_pm", .poke = poke_acpi_pm},
     {.name = "ahci", .config = config_ahci, .done = done_blk, .drive = drive_ahci},
     {.name = "fw_cfg", .config = config_fw_cfg, .poke = poke_fw_cfg},

@@ -122,6 +122,32 @@ static void address_ranges(void **state) {
     ASSERT_BYTES(&b, 0x86, 9, 0, 1, 0, 0, 0, 0xb0, 0, 0, 0, 0x10);
 }
 
+static void ports_have_fields_that_methods_use(void **state) {
+    static const char *const names[] = {"AAAA", "BBB"};
+    struct buf b = {0};
+    size_t mark;
+
+    aml_ports(&b, "REGS", 0xae00, 16); /* 20.2.5.2, DefOpRegion */
+    ASSERT_BYTES(&b, 0x5b, 0x80, 'R', 'E', 'G', 'S', 1, 0x0b, 0x00, 0xae, 0x0a, 16);
+    aml_fields32(&b, "REGS", names, 2); /* DefField: 32-bit access, no lock, others written as 0 */
+    ASSERT_BYTES(&b, 0x5b, 0x81, 0x82, 0x01, 0, 'R', 'E', 'G', 'S', 0x43, 'A', 'A', 'A', 'A', 32,
+                 'B', 'B', 'B', '_', 32);
+    aml_store_integer(&b, 4, "AAAA");
+    ASSERT_BYTES(&b, 0x70, 0x0a, 4, 'A', 'A', 'A', 'A');
+    aml_store_local(&b, "AAAA", 2);
+    ASSERT_BYTES(&b, 0x70, 'A', 'A', 'A', 'A', 0x62);
+    mark = aml_if_bits(&b, 0, 0x10000);
+    aml_notify_near(&b, "S01", 3);
+    aml_close(&b, mark);
+    ASSERT_BYTES(&b, 0xa0, 0x82, 0x01, 0, 0x7b, 0x60, 0x0c, 0, 0, 1, 0, 0, 0x86, 'S', '0', '1', '_',
+                 0x0a, 3);
+    aml_call(&b, "PCI0", "PHNT");
+    ASSERT_BYTES(&b, '\\', 0x2f, 3, '_', 'S', 'B', '_', 'P', 'C', 'I', '0', 'P', 'H', 'N', 'T');
+    aml_store_packed(&b, 5, "AAAA");
+    ASSERT_BYTES(&b, 0x70, 0x7d, 0x7d, 0x0a, 5, 0x79, 0x7b, 0x68, 0x0a, 0xff, 0, 0x0a, 8, 0, 0,
+                 0x79, 0x7b, 0x69, 0x0a, 0xff, 0, 0x0a, 16, 0, 0, 'A', 'A', 'A', 'A');
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(integers_take_the_shortest_form),
@@ -132,6 +158,7 @@ int main(void) {
         cmocka_unit_test(a_method_keeps_its_argument_and_chooses_by_it),
         cmocka_unit_test(resources_are_a_buffer_with_an_end_tag),
         cmocka_unit_test(address_ranges),
+        cmocka_unit_test(ports_have_fields_that_methods_use),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,7 @@ static void need(bool good, const struct error *err) {
 }
 
 static void quit(void *opaque) { ((struct control_box *)opaque)->quits++; }
+static void disk_failed(void *opaque, const struct error *e) {}
 static void ended(void *opaque, enum machine_end how, unsigned code) {}
 
 void control_box_make(struct control_box *b, bool started) {
@@ -40,9 +41,22 @@ void control_box_make(struct control_box *b, bool started) {
     b->machine = machine_new(&config, b->loop, &b->lock, &err);
     need(b->machine, &err);
     b->options = (struct options){.name = "box", .cpus = 1, .memory = config.memory};
+    b->attach = (struct attach){.loop = b->loop,
+                                .options = &b->options,
+                                .machine = b->machine,
+                                .disk = b->disk,
+                                .nic = b->nic,
+                                .nic_rom = b->nic_rom,
+                                .disk_failed = disk_failed,
+                                .disk_wants_pause = disk_failed,
+                                .opaque = b};
     b->vm = (struct control_vm){.loop = b->loop,
                                 .machine = b->machine,
                                 .options = &b->options,
+                                .disk = b->disk,
+                                .nic = b->options.nic,
+                                .port = b->nic,
+                                .attach = &b->attach,
                                 .screen = b->screen,
                                 .quit = quit,
                                 .opaque = b};
@@ -60,6 +74,12 @@ void control_box_free(struct control_box *b) {
     vm_screen_close(b->screen);
     pthread_mutex_unlock(&b->lock);
     machine_free(b->machine);
+    pthread_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < b->options.nics; i++)
+        if (b->nic[i])
+            attach_close(&b->attach, MACHINE_NIC, i);
+    options_done(&b->options);
+    pthread_mutex_unlock(&b->lock);
     vm_screen_free(b->screen);
     loop_free(b->loop);
     image_done(&b->image);

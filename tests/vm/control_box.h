@@ -9,6 +9,7 @@
 #include "machine/image.h"
 #include "machine/machine.h"
 #include "proto/lines.h"
+#include "vm/attach.h"
 #include "vm/control.h"
 #include "vm/options.h"
 #include "vm/screen.h"
@@ -21,6 +22,10 @@ struct control_box {
     struct options options;
     struct control *control;
     struct vm_screen *screen;
+    struct attach attach;
+    struct block *disk[MACHINE_MAX_DISKS];
+    struct net_port *nic[MACHINE_MAX_NICS];
+    uint8_t *nic_rom[MACHINE_MAX_NICS];
     struct image image;
     char path[64];
     unsigned quits;

@@ -331,6 +331,16 @@ static void do_again(struct virtio_blk *d, unsigned queue, unsigned head) {
         job_put(j);
 }
 
+static void again(struct virtio_blk *d, uint64_t heads[KEPT_WORDS]) {
+    for (unsigned i = 0; i < KEPT_WORDS; i++)
+        for (; heads[i]; heads[i] &= heads[i] - 1) {
+            unsigned n = i * 64 + (unsigned)__builtin_ctzll(heads[i]);
+
+            do_again(d, n / QUEUE_SIZE, n % QUEUE_SIZE);
+        }
+    interrupt(d);
+}
+
 static void resume(void *opaque) {
     struct virtio_blk *d = opaque;
     uint64_t heads[KEPT_WORDS];
@@ -338,14 +348,8 @@ static void resume(void *opaque) {
     memcpy(heads, d->kept_heads, sizeof(heads));
     memset(d->kept_heads, 0, sizeof(heads)); /* one that fails at once is kept again */
     block_plug(d->block);
-    for (unsigned i = 0; i < KEPT_WORDS; i++)
-        for (; heads[i]; heads[i] &= heads[i] - 1) {
-            unsigned n = i * 64 + (unsigned)__builtin_ctzll(heads[i]);
-
-            do_again(d, n / QUEUE_SIZE, n % QUEUE_SIZE);
-        }
+    again(d, heads);
     block_unplug(d->block);
-    interrupt(d);
 }
 
 static void blk_notify(struct virtio *v, unsigned queue) {
@@ -432,10 +436,10 @@ static const struct virtio_type blk_type = {
     .config_write = blk_config_write,
 };
 
-static void set_callbacks(struct virtio_blk *d, void (*batch)(void *), void (*again)(void *),
+static void set_callbacks(struct virtio_blk *d, void (*batch)(void *), void (*again_fn)(void *),
                           void (*resize)(void *)) {
     block_set_batch_fn(d->block, batch, d);
-    block_set_resume_fn(d->block, again, d);
+    block_set_resume_fn(d->block, again_fn, d);
     block_set_resize_fn(d->block, resize, d);
 }
 
@@ -468,15 +472,32 @@ static void blk_reset(struct device *dev) {
     forget(d);
 }
 
+static void let_go(struct virtio_blk *d) {
+    if (!d->block)
+        return;
+    block_drain(d->block);
+    set_callbacks(d, NULL, NULL, NULL);
+    d->block = NULL;
+}
+
+/* Requests that were kept for better times fail, as all later ones. */
+static void blk_abandon(struct device *dev) {
+    struct virtio_blk *d = (struct virtio_blk *)dev;
+    uint64_t heads[KEPT_WORDS];
+
+    let_go(d);
+    memcpy(heads, d->kept_heads, sizeof(heads));
+    memset(d->kept_heads, 0, sizeof(d->kept_heads));
+    again(d, heads);
+    virtio_config_changed(&d->virtio);
+}
+
 static void blk_done(struct device *dev) {
     struct virtio_blk *d = (struct virtio_blk *)dev;
     struct job *j;
 
     d->virtio.epoch++; /* what the drain brings goes nowhere */
-    if (d->block) {
-        block_drain(d->block);
-        set_callbacks(d, NULL, NULL, NULL);
-    }
+    let_go(d);
     virtio_done(&d->virtio);
     while ((j = d->spare)) {
         d->spare = j->next;
@@ -515,5 +536,6 @@ const struct device_class virtio_blk_class = {
     .init = blk_init,
     .reset = blk_reset,
     .done = blk_done,
+    .abandon = blk_abandon,
     .pci = true,
 };

@@ -155,7 +155,7 @@ static void transmit(struct virtio_net *d) {
 
 /* The largest frame for a driver that gives one buffer a frame (5.1.6.3.1). */
 static size_t one_buffer_max(const struct virtio_net *d) {
-    bool told = virtio_has(&d->virtio, F_MTU);
+    bool told = d->port && virtio_has(&d->virtio, F_MTU);
 
     return ETHERNET + (size_t)(told ? d->port->mtu : DEFAULT_MTU);
 }
@@ -390,15 +390,25 @@ static void net_reset(struct device *dev) {
     virtio_reset(&d->virtio);
 }
 
+static void let_go(struct virtio_net *d) {
+    if (d->port) {
+        d->port->receive = NULL;
+        d->port->received = NULL;
+    }
+    d->port = NULL;
+}
+
+static void net_abandon(struct device *dev) {
+    let_go((struct virtio_net *)dev);
+    virtio_config_changed((struct virtio *)dev);
+}
+
 static void net_done(struct device *dev) {
     struct virtio_net *d = (struct virtio_net *)dev;
 
     clock_timer_disarm(&d->plug);
     zero_free(d->frame, NET_FRAME_MAX);
-    if (d->port) {
-        d->port->receive = NULL;
-        d->port->received = NULL;
-    }
+    let_go(d);
     virtio_done(&d->virtio);
 }
 
@@ -436,5 +446,6 @@ const struct device_class virtio_net_class = {
     .init = net_init,
     .reset = net_reset,
     .done = net_done,
+    .abandon = net_abandon,
     .pci = true,
 };
