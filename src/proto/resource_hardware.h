@@ -53,9 +53,10 @@
          .type = FIELD_CHOICE,                                                                     \
          .place = FIELD_SPEC,                                                                      \
          .flags = HARDWARE_CHANGE,                                                                 \
-         .choices = "virtio|sata",                                                                 \
+         .choices = "virtio|scsi|nvme|sata",                                                       \
          .standard = "\"virtio\"",                                                                 \
-         .help = "where its own disk hangs; sata is for guests without a driver for virtio"},      \
+         .help = "where its own disk hangs: scsi is virtio's; sata and nvme are for guests "       \
+                 "without drivers for virtio"},                                                    \
     {                                                                                              \
         .name = "smbios", .type = FIELD_STRINGS, .place = FIELD_SPEC, .flags = HARDWARE_CHANGE,    \
         .min = 1, .max = 32, .pattern = "^[a-z]+(-[a-z]+)?=.*$", .standard = "[]",                 \

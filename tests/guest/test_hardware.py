@@ -87,7 +87,8 @@ class Media(Hardware):
         iso = self.file("a.iso", bootmedia.iso("MEDIUM"))
         self.m.viv("image", "import", "box", raw)
         self.assertEqual(self.api.get("/v1/images/box")["status"]["boots_by"], "bios")
-        for bus, boot, word in (("virtio", "", "DISK"), ("sata", "", "DISK"), ("virtio", "cdrom,disk", "MEDIUM")):
+        for bus, boot, word in (("virtio", "", "DISK"), ("sata", "", "DISK"), ("scsi", "", "DISK"), ("nvme", "", "DISK"),
+                                ("virtio", "cdrom,disk", "MEDIUM")):
             name = f"{bus}-{word.lower()}"
             self.m.create(name, image="box", memory=32 << 20, cdrom=iso, boot=boot, bus=bus, power="on")
             self.api.settled(name)

@@ -171,7 +171,8 @@ test('a screen is seen, and keys that are typed in it arrive in the guest', asyn
   await d.tab('Screen');
   await d.see('live', '.stream', 60_000);
   await d.button('Ctrl Alt Del');
-  await until('the guest to start again', async () => (await api('GET', '/v1/events?name=seen&what=rebooted')).body.items.length > 0);
+  // A BIOS starts again by a triple fault.
+  await until('the guest to start again', async () => (await api('GET', '/v1/events?name=seen&what=crashed')).body.items.length > 0);
   assert.deepEqual(await d.axe('screen'), []);
   await d.tab('Overview');
   await until('a picture of it', async () => (await lit('.picture canvas')) > 500, 60_000);
