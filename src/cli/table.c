@@ -303,10 +303,10 @@ const struct cli_command cli_commands[] = {
      "volume resize data 20G", no_wait, do_volume_resize},
     {"volume attach", "volume", NULL, TWO_NAMES, "VOLUME MACHINE",
      "Make a volume the last disk of a machine: /dev/disk/by-id/virtio-VOLUME. One that runs has "
-     "it from its next start",
+     "it at once",
      "volume attach data web", NULL, do_volume_attach},
-    {"volume detach", "volume", NULL, ONE_NAME, "VOLUME",
-     "Take a volume from its machine, which must be stopped first if it uses it",
+    {"volume detach", "volume", "detach", ONE_NAME, "VOLUME",
+     "Take a volume from its machine. A guest that runs is asked to let go of it",
      "volume detach data", NULL, do_volume_detach},
     {"volume rm", "volume", "delete", SOME_NAMES, "VOLUME",
      "Delete volumes that are attached to nothing, with what is on them", "volume rm data", NULL,

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Commands on volumes. */
 #include <string.h>
+#include <time.h>
 
 #include "cli/cli.h"
 #include "proto/units.h"
+
+enum { LOOKS = 300, LOOK_NS = 100 * 1000 * 1000 };
 
 /* What a request came to, once it has. */
 static int finish(struct cli *c, int r, json_t *volume, const char *done) {
@@ -45,15 +48,43 @@ int do_volume_resize(struct cli *c) {
     return finish(c, r, volume, "is larger");
 }
 
-/* Does its machine run without it, or with it? */
-static bool machine_runs(struct cli *c) {
-    struct remote_failure f = {0};
+/* Until the machine tells why it cannot be plugged in or let go of, "" if all is well. */
+static int look_for_error(struct cli *c, const char *vm_name, const char *remedy) {
     json_t *vm = NULL;
-    bool runs = remote_call(c->remote, "GET", NULL, &vm, &f, "/v1/vms/%s", c->name[1]) == 0 &&
-                strcmp(item_text(vm, "spec", "power"), "off") != 0;
+    const char *error;
+    int r = 0;
 
+    if (remote_call(c->remote, "GET", NULL, &vm, &c->failure, "/v1/vms/%s", vm_name) < 0)
+        return -1;
+    error = item_text(json_object_get(vm, "status"), "volume_errors", c->name[0]);
+    if (*error)
+        r = remote_fail(&c->failure, FAILURE_CONFLICT, remedy, "'%s': %s", c->name[0], error);
     json_decref(vm);
-    return runs;
+    return r;
+}
+
+/* Until its machine has let go of it. */
+static int await_free(struct cli *c, json_t **volume) {
+    static const struct timespec nap = {.tv_nsec = LOOK_NS};
+
+    for (int i = 0; i < LOOKS; i++) {
+        char vm[100];
+
+        snprintf(vm, sizeof(vm), "%s", item_text(*volume, "status", "vm"));
+        if (!*vm)
+            return 0;
+        if (i && look_for_error(c, vm, "unmount it in the guest, or say --force, or stop it") < 0)
+            return -1;
+        nanosleep(&nap, NULL);
+        json_decref(*volume);
+        *volume = NULL;
+        if (remote_call(c->remote, "GET", NULL, volume, &c->failure, "/v1/volumes/%s", c->name[0]) <
+            0)
+            return -1;
+    }
+    return remote_fail(&c->failure, FAILURE_TIMEOUT,
+                       "say --force, or stop it; it is taken away when the guest lets go of it",
+                       "the guest has not let go of '%s' yet", c->name[0]);
 }
 
 int do_volume_attach(struct cli *c) {
@@ -64,17 +95,19 @@ int do_volume_attach(struct cli *c) {
     if (r == 0 && c->json)
         show_json(volume);
     else if (r == 0)
-        show_note(c, "'%s' is a disk of '%s'%s: /dev/disk/by-id/virtio-%s", c->name[0], c->name[1],
-                  machine_runs(c) ? " from its next start" : "", c->name[0]);
+        show_note(c, "'%s' is a disk of '%s': /dev/disk/by-id/virtio-%s", c->name[0], c->name[1],
+                  c->name[0]);
     json_decref(volume);
     return r;
 }
 
 int do_volume_detach(struct cli *c) {
     json_t *volume = NULL;
-    int r = remote_call(c->remote, "POST", NULL, &volume, &c->failure, "/v1/volumes/%s/detach",
-                        c->name[0]);
+    int r = remote_call(c->remote, "POST", cli_args(c, "detach"), &volume, &c->failure,
+                        "/v1/volumes/%s/detach", c->name[0]);
 
+    if (r == 0)
+        r = await_free(c, &volume);
     if (r == 0 && c->json)
         show_json(volume);
     else if (r == 0)

@@ -93,6 +93,7 @@ static void release(struct machine *v) {
     machine_leave_agent(v);
     machine_forwards_lost(v);
     machine_medium_lost(v);
+    machine_disks_lost(v);
     snapshot_task_free(v->task);
     v->task = NULL;
     free(v->renewal);

@@ -49,10 +49,14 @@ struct machine {
     unsigned usage_round; /* in which it was asked and has not answered; 0: none */
     char *forwards_told;  /* its forwards as viv-vm was told them; NULL: it was not */
     int64_t forwards_failed; /* some could not be opened: when that was seen; 0: none */
-    char *medium; /* in its optical drive; "": none. NULL: no drive, or not known */
+    char *medium;            /* in its optical drive; "": none. NULL: no drive, or not known */
     char *medium_wanted;
     bool medium_asked;
-    int64_t medium_failed; /* when that was seen; 0: it did not */
+    int64_t medium_failed;       /* when that was seen; 0: it did not */
+    json_t *disks;               /* as viv-vm told them; NULL: it did not */
+    char disk_asked[STORE_WORD]; /* the volume that is being plugged in or let go of; "" none */
+    int64_t disk_again;          /* not before that, by the monotonic clock; 0: at once */
+    int64_t disk_revision;       /* of the row that was tried then */
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
@@ -150,6 +154,17 @@ void machine_medium_seen(struct machine *v, const json_t *status);
 void machine_medium_changed(struct machine *v);
 void machine_medium_refused(struct machine *v, const char *text);
 void machine_medium_lost(struct machine *v); /* the process, or the connection to it */
+
+/* ---- vm_disks.c ---- */
+
+/* Has viv-vm plug in the volumes that are wanted, and let go of those that are not. */
+void machine_step_disks(struct machine *v, struct store_row *row);
+/* Without a process: what was to be let go of is free. True: the row was changed. */
+bool machine_drop_unplugged(struct machine *v, struct store_row *row);
+void machine_disks_seen(struct machine *v, const json_t *status);
+void machine_disks_answered(struct machine *v, const char *why); /* NULL: it is done */
+void machine_disks_event(struct machine *v, const json_t *data);
+void machine_disks_lost(struct machine *v); /* the process, or the connection to it */
 
 /* ---- vm_stop.c ---- */
 

@@ -88,6 +88,10 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
         v->end.code = (int)row_number(data, "code");
         return;
     }
+    if (!strcmp(name, "device")) {
+        machine_disks_event(v, data);
+        return;
+    }
     if (!strcmp(name, "reset") && v->probe)
         vm_probe_rebooted(v->probe);
     if (v->noise && now - v->noise < NOISE_MS)
@@ -106,8 +110,11 @@ static void control_answered(void *opaque, const char *command, const json_t *re
 
     if (!strcmp(command, "forward-set"))
         machine_forwards_answered(v, result);
-    else if (!strcmp(command, "status"))
+    else if (!strcmp(command, "status")) {
         machine_medium_seen(v, result);
+        machine_disks_seen(v, result);
+    } else if (!strcmp(command, "disk-add") || !strcmp(command, "disk-remove"))
+        machine_disks_answered(v, NULL);
     else if (!strcmp(command, "cdrom-change"))
         machine_medium_changed(v);
     if (strcmp(command, "stats") != 0)
@@ -128,6 +135,8 @@ static void control_refused(void *opaque, const char *command, const char *text)
     }
     if (!strcmp(command, "cdrom-change"))
         machine_medium_refused(v, text);
+    else if (!strcmp(command, "disk-add") || !strcmp(command, "disk-remove"))
+        machine_disks_answered(v, text);
     else
         log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s: %s", command, text);
 }
@@ -141,6 +150,7 @@ static void control_closed(void *opaque, const char *why) {
     machine_usage_lost(v);
     machine_forwards_lost(v);
     machine_medium_lost(v);
+    machine_disks_lost(v);
     machine_kick(v); /* which finds the process ended, or connects again */
 }
 
@@ -155,6 +165,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     machine_usage_lost(v);
     machine_forwards_lost(v);
     machine_medium_lost(v);
+    machine_disks_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
     machine_leave_agent(v);

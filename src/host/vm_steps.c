@@ -118,6 +118,7 @@ static void step_running(struct machine *v, struct store_row *row) {
 static void step_up(struct machine *v, struct store_row *row) {
     machine_step_forwards(v, row);
     machine_step_medium(v, row);
+    machine_step_disks(v, row);
     step_running(v, row);
 }
 
@@ -147,7 +148,7 @@ static void step_dead(struct machine *v, struct store_row *row) {
         machine_step_ended(v, row, last);
         return;
     }
-    if (step_task(v, row))
+    if (machine_drop_unplugged(v, row) || step_task(v, row))
         return;
     if (strcmp(row_text(row->spec, "power"), "off") != 0) {
         machine_step_start(v, row);

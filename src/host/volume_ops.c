@@ -259,6 +259,33 @@ static int attach(struct api_call *call) {
     return r;
 }
 
+/* The guest may be asked for it. */
+static bool can_unplug(const struct api_call *call, const struct store_row *vm) {
+    const char *state = row_text(vm->status, "state");
+
+    return !strcmp(state, "running") && volume_in_use(call->m, &call->row);
+}
+
+/* The machine's controller goes on with it (vm_disks.c). */
+static int begin_unplug(struct api_call *call, struct store_row *vm) {
+    json_t *unplug = json_object_get(vm->wanted, "unplug");
+    json_t *errors = json_object_get(vm->status, "volume_errors");
+    struct error e = {0};
+
+    if (row_flag(vm->wanted, "deleting"))
+        return 0; /* it is given back with its machine */
+    if (!unplug) {
+        unplug = json_object();
+        json_object_set_new(vm->wanted, "unplug", unplug);
+    }
+    json_object_set_new(unplug, call->row.name, json_boolean(row_flag(call->args, "force")));
+    json_object_set_new(vm->wanted, "unplugged", json_integer(row_number(vm->wanted, "cycle")));
+    json_object_del(errors, call->row.name);
+    if (errors && !json_object_size(errors))
+        row_unset(vm->status, "volume_errors");
+    return store_update(call->m->store, vm, &e) < 0 ? api_fail_error(call, &e) : 0;
+}
+
 static int detach(struct api_call *call) {
     const char *id = row_text(call->row.status, "vm_id");
     struct store_row vm = {0};
@@ -270,6 +297,11 @@ static int detach(struct api_call *call) {
         return 0;
     if (store_get(call->m->store, "vm", id, &vm) < 0)
         return api_fail(call, FAILURE_CONFLICT, "status.vm", "try again", "its machine is gone");
+    if (can_unplug(call, &vm)) {
+        r = begin_unplug(call, &vm);
+        store_row_done(&vm);
+        return r;
+    }
     list = json_array();
     json_array_foreach(json_object_get(vm.spec, "volumes"), i, one)
         if (strcmp(json_string_value(one), call->row.name) != 0)

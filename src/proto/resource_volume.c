@@ -96,7 +96,7 @@ static const struct operation ops[] = {
      .shape = OP_ACTION,
      .status = 200,
      .permission = "volume.attach",
-     .help = "Make a volume the last disk of a machine, from its next start. It can be attached to "
+     .help = "Make a volume the last disk of a machine, at once if it runs. It can be attached to "
              "one machine only",
      .args = {{.name = "vm",
                .type = FIELD_STRING,
@@ -109,8 +109,13 @@ static const struct operation ops[] = {
      .shape = OP_ACTION,
      .status = 200,
      .permission = "volume.attach",
-     .help = "Take a volume from its machine, which must not use it: it is off, or has not been "
-             "started since"},
+     .help = "Take a volume from its machine. A guest that runs is asked to let go of it: the "
+             "volume is free when status.vm is gone, and status.volume_errors of the machine "
+             "tells why not",
+     .args = {{.name = "force",
+               .type = FIELD_BOOL,
+               .standard = "false",
+               .help = "do not ask the guest, as if the disk was pulled out"}}},
     {.name = "wait",
      .shape = OP_LOOK,
      .status = 200,
