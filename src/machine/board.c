@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/trace.h"
 #include "devices/acpi_pm.h"
+#include "devices/e1000e.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/ioapic.h"
@@ -355,16 +356,20 @@ static int add_function(struct board *b, const struct machine_config *m, const c
 }
 
 int board_add_nic(struct board *b, const struct machine_config *m, unsigned i, struct error *err) {
-    struct virtio_net_config c = {
-        .port = m->nic[i].port, .rom = m->nic[i].rom, .rom_size = m->nic[i].rom_size};
+    const struct machine_nic *nic = &m->nic[i];
+    struct virtio_net_config c = {.port = nic->port, .rom = nic->rom, .rom_size = nic->rom_size};
+    struct e1000e_config e = {.port = nic->port, .rom = nic->rom, .rom_size = nic->rom_size};
+    bool virtio = nic->model == MACHINE_NIC_VIRTIO;
+    const char *class = virtio ? "virtio_net" : "e1000e";
     struct machine_site at;
-    int r = board_choose_site(b, m, "virtio_net", m->nic[i].device, &at, err);
+    int r = board_choose_site(b, m, class, nic->device, &at, err);
 
     if (r < 0)
         return r;
-    memcpy(c.mac, m->nic[i].mac, sizeof(c.mac));
+    memcpy(c.mac, nic->mac, sizeof(c.mac));
+    memcpy(e.mac, nic->mac, sizeof(e.mac));
     storage_boot_nic(b, m, at.slot);
-    return board_add_at(b, "virtio_net", &c, &at, &b->nic[i], err);
+    return board_add_at(b, class, virtio ? (const void *)&c : &e, &at, &b->nic[i], err);
 }
 
 static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {

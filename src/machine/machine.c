@@ -15,6 +15,7 @@
 #include "base/trace.h"
 #include "block/block.h"
 #include "devices/acpi_pm.h"
+#include "devices/e1000e.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
@@ -520,6 +521,8 @@ void machine_replug_nics(struct machine *m) {
     for (unsigned i = 0; i < m->board.devices; i++)
         if (!strcmp(m->board.device[i]->cls->name, "virtio_net"))
             virtio_net_replug(m->board.device[i]);
+        else if (!strcmp(m->board.device[i]->cls->name, "e1000e"))
+            e1000e_replug(m->board.device[i]);
 }
 
 void machine_change_medium(struct machine *m, unsigned drive, struct block *block) {

@@ -48,7 +48,7 @@ enum machine_end {
     MACHINE_FAILED,      /* our own failure; machine_error says what */
 };
 
-enum machine_nic_model { MACHINE_NIC_VIRTIO };
+enum machine_nic_model { MACHINE_NIC_VIRTIO, MACHINE_NIC_E1000E };
 
 /* Where a device of the PCI bus sits, so that a restored machine has it there. */
 struct machine_site {

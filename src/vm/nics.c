@@ -20,6 +20,7 @@ static const struct {
     const char *name, *rom;
 } models[] = {
     [MACHINE_NIC_VIRTIO] = {"virtio", "/usr/lib/ipxe/qemu/efi-virtio.rom"},
+    [MACHINE_NIC_E1000E] = {"e1000e", "/usr/lib/ipxe/qemu/efi-e1000e.rom"},
 };
 
 const char *nics_model_name(enum machine_nic_model model) { return models[model].name; }

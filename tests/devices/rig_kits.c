@@ -11,6 +11,7 @@
 #include "devices/acpi_plug.h"
 #include "devices/acpi_pm.h"
 #include "devices/ahci.h"
+#include "devices/e1000e.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/ioapic.h"
@@ -552,6 +553,15 @@ static const void *config_net(struct rig *r) {
     return &config;
 }
 
+static const void *config_e1000e(struct rig *r) {
+    static struct e1000e_config config;
+
+    config_net(r);
+    config = (struct e1000e_config){.port = r->port, .mac = {2, 0, 0, 0, 0, 1}};
+    return &config;
+}
+
+
 static void done_net(struct rig *r) { net_close(r->port); }
 
 static uint64_t poke_net(struct rig *r, unsigned what, uint64_t value) {
@@ -859,6 +869,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
     {.name = "virtio_gpu", .config = config_gpu, .done = done_vga, .copy = copy_gpu, .poke = poke_gpu},
     {.name = "virtio_keyboard", .poke = poke_keyboard},
+    {.name = "e1000e", .config = config_e1000e, .done = done_net, .copy = copy_net, .poke = poke_net},
     {.name = "virtio_net", .config = config_net, .done = done_net, .copy = copy_net, .poke = poke_net},
     {.name = "virtio_rng", .config = config_rng},
     {.name = "virtio_scsi", .config = config_scsi, .done = done_blk},
