@@ -5,6 +5,7 @@
  * private: they are read when touched and shared, until written, with all who map the same file.
  */
 #include "bus/mem.h"
+#include "bus/release.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,6 +21,15 @@ static size_t flags_size(uint64_t size) {
     return (size >> MEM_PAGE_SHIFT) * sizeof(*((struct mem_range *)0)->page_flags);
 }
 
+/* Behind the flags a bit a page: it is mapped from a file, which dropping it would show again. */
+static size_t marks_size(uint64_t size) {
+    return flags_size(size) + ((size >> MEM_PAGE_SHIFT) + 63) / 64 * 8;
+}
+
+static uint64_t *file_bits(const struct mem_range *r) {
+    return r->page_flags + (r->size >> MEM_PAGE_SHIFT);
+}
+
 int mem_init(struct mem *m, struct error *err) {
     *m = (struct mem){.count = 0};
     return 0;
@@ -28,7 +38,7 @@ int mem_init(struct mem *m, struct error *err) {
 void mem_done(struct mem *m) {
     for (unsigned i = 0; i < m->count; i++) {
         munmap(m->range[i].host, m->range[i].size);
-        munmap(m->range[i].page_flags, flags_size(m->range[i].size));
+        munmap(m->range[i].page_flags, marks_size(m->range[i].size));
     }
     *m = (struct mem){.count = 0};
 }
@@ -108,7 +118,7 @@ static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct err
     r.host = map_zeros(size);
     if (!r.host)
         goto no_memory;
-    r.page_flags = mmap(NULL, flags_size(size), PROT_READ | PROT_WRITE,
+    r.page_flags = mmap(NULL, marks_size(size), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (r.page_flags == MAP_FAILED) {
         munmap(r.host, size);
@@ -152,7 +162,7 @@ void mem_place(struct mem *m, unsigned index, gpa base) {
         m->code_written(m->code_opaque, MEM_MOVED);
 }
 
-static const struct mem_range *range_at(const struct mem *m, uint64_t offset, uint64_t size) {
+static struct mem_range *range_at(struct mem *m, uint64_t offset, uint64_t size) {
     for (unsigned i = 0; i < m->count; i++)
         if (offset - m->range[i].offset < m->range[i].size &&
             size <= m->range[i].size - (offset - m->range[i].offset))
@@ -161,12 +171,32 @@ static const struct mem_range *range_at(const struct mem *m, uint64_t offset, ui
 }
 
 uint8_t *mem_at_offset(const struct mem *m, uint64_t offset, uint64_t size) {
-    const struct mem_range *r = range_at(m, offset, size);
+    const struct mem_range *r = range_at((struct mem *)m, offset, size); /* only looked at */
 
     return r ? r->host + (offset - r->offset) : NULL;
 }
 
+static bool is_filed(const struct mem_range *r, uint64_t page) {
+    return file_bits(r)[page / 64] >> page % 64 & 1;
+}
+
+static void set_filed(struct mem_range *r, uint64_t page, uint64_t count, bool yes) {
+    uint64_t step;
+
+    for (; count; count -= step, page += step) {
+        uint64_t *word = &file_bits(r)[page / 64], bits;
+
+        step = 64 - page % 64 < count ? 64 - page % 64 : count;
+        bits = (step == 64 ? ~0ull : (1ull << step) - 1) << page % 64;
+        if (yes)
+            *word |= bits;
+        else if (*word & bits) /* what was never touched costs nothing */
+            *word &= ~bits;
+    }
+}
+
 int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error *err) {
+    struct mem_range *r = range_at(m, offset, size);
     uint8_t *at = mem_at_offset(m, offset, size);
     int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
 
@@ -177,7 +207,64 @@ int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error 
     if (fd < 0)
         madvise(at, size, MADV_HUGEPAGE);
     madvise(at, size, MADV_DONTDUMP);
+    set_filed(r, (offset - r->offset) >> MEM_PAGE_SHIFT, size >> MEM_PAGE_SHIFT, fd >= 0);
     return 0;
+}
+
+/* Pages of one kind. Dropped pages of a file would show what the file has, and a mapping in their
+ * place can fail if the host allows no more of them: then zeros are written, which frees nothing.
+ */
+static uint64_t release_run(struct mem_range *r, uint64_t page, uint64_t count, bool filed) {
+    uint64_t size = count << MEM_PAGE_SHIFT;
+    uint8_t *host = r->host + (page << MEM_PAGE_SHIFT);
+
+    if (!filed)
+        return madvise(host, size, MADV_DONTNEED) == 0 ? size : 0;
+    if (mmap(host, size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+        memset(host, 0, size);
+        return 0;
+    }
+    madvise(host, size, MADV_HUGEPAGE);
+    madvise(host, size, MADV_DONTDUMP);
+    set_filed(r, page, count, false);
+    return size;
+}
+
+static uint64_t release_pages(struct mem_range *r, uint64_t page, uint64_t end) {
+    uint64_t done = 0, next;
+
+    for (; page < end; page = next) {
+        bool filed = is_filed(r, page);
+
+        next = page + 1;
+        while (next < end && is_filed(r, next) == filed)
+            next++;
+        done += release_run(r, page, next - page, filed);
+    }
+    return done;
+}
+
+uint64_t mem_release(struct mem *m, gpa addr, uint64_t size) {
+    uint64_t done = 0, part;
+
+    for (; size; addr += part, size -= part) {
+        struct mem_range *r = (struct mem_range *)mem_find(m, addr); /* one of ours */
+        uint64_t page, end;
+
+        if (!r)
+            break;
+        part = r->size - (addr - r->base);
+        if (part > size)
+            part = size;
+        page = (addr - r->base + MEM_PAGE_SIZE - 1) >> MEM_PAGE_SHIFT;
+        end = (addr - r->base + part) >> MEM_PAGE_SHIFT;
+        if (r->readonly || r->moving || page >= end)
+            continue;
+        done += release_pages(r, page, end);
+        mem_written(m, r->base + (page << MEM_PAGE_SHIFT), (end - page) << MEM_PAGE_SHIFT);
+    }
+    return done;
 }
 
 /* ------------------------------------------------------------------ access */

@@ -386,6 +386,8 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     }
     if (r == 0 && m->has_vsock)
         r = add_function(b, m, "virtio_vsock", &m->vsock, &b->vsock, err);
+    if (r == 0 && m->has_balloon)
+        r = add_function(b, m, "virtio_balloon", NULL, &b->balloon, err);
     return r;
 }
 

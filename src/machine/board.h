@@ -37,6 +37,7 @@ struct board {
     struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
         *vga, *keyboard, *tablet;
     struct device *plug;
+    struct device *balloon;                                         /* NULL: none */
     struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
     struct device *flash;                                           /* NULL: none */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */

@@ -544,6 +544,10 @@ struct device *machine_serial(struct machine *m) {
     return m->board.uart;
 }
 
+struct device *machine_balloon(struct machine *m) {
+    return m->board.balloon;
+}
+
 struct device *machine_vsock(struct machine *m) {
     return m->board.vsock;
 }

@@ -121,6 +121,7 @@ struct machine_config {
     struct serial_port serial; /* COM1 */
     bool has_console;
     struct console_port console; /* virtio console, if has_console */
+    bool has_balloon;
     bool has_vsock;
     struct virtio_vsock_config vsock; /* if has_vsock */
     struct machine_display display;
@@ -178,6 +179,7 @@ bool machine_medium_locked(const struct machine *m, unsigned drive); /* by the g
 
 struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
 struct device *machine_console(struct machine *m); /* NULL without has_console */
+struct device *machine_balloon(struct machine *m); /* NULL without has_balloon */
 struct device *machine_vsock(struct machine *m);   /* NULL without has_vsock */
 struct device *machine_i8042(struct machine *m);
 struct device *machine_keyboard(struct machine *m); /* virtio, NULL without a screen */

@@ -33,8 +33,9 @@ const struct command control_commands[] = {
     {.name = "status",
      .needs = COMMAND_READ,
      .help = "What the machine is and what it is doing",
-     .answer = "name, version, pid, state (running or paused) and why, processors, memory, disks, "
-               "networks, optical drives, how often it was reset and crashed, time of its clock in ns",
+     .answer =
+         "name, version, pid, state (running or paused) and why, processors, memory, disks, "
+         "networks, optical drives, how often it was reset and crashed, time of its clock in ns",
      .example = "status"},
     {.name = "pause",
      .needs = COMMAND_OPERATE,
@@ -378,6 +379,15 @@ const struct command control_commands[] = {
      .example = "nic-remove 0",
      .args = {{"nic", COMMAND_INT, true, 0, 7, NULL, "number of the interface, as in status"},
               FORCE}},
+    {.name = "balloon-set",
+     .needs = COMMAND_OPERATE,
+     .help = "Let the guest use only so much of its memory; the rest goes back to the host as the "
+             "guest "
+             "frees it. A guest that would run out of memory takes some back",
+     .answer = "balloon_bytes: what it has now; it follows the target in time",
+     .example = "balloon-set 268435456",
+     .args = {{"bytes", COMMAND_INT, true, 0, INT64_MAX, NULL,
+               "that the guest may use; all of its memory or more: no limit"}}},
     {.name = NULL},
 };
 

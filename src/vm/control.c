@@ -86,7 +86,8 @@ struct control {
 static const struct control_handler *const handlers[] = {
     control_machine_handlers, control_snapshot_handlers, control_disk_handlers,
     control_disks_handlers,   control_bitmap_handlers,   control_screen_handlers,
-    control_net_handlers,     control_cdrom_handlers,    control_plug_handlers};
+    control_net_handlers,     control_cdrom_handlers,    control_plug_handlers,
+    control_memory_handlers};
 
 static void serve(struct control_client *cl);
 

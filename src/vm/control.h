@@ -81,7 +81,8 @@ struct control_handler {
 extern const struct control_handler control_machine_handlers[], control_snapshot_handlers[],
     control_disk_handlers[], control_disks_handlers[], control_bitmap_handlers[],
     control_screen_handlers[], control_net_handlers[], control_cdrom_handlers[],
-    control_plug_handlers[];
+    control_plug_handlers[], control_memory_handlers[];
+void control_put_memory(const struct control_vm *vm, json_t *status);
 
 json_t *control_forwards(const struct options_nic *n); /* as an array of texts */
 /* The disk that the argument `disk` names. */

@@ -98,6 +98,7 @@ static int do_status(struct control_call *call, struct error *err) {
                           "nics", nics(vm), "cdroms", cdroms(vm));
     int r = v ? json_object_update(call->result, v) : -1;
 
+    control_put_memory(vm, call->result);
     json_decref(v);
     return r < 0 ? -ENOMEM : put_state(call);
 }

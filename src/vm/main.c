@@ -457,6 +457,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .restoring = o->restore != NULL,
         .serial = {serial_write, serial_can_write, serial_can_receive, vm},
         .has_console = o->console != NULL,
+        .has_balloon = o->balloon,
         .console = {console_write, console_can_receive, vm},
         .no_reboot = o->no_reboot,
         .debug_exit = o->debug_exit,

@@ -665,6 +665,11 @@ static int set_vsock(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_balloon(struct options *o, const char *v, struct error *err) {
+    o->balloon = true;
+    return 0;
+}
+
 static int set_restore(struct options *o, const char *v, struct error *err) {
     o->restore = v;
     return 0;
@@ -897,6 +902,11 @@ static const struct option table[] = {
     {"console", "stdio|file:PATH|unix:PATH|none", set_console,
      "adds a virtio console (hvc0) that goes there",
      "--console unix:/tmp/web.console --serial none"},
+    {"balloon", NULL, set_balloon,
+     "adds a virtio memory balloon: memory that the guest frees goes back to the host by itself, "
+     "and "
+     "'viv-ctl PATH balloon-set' takes some of it away for a time",
+     "--balloon"},
     {"vsock", "unix:PATH[,cid=NUMBER]", set_vsock,
      "adds a virtio vsock. Programs of the host connect to PATH and say 'CONNECT <port>', a guest "
      "that connects to port N of the host (CID 2) reaches the socket PATH_N; cid is the guest's "

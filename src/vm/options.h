@@ -24,8 +24,8 @@ struct options_nic {
     bool absent;             /* it was removed: none has this number */
     char *kept;              /* the text that its words are in */
     const char *id, *device; /* as of disks */
-    const char *link; /* path of a switch's socket, NULL: user-mode NAT */
-    uint16_t mtu;     /* of the link */
+    const char *link;        /* path of a switch's socket, NULL: user-mode NAT */
+    uint16_t mtu;            /* of the link */
     enum machine_nic_model model;
     const char *rom;             /* path; NULL: as nics.h says */
     bool no_rom;                 /* none in any case */
@@ -54,6 +54,7 @@ struct options {
     struct vnc_options vnc;
     const char *vga; /* "std", "virtio" or "none"; NULL = std with a display */
     bool paused;
+    bool balloon;
     bool renew_identity; /* with restore: new MAC addresses */
     bool template;       /* fork machines from `restore` */
     bool prefetch;

@@ -195,7 +195,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
                        struct block *const *cdrom, struct error *err) {
     json_t *v = json_pack(
         "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s, s:b, "
-        "s:b, s:o, s:o, s:o}",
+        "s:b, s:o, s:o, s:o, s:b}",
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
         real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
         "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", initrds(o), "append",
@@ -205,7 +205,8 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         : o->vga               ? o->vga
                                : "std",
         "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks",
-        disks(o, m, disk), "nics", nics(o, m), "slots", slots(m));
+        disks(o, m, disk), "nics", nics(o, m), "slots", slots(m), "balloon",
+        (int)o->balloon);
     char *s;
 
     if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
@@ -642,6 +643,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->memory = (uint64_t)memory;
+    o->balloon |= json_is_true(json_object_get(v, "balloon"));
     o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
     if (!options_given(o, "disk"))

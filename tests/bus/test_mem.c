@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Tests of guest memory: edges of ranges, wraps, ROM, the notice about written code. */
 #include "bus/mem.h"
+#include "bus/release.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "support/test.h"
@@ -210,6 +212,45 @@ static void a_notice_finds_pages_of_every_range_it_crosses(void **state) {
     assert_int_equal(n.count, 3);
 }
 
+static void released_pages_are_zero_and_their_code_is_forgotten(void **state) {
+    uint8_t bytes[3 * 4096], zero[3 * 4096] = {0};
+    struct notices n = {.count = 0};
+
+    mem.code_written = take_notice;
+    mem.code_opaque = &n;
+    memset(bytes, 7, sizeof(bytes));
+    assert_int_equal(mem_write(&mem, 3 * MIB, bytes, sizeof(bytes)), 0);
+    *flag_of(3 * MIB + 4096) = MEM_PAGE_CODE(0);
+    assert_int_equal(mem_release(&mem, 3 * MIB + 1, sizeof(bytes) - 2),
+                     4096); /* whole pages only */
+    assert_int_equal(n.count, 1);
+    assert_int_equal(mem_read(&mem, 3 * MIB, bytes, sizeof(bytes)), 0);
+    assert_memory_equal(bytes + 4096, zero, 4096);
+    assert_true(bytes[4095] == 7 && bytes[8192] == 7);
+    assert_int_equal(mem_release(&mem, UINT64_MAX - 4095, 4096), 0); /* no memory */
+}
+
+/* What is dropped would be the file's again. */
+static void released_pages_of_a_file_are_zero_too(void **state) {
+    const struct mem_range *r = mem_find(&mem, 3 * MIB);
+    uint8_t bytes[4 * 4096], zero[4096] = {0};
+    FILE *f = tmpfile();
+
+    memset(bytes, 9, sizeof(bytes));
+    assert_int_equal(fseek(f, (long)(r->offset + 3 * MIB - r->base), SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, sizeof(bytes), f), sizeof(bytes));
+    assert_int_equal(fflush(f), 0);
+    assert_int_equal(mem_map(&mem, r->offset + 3 * MIB - r->base, sizeof(bytes), fileno(f), NULL),
+                     0);
+    assert_int_equal(mem_release(&mem, 3 * MIB + 4096, 2 * 4096), 2 * 4096);
+    assert_int_equal(mem_release(&mem, 3 * MIB + 4096, 2 * 4096), 2 * 4096); /* now no file's */
+    assert_int_equal(mem_read(&mem, 3 * MIB, bytes, sizeof(bytes)), 0);
+    assert_true(bytes[0] == 9 && bytes[4095] == 9 && bytes[3 * 4096] == 9);
+    assert_memory_equal(bytes + 4096, zero, 4096);
+    assert_memory_equal(bytes + 2 * 4096, zero, 4096);
+    fclose(f);
+}
+
 static void memory_without_ranges_refuses_everything(void **state) {
     struct mem none;
     uint8_t b;
@@ -234,6 +275,8 @@ int main(void) {
         TEST(words_of_all_sizes_and_alignments_arrive_whole),
         TEST(a_write_to_code_is_noticed_once_a_flagged_page),
         TEST(a_notice_finds_pages_of_every_range_it_crosses),
+        TEST(released_pages_are_zero_and_their_code_is_forgotten),
+        TEST(released_pages_of_a_file_are_zero_too),
         cmocka_unit_test(memory_without_ranges_refuses_everything),
     };
 
