@@ -31,7 +31,7 @@ static int make(void **state) {
 }
 
 static int drop(void **state) {
-    clock_step(b.clock, 1); /* what is to be done soon */
+    clock_step(b.clock, 1000000000); /* what is to be done soon */
     board_done(&b);
     device_free(dev);
     return 0;
