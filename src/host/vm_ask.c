@@ -54,8 +54,12 @@ static void forget(struct ask *a) {
 }
 
 void vm_asks_free(struct vm_asks *all) {
-    while (all && all->first)
-        forget(all->first);
+    struct ask *a;
+
+    while (all && (a = all->first)) {
+        all->first = a->next;
+        forget(a);
+    }
     free(all);
 }
 

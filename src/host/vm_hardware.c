@@ -228,9 +228,10 @@ const char *hardware_boots_by(const json_t *spec, const struct image_files *file
 
 static void add_boot_order(struct words *w, const char *boot) {
     char letters[8] = "";
+    size_t n = 0;
 
-    for (; *boot; boot += strcspn(boot, ","), boot += *boot == ',')
-        strcat(letters, *boot == 'd' ? "c" : *boot == 'c' ? "d" : "n"); /* as old PCs did */
+    for (; *boot && n + 1 < sizeof(letters); boot += strcspn(boot, ","), boot += *boot == ',')
+        letters[n++] = *boot == 'd' ? 'c' : *boot == 'c' ? 'd' : 'n'; /* as old PCs did */
     if (!*letters)
         return;
     words_add(w, "--boot");
