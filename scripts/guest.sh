@@ -119,6 +119,11 @@ configure() {
     rm -f "$root/etc/machine-id"
     chroot "$root" systemd-machine-id-setup >/dev/null
     chroot "$root" systemctl -q enable systemd-networkd.service ssh.service serial-getty@ttyS0.service
+    # Devices come late on a host that does ten things at once; after 90 s the login on the serial line would be given up.
+    # Version 247 (Debian 11) takes the time from that of services.
+    install -d "$root/etc/systemd/system.conf.d"
+    printf '[Manager]\n%s=600s\n' "$([ "$version" -lt 12 ] && echo DefaultTimeoutStartSec || echo DefaultDeviceTimeoutSec)" \
+        >"$root/etc/systemd/system.conf.d/vivarium.conf"
     # Nobody upgrades a demonstration; the timers would only fetch indexes at every first boot.
     chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer
     # Without this it would want a locale that is not made here, and take that for a failure.
@@ -412,6 +417,11 @@ status=0
 wait "$worker" || status=$?
 worker=
 if [ -t 1 ]; then printf '\r\033[K'; fi
+if [ "$status" -ne 0 ] && [ -n "$elsewhere" ]; then
+    # Who reads this has room for a sentence, and keeps the log. What failed says apt before all that follows from it.
+    { grep '^E: ' "$log" || tail -n 3 "$log"; } | head -n 2 >&2
+    die "packages could not be fetched or installed. VIV_MIRROR=URL for vivd names another mirror"
+fi
 if [ "$status" -ne 0 ]; then
     tail -n 25 "$log" >&2
     die "making the guest failed (its last words stand above, all of them in $log).

@@ -144,11 +144,24 @@ static void show_progress(void *opaque) {
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
 }
 
+/* The image's folder goes, what the script said stays until the next one fails. */
+static void keep_log(struct image *v, const struct error *err) {
+    struct manager *m = v->all->m;
+    char name[STORE_WORD + 16];
+
+    snprintf(name, sizeof(name), "%s/guest.log", v->id);
+    if (renameat(m->home.images, name, m->home.images, "../build.log") == 0)
+        error_set(&v->error, err->code, "%.360s; all that was said is in '%s/build.log'", err->text,
+                  m->home.place.data);
+    else
+        v->error = *err;
+}
+
 static void builder_ended(void *opaque, const struct error *err) {
     struct image *v = opaque;
 
     if (err)
-        v->error = *err;
+        keep_log(v, err);
     builder_free(v->builder);
     v->builder = NULL;
     timer_stop(&v->timer);

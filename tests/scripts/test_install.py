@@ -61,7 +61,7 @@ class Case(unittest.TestCase):
                     except OSError:
                         pass
         self.addCleanup(end)
-        return lambda *words: run(bin_folder / "viv", *words, env=env)
+        return lambda *words, **more: run(bin_folder / "viv", *words, env={**env, **more})
 
 
 class Install(Case):
@@ -114,6 +114,11 @@ class Install(Case):
         said = subprocess.run([script, "--output", self.dir / "guest"], env=env, capture_output=True, text=True,
                               timeout=LIMIT, check=False).stderr
         self.assertIn("no network here", said)
+        with self.assertRaises(AssertionError) as failed:
+            self.machine(prefix / "bin")("image", "build", "debian:13", PATH=env["PATH"])
+        self.assertIn("no network here", str(failed.exception))
+        log = re.search(r"'(/.*/build\.log)'", str(failed.exception))[1]
+        self.assertEqual(pathlib.Path(log).read_text().splitlines()[-1], "no network here")
         agent.unlink()
         said = subprocess.run([script, "--output", self.dir / "guest"], env=env, capture_output=True, text=True,
                               timeout=LIMIT, check=False).stderr
