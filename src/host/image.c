@@ -7,7 +7,7 @@
  * removed first. The script is told when the manager dies (PR_SET_PDEATHSIG), and holds a lock on
  * the folder as long as it lives, as machines do.
  */
-#include "host/image_internal.h"
+#include "host/image.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +22,7 @@
 #include "base/loop.h"
 #include "host/builder.h"
 #include "host/image_boot.h"
+#include "host/image_internal.h"
 #include "host/image_known.h"
 #include "host/image_transfer.h"
 #include "host/job.h"

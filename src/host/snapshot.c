@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is done with the disks of a machine: snapshots, ways back, files that nobody needs. */
-#include "host/snapshot_internal.h"
+#include "host/snapshot.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "host/image.h"
 #include "host/layers.h"
 #include "host/merge.h"
+#include "host/snapshot_internal.h"
 #include "host/snapshot_live.h"
 #include "host/tree.h"
 #include "host/vm.h"

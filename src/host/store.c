@@ -4,7 +4,7 @@
  * never wait for us. synchronous is FULL for promises and NORMAL for the rest, which saves an fsync
  * for each thing that was only seen.
  */
-#include "host/store_internal.h"
+#include "host/store.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "host/backup.h"
+#include "host/store_internal.h"
 
 enum { BUSY_MS = 10000 };
 

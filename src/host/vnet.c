@@ -4,7 +4,7 @@
  * at its process, does what comes next, and may be called at any time. The process is told
  * everything in one file; when that changes it reads it again.
  */
-#include "host/vnet_internal.h"
+#include "host/vnet.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include "base/loop.h"
 #include "host/tree.h"
 #include "host/vm_control.h"
+#include "host/vnet_internal.h"
 #include "host/worker.h"
 #include "proto/units.h"
 
