@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# run: long
+"""memtest86+ goes through all of its tests once and finds no error: of 64 and 32 bits, by BIOS, UEFI and directly."""
+import pathlib
+import tempfile
+import unittest
+
+import media
+import screen
+
+MEMTEST = pathlib.Path("/usr/lib/memtest86+")
+LIMIT = 1800
+
+
+class Memtest(unittest.TestCase):
+    def setUp(self):
+        media.need(MEMTEST)
+        folder = tempfile.TemporaryDirectory(prefix="viv-")
+        self.addCleanup(folder.cleanup)
+        self.dir = folder.name
+
+    def passes(self, *options, memory="32M"):
+        _, look = screen.start(self, self.dir, *options, memory=memory)
+        look.expect(r"<Enter> to start")
+        look.keys("enter")
+        text = look.expect(r"(?s).*Pass: +[1-9].*", timeout=LIMIT).group()
+        self.assertRegex(text, r"Errors: 0(?!\d)")
+
+    def test_of_64_bits_by_bios(self):
+        self.passes("--firmware", "bios", "--cdrom", str(MEMTEST / "memtest86+x64.iso"))
+
+    def test_of_64_bits_by_uefi(self):
+        self.passes("--firmware", "uefi", "--cdrom", str(MEMTEST / "memtest86+x64.iso"), memory="128M")
+
+    def test_of_32_bits_by_bios_on_two_processors(self):
+        self.passes("--firmware", "bios", "--cdrom", str(MEMTEST / "memtest86+ia32.iso"), "--cpus", "2")
+
+    def test_of_64_bits_directly(self):
+        self.passes("--kernel", "/boot/memtest86+x64.bin")
+
+
+if __name__ == "__main__":
+    screen.vivtest.tap.main()
