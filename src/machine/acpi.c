@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "devices/acpi_pm.h"
+#include "devices/hpet.h"
 #include "machine/acpi_plug.h"
 #include "machine/aml.h"
 #include "machine/map.h"
@@ -283,8 +284,9 @@ static void fadt(struct buf *b, const struct acpi_config *config, uint64_t facs,
     gas_io(t + 116, 8, 1, 0xcf9);
     t[128] = 0x0e;
     /*
-     * Minor version. From 6.3 on processors that may come later bear a flag (online capable) instead of
-     * none; memtest86+ takes those that bear it for present, and waits for them for ever.
+     * Minor version. From 6.3 on processors that may come later bear a flag (online capable)
+     * instead of none; memtest86+ takes those that bear it for present, and waits for them for
+     * ever.
      */
     t[131] = 2;
     store_le64(t + 132, facs);
@@ -342,6 +344,20 @@ static void mcfg(struct buf *b) {
     table_end(b, at);
 }
 
+/* IA-PC HPET Specification 1.0a, 3.2.4. */
+static void hpet(struct buf *b) {
+    static const uint8_t memory[4] = {0, 64, 0, 0};
+    size_t at = table_begin(b, "HPET", 1);
+
+    buf_put_le32(b, HPET_BLOCK_ID);
+    buf_put(b, memory, sizeof(memory));
+    buf_put_le64(b, MAP_HPET);
+    buf_put(b, "", 1);       /* number */
+    buf_put_le16(b, 0x0080); /* shortest period */
+    buf_put(b, "", 1);
+    table_end(b, at);
+}
+
 static void rsdp(uint8_t *p, uint64_t xsdt) {
     memcpy(p, "RSD PTR ", 8);
     memcpy(p + 9, "VIVARM", 6);
@@ -364,7 +380,8 @@ static void note_sum(struct acpi_blob *a, size_t at) {
 /* The blob as it is at the address `base`. */
 static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_t base) {
     struct buf *b = &a->tables;
-    size_t dsdt_at, at, entry[3];
+    size_t dsdt_at, at, entry[4];
+    unsigned entries = 3;
 
     *a = (struct acpi_blob){.pointers = 0};
     memcpy(buf_grow(b, FACS_SIZE), "FACS", 4); /* first, for it wants an alignment of 64 */
@@ -385,8 +402,13 @@ static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_
     madt(b, config->cpus);
     entry[2] = b->len;
     mcfg(b);
+    entry[3] = b->len;
+    if (config->hpet) {
+        hpet(b);
+        entries++;
+    }
     at = table_begin(b, "XSDT", 1);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < entries; i++) {
         note_pointer(a, b->len, 8);
         buf_put_le64(b, base + entry[i]);
     }

@@ -13,7 +13,8 @@ struct acpi_config {
     uint64_t pci64_base, pci64_end; /* 64-bit PCI window, 0 = none */
     bool serial;                    /* COM1 is there */
     bool screen;                    /* a display adapter and a PS/2 mouse are */
-    uint32_t plug_slots;            /* PCI slots that can be plugged at run time, a bit each */
+    bool hpet;
+    uint32_t plug_slots; /* PCI slots that can be plugged at run time, a bit each */
 };
 
 /* Addresses in the tables, which are a table's place in the blob plus that of the blob. */

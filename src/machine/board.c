@@ -15,6 +15,7 @@
 #include "devices/acpi_pm.h"
 #include "devices/e1000e.h"
 #include "devices/fw_cfg.h"
+#include "devices/hpet.h"
 #include "devices/i8042.h"
 #include "devices/ioapic.h"
 #include "devices/lpc.h"
@@ -52,6 +53,18 @@ static void isa_irq(void *opaque, unsigned n, bool level) {
 
 static struct irq isa_wire(struct board *b, unsigned n) {
     return (struct irq){.fn = isa_irq, .opaque = b, .n = n};
+}
+
+/* The same of the PIT and the RTC, which the HPET cuts off when it does their work. */
+static void timer_irq(void *opaque, unsigned n, bool level) {
+    struct board *b = opaque;
+
+    if (!b->hpet || !hpet_is_legacy(b->hpet))
+        isa_irq(b, n, level);
+}
+
+static struct irq timer_wire(struct board *b, unsigned n) {
+    return (struct irq){.fn = timer_irq, .opaque = b, .n = n};
 }
 
 static struct device_env make_env(struct board *b, const void *config) {
@@ -179,8 +192,8 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
                                .memory_high = map_high_size(b->memory)};
     struct uart_config serial = {.port = m->serial};
 
-    b->pit = add_isa(b, "pit", NULL, isa_wire(b, 0), pit, err);
-    b->rtc = b->pit ? add_isa(b, "rtc", &clock, isa_wire(b, 8), rtc, err) : NULL;
+    b->pit = add_isa(b, "pit", NULL, timer_wire(b, 0), pit, err);
+    b->rtc = b->pit ? add_isa(b, "rtc", &clock, timer_wire(b, 8), rtc, err) : NULL;
     b->uart = b->rtc ? add_isa(b, "uart16550", &serial, isa_wire(b, 4), uart, err) : NULL;
     b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
     b->plug =
@@ -196,6 +209,21 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
         return -ENOMEM;
     if (m->debug_exit && !add_isa(b, "debug_exit", NULL, (struct irq){0}, debug_exit, err))
         return -ENOMEM;
+    return 0;
+}
+
+static int add_hpet(struct board *b, struct error *err) {
+    struct device_env env = make_env(b, NULL);
+    struct device *d;
+
+    env.irq[HPET_IRQ_0] = isa_wire(b, 0);
+    env.irq[HPET_IRQ_8] = isa_wire(b, 8);
+    for (unsigned i = 0; i < HPET_PINS; i++)
+        env.irq[HPET_IRQ_PINS + i] = ioapic_irq_wire(b->ioapic, HPET_FIRST_PIN + i);
+    d = add(b, "hpet", &env, err);
+    if (!d || device_mount(d, 0, &b->mmio, MAP_HPET, err) < 0)
+        return -ENOMEM;
+    b->hpet = d;
     return 0;
 }
 
@@ -223,6 +251,7 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
     struct firmware_config told = {.cpus = b->cpus,
                                    .memory = b->memory,
                                    .boot_menu = m->boot_menu,
+                                   .hpet = m->hpet,
                                    .smbios = &b->smbios,
                                    .screen = m->display.adapter == MACHINE_VGA,
                                    .plug_slots = board_plug_slots(b)};
@@ -518,6 +547,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_interrupt_controllers(b, err);
     if (r == 0)
         r = add_isa_devices(b, m, err);
+    if (r == 0 && m->hpet)
+        r = add_hpet(b, err);
     if (r == 0)
         r = add_keyboard(b, m->display.adapter != MACHINE_NO_SCREEN, err);
     if (r == 0)
@@ -604,8 +635,11 @@ int board_new_generation(struct board *b, struct error *err) {
 }
 
 int board_reset(struct board *b, struct error *err) {
-    struct acpi_config acpi = {
-        .cpus = b->cpus, .serial = true, .screen = b->tablet, .plug_slots = board_plug_slots(b)};
+    struct acpi_config acpi = {.cpus = b->cpus,
+                               .serial = true,
+                               .hpet = b->hpet,
+                               .screen = b->tablet,
+                               .plug_slots = board_plug_slots(b)};
     int r;
 
     for (unsigned i = 0; i < b->devices; i++)

@@ -39,6 +39,7 @@ struct board {
     struct device *plug;
     struct device *balloon;                                         /* NULL: none */
     struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
+    struct device *hpet;                                            /* NULL: none */
     struct device *flash;                                           /* NULL: none */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */

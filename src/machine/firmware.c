@@ -222,6 +222,7 @@ static void clear_sums(struct acpi_blob *a) {
 static int add_acpi(struct device *d, const struct firmware_config *config, struct error *err) {
     struct acpi_config c = {.cpus = config->cpus,
                             .serial = true,
+                            .hpet = config->hpet,
                             .screen = config->screen,
                             .plug_slots = config->plug_slots};
     uint8_t page[MEM_PAGE_SIZE] = {0};

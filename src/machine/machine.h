@@ -94,6 +94,7 @@ struct machine_config {
     struct pflash_config flash;    /* below the firmware; size 0: none */
     const uint8_t *flash_contents; /* at the start */
     bool boot_menu;
+    bool hpet;
     struct debugcon_config firmware_log; /* what firmware says at its debug port */
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */

@@ -21,6 +21,7 @@
 #define MAP_PCI_MMIO_END 0xfec00000ull
 #define MAP_PCI_IO       0xc000u
 #define MAP_IOAPIC       0xfec00000ull
+#define MAP_HPET         0xfed00000ull
 #define MAP_LAPIC        0xfee00000ull
 #define MAP_FLASH_CELLS                                                                            \
     0xfffff00000ull /* of the UEFI variables; the guest has them below its ROM */

@@ -450,6 +450,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .initrds = o->initrds,
         .cmdline = o->append,
         .boot_menu = o->boot_menu,
+        .hpet = o->hpet,
         .boot_order = o->boot_order,
         .smbios = o->smbios,
         .smbios_settings = o->smbios_settings,

@@ -449,6 +449,15 @@ static int set_smbios(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_hpet(struct options *o, const char *v, struct error *err) {
+    unsigned on;
+
+    if (parse_word(v, switch_words, &on) < 0)
+        return error_set(err, -EINVAL, "--hpet is on or off, not '%s'", v);
+    o->hpet = on;
+    return 0;
+}
+
 static int set_boot_order(struct options *o, const char *v, struct error *err) {
     if (!*v || strspn(v, "cdn") != strlen(v))
         return error_set(err, -EINVAL,
@@ -955,6 +964,11 @@ static const struct option table[] = {
      "--control unix:/tmp/web.ctl"},
     {"paused", NULL, set_paused, "do not run before 'viv-ctl PATH resume'",
      "--paused --control unix:/tmp/web.ctl"},
+    {"hpet", "on|off", set_hpet,
+     "high precision event timers, for systems that want them; default off: Linux keeps better "
+     "time "
+     "by the TSC",
+     "--hpet on"},
     {"no-reboot", NULL, set_no_reboot, "end with code 3 instead when the guest resets or crashes",
      "--no-reboot"},
     {"trace", "PATTERN", set_trace,

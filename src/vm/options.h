@@ -43,6 +43,7 @@ struct options {
     const char *uefi_vars; /* path, NULL: not kept */
     const char *firmware_log;
     bool boot_menu;
+    bool hpet;
     struct smbios_setting smbios[SMBIOS_SETTINGS];
     unsigned smbios_settings;
     const char *boot_order; /* letters or names, see --boot */

@@ -113,14 +113,13 @@ static json_t *nics(const struct options *o, const struct machine *machine) {
         snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
                  m[5]);
         json_array_append_new(
-            list,
-            json_pack("{s:s, s:s, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:s*, s:s*}", "network",
-                      o->nic[i].link ? "link" : "user", "mac", mac, "forwards",
-                      forwards(&o->nic[i]), "link", absolute(o->nic[i].link), "mtu",
-                      (int)nics_mtu(o, i), "model", nics_model_name(o->nic[i].model), "rom",
-                      absolute(nics_rom(o, i)), "bootfile", text(o->nic[i].bootfile), "tftp",
-                      absolute(o->nic[i].tftp), "id", o->nic[i].id, "device",
-                      machine_site_of(machine, MACHINE_NIC, i, &at) ? at.device : NULL));
+            list, json_pack("{s:s, s:s, s:o, s:o, s:i, s:s, s:o, s:o, s:o, s:s*, s:s*}", "network",
+                            o->nic[i].link ? "link" : "user", "mac", mac, "forwards",
+                            forwards(&o->nic[i]), "link", absolute(o->nic[i].link), "mtu",
+                            (int)nics_mtu(o, i), "model", nics_model_name(o->nic[i].model), "rom",
+                            absolute(nics_rom(o, i)), "bootfile", text(o->nic[i].bootfile), "tftp",
+                            absolute(o->nic[i].tftp), "id", o->nic[i].id, "device",
+                            machine_site_of(machine, MACHINE_NIC, i, &at) ? at.device : NULL));
     }
     return list;
 }
@@ -210,6 +209,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
     char *s;
 
     if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
+              (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
               (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
                              json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)))) {
@@ -646,6 +646,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->balloon |= json_is_true(json_object_get(v, "balloon"));
     o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
+    o->hpet = json_is_true(json_object_get(v, "hpet"));
     if (!options_given(o, "disk"))
         r = take_disks(o, json_object_get(v, "disks"), err);
     if (r == 0)

@@ -210,6 +210,14 @@ static void a_disk_is_a_path_and_properties(void **state) {
     bad("--disk|a,", "'' is no property");
 }
 
+static void the_hpet_is_on_or_off(void **state) {
+    good("--kernel|k");
+    assert_false(o.hpet);
+    good("--kernel|k|--hpet|on");
+    assert_true(o.hpet);
+    bad("--hpet|maybe", "on or off");
+}
+
 static void a_network_has_an_address_and_forwards(void **state) {
     static const uint8_t mac[6] = {0x52, 0x54, 0, 0xab, 0xCD, 0xef};
 
@@ -360,6 +368,7 @@ int main(void) {
         cmocka_unit_test(what_to_dump_is_named_with_a_range_or_a_number),
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
+        cmocka_unit_test(the_hpet_is_on_or_off),
         cmocka_unit_test(a_network_has_an_address_and_forwards),
         cmocka_unit_test(a_network_may_be_a_link_to_a_switch),
         cmocka_unit_test(too_many_forwards_are_refused),
