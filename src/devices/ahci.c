@@ -23,7 +23,7 @@
 
 #include "base/bytes.h"
 #include "base/trace.h"
-#include "devices/ahci_internal.h"
+#include "devices/ata.h"
 
 // clang-format off
 enum {
@@ -44,6 +44,41 @@ enum {
 #define CAP       0xc1341f00u /* 64 bits, NCQ, CLO, 6 Gbit/s, AHCI only, 32 slots */
 #define SIG_DRIVE 0xeb140101u
 #define GHC_AE    0x80000000u
+
+enum { AHCI_SLOTS = 32 };
+
+struct ahci_port;
+
+struct ahci_slot {              /* a command while it is executed */
+    struct ata_command command; /* first */
+    struct ahci_port *port;
+    unsigned tag;
+    uint32_t epoch;
+};
+
+struct ahci_port { /* registers, and what hangs on them */
+    struct ahci *ahci;
+    unsigned n;
+    bool present;
+    struct ata_device ata;
+    uint32_t epoch;
+    uint32_t busy; /* slots that are executed */
+    bool processing;
+    struct ahci_slot *slot[AHCI_SLOTS];
+    /* state: */
+    uint32_t clb, clbu, fb, fbu, is, ie, cmd, tfd, sig, sctl, serr, sact, ci;
+    uint32_t kept; /* commands whose failure pauses the machine */
+    bool stopped;  /* by an error, until the guest stops the port */
+    bool in_reset; /* a software reset has begun */
+};
+
+struct ahci {
+    struct pci_device pci; /* first */
+    void (*ejected)(void *opaque, unsigned port);
+    void *opaque;
+    uint32_t ghc, is;
+    struct ahci_port port[AHCI_PORTS];
+};
 
 static void process(struct ahci_port *p);
 
@@ -70,7 +105,7 @@ static void post(struct ahci_port *p, unsigned at, const uint8_t *fis, unsigned 
 }
 
 static void post_d2h(struct ahci_port *p, const uint8_t *registers) {
-    uint8_t fis[AHCI_FIS_SIZE] = {FIS_D2H, 0x40, (uint8_t)p->tfd, (uint8_t)(p->tfd >> 8)};
+    uint8_t fis[ATA_FIS_SIZE] = {FIS_D2H, 0x40, (uint8_t)p->tfd, (uint8_t)(p->tfd >> 8)};
 
     memcpy(fis + 4, registers + 4, 7);
     memcpy(fis + 12, registers + 12, 2);
@@ -78,11 +113,11 @@ static void post_d2h(struct ahci_port *p, const uint8_t *registers) {
 }
 
 static void post_pio(struct ahci_port *p, const struct ahci_slot *s) {
-    uint8_t fis[AHCI_FIS_SIZE] = {FIS_PIO, 0x60, ATA_DRDY | ATA_DRQ, 0};
+    uint8_t fis[ATA_FIS_SIZE] = {FIS_PIO, 0x60, ATA_DRDY | ATA_DRQ, 0};
 
-    memcpy(fis + 4, s->fis + 4, 7);
+    memcpy(fis + 4, s->command.fis + 4, 7);
     fis[15] = (uint8_t)p->tfd; /* status at the end */
-    store_le16(fis + 16, (uint16_t)s->moved);
+    store_le16(fis + 16, (uint16_t)s->command.moved);
     post(p, FIS_PIO_AT, fis, sizeof(fis));
 }
 
@@ -94,7 +129,7 @@ static void post_sdb(struct ahci_port *p, uint32_t done) {
 }
 
 static void post_signature(struct ahci_port *p) {
-    uint8_t registers[AHCI_FIS_SIZE] = {0};
+    uint8_t registers[ATA_FIS_SIZE] = {0};
 
     for (unsigned i = 0; i < 3; i++)
         registers[4 + i] = (uint8_t)(p->sig >> (8 * (i + 1)));
@@ -105,41 +140,48 @@ static void post_signature(struct ahci_port *p) {
 /* ---- commands ---- */
 
 static void set_signature(struct ahci_port *p) {
-    p->sig = !p->config.present ? ~0u : p->config.cdrom ? SIG_DRIVE : SIG_DISK;
-    p->tfd = !p->config.present ? 0x7f : p->config.cdrom ? 0x0110 : 0x0150;
+    p->sig = !p->present ? ~0u : p->ata.cdrom ? SIG_DRIVE : SIG_DISK;
+    p->tfd = !p->present ? 0x7f : p->ata.cdrom ? 0x0110 : 0x0150;
 }
 
 static void write_count(struct ahci_port *p, const struct ahci_slot *s) {
     uint8_t le[4];
 
-    store_le32(le, (uint32_t)s->moved);
+    store_le32(le, (uint32_t)s->command.moved);
     mem_write(p->ahci->pci.dev.env.mem,
               ((uint64_t)p->clbu << 32 | p->clb) + HEADER_SIZE * s->tag + 4, le, 4);
 }
 
-void ahci_complete(struct ahci_slot *s, uint8_t status, uint8_t error) {
+static void carry_on(struct ahci_port *p) {
+    if (!p->processing && (p->ci & ~p->busy))
+        process(p);
+}
+
+static void complete(struct ata_command *c, uint8_t status, uint8_t error) {
+    struct ahci_slot *s = (struct ahci_slot *)c;
     struct ahci_port *p = s->port;
     uint32_t bit = 1u << s->tag, is = 0;
 
     trace(ahci_done, p->ahci->pci.dev.name, p->n, s->tag, status, error);
     p->busy &= ~bit;
     p->tfd = (uint32_t)error << 8 | status;
-    if (!s->ncq)
+    if (!s->command.ncq)
         write_count(p, s);
-    if (s->ncq) {
+    if (s->command.ncq) {
         if (!(status & ATA_ERR))
             p->sact &= ~bit;
         post_sdb(p, status & ATA_ERR ? 0 : bit);
         is = IS_SDB;
     } else {
         p->ci &= ~bit;
-        if (s->pio_in && !(status & ATA_ERR)) {
+        if (s->command.pio_in && !(status & ATA_ERR)) {
             post_pio(p, s);
             is = IS_PIO;
         }
-        if (!is || p->config.cdrom) {
-            s->fis[12] = p->config.cdrom ? 3 : s->fis[12]; /* interrupt reason: the end */
-            post_d2h(p, s->fis);
+        if (!is || p->ata.cdrom) {
+            s->command.fis[12] =
+                p->ata.cdrom ? 3 : s->command.fis[12]; /* interrupt reason: the end */
+            post_d2h(p, s->command.fis);
             is |= IS_DHR;
         }
     }
@@ -148,44 +190,31 @@ void ahci_complete(struct ahci_slot *s, uint8_t status, uint8_t error) {
         is |= IS_TFE;
     }
     raise(p, is);
+    carry_on(p);
 }
 
-/* One of the guest's buffers, in pieces if it lies across ranges of memory. */
-static bool add_buffer(struct ahci_slot *s, struct mem *mem, gpa at, uint64_t n) {
-    while (n) {
-        const struct mem_range *r = mem_find(mem, at);
-        uint64_t part = r ? r->size - (at - r->base) : 0;
+static bool returned(struct ata_command *c, bool keep) {
+    struct ahci_slot *s = (struct ahci_slot *)c;
+    struct ahci_port *p = s->port;
 
-        if (!r || (r->readonly && !s->to_device))
-            return false;
-        part = part < n ? part : n;
-        if (s->iov_count == s->iov_cap) {
-            unsigned cap = s->iov_cap ? 2 * s->iov_cap : 64;
-            struct iovec *more = realloc(s->iov, cap * sizeof(*more));
-
-            if (!more)
-                return false;
-            s->iov = more;
-            s->iov_cap = cap;
-        }
-        s->iov[s->iov_count++] = (struct iovec){r->host + (at - r->base), part};
-        s->room += part;
-        at += part;
-        n -= part;
-    }
-    return true;
+    if (s->epoch == p->epoch && !keep)
+        return false;
+    p->busy &= ~(1u << s->tag);
+    if (s->epoch == p->epoch)
+        p->kept |= 1u << s->tag;
+    return true; /* else the port was stopped: nobody waits */
 }
 
 /* As far as there is memory: SeaBIOS gives commands without data a buffer of 4 MiB at 0. One that
  * needs more than there is fails. */
 static void map_buffers(struct ahci_slot *s, struct mem *mem, gpa table, unsigned count) {
-    s->iov_count = 0;
-    s->room = 0;
+    dma_clear(&s->command.dma);
     for (unsigned i = 0; i < count; i++) {
         uint8_t prd[PRD_SIZE];
 
         if (mem_read(mem, table + PRDT_AT + (uint64_t)i * PRD_SIZE, prd, sizeof(prd)) < 0 ||
-            !add_buffer(s, mem, load_le64(prd), (load_le32(prd + 12) & 0x3fffff) + 1ull))
+            !dma_add(&s->command.dma, mem, load_le64(prd), (load_le32(prd + 12) & 0x3fffff) + 1ull,
+                     !s->command.to_device))
             return;
     }
 }
@@ -199,13 +228,18 @@ static bool fetch(struct ahci_port *p, struct ahci_slot *s, unsigned tag) {
     s->port = p;
     s->tag = tag;
     s->epoch = p->epoch;
+    s->command.dev = &p->ata;
+    s->command.mem = mem;
+    s->command.done = complete;
+    s->command.returned = returned;
     if (mem_read(mem, list + HEADER_SIZE * tag, header, sizeof(header)) < 0)
         return false;
     table = load_le64(header + 8);
-    s->to_device = header[0] & 0x40;
-    memset(s->cdb, 0, sizeof(s->cdb));
-    if (mem_read(mem, table, s->fis, sizeof(s->fis)) < 0 ||
-        mem_read(mem, table + CDB_AT, s->cdb, sizeof(s->cdb)) < 0 || s->fis[0] != FIS_H2D)
+    s->command.to_device = header[0] & 0x40;
+    memset(s->command.cdb, 0, sizeof(s->command.cdb));
+    if (mem_read(mem, table, s->command.fis, sizeof(s->command.fis)) < 0 ||
+        mem_read(mem, table + CDB_AT, s->command.cdb, sizeof(s->command.cdb)) < 0 ||
+        s->command.fis[0] != FIS_H2D)
         return false;
     map_buffers(s, mem, table, load_le16(header + 2));
     return true;
@@ -213,7 +247,7 @@ static bool fetch(struct ahci_port *p, struct ahci_slot *s, unsigned tag) {
 
 /* A frame without a command sets the control register: software reset (ATA8-AST 11.2). */
 static void control(struct ahci_port *p, struct ahci_slot *s) {
-    bool reset = s->fis[15] & 4;
+    bool reset = s->command.fis[15] & 4;
 
     p->ci &= ~(1u << s->tag);
     if (p->in_reset && !reset) {
@@ -239,26 +273,26 @@ static void begin(struct ahci_port *p, unsigned tag) {
         raise(p, IS_HBD | IS_TFE);
         return;
     }
-    trace(ahci_command, p->ahci->pci.dev.name, p->n, tag, s->fis[2], s->room);
-    if (!(s->fis[1] & 0x80)) {
+    trace(ahci_command, p->ahci->pci.dev.name, p->n, tag, s->command.fis[2], s->command.dma.size);
+    if (!(s->command.fis[1] & 0x80)) {
         control(p, s);
         return;
     }
-    s->ncq = !p->config.cdrom && (s->fis[2] == 0x60 || s->fis[2] == 0x61);
+    s->command.ncq = !p->ata.cdrom && (s->command.fis[2] == 0x60 || s->command.fis[2] == 0x61);
     p->busy |= 1u << tag;
-    if (s->ncq)
+    if (s->command.ncq)
         p->ci &= ~(1u << tag);
-    ahci_execute(s);
+    ata_execute(&s->command);
 }
 
 static bool is_queued(struct ahci_port *p, unsigned tag) { return p->sact >> tag & 1; }
 
 /* Begins what may begin. A command that ends at once clears its bit. */
 static void process(struct ahci_port *p) {
-    if (!p->config.present || !(p->cmd & CMD_ST))
+    if (!p->present || !(p->cmd & CMD_ST))
         return;
-    if (p->config.block)
-        block_plug(p->config.block);
+    if (p->ata.block)
+        block_plug(p->ata.block);
     p->processing = true;
     for (unsigned tag = 0; tag < AHCI_SLOTS; tag++) {
         uint32_t bit = 1u << tag;
@@ -270,13 +304,8 @@ static void process(struct ahci_port *p) {
         begin(p, tag);
     }
     p->processing = false;
-    if (p->config.block)
-        block_unplug(p->config.block);
-}
-
-void ahci_continue(struct ahci_port *p) {
-    if (!p->processing && (p->ci & ~p->busy))
-        process(p);
+    if (p->ata.block)
+        block_unplug(p->ata.block);
 }
 
 static void resume(void *opaque) {
@@ -295,8 +324,8 @@ static void resume(void *opaque) {
 /* Whatever is on its way to the image comes back first. */
 static void abandon(struct ahci_port *p) {
     p->epoch++;
-    if (p->config.block && p->busy)
-        block_drain(p->config.block);
+    if (p->ata.block && p->busy)
+        block_drain(p->ata.block);
     p->busy = p->kept = p->ci = p->sact = 0;
     p->stopped = false;
 }
@@ -307,12 +336,12 @@ static void reset_port(struct ahci_port *p) {
     abandon(p);
     p->is = 0;
     p->in_reset = false;
-    p->write_cache = true;
-    p->multiple = 0;
+    p->ata.write_cache = true;
+    p->ata.multiple = 0;
     p->serr = 0;
     set_signature(p);
-    if (p->config.cdrom)
-        scsi_reset(&p->unit);
+    if (p->ata.cdrom)
+        scsi_reset(&p->ata.unit);
 }
 
 static void write_cmd(struct ahci_port *p, uint32_t v) {
@@ -322,7 +351,7 @@ static void write_cmd(struct ahci_port *p, uint32_t v) {
     if ((v & CMD_CLO) && !(old & CMD_ST))
         p->tfd &= ~0x88u;
     p->cmd = p->cmd & CMD_FRE ? p->cmd | CMD_FR : p->cmd & ~(uint32_t)CMD_FR;
-    if (!(old & CMD_FRE) && (p->cmd & CMD_FRE) && p->config.present)
+    if (!(old & CMD_FRE) && (p->cmd & CMD_FRE) && p->present)
         post_signature(p);
     if (p->cmd & CMD_ST) {
         p->cmd |= CMD_CR;
@@ -340,7 +369,7 @@ static void write_sctl(struct ahci_port *p, uint32_t v) {
     if (is && !was) {
         reset_port(p);
         p->tfd = 0x7f;
-    } else if (was && !is && p->config.present) {
+    } else if (was && !is && p->present) {
         set_signature(p);
         p->serr |= SERR_X;
         post_signature(p);
@@ -349,22 +378,22 @@ static void write_sctl(struct ahci_port *p, uint32_t v) {
 }
 
 static uint32_t read_port(const struct ahci_port *p, unsigned reg) {
-    const uint32_t registers[] = {
-        p->clb,
-        p->clbu,
-        p->fb,
-        p->fbu,
-        p->is,
-        p->ie,
-        p->cmd,
-        0,
-        p->tfd,
-        p->sig,
-        p->config.present && (p->sctl & 15) != 1 && (p->sctl & 15) != 4 ? SSTS_UP : 0,
-        p->sctl,
-        p->serr,
-        p->sact,
-        p->ci};
+    const uint32_t registers[] = {p->clb,
+                                  p->clbu,
+                                  p->fb,
+                                  p->fbu,
+                                  p->is,
+                                  p->ie,
+                                  p->cmd,
+                                  0,
+                                  p->tfd,
+                                  p->sig,
+                                  p->present && (p->sctl & 15) != 1 && (p->sctl & 15) != 4 ? SSTS_UP
+                                                                                           : 0,
+                                  p->sctl,
+                                  p->serr,
+                                  p->sact,
+                                  p->ci};
 
     return reg / 4 < sizeof(registers) / 4 ? registers[reg / 4] : 0;
 }
@@ -419,7 +448,7 @@ static void reset_adapter(struct ahci *a) {
 
         reset_port(p);
         p->clb = p->clbu = p->fb = p->fbu = p->ie = p->sctl = 0;
-        p->cmd = 6 | (p->config.present && p->config.cdrom ? (uint32_t)CMD_ATAPI : 0);
+        p->cmd = 6 | (p->present && p->ata.cdrom ? (uint32_t)CMD_ATAPI : 0);
     }
     update(a);
 }
@@ -467,9 +496,9 @@ static void ahci_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 /* ---- media ---- */
 
 static void use_block(struct ahci_port *p, struct block *b) {
-    if (p->config.block)
-        block_set_resume_fn(p->config.block, NULL, NULL);
-    p->config.block = b;
+    if (p->ata.block)
+        block_set_resume_fn(p->ata.block, NULL, NULL);
+    p->ata.block = b;
     if (b)
         block_set_resume_fn(b, resume, p);
 }
@@ -477,14 +506,14 @@ static void use_block(struct ahci_port *p, struct block *b) {
 void ahci_change_medium(struct device *dev, unsigned port, struct block *b) {
     struct ahci_port *p = &((struct ahci *)dev)->port[port];
 
-    if (p->config.block && p->busy)
-        block_drain(p->config.block);
+    if (p->ata.block && p->busy)
+        block_drain(p->ata.block);
     use_block(p, b);
-    scsi_change_medium(&p->unit, b);
+    scsi_change_medium(&p->ata.unit, b);
 }
 
 bool ahci_medium_locked(const struct device *dev, unsigned port) {
-    return ((const struct ahci *)dev)->port[port].unit.locked;
+    return ((const struct ahci *)dev)->port[port].ata.unit.locked;
 }
 
 static void tray_opened(void *opaque) {
@@ -505,14 +534,13 @@ static void init_port(struct ahci *a, unsigned n, const struct ahci_port_config 
     p->n = n;
     if (!c || !c->present)
         return;
-    p->config = *c;
-    p->config.block = NULL;
-    use_block(p, c->block);
-    if (!c->cdrom)
-        return;
-    p->unit =
+    p->present = true;
+    p->ata = (struct ata_device){.cdrom = c->cdrom, .queued = true};
+    memcpy(p->ata.serial, c->serial, sizeof(p->ata.serial));
+    p->ata.unit =
         (struct scsi_unit){.block = c->block, .cdrom = true, .ejected = tray_opened, .opaque = p};
-    memcpy(p->unit.serial, c->serial, sizeof(p->unit.serial));
+    memcpy(p->ata.unit.serial, c->serial, sizeof(p->ata.unit.serial));
+    use_block(p, c->block);
 }
 
 static int ahci_init(struct device *dev, struct error *err) {
@@ -551,7 +579,7 @@ static void ahci_done(struct device *dev) {
         use_block(p, NULL);
         for (unsigned k = 0; k < AHCI_SLOTS; k++) {
             if (p->slot[k])
-                free(p->slot[k]->iov);
+                dma_free(&p->slot[k]->command.dma);
             free(p->slot[k]);
         }
     }
@@ -565,30 +593,35 @@ static void post_load(void *obj) {
     update(a);
 }
 
+/* The names are those from before the disk was a struct of its own. */
 static const struct state_desc port_state = {
     .name = "ahci_port",
     .version = 1,
     .struct_size = sizeof(struct ahci_port),
-    .fields = (const struct state_field[]){STATE_SUB(struct ahci_port, unit, &scsi_unit_state),
-                                           STATE(struct ahci_port, clb),
-                                           STATE(struct ahci_port, clbu),
-                                           STATE(struct ahci_port, fb),
-                                           STATE(struct ahci_port, fbu),
-                                           STATE(struct ahci_port, is),
-                                           STATE(struct ahci_port, ie),
-                                           STATE(struct ahci_port, cmd),
-                                           STATE(struct ahci_port, tfd),
-                                           STATE(struct ahci_port, sig),
-                                           STATE(struct ahci_port, sctl),
-                                           STATE(struct ahci_port, serr),
-                                           STATE(struct ahci_port, sact),
-                                           STATE(struct ahci_port, ci),
-                                           STATE(struct ahci_port, kept),
-                                           STATE(struct ahci_port, stopped),
-                                           STATE(struct ahci_port, in_reset),
-                                           STATE(struct ahci_port, write_cache),
-                                           STATE(struct ahci_port, multiple),
-                                           STATE_END},
+    .fields =
+        (const struct state_field[]){
+            {"unit", STATE_TYPE_SUB, 1, offsetof(struct ahci_port, ata.unit), 1,
+             sizeof(struct scsi_unit), &scsi_unit_state, 0},
+            STATE(struct ahci_port, clb),
+            STATE(struct ahci_port, clbu),
+            STATE(struct ahci_port, fb),
+            STATE(struct ahci_port, fbu),
+            STATE(struct ahci_port, is),
+            STATE(struct ahci_port, ie),
+            STATE(struct ahci_port, cmd),
+            STATE(struct ahci_port, tfd),
+            STATE(struct ahci_port, sig),
+            STATE(struct ahci_port, sctl),
+            STATE(struct ahci_port, serr),
+            STATE(struct ahci_port, sact),
+            STATE(struct ahci_port, ci),
+            STATE(struct ahci_port, kept),
+            STATE(struct ahci_port, stopped),
+            STATE(struct ahci_port, in_reset),
+            {"write_cache", STATE_TYPE_BOOL, 1, offsetof(struct ahci_port, ata.write_cache), 1,
+             sizeof(bool), NULL, 0},
+            {"multiple", STATE_TYPE_U8, 1, offsetof(struct ahci_port, ata.multiple), 1, 1, NULL, 0},
+            STATE_END},
 };
 
 static const struct state_desc ahci_state = {

@@ -65,6 +65,8 @@ bool dma_add(struct dma *d, struct mem *mem, gpa at, uint64_t n, bool write) {
     return true;
 }
 
+bool dma_own(struct dma *d, void *host, uint64_t n) { return append(d, MEM_NOWHERE, host, n); }
+
 bool dma_cut(struct dma *d, uint64_t length) {
     uint64_t left = length;
 

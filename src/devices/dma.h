@@ -24,6 +24,8 @@ void dma_free(struct dma *d); /* the list's own memory */
 /* Appends [at, at + n), in pieces if it lies across ranges. False: no memory there (ROM if `write`:
  * the device will write), or out of memory; what came before stays. */
 bool dma_add(struct dma *d, struct mem *mem, gpa at, uint64_t n, bool write);
+/* Appends memory that is not the guest's. */
+bool dma_own(struct dma *d, void *host, uint64_t n);
 /* To exactly `length` bytes; false if there are fewer. */
 bool dma_cut(struct dma *d, uint64_t length);
 /* The first n bytes were written by the device: CPUs that decoded them must know. */

@@ -331,6 +331,21 @@ int board_add_function(struct board *b, const char *class, const void *config, u
     return r;
 }
 
+int board_add_ide(struct board *b, const void *config, unsigned devfn, struct device **ret,
+                  struct error *err) {
+    static const uint16_t ports[] = {0x1f0, 0x3f6, 0x170, 0x376};
+    struct device_env env = make_env(b, config);
+    int r;
+
+    env.irq[0] = isa_wire(b, 14);
+    env.irq[1] = isa_wire(b, 15);
+    *ret = add(b, "ide", &env, err);
+    r = attach(b, *ret, devfn, err);
+    for (unsigned i = 0; r == 0 && i < 4; i++)
+        r = device_mount(*ret, i, &b->pio, ports[i], err);
+    return r;
+}
+
 int board_add_at(struct board *b, const char *class, const void *config,
                  const struct machine_site *at, struct device **ret, struct error *err) {
     struct device_env env = make_env(b, config);

@@ -80,6 +80,9 @@ int board_add_nic(struct board *b, const struct machine_config *m, unsigned i, s
 void board_remove(struct board *b, struct device *d);
 /* Slots that are empty, or hold what can be unplugged. */
 uint32_t board_plug_slots(const struct board *b);
+/* The same for the IDE adapter, which has ports and interrupts of its own. */
+int board_add_ide(struct board *b, const void *config, unsigned devfn, struct device **ret,
+                  struct error *err);
 /* All devices to power-on, then, if there is none, APIC, PCI addresses and ACPI tables as firmware
  * would leave them. */
 int board_reset(struct board *b, struct error *err);

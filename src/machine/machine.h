@@ -38,7 +38,7 @@ enum {
     MACHINE_MAX_INITRDS = 32,
     MACHINE_MAX_SITES = 32
 };
-enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI, MACHINE_BUS_NVME };
+enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI, MACHINE_BUS_NVME, MACHINE_BUS_IDE };
 
 enum machine_end {
     MACHINE_POWERED_OFF, /* the guest switched itself off */
@@ -112,7 +112,7 @@ struct machine_config {
     const char
         *boot_order; /* letters: c disks, d optical drives, n network; NULL: all, in this order */
     struct block *cdrom[MACHINE_MAX_CDROMS];        /* the caller's; NULL: an empty drive */
-    enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS]; /* SATA or SCSI */
+    enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS]; /* SATA, SCSI or IDE */
     unsigned cdroms;
     void (*ejected_port)(void *opaque, unsigned port); /* the guest opened the tray. NULL allowed */
     const char *disk_serial[MACHINE_MAX_DISKS];        /* NULL: disk0, disk1 ... */

@@ -7,11 +7,12 @@
 #include <string.h>
 
 #include "devices/ahci.h"
+#include "devices/ide.h"
 #include "devices/nvme.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_scsi.h"
 
-enum { DEVFN_AHCI = 0x1f << 3 | 2 };
+enum { DEVFN_AHCI = 0x1f << 3 | 2, DEVFN_IDE = 0x1f << 3 | 1 };
 static const char default_order[] = "cdn";
 
 /* ---- the order of booting ---- */
@@ -187,18 +188,69 @@ static int add_scsi(struct board *b, const struct machine_config *m, struct erro
     return r;
 }
 
-int storage_check(const struct machine_config *m, struct error *err) {
+/* ---- IDE ---- */
+
+static void ide_boot(struct board *b, const struct machine_config *m, char kind, unsigned index,
+                     unsigned drive) {
+    char path[BOARD_BOOT_PATH];
+
+    snprintf(path, sizeof(path), "/pci@i0cf8/ide@1f,1/drive@%x/disk@%x", drive / 2, drive % 2);
+    boot_entry(b, m, kind, index, path);
+}
+
+static int add_ide(struct board *b, const struct machine_config *m, struct error *err) {
+    struct ide_config c = {.ejected = m->ejected_port, .opaque = m->opaque};
+    struct device *ide = NULL;
+    unsigned n = 0;
+    int r;
+
+    for (unsigned i = 0; i < m->disks; i++) {
+        if (m->disk_bus[i] != MACHINE_BUS_IDE)
+            continue;
+        ide_boot(b, m, 'c', disk_index(m, i), n);
+        c.drive[n] = (struct ide_drive_config){.present = true, .block = m->disk[i]};
+        serial_of(m, i, c.drive[n].serial, sizeof(c.drive[n].serial));
+        n++;
+    }
+    for (unsigned i = 0; i < m->cdroms; i++) {
+        if (m->cdrom_bus[i] != MACHINE_BUS_IDE)
+            continue;
+        ide_boot(b, m, 'd', 0, n);
+        b->drive[i] = (struct board_drive){NULL, n, ide_change_medium, ide_medium_locked};
+        c.drive[n] =
+            (struct ide_drive_config){.present = true, .cdrom = true, .block = m->cdrom[i]};
+        snprintf(c.drive[n++].serial, sizeof(c.drive[0].serial), "cdrom%u", i);
+    }
+    r = n ? board_add_ide(b, &c, DEVFN_IDE, &ide, err) : 0;
+    for (unsigned i = 0; i < m->cdroms; i++)
+        if (m->cdrom_bus[i] == MACHINE_BUS_IDE)
+            b->drive[i].dev = ide;
+    return r;
+}
+
+static unsigned on_bus(const struct machine_config *m, enum machine_bus bus) {
     unsigned n = 0;
 
     for (unsigned i = 0; i < m->cdroms; i++)
-        n += m->cdrom_bus[i] == MACHINE_BUS_SATA;
+        n += m->cdrom_bus[i] == bus;
     for (unsigned i = 0; i < m->disks; i++)
-        n += m->disk_bus[i] == MACHINE_BUS_SATA;
+        n += m->disk_bus[i] == bus;
+    return n;
+}
+
+int storage_check(const struct machine_config *m, struct error *err) {
+    unsigned n = on_bus(m, MACHINE_BUS_SATA);
+
     if (n > AHCI_PORTS)
         return error_set(err, -EINVAL,
                          "the SATA adapter has %d ports, %u disks and optical drives are given: "
                          "put disks on another bus (bus=virtio, bus=scsi)",
                          AHCI_PORTS, n);
+    if (on_bus(m, MACHINE_BUS_IDE) > IDE_DRIVES)
+        return error_set(err, -EINVAL,
+                         "the IDE adapter takes %d disks and optical drives, %u are given: put "
+                         "disks on another bus (bus=sata)",
+                         IDE_DRIVES, on_bus(m, MACHINE_BUS_IDE));
     return 0;
 }
 
@@ -249,5 +301,7 @@ int storage_add(struct board *b, const struct machine_config *m, struct error *e
             r = storage_add_disk(b, m, i, err);
     if (r == 0)
         r = add_scsi(b, m, err);
+    if (r == 0)
+        r = add_ide(b, m, err);
     return r < 0 ? r : add_sata(b, m, err);
 }

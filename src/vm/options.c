@@ -182,8 +182,8 @@ static int parse_word(const char *value, const char *const *words, unsigned *ret
 /* In the order of their enums. */
 static const char *const cache_words[] = {"writeback", "none", "unsafe", NULL};
 static const char *const engine_words[] = {"auto", "io_uring", "threads", NULL};
-static const char *const bus_words[] = {"virtio", "sata", "scsi", "nvme",
-                                        NULL}; /* enum machine_bus */
+static const char *const bus_words[] = {"virtio", "sata", "scsi",
+                                        "nvme",   "ide",  NULL}; /* enum machine_bus */
 static const char *const discard_words[] = {"unmap", "ignore", NULL};
 static const char *const error_words[] = {"enospc", "report", "pause", NULL};
 static const char *const switch_words[] = {"off", "on", NULL};
@@ -309,7 +309,7 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
             err, -EINVAL,
             "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
             "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
-            "bus=virtio|sata|scsi|nvme, unit=TARGET:LUN (of scsi), bootindex=N, "
+            "bus=virtio|sata|scsi|nvme|ide, unit=TARGET:LUN (of scsi), bootindex=N, "
             "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, serial=TEXT, "
             "iops=N, bps=SIZE (or iops-read= and so on) or burst=SECONDS",
             part);
@@ -408,14 +408,16 @@ static int set_cdrom(struct options *o, const char *v, struct error *err) {
     const char *comma = strrchr(v, ',');
     enum machine_bus bus = MACHINE_BUS_SATA;
     char *path = options_keep(o, v);
+    unsigned word;
 
     if (o->cdroms == MACHINE_MAX_CDROMS)
         return error_set(err, -EINVAL, "a machine has at most %d optical drives",
                          MACHINE_MAX_CDROMS);
     if (!path)
         return error_set(err, -ENOMEM, "out of memory");
-    if (comma && (!strcmp(comma, ",bus=sata") || !strcmp(comma, ",bus=scsi"))) {
-        bus = comma[6] == 'c' ? MACHINE_BUS_SCSI : MACHINE_BUS_SATA;
+    if (comma && !strncmp(comma, ",bus=", 5) && parse_word(comma + 5, bus_words, &word) == 0 &&
+        (word == MACHINE_BUS_SATA || word == MACHINE_BUS_SCSI || word == MACHINE_BUS_IDE)) {
+        bus = word;
         path[comma - v] = 0;
     }
     if (!*path)
@@ -852,7 +854,7 @@ static const struct option table[] = {
      "instead of a kernel: boot as a PC does, by SeaBIOS (bios), by UEFI firmware (uefi), or by a "
      "ROM image that ends at 4 GiB; docs/firmware.md says more",
      "--firmware bios --disk debian.raw"},
-    {"cdrom", "FILE|none[,bus=sata|scsi]", set_cdrom,
+    {"cdrom", "FILE|none[,bus=sata|scsi|ide]", set_cdrom,
      "an optical drive with that image in it, or empty; may be repeated. 'viv-ctl PATH "
      "cdrom-change' changes the medium",
      "--firmware bios --cdrom debian-12-netinst.iso"},
@@ -878,7 +880,7 @@ static const struct option table[] = {
     {"disk",
      "FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,aio=auto|io_uring|threads]"
      "[,discard=unmap|ignore][,on-error=enospc|report|pause][,queues=N][,serial=TEXT]"
-     "[,bus=virtio|sata|scsi|nvme][,unit=TARGET[:LUN]][,bootindex=N]"
+     "[,bus=virtio|sata|scsi|nvme|ide][,unit=TARGET[:LUN]][,bootindex=N]"
      "[,iops[-read|-write]=N][,bps[-read|-write]=SIZE][,burst=SECONDS]",
      set_disk,
      "a disk on an image file; may be repeated: vda, vdb ... A comma in the name is written "

@@ -515,7 +515,8 @@ static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
         json_int_t bus = json_integer_value(json_array_get(buses, i));
 
         /* Snapshots from before there was a choice say nothing. */
-        o->cdrom_bus[i] = bus == MACHINE_BUS_SCSI ? MACHINE_BUS_SCSI : MACHINE_BUS_SATA;
+        o->cdrom_bus[i] = bus == MACHINE_BUS_SCSI || bus == MACHINE_BUS_IDE ? (enum machine_bus)bus
+                                                                            : MACHINE_BUS_SATA;
         o->cdrom[i] = json_is_string(path) ? options_keep(o, json_string_value(path)) : NULL;
         o->cdroms++;
     }

@@ -14,6 +14,7 @@
 #include "devices/e1000e.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
+#include "devices/ide.h"
 #include "devices/ioapic.h"
 #include "devices/lapic.h"
 #include "devices/lpc.h"
@@ -431,6 +432,52 @@ static void drive_ahci(struct rig *r, uint64_t seed) {
         ahci_out(r, base + 0x38, (uint32_t)rng_next(&rng));
     }
     ahci_out(r, 4, 0x80000002);
+}
+
+/* ------------------------------------------------------------------ IDE */
+
+static const void *config_ide(struct rig *r) {
+    const struct virtio_blk_config *disk = config_blk(r);
+    static struct ide_config config;
+
+    config = (struct ide_config){.drive = {{.present = true, .block = disk->block, .serial = "RIG"},
+                                           {.present = true, .cdrom = true, .serial = "DRIVE"}}};
+    return &config;
+}
+
+static void ide_out(struct rig *r, unsigned region, unsigned reg, unsigned size, uint32_t v) {
+    r->dev->region[region].ops->write(r->dev, reg, size, v);
+}
+
+static void master_out(struct rig *r, unsigned reg, unsigned size, uint32_t v) {
+    ((struct pci_device *)r->dev)->bar[4].region.ops->write(r->dev, reg, size, v);
+}
+
+/* A command, mostly a good one, with a table of buffers, and some of its data. */
+static void drive_ide(struct rig *r, uint64_t seed) {
+    static const uint8_t commands[] = {0xec, 0xa1, 0x25, 0x35, 0x20, 0x30, 0xa0, 0xa0, 0xea, 0x06,
+                                       0xef, 0xc8, 0xca, 0xc4, 0xc5, 0xf8, 0xc6, 0x90, 0x24, 0x34};
+    struct rng rng = rng_seed(seed);
+    uint8_t prd[8] = {0};
+
+    ide_out(r, 1, 0, 1, (uint32_t)rng_below(&rng, 2) * 2);
+    for (unsigned i = 0; i < 4; i++) {
+        store_le32(prd, (uint32_t)rng_below(&rng, 0x10000));
+        store_le32(prd + 4, (uint32_t)rng_below(&rng, 0x1000) | (i == 3 ? 0x80000000 : 0));
+        mem_write(&r->mem, 0x4000 + 8 * i, prd, sizeof(prd));
+    }
+    master_out(r, 4, 4, 0x4000);
+    ide_out(r, 0, 6, 1, 0x40 | (uint32_t)rng_below(&rng, 2) << 4);
+    ide_out(r, 0, 1, 1, (uint32_t)rng_below(&rng, 2));
+    for (unsigned i = 2; i < 6; i++)
+        ide_out(r, 0, i, 1, (uint32_t)(i == 2 ? rng_below(&rng, 20) : rng_below(&rng, 3)));
+    ide_out(r, 0, 7, 1, commands[rng_below(&rng, sizeof(commands))]);
+    master_out(r, 0, 1, (uint32_t)rng_below(&rng, 2));
+    for (uint64_t n = rng_below(&rng, 300); n; n--)
+        if (rng_below(&rng, 2))
+            ide_out(r, 0, 0, 2, (uint32_t)(rng_next(&rng) & rng_next(&rng) & 0x2828));
+        else
+            r->dev->region[0].ops->read(r->dev, 0, 2);
 }
 
 /* ------------------------------------------------------------------ NVMe */
@@ -855,6 +902,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "ahci", .config = config_ahci, .done = done_blk, .drive = drive_ahci},
     {.name = "fw_cfg", .config = config_fw_cfg, .poke = poke_fw_cfg},
     {.name = "i8042", .config = config_i8042, .poke = poke_i8042},
+    {.name = "ide", .config = config_ide, .done = done_blk, .drive = drive_ide},
     {.name = "ioapic", .drive = drive_ioapic, .poke = poke_ioapic},
     {.name = "lapic", .config = config_lapic, .done = done_lapic, .drive = drive_lapic, .poke = poke_lapic},
     {.name = "lpc", .poke = poke_lpc},

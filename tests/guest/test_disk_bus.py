@@ -108,6 +108,23 @@ class Bus(unittest.TestCase):
         guest.check(f"for i in 1 2 3 4 5 6 7 8 9; do [ -e /dev/{disk} ] && break; sleep 1; done")
         self.write_and_read(guest, disk, "again")
 
+    def test_ide_with_a_disk_and_a_drive(self):
+        one, cd = self.image("one"), self.image("cd")
+        cd.write_bytes(b"medium" * 100000)
+        socket = self.dir / "ctl"
+        guest = self.start(["ata_piix", "sd_mod", "sr_mod"], "--disk", f"{one},bus=ide,serial=ONE", "--cdrom",
+                           f"{cd},bus=ide", "--control", f"unix:{socket}")
+        guest.check("for i in 1 2 3 4 5 6 7 8 9; do test -e /dev/sda -a -e /dev/sr0 && break; sleep 1; done")
+        self.write_and_read(guest, "sda", "data")
+        self.assertIn("mediummediu", guest.check("head -c 11 /dev/sr0"))
+        guest.check("dd if=/dev/sr0 bs=2048 skip=100 count=100 | md5sum >/sum")
+        guest = self.restored(guest, socket)
+        guest.check("head -c 3000000 /dev/sda | cmp - /data")
+        self.write_and_read(guest, "sda", "after")
+        self.discard(guest, "sda", one)
+        guest.check("echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/sr0 bs=2048 skip=100 count=100 | md5sum | cmp - /sum")
+        self.assertNotIn("exception", guest.check("dmesg"))
+
 
 if __name__ == "__main__":
     vivtest.tap.main()

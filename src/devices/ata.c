@@ -4,12 +4,12 @@
  *
  * Transfers go between the guest's buffers and the image. What is not done at once ends in io_done.
  */
-#include <errno.h>
-#include <stdio.h>
+#include "devices/ata.h"
+
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/trace.h"
-#include "devices/ahci_internal.h"
 #include "devices/virtio/iov.h"
 
 // clang-format off
@@ -27,11 +27,18 @@ enum {
 // clang-format on
 enum { SECTOR = 512, OK = ATA_DRDY | ATA_DSC, TRIM = 1, MULTIPLE_MAX = 16 };
 
-static void good(struct ahci_slot *s) { ahci_complete(s, OK, 0); }
+/* What was written to the guest's memory may be code. */
+static void ata_end(struct ata_command *s, uint8_t status, uint8_t error) {
+    if (s->mem && !s->to_device)
+        dma_written(&s->dma, s->mem, s->moved);
+    s->done(s, status, error);
+}
 
-static void abort_command(struct ahci_slot *s) { ahci_complete(s, OK | ATA_ERR, ATA_ABORT); }
+static void good(struct ata_command *s) { ata_end(s, OK, 0); }
 
-static struct block *block(const struct ahci_slot *s) { return s->port->config.block; }
+static void abort_command(struct ata_command *s) { ata_end(s, OK | ATA_ERR, ATA_ABORT); }
+
+static struct block *block(const struct ata_command *s) { return s->dev->block; }
 
 /* ---- identification ---- */
 
@@ -56,8 +63,8 @@ static void finish_identify(uint8_t *id) {
     id[511] = (uint8_t)-sum;
 }
 
-static void common_identity(const struct ahci_slot *s, uint8_t *id, const char *model) {
-    put_text(id, 10, 10, s->port->config.serial);
+static void common_identity(const struct ata_command *s, uint8_t *id, const char *model) {
+    put_text(id, 10, 10, s->dev->serial);
     put_text(id, 23, 4, "1.0");
     put_text(id, 27, 20, model);
     put(id, 49, 0x0f00); /* DMA, LBA, IORDY */
@@ -70,8 +77,8 @@ static void common_identity(const struct ahci_slot *s, uint8_t *id, const char *
     put(id, 88, 0x407f);
 }
 
-static void identify_disk(struct ahci_slot *s, uint8_t *id) {
-    const struct ahci_port *p = s->port;
+static void identify_disk(struct ata_command *s, uint8_t *id) {
+    const struct ata_device *p = s->dev;
     uint64_t sectors = block(s) ? block_info(block(s))->size / SECTOR : 0;
     uint32_t lba28 = sectors > 0xfffffff ? 0xfffffff : (uint32_t)sectors;
     uint32_t cylinders = sectors / (16 * 63) > 16383 ? 16383 : (uint32_t)(sectors / (16 * 63));
@@ -89,8 +96,10 @@ static void identify_disk(struct ahci_slot *s, uint8_t *id) {
     store_le32(id + 2 * 57, cylinders * 16 * 63);
     put(id, 59, p->multiple ? 0x100u | p->multiple : 0);
     store_le32(id + 2 * 60, lba28);
-    put(id, 75, AHCI_SLOTS - 1);
-    put(id, 76, 0x010e); /* NCQ, all speeds */
+    if (p->queued) {
+        put(id, 75, 31);
+        put(id, 76, 0x010e); /* NCQ, all speeds */
+    }
     put(id, 82, 0x4020);
     put(id, 83, 0x7400);
     put(id, 84, 0x4040); /* FUA */
@@ -102,14 +111,14 @@ static void identify_disk(struct ahci_slot *s, uint8_t *id) {
     put(id, 106, 0x6003); /* physical sectors of 4 KiB */
     put(id, 169, block(s) && !block_info(block(s))->readonly ? TRIM : 0);
     put(id, 217, 1); /* does not rotate */
-    put(id, 222, 0x1020);
+    put(id, 222, p->queued ? 0x1020 : 0);
     finish_identify(id);
 }
 
-static void identify_drive(struct ahci_slot *s, uint8_t *id) {
+static void identify_drive(struct ata_command *s, uint8_t *id) {
     common_identity(s, id, "VIVARIUM CD-ROM");
     put(id, 0, 0x85c0); /* packet device, CD-ROM, removable, 12 bytes a packet */
-    put(id, 76, 0x000e);
+    put(id, 76, s->dev->queued ? 0x000e : 0);
     put(id, 82, 0x4210);
     put(id, 83, 0x4000);
     put(id, 84, 0x4000);
@@ -118,10 +127,10 @@ static void identify_drive(struct ahci_slot *s, uint8_t *id) {
     finish_identify(id);
 }
 
-static void identify(struct ahci_slot *s, bool drive) {
+static void identify(struct ata_command *s, bool drive) {
     uint8_t id[512] = {0};
 
-    if (s->port->config.cdrom != drive) {
+    if (s->dev->cdrom != drive) {
         abort_command(s);
         return;
     }
@@ -130,7 +139,7 @@ static void identify(struct ahci_slot *s, bool drive) {
     else
         identify_disk(s, id);
     s->pio_in = true;
-    s->moved = iov_write(s->iov, s->iov_count, 0, id, sizeof(id));
+    s->moved = iov_write(s->dma.iov, s->dma.count, 0, id, sizeof(id));
     good(s);
 }
 
@@ -138,14 +147,14 @@ static void identify(struct ahci_slot *s, bool drive) {
 
 static void io_done(struct block_request *io, int result);
 
-static void submit(struct ahci_slot *s, enum block_op op, uint64_t offset, uint64_t length) {
+static void submit(struct ata_command *s, enum block_op op, uint64_t offset, uint64_t length) {
     int result;
 
     s->io = (struct block_request){.op = op,
                                    .offset = offset,
                                    .length = length,
-                                   .iov = s->iov,
-                                   .iov_count = s->iov_count,
+                                   .iov = s->dma.iov,
+                                   .iov_count = s->dma.count,
                                    .unmap = true,
                                    .done = io_done,
                                    .opaque = s};
@@ -157,39 +166,21 @@ static void submit(struct ahci_slot *s, enum block_op op, uint64_t offset, uint6
         block_submit(block(s), &s->io);
 }
 
-/* The buffers to exactly `length` bytes; false if there are fewer. */
-static bool cut(struct ahci_slot *s, uint64_t length) {
-    uint64_t left = length;
-
-    if (s->room < length)
-        return false;
-    for (unsigned i = 0; i < s->iov_count; i++) {
-        if (s->iov[i].iov_len >= left) {
-            s->iov[i].iov_len = left;
-            s->iov_count = left ? i + 1 : i;
-            break;
-        }
-        left -= s->iov[i].iov_len;
-    }
-    s->room = length;
-    return true;
-}
-
-static void packet_end(struct ahci_slot *s, enum scsi_status status) {
+static void packet_end(struct ata_command *s, enum scsi_status status) {
     if (status == SCSI_GOOD)
-        ahci_complete(s, OK, 0);
+        ata_end(s, OK, 0);
     else
-        ahci_complete(s, OK | ATA_ERR, (uint8_t)(s->port->unit.key << 4 | ATA_ABORT));
+        ata_end(s, OK | ATA_ERR, (uint8_t)(s->dev->unit.key << 4 | ATA_ABORT));
 }
 
 /* After a step: the next one, or the end. */
-static void go_on(struct ahci_slot *s, enum block_op op, int result) {
-    struct ahci_port *p = s->port;
+static void go_on(struct ata_command *s, enum block_op op, int result) {
+    struct ata_device *p = s->dev;
 
-    if (p->config.cdrom) {
+    if (p->cdrom) {
         packet_end(s, scsi_end(&p->unit, false, result));
     } else if (result < 0) {
-        ahci_complete(s, OK | ATA_ERR, op == BLOCK_READ ? 0x40 : ATA_ABORT);
+        ata_end(s, OK | ATA_ERR, op == BLOCK_READ ? 0x40 : ATA_ABORT);
     } else if (s->next_range < s->ranges) {
         unsigned i = s->next_range++;
         submit(s, s->range_op, s->range[i].offset, s->range[i].length);
@@ -202,20 +193,10 @@ static void go_on(struct ahci_slot *s, enum block_op op, int result) {
 }
 
 static void io_done(struct block_request *io, int result) {
-    struct ahci_slot *s = io->opaque;
-    struct ahci_port *p = s->port;
+    struct ata_command *s = io->opaque;
 
-    if (s->epoch != p->epoch) { /* the port was stopped: nobody waits */
-        p->busy &= ~(1u << s->tag);
-        return;
-    }
-    if (result < 0 && io->keep) {
-        p->busy &= ~(1u << s->tag);
-        p->kept |= 1u << s->tag;
-        return;
-    }
-    go_on(s, io->op, result);
-    ahci_continue(p);
+    if (!s->returned(s, result < 0 && io->keep))
+        go_on(s, io->op, result);
 }
 
 static uint64_t lba48(const uint8_t *f) {
@@ -223,7 +204,7 @@ static uint64_t lba48(const uint8_t *f) {
            (uint64_t)f[9] << 32 | (uint64_t)f[10] << 40;
 }
 
-static uint64_t lba28(const struct ahci_slot *s) {
+static uint64_t lba28(const struct ata_command *s) {
     const uint8_t *f = s->fis;
     uint64_t cylinder = f[5] | (unsigned)f[6] << 8;
 
@@ -232,49 +213,49 @@ static uint64_t lba28(const struct ahci_slot *s) {
     return (cylinder * 16 + (f[7] & 15)) * 63 + (f[4] ? f[4] - 1u : 0); /* cylinder, head, sector */
 }
 
-static void transfer(struct ahci_slot *s, bool write, uint64_t lba, uint64_t count, bool fua) {
+static void transfer(struct ata_command *s, bool write, uint64_t lba, uint64_t count, bool fua) {
     uint64_t sectors = block_info(block(s))->size / SECTOR;
 
     if (lba > sectors || count > sectors - lba) {
-        ahci_complete(s, OK | ATA_ERR, 0x10); /* there is no such sector */
+        ata_end(s, OK | ATA_ERR, 0x10); /* there is no such sector */
         return;
     }
-    if ((write && block_info(block(s))->readonly) || !cut(s, count * SECTOR)) {
+    if ((write && block_info(block(s))->readonly) || !dma_cut(&s->dma, count * SECTOR)) {
         abort_command(s);
         return;
     }
-    s->flush = write && (fua || !s->port->write_cache);
+    s->flush = write && (fua || !s->dev->write_cache);
     submit(s, write ? BLOCK_WRITE : BLOCK_READ, lba * SECTOR, count * SECTOR);
 }
 
-static void transfer28(struct ahci_slot *s, bool write) {
+static void transfer28(struct ata_command *s, bool write) {
     transfer(s, write, lba28(s), s->fis[12] ? s->fis[12] : 256, false);
 }
 
-static void transfer48(struct ahci_slot *s, bool write, bool fua) {
+static void transfer48(struct ata_command *s, bool write, bool fua) {
     unsigned count = load_le16(s->fis + 12);
 
     transfer(s, write, lba48(s->fis), count ? count : 65536, fua);
 }
 
-static void transfer_ncq(struct ahci_slot *s, bool write) {
+static void transfer_ncq(struct ata_command *s, bool write) {
     unsigned count = s->fis[3] | (unsigned)s->fis[11] << 8;
 
     transfer(s, write, lba48(s->fis), count ? count : 65536, s->fis[7] & 0x80);
 }
 
 /* Ranges of sectors that hold nothing any more: first sector 47:0, count 63:48. */
-static void trim(struct ahci_slot *s) {
+static void trim(struct ata_command *s) {
     uint64_t sectors = block_info(block(s))->size / SECTOR;
-    uint8_t list[AHCI_TRIM_RANGES * 8];
+    uint8_t list[ATA_RANGES * 8];
 
-    if (!(s->fis[3] & TRIM) || load_le16(s->fis + 12) != 1 || !cut(s, sizeof(list)) ||
+    if (!(s->fis[3] & TRIM) || load_le16(s->fis + 12) != 1 || !dma_cut(&s->dma, sizeof(list)) ||
         block_info(block(s))->readonly) {
         abort_command(s);
         return;
     }
-    s->moved = iov_read(s->iov, s->iov_count, 0, list, sizeof(list));
-    for (unsigned i = 0; i < AHCI_TRIM_RANGES; i++) {
+    s->moved = iov_read(s->dma.iov, s->dma.count, 0, list, sizeof(list));
+    for (unsigned i = 0; i < ATA_RANGES; i++) {
         uint64_t entry = load_le64(list + 8 * (size_t)i), at = entry & 0xffffffffffff;
         uint64_t n = entry >> 48;
 
@@ -298,7 +279,7 @@ static void trim(struct ahci_slot *s) {
 
 /* ---- others ---- */
 
-static void native_max(struct ahci_slot *s, bool wide) {
+static void native_max(struct ata_command *s, bool wide) {
     uint64_t last = block_info(block(s))->size / SECTOR - 1;
 
     if (!wide && last > 0xffffffe)
@@ -312,11 +293,11 @@ static void native_max(struct ahci_slot *s, bool wide) {
     good(s);
 }
 
-static void set_features(struct ahci_slot *s) {
+static void set_features(struct ata_command *s) {
     switch (s->fis[3]) {
     case 0x02:
     case 0x82:
-        s->port->write_cache = s->fis[3] == 2;
+        s->dev->write_cache = s->fis[3] == 2;
         good(s);
         break;
     case 0x03: /* transfer mode */
@@ -333,18 +314,18 @@ static void set_features(struct ahci_slot *s) {
     }
 }
 
-static void set_multiple(struct ahci_slot *s) {
+static void set_multiple(struct ata_command *s) {
     unsigned n = s->fis[12];
 
     if (n > MULTIPLE_MAX || (n & (n - 1))) {
         abort_command(s);
         return;
     }
-    s->port->multiple = (uint8_t)n;
+    s->dev->multiple = (uint8_t)n;
     good(s);
 }
 
-static void disk_command(struct ahci_slot *s) {
+static void disk_command(struct ata_command *s) {
     switch (s->fis[2]) {
     case READ_SECTORS:
     case READ_MULTIPLE:
@@ -377,7 +358,10 @@ static void disk_command(struct ahci_slot *s) {
         break;
     case READ_FPDMA:
     case WRITE_FPDMA:
-        transfer_ncq(s, s->fis[2] == WRITE_FPDMA);
+        if (s->ncq)
+            transfer_ncq(s, s->fis[2] == WRITE_FPDMA);
+        else
+            abort_command(s);
         break;
     case FLUSH_CACHE:
     case FLUSH_CACHE_EXT:
@@ -403,25 +387,25 @@ static void disk_command(struct ahci_slot *s) {
     }
 }
 
-static void packet(struct ahci_slot *s) {
+static void packet(struct ata_command *s) {
     struct scsi_command *c = &s->scsi;
-    struct ahci_port *p = s->port;
+    struct ata_device *p = s->dev;
 
     scsi_begin(&p->unit, s->cdb, c);
-    trace(ahci_packet, p->ahci->pci.dev.name, p->n, s->cdb[0], c->kind, c->status, c->length);
+    trace(ata_packet, s->cdb[0], c->kind, c->status, c->length);
     s->pio_in = !(s->fis[3] & 1); /* a packet command without DMA */
     if (c->kind == SCSI_READ) {
-        if (cut(s, c->length))
+        if (dma_cut(&s->dma, c->length))
             submit(s, BLOCK_READ, c->offset, c->length);
         else
             abort_command(s);
         return;
     }
-    s->moved = iov_write(s->iov, s->iov_count, 0, c->reply, c->reply_size);
+    s->moved = iov_write(s->dma.iov, s->dma.count, 0, c->reply, c->reply_size);
     packet_end(s, c->status);
 }
 
-void ahci_execute(struct ahci_slot *s) {
+void ata_execute(struct ata_command *s) {
     s->ranges = s->next_range = 0;
     s->moved = 0;
     s->flush = s->pio_in = false;
@@ -438,7 +422,7 @@ void ahci_execute(struct ahci_slot *s) {
         good(s);
         break;
     case DIAGNOSTIC:
-        ahci_complete(s, OK, 1);
+        ata_end(s, OK, 1);
         break;
     case STANDBY_NOW:
     case IDLE_NOW:
@@ -448,13 +432,13 @@ void ahci_execute(struct ahci_slot *s) {
         good(s);
         break;
     case PACKET:
-        if (s->port->config.cdrom)
+        if (s->dev->cdrom)
             packet(s);
         else
             abort_command(s);
         break;
     default:
-        if (s->port->config.cdrom || !block(s))
+        if (s->dev->cdrom || !block(s))
             abort_command(s);
         else
             disk_command(s);
