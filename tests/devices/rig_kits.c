@@ -25,6 +25,7 @@
 #include "devices/rtc.h"
 #include "devices/uart16550.h"
 #include "devices/vga.h"
+#include "devices/virtio/virtio_balloon.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_gpu.h"
@@ -887,6 +888,15 @@ static uint64_t poke_keyboard(struct rig *r, unsigned what, uint64_t value) {
     return virtio_keyboard_key(r->dev, value & 0xff, what & 1);
 }
 
+static uint64_t poke_balloon(struct rig *r, unsigned what, uint64_t value) {
+    struct virtio_balloon_status s;
+
+    if (what & 1)
+        virtio_balloon_set(r->dev, value);
+    virtio_balloon_status(r->dev, &s);
+    return s.target ^ s.actual ^ s.stats;
+}
+
 static uint64_t poke_tablet(struct rig *r, unsigned what, uint64_t value) {
     struct input_pointer p = {value & 0x7fff, value >> 16 & 0x7fff, what & 31,
                               (int8_t)(value >> 32), 0};
@@ -913,6 +923,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "rtc", .config = config_rtc, .drive = drive_rtc, .poke = poke_rtc},
     {.name = "uart16550", .config = config_uart, .drive = drive_uart, .poke = poke_uart},
     {.name = "vga", .config = config_vga, .done = done_vga, .copy = copy_vga, .drive = drive_vga, .poke = poke_vga},
+    {.name = "virtio_balloon", .poke = poke_balloon},
     {.name = "virtio_blk", .config = config_blk, .done = done_blk},
     {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
     {.name = "virtio_gpu", .config = config_gpu, .done = done_vga, .copy = copy_gpu, .poke = poke_gpu},

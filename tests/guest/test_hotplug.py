@@ -92,8 +92,9 @@ class Disks(Plugged):
         guest = self.start()
         self.ctl("disk-add", self.image("load"))
         self.appears(guest, "/dev/vda")
-        # In a shell of its own: the interactive one ends with its first job.
-        guest.check("((n=1; while [ -b /dev/vda ] && echo $n | dd of=/dev/vda bs=512 conv=notrunc,fsync; do "
+        # In a shell of its own, for the interactive one ends with its first job. What dd writes once the device has
+        # gone is a file of that name.
+        guest.check("((n=1; while echo $n | dd of=/dev/vda bs=512 conv=notrunc,fsync && [ -b /dev/vda ]; do "
                     "echo $n >/last; n=$((n + 1)); done) >/dev/null 2>&1 &)")
         self.until("it writes", lambda: int(guest.check("cat /last 2>/dev/null || echo 0")) > 20)
         self.ctl("disk-remove", 0)
