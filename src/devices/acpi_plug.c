@@ -76,11 +76,15 @@ static void eject(struct acpi_plug *a, uint32_t slots) {
 
 static uint64_t plug_read(void *dev, uint64_t offset, unsigned size) {
     struct acpi_plug *a = dev;
-    uint32_t *mask = offset == ACPI_PLUG_UP ? &a->up : offset == ACPI_PLUG_DOWN ? &a->down : NULL;
-    uint32_t value = mask ? *mask : 0;
+    uint32_t value = 0;
 
-    if (mask)
-        *mask = 0;
+    if (offset == ACPI_PLUG_UP) {
+        value = a->up;
+        a->up = 0;
+    } else if (offset == ACPI_PLUG_DOWN) {
+        value = a->down;
+        a->down = 0;
+    }
     update(a);
     return value;
 }
