@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Disks and network interfaces that come and go while Linux runs, and what a snapshot makes of them."""
+"""Disks and network interfaces that come and go while Linux runs, and what a snapshot makes of them. More of it if VIV_LONG is set."""
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ import unittest
 import vivtest
 
 MODULES = "viv.modules=virtio_pci,virtio_blk,virtio_net"
+LONG = unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
 CTL = pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl")
 
 
@@ -124,6 +126,7 @@ class Disks(Plugged):
         self.assertEqual(len(self.disks()), 1)
         guest.check("true")
 
+    @LONG
     def test_more_disks_than_slots(self):
         guest = self.start()
         for i in range(16):
@@ -135,6 +138,7 @@ class Disks(Plugged):
         self.until("all are gone", lambda: not self.disks())
         self.vanishes(guest, "/dev/vda")
 
+    @LONG
     def test_a_reset_finishes_what_the_guest_did_not(self):
         guest = self.start("--disk", str(self.image("a")), append=f"acpi=off pci=conf1 {MODULES}")
         self.ctl("disk-remove", 0)
@@ -184,6 +188,7 @@ class Saved(Plugged):
         self.ctl("disk-remove", 0)
         self.vanishes(again, "/dev/vdc")
 
+    @LONG
     def test_a_request_goes_on_in_a_restored_machine(self):
         guest = self.start("--disk", str(self.image("first")))
         self.ctl("pause")
