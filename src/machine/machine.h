@@ -38,7 +38,13 @@ enum {
     MACHINE_MAX_INITRDS = 32,
     MACHINE_MAX_SITES = 32
 };
-enum machine_bus { MACHINE_BUS_VIRTIO, MACHINE_BUS_SATA, MACHINE_BUS_SCSI, MACHINE_BUS_NVME, MACHINE_BUS_IDE };
+enum machine_bus {
+    MACHINE_BUS_VIRTIO,
+    MACHINE_BUS_SATA,
+    MACHINE_BUS_SCSI,
+    MACHINE_BUS_NVME,
+    MACHINE_BUS_IDE
+};
 
 enum machine_end {
     MACHINE_POWERED_OFF, /* the guest switched itself off */

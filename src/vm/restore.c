@@ -204,8 +204,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         : o->vga               ? o->vga
                                : "std",
         "no_reboot", (int)o->no_reboot, "debug_exit", (int)o->debug_exit, "disks",
-        disks(o, m, disk), "nics", nics(o, m), "slots", slots(m), "balloon",
-        (int)o->balloon);
+        disks(o, m, disk), "nics", nics(o, m), "slots", slots(m), "balloon", (int)o->balloon);
     char *s;
 
     if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||

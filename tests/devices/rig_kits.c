@@ -609,7 +609,6 @@ static const void *config_e1000e(struct rig *r) {
     return &config;
 }
 
-
 static void done_net(struct rig *r) { net_close(r->port); }
 
 static uint64_t poke_net(struct rig *r, unsigned what, uint64_t value) {

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Memory that Linux frees goes back to the host: by reports of free pages, and by the balloon. More of it if VIV_LONG is set."""
+"""Memory that Linux frees goes back to the host: by reports of free pages, and by the balloon.
+
+More of it if VIV_LONG is set."""
 import json
 import os
 import pathlib

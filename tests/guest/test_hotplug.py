@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Disks and network interfaces that come and go while Linux runs, and what a snapshot makes of them. More of it if VIV_LONG is set."""
+"""Disks and network interfaces that come and go while Linux runs, and what a snapshot makes of them.
+
+More of it if VIV_LONG is set."""
 import json
 import os
 import pathlib
