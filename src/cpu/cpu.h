@@ -22,13 +22,24 @@
 
 struct cpu;
 
+/* KVM's paravirtual EOI: the guest may end an interrupt by clearing a bit in its memory. */
+enum cpu_eoi {
+    CPU_EOI_ENDED = 1,     /* in: it did so with the one before */
+    CPU_EOI_WITHDRAWN = 2, /* in: it has not yet, and must write to the LAPIC now */
+    CPU_EOI_ASK = 4,       /* in: may it do so with this one? */
+    CPU_EOI_OFFERED = 8,   /* out: it may */
+};
+
 struct cpu_bus { /* what a processor asks of the board */
     void *opaque;
     struct mem *mem;
     struct clock *clock;
     uint64_t (*io_read)(void *opaque, bool port, uint64_t addr, unsigned size);
     void (*io_write)(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value);
-    int (*intr_ack)(void *opaque);    /* the vector to deliver, -1 if the request has gone */
+    /* The vector to deliver, -1 if the request has gone. `eoi`: enum cpu_eoi, in and out. */
+    int (*intr_ack)(void *opaque, unsigned *eoi);
+    /* What became of the offer, when there is no next interrupt to say it with. */
+    void (*eoi_settle)(void *opaque, bool ended);
     uint8_t (*get_tpr)(void *opaque); /* CR8: bits 7:4 of the TPR */
     void (*set_tpr)(void *opaque, uint8_t cr8);
     /* MSRs of the APIC (APIC_BASE 1b, 800-8ff, TSC_DEADLINE 6e0): 0, or -1 for #GP. */
@@ -37,7 +48,10 @@ struct cpu_bus { /* what a processor asks of the board */
     /* Devices stand still, and nothing of the above is called, until they are let go. NULL: nothing
      * else runs. */
     void (*freeze)(void *opaque, bool on);
-    void (*settle)(void *opaque); /* see cpu_ops.soon */
+    /* KVM's hypercalls, but those that concern only the caller (machine/paravirt.h). */
+    int64_t (*hypercall)(void *opaque, uint64_t nr, const uint64_t arg[4], bool code64);
+    uint64_t (*stolen)(void *opaque); /* ns for which the host let this processor wait */
+    void (*settle)(void *opaque);     /* see cpu_ops.soon */
 };
 
 struct cpu_config {
@@ -67,7 +81,8 @@ enum cpu_signal_kind {
     CPU_SIGNAL_INTR_OFF,
     CPU_SIGNAL_NMI,
     CPU_SIGNAL_INIT,
-    CPU_SIGNAL_SIPI
+    CPU_SIGNAL_SIPI,
+    CPU_SIGNAL_UNHALT, /* HLT ends, now or at the next one, whatever IF is */
 };
 
 struct cpu_ops {

@@ -469,13 +469,15 @@ static void leaf_basic(const struct cpu *cpu, const struct x86_state *s, uint32_
 }
 
 /* KVM's interface: the clock pair in MSRs 4b564d00/01, its TSC stable, no delays after port
- * accesses. */
+ * accesses; steal time, EOI in memory, and what processors do for each other: TLB flushes of those
+ * that sleep, kicks, interrupts to many, yields (machine/paravirt.c, cpu/soft/ref/pv.c). */
 static void leaf_kvm(const struct cpu *cpu, uint32_t leaf, uint32_t out[4]) {
     if (leaf == KVM_BASE) {
         out[0] = KVM_MAX;
         put_text(&out[1], "KVMKVMKVM", 0, 12);
     } else if (leaf == KVM_BASE + 1) {
-        out[0] = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 24;
+        out[0] = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 9 | 1u << 11 |
+                 1u << 13 | 1u << 24;
     } else if (leaf == KVM_MAX) {
         out[0] = (uint32_t)tsc_khz(cpu);
         out[1] = APIC_TIMER_KHZ;

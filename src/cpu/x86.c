@@ -194,7 +194,7 @@ static int x86_validate(const void *obj, struct error *err) {
 
 const struct state_desc x86_state_desc = {
     .name = "x86",
-    .version = 2,
+    .version = 3,
     .struct_size = sizeof(struct x86_state),
     .validate = x86_validate,
     .fields =
@@ -251,6 +251,7 @@ const struct state_desc x86_state_desc = {
             STATE_MAX(struct x86_state, exception_error, 0xffff),
             STATE_SINCE(struct x86_state, debug_pending, 2),
             STATE_SINCE(struct x86_state, debug_hold, 2),
+            STATE_SINCE(struct x86_state, unhalted, 3),
             STATE_END,
         },
 };
@@ -297,6 +298,8 @@ void x86_reset(struct x86_state *s, bool init) {
     memset(s->dr, 0, sizeof(s->dr));
     s->dr6 = 0xffff0ff0;
     s->dr7 = 0x400;
+    s->kvm_steal = s->kvm_eoi = 0; /* nobody writes to the memory of what was before */
+    s->unhalted = false;
     s->activity = X86_RUNNING;
     s->shadow = 0;
     s->nmi_blocked = s->nmi_pending = false;

@@ -155,6 +155,7 @@ struct x86_state {
      * next instruction, which breakpoints do not stop either (SDM vol. 3A 6.8.3). */
     uint16_t debug_pending;
     bool debug_hold;
+    bool unhalted; /* KVM's paravirtual kick: the next HLT does not halt */
 };
 
 extern const struct state_desc x86_state_desc;

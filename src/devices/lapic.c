@@ -26,6 +26,8 @@
 #define BASE_EN   (1ull << 11)
 #define BASE_ADDR 0x000ffffffffff000ull
 
+#define DEFAULT_BASE 0xfee00000ull
+
 #define SVR_ENABLE 0x100u
 #define SVR_MASK   0x3ffu
 #define ICR_MASK   0xffffffff000ccfffull
@@ -59,7 +61,7 @@ static int highest(const uint32_t *map) {
 }
 
 static uint8_t ppr_of(const struct lapic *l) {
-    int serving = highest(l->isr);
+    int serving = l->eoi_offered ? -1 : highest(l->isr);
     unsigned class = serving < 0 ? 0 : (unsigned)serving & 0xf0;
 
     return (l->tpr & 0xf0u) >= class ? l->tpr : (uint8_t) class;
@@ -259,6 +261,31 @@ static void end_of_interrupt(struct lapic *l) {
     update(l);
 }
 
+bool lapic_offer_eoi(struct device *dev) {
+    struct lapic *l = (struct lapic *)dev;
+    int serving = highest(l->isr);
+    unsigned in_service = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        in_service += (unsigned)__builtin_popcount(l->isr[i]);
+    l->eoi_offered = in_service == 1 && highest(l->irr) < 0 &&
+                     !get_bit(l->tmr, (unsigned)serving) &&
+                     (x2apic(l) || (l->base & BASE_ADDR) == DEFAULT_BASE);
+    return l->eoi_offered;
+}
+
+void lapic_settle_eoi(struct device *dev, bool ended) {
+    struct lapic *l = (struct lapic *)dev;
+
+    if (!l->eoi_offered)
+        return;
+    l->eoi_offered = false;
+    if (ended)
+        end_of_interrupt(l);
+    else
+        update(l);
+}
+
 /* ------------------------------------------------------------------ LINT pins */
 
 /* Delivers what pin n asks for: on its rising edge, or while it is high if the vector is
@@ -330,6 +357,17 @@ static void send_ipi(struct lapic *l) {
         apic_bus_send_all(l->bus, &m, shorthand == 3 ? l : NULL);
         break;
     }
+}
+
+void lapic_send(struct device *dev, uint32_t apic_id, uint32_t icr) {
+    struct lapic *l = (struct lapic *)dev;
+    struct apic_message m = {.dest = apic_id, .mode = icr >> 8 & 7, .vector = (uint8_t)icr};
+
+    stat_inc(lapic_ipis);
+    if (m.mode <= APIC_LOWEST && m.vector < 16)
+        record_error(l, ESR_SEND_ILLEGAL);
+    else
+        apic_bus_send(l->bus, &m);
 }
 
 /* ------------------------------------------------------------------ registers */
@@ -648,6 +686,7 @@ static void reset_registers(struct lapic *l) {
     l->icr = 0;
     l->esr = l->esr_pending = 0;
     l->ext_message = false;
+    l->eoi_offered = false;
     for (unsigned i = 0; i < 8; i++)
         l->irr[i] = l->isr[i] = l->tmr[i] = 0;
     for (unsigned i = 0; i < LAPIC_LVTS; i++)
@@ -675,7 +714,7 @@ void lapic_sync(struct device *dev) {
 static void lapic_reset(struct device *dev) {
     struct lapic *l = (struct lapic *)dev;
 
-    l->base = 0xfee00000 | BASE_EN | (l->bsp ? BASE_BSP : 0);
+    l->base = DEFAULT_BASE | BASE_EN | (l->bsp ? BASE_BSP : 0);
     reset_registers(l);
     update(l);
 }

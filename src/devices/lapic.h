@@ -63,6 +63,13 @@ struct irq lapic_lint_wire(struct device *dev, unsigned n);
 /* Interrupt acknowledge: the vector to deliver now (IRR -> ISR, or ExtINT from the PIC), -1 if
  * none. */
 int lapic_ack(struct device *dev);
+/*
+ * KVM's paravirtual EOI (Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN). After an ack:
+ * true if the guest may end this interrupt without a word; then it counts as possibly ended until
+ * lapic_settle_eoi says what it was, before the next ack or access to a register.
+ */
+bool lapic_offer_eoi(struct device *dev);
+void lapic_settle_eoi(struct device *dev, bool ended);
 int lapic_pending_vector(const struct device *dev); /* peek: vector, 256 for ExtINT, -1 for none */
 static inline bool lapic_has_intr(const struct device *dev) {
     return lapic_pending_vector(dev) >= 0;
@@ -82,6 +89,8 @@ bool lapic_claims(const struct device *dev, uint64_t addr);
 uint32_t lapic_mmio_read(struct device *dev, unsigned offset);
 void lapic_mmio_write(struct device *dev, unsigned offset, uint32_t value);
 
+/* An interrupt to one processor, as if the ICR's mode and vector (bits 10:0) had been written. */
+void lapic_send(struct device *dev, uint32_t apic_id, uint32_t icr);
 uint32_t lapic_id(const struct device *dev);  /* initial APIC ID, for CPUID */
 bool lapic_enabled(const struct device *dev); /* APIC_BASE.EN: CPUID.1:EDX.APIC follows it */
 void lapic_init_signal(

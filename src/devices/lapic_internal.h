@@ -20,7 +20,8 @@ struct lapic {
     struct lapic_cpu cpu;
     uint32_t id;
     bool bsp, has_x2apic;
-    bool intr; /* what cpu.intr was told last; derived, see lapic_sync */
+    bool intr;        /* what cpu.intr was told last; derived, see lapic_sync */
+    bool eoi_offered; /* the highest interrupt in service may have ended; never in a saved state */
 
     uint64_t base; /* IA32_APIC_BASE */
     uint8_t tpr, esr, esr_pending;

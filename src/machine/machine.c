@@ -22,8 +22,10 @@
 #include "machine/boot_screen.h"
 #include "machine/firmware.h"
 #include "machine/machine_internal.h"
+#include "machine/paravirt.h"
 #include "machine/plug.h"
 #include "machine/plug_internal.h"
+
 #include "net/net.h"
 
 struct machine_cpu { /* what a pin or bus callback gets as opaque */
@@ -93,10 +95,45 @@ static void bus_settle(void *opaque) { vcpu_settle(((struct machine_cpu *)opaque
         result_;                                                                                   \
     })
 
-static int bus_intr_ack(void *opaque) {
+static int ack(struct device *lapic, unsigned *eoi) {
+    int vector;
+
+    if (*eoi & (CPU_EOI_ENDED | CPU_EOI_WITHDRAWN))
+        lapic_settle_eoi(lapic, *eoi & CPU_EOI_ENDED);
+    vector = lapic_ack(lapic);
+    if (vector >= 0 && (*eoi & CPU_EOI_ASK) && lapic_offer_eoi(lapic))
+        *eoi |= CPU_EOI_OFFERED;
+    return vector;
+}
+
+static int bus_intr_ack(void *opaque, unsigned *eoi) {
     struct machine_cpu *c = opaque;
 
-    return WITH_LAPIC(c, lapic_ack(lapic));
+    return WITH_LAPIC(c, ack(lapic, eoi));
+}
+
+static void bus_eoi_settle(void *opaque, bool ended) {
+    struct machine_cpu *c = opaque;
+
+    WITH_LAPIC(c, (lapic_settle_eoi(lapic, ended), 0));
+}
+
+static int64_t bus_hypercall(void *opaque, uint64_t nr, const uint64_t arg[4], bool code64) {
+    struct machine_cpu *c = opaque;
+    struct machine *m = c->machine;
+    struct paravirt_cpus cpus = {.lapic = m->board.lapic, .count = m->config.cpus};
+    int64_t result;
+
+    pthread_mutex_lock(m->lock);
+    for (unsigned i = 0; i < cpus.count; i++)
+        cpus.vcpu[i] = m->cpu[i].vcpu;
+    result = paravirt_call(&cpus, c->index, nr, arg, code64);
+    pthread_mutex_unlock(m->lock);
+    return result;
+}
+
+static uint64_t bus_stolen(void *opaque) {
+    return vcpu_stolen(((struct machine_cpu *)opaque)->vcpu);
 }
 
 static uint8_t bus_get_tpr(void *opaque) {
@@ -371,6 +408,9 @@ static int make_cpus(struct machine *m, struct error *err) {
                     .io_read = bus_read,
                     .io_write = bus_write,
                     .intr_ack = bus_intr_ack,
+                    .eoi_settle = bus_eoi_settle,
+                    .hypercall = bus_hypercall,
+                    .stolen = bus_stolen,
                     .get_tpr = bus_get_tpr,
                     .set_tpr = bus_set_tpr,
                     .msr_read = bus_msr_read,

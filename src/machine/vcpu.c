@@ -5,8 +5,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -31,6 +33,7 @@ struct vcpu {
     bool kicked;
     bool polling; /* it waits for wake_fd, not for the condition */
     int wake_fd;
+    int schedstat; /* its own thread's */
     /* Its own thread's. */
     bool promised;    /* the host's timer is not set */
     unsigned luck;    /* halts that followed promises, less what did not, up to LUCK_MAX */
@@ -188,6 +191,23 @@ static void sleep_halted(struct vcpu *v) {
     }
 }
 
+/* The second number of the thread's schedstat: time on a run queue (Linux
+ * Documentation/scheduler/sched-stats.rst). */
+static int open_schedstat(void) {
+    return open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+}
+
+uint64_t vcpu_stolen(struct vcpu *v) {
+    unsigned long long ran, waited;
+    char text[96];
+    ssize_t n = v->schedstat >= 0 ? pread(v->schedstat, text, sizeof(text) - 1, 0) : -1;
+
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    return sscanf(text, "%llu %llu", &ran, &waited) == 2 ? waited : 0;
+}
+
 /* Waits until the machine runs. False: the thread must end. */
 static bool park(struct vcpu *v) {
     pthread_mutex_lock(v->owner.lock);
@@ -214,6 +234,7 @@ static void *thread_main(void *opaque) {
     enum cpu_exit why;
 
     this_vcpu = v;
+    v->schedstat = open_schedstat();
     while (park(v)) {
         why = v->ops->run(v->cpu);
         if (why == CPU_EXIT_HALT) {
@@ -225,6 +246,8 @@ static void *thread_main(void *opaque) {
         if (why != CPU_EXIT_KICK)
             stopped(v, why == CPU_EXIT_ERROR ? &v->cpu->error : NULL);
     }
+    if (v->schedstat >= 0)
+        close(v->schedstat);
     return NULL;
 }
 

@@ -35,6 +35,10 @@ bool vcpu_promise(void *opaque);
 /* Sets the host's timer, if a promise put it off. Without the lock, on the processor's thread. */
 void vcpu_settle(struct vcpu *v);
 
+/* ns for which the host let the thread wait although it had something to do; 0 if the host does not
+ * say. On the processor's thread. */
+uint64_t vcpu_stolen(struct vcpu *v);
+
 /* Interrupt pins, from any thread. */
 void vcpu_signal(struct vcpu *v, enum cpu_signal_kind kind, uint8_t vector);
 /* Leave guest code soon and look whether to park. From any thread. */

@@ -33,13 +33,28 @@ static void io_write(void *opaque, bool port, uint64_t addr, unsigned size, uint
         b->on_io(b);
 }
 
-static int intr_ack(void *opaque) {
+static int intr_ack(void *opaque, unsigned *eoi) {
     struct box *b = opaque;
     int vector = b->vector;
 
     b->vector = -1;
     b->cpu->ops->signal(b->cpu, CPU_SIGNAL_INTR_OFF, 0);
+    b->eoi = *eoi;
+    if (b->offer && (*eoi & CPU_EOI_ASK))
+        *eoi |= CPU_EOI_OFFERED;
     return vector;
+}
+
+static void eoi_settle(void *opaque, bool ended) { ((struct box *)opaque)->settled = ended; }
+
+static uint64_t stolen(void *opaque) { return ((struct box *)opaque)->stolen; }
+
+static int64_t hypercall(void *opaque, uint64_t nr, const uint64_t arg[4], bool code64) {
+    struct box *b = opaque;
+
+    b->called[0] = nr;
+    memcpy(b->called + 1, arg, 4 * sizeof(*arg));
+    return code64 ? 42 : -42;
 }
 
 static uint8_t get_tpr(void *opaque) { return ((struct box *)opaque)->tpr; }
@@ -77,7 +92,7 @@ void box_new_config(struct box *b, const struct cpu_ops *ops, struct cpu_config 
     struct error err = {0};
 
     memset(b, 0, sizeof(*b));
-    b->vector = -1;
+    b->vector = b->settled = -1;
     assert_int_equal(mem_init(&b->mem, &err), 0);
     assert_int_equal(mem_add(&b->mem, 0, BOX_MEM, false, &err), 0);
     b->clock = clock_new_stepped();
@@ -91,7 +106,10 @@ void box_new_config(struct box *b, const struct cpu_ops *ops, struct cpu_config 
                                   .get_tpr = get_tpr,
                                   .set_tpr = set_tpr,
                                   .msr_read = msr_read,
-                                  .msr_write = msr_write};
+                                  .msr_write = msr_write,
+                                  .eoi_settle = eoi_settle,
+                                  .hypercall = hypercall,
+                                  .stolen = stolen};
     assert_int_equal(ops->create(&config, &b->cpu, &err), 0);
     b->ref = (struct ref *)b->cpu;
     b->mem.code_written = code_written;

@@ -928,6 +928,82 @@ static void the_interrupt_pin_changes_only_when_it_must(void **state) {
     board_close(&b);
 }
 
+/* ------------------------------------------------------------------ EOI in memory */
+
+static void an_interrupt_with_nothing_behind_it_may_end_silently(void **state) {
+    struct board b;
+
+    if (chip_reload)
+        return; /* an offer is never in a saved state */
+    board_open(&b);
+    send(&b, 1, 0x40);
+    assert_int_equal(ack(&b, 1), 0x40);
+    assert_true(lapic_offer_eoi(b.core[1].dev));
+    send(&b, 1, 0x38); /* as if the first had ended, since it may have */
+    assert_true(b.core[1].intr);
+    lapic_settle_eoi(b.core[1].dev, true);
+    assert_int_equal(get(&b, 1, ISR + 0x20), 0);
+    assert_int_equal(ack(&b, 1), 0x38);
+    board_close(&b);
+}
+
+static void an_offer_that_was_not_taken_leaves_all_as_it_was(void **state) {
+    struct board b;
+
+    if (chip_reload)
+        return;
+    board_open(&b);
+    send(&b, 1, 0x40);
+    assert_int_equal(ack(&b, 1), 0x40);
+    assert_true(lapic_offer_eoi(b.core[1].dev));
+    send(&b, 1, 0x38);
+    lapic_settle_eoi(b.core[1].dev, false);
+    assert_false(b.core[1].intr);
+    assert_int_equal(ack(&b, 1), -1);
+    lapic_settle_eoi(b.core[1].dev, true); /* there is no offer any more */
+    assert_int_equal(get(&b, 1, ISR + 0x20), 1);
+    eoi(&b, 1);
+    assert_int_equal(ack(&b, 1), 0x38);
+    board_close(&b);
+}
+
+static void no_offer_where_somebody_waits_for_the_end(void **state) {
+    struct board b;
+
+    if (chip_reload)
+        return;
+    board_open(&b);
+    assert_false(lapic_offer_eoi(b.core[1].dev)); /* nothing is in service */
+    send(&b, 1, 0xc000 | 0x40);                   /* level: the IOAPIC wants to know */
+    assert_int_equal(ack(&b, 1), 0x40);
+    assert_false(lapic_offer_eoi(b.core[1].dev));
+    eoi(&b, 1);
+    send(&b, 1, 0x41);
+    send(&b, 1, 0x31); /* waits behind it */
+    assert_int_equal(ack(&b, 1), 0x41);
+    assert_false(lapic_offer_eoi(b.core[1].dev));
+    eoi(&b, 1);
+    assert_int_equal(ack(&b, 1), 0x31);
+    send(&b, 1, 0x51); /* interrupts it */
+    assert_int_equal(ack(&b, 1), 0x51);
+    assert_false(lapic_offer_eoi(b.core[1].dev));
+    board_close(&b);
+}
+
+static void an_interrupt_to_one_needs_no_register(void **state) {
+    struct board b;
+
+    board_open(&b);
+    lapic_send(b.core[0].dev, 2, 0x45);
+    lapic_send(b.core[0].dev, 3, 4 << 8);
+    lapic_send(b.core[0].dev, 77, 0x45); /* nobody */
+    assert_int_equal(ack(&b, 2), 0x45);
+    assert_int_equal(b.core[3].nmis, 1);
+    assert_int_equal(ack(&b, 0), -1);
+    assert_int_equal(get(&b, 0, ICR), 0);
+    board_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_comes_up_by_the_book),
@@ -967,6 +1043,10 @@ int main(void) {
         cmocka_unit_test(changing_the_mode_disarms_the_deadline),
         cmocka_unit_test(a_masked_deadline_is_lost_when_it_passes),
         cmocka_unit_test(the_interrupt_pin_changes_only_when_it_must),
+        cmocka_unit_test(an_interrupt_with_nothing_behind_it_may_end_silently),
+        cmocka_unit_test(an_offer_that_was_not_taken_leaves_all_as_it_was),
+        cmocka_unit_test(no_offer_where_somebody_waits_for_the_end),
+        cmocka_unit_test(an_interrupt_to_one_needs_no_register),
     };
 
     return chip_run(tests);

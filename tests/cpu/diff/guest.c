@@ -178,7 +178,7 @@ static void build_state(void) {
 
 static uint64_t no_read(void *opaque, bool port, uint64_t addr, unsigned size) { return ~0ull; }
 static void no_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value) {}
-static int no_vector(void *opaque) { return -1; }
+static int no_vector(void *opaque, unsigned *eoi) { return -1; }
 static uint8_t no_tpr(void *opaque) { return 0; }
 static void drop_tpr(void *opaque, uint8_t cr8) {}
 static int no_rdmsr(void *opaque, uint32_t msr, uint64_t *ret_value) { return -1; }

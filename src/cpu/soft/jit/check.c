@@ -44,13 +44,17 @@ static uint64_t io_read(void *opaque, bool port, uint64_t addr, unsigned size) {
 static void io_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value) {
     REAL(io_write, port, addr, size, value);
 }
-static int intr_ack(void *opaque) { REAL(intr_ack); }
+static int intr_ack(void *opaque, unsigned *eoi) { REAL(intr_ack, eoi); }
 static uint8_t get_tpr(void *opaque) { REAL(get_tpr); }
 static void set_tpr(void *opaque, uint8_t cr8) { REAL(set_tpr, cr8); }
 static int msr_read(void *opaque, uint32_t msr, uint64_t *ret_value) {
     REAL(msr_read, msr, ret_value);
 }
 static int msr_write(void *opaque, uint32_t msr, uint64_t value) { REAL(msr_write, msr, value); }
+
+static int64_t hypercall(void *opaque, uint64_t nr, const uint64_t arg[4], bool code64) {
+    REAL(hypercall, nr, arg, code64);
+}
 
 /* Done twice, with the old state put back between, a change of address space would have to flush
  * everything and hide what its own flush forgets. */
@@ -108,7 +112,8 @@ int check_new(struct ref *c, struct error *err) {
                             .get_tpr = get_tpr,
                             .set_tpr = set_tpr,
                             .msr_read = msr_read,
-                            .msr_write = msr_write};
+                            .msr_write = msr_write,
+                            .hypercall = bus->hypercall ? hypercall : NULL};
     c->jit.off |= JIT_NO_CHAIN;
     return 0;
 }

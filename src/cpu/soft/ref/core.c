@@ -14,6 +14,7 @@
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/jit/profile.h"
+#include "cpu/soft/ref/pv.h"
 #include "cpu/soft/ref/ref.h"
 
 enum jump { JUMP_FAULT = 1, JUMP_FAIL };
@@ -278,7 +279,7 @@ static void deliver_interrupt(struct ref *c) {
     int vector;
 
     ref_bus_begin(c);
-    vector = c->cpu.config.bus.intr_ack(c->cpu.config.bus.opaque);
+    vector = ref_pv_ack(c);
     ref_bus_end(c);
     if (vector < 0)
         return;
@@ -293,6 +294,11 @@ static void deliver_nmi(struct ref *c) {
     c->s.nmi_blocked = true;
     c->s.nmi_pending = false;
     ref_deliver(c, REF_EVENT_NMI, X86_NMI, false, 0);
+}
+
+void ref_halt(struct ref *c) {
+    c->halted = !c->s.unhalted;
+    c->s.unhalted = false;
 }
 
 static void take_init(struct ref *c) {
@@ -339,6 +345,12 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
     if (c->s.activity == X86_SHUTDOWN) {
         *ret = CPU_EXIT_SHUTDOWN;
         return false;
+    }
+    if (att & REF_ATT_UNHALT) {
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_UNHALT);
+        c->s.unhalted = true;
+        if (c->halted)
+            ref_halt(c);
     }
     if (att & REF_ATT_KICK) {
         atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_KICK);
@@ -572,7 +584,9 @@ static enum cpu_exit ref_run(struct cpu *cpu) {
     ref_group_enter(c);
     if (atomic_load(&c->attention) & REF_ATT_CODE)
         ref_group_serve(c);
+    ref_pv_enter(c);
     why = run(c);
+    ref_pv_leave(c, why);
     ref_group_leave(c);
     return why;
 }
@@ -616,6 +630,9 @@ static void ref_signal(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vecto
     case CPU_SIGNAL_SIPI:
         atomic_store(&c->sipi_vector, vector);
         atomic_fetch_or(&c->attention, REF_ATT_SIPI);
+        break;
+    case CPU_SIGNAL_UNHALT:
+        atomic_fetch_or(&c->attention, REF_ATT_UNHALT);
         break;
     }
     if (kind != CPU_SIGNAL_INTR_OFF)
@@ -676,6 +693,8 @@ static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state) {
     *ret_state = c->s;
     if (atomic_load(&c->attention) & REF_ATT_NMI)
         ret_state->nmi_pending = true;
+    if (atomic_load(&c->attention) & REF_ATT_UNHALT)
+        ret_state->unhalted = true;
 }
 
 static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct error *err) {
@@ -684,7 +703,14 @@ static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct 
     c->s = *state;
     c->delivering = false;
     /* What was signalled to the old state is not the new one's. The INTR pin is the LAPIC's. */
-    atomic_fetch_and(&c->attention, ~(uint32_t)(REF_ATT_NMI | REF_ATT_INIT | REF_ATT_SIPI));
+    atomic_fetch_and(&c->attention,
+                     ~(uint32_t)(REF_ATT_NMI | REF_ATT_INIT | REF_ATT_SIPI | REF_ATT_UNHALT));
+    if (c->s.unhalted && c->s.activity == X86_HALTED) {
+        c->s.unhalted = false;
+        c->s.activity = X86_RUNNING;
+    }
+    c->pv.offered = false;
+    c->pv.first = c->pv.asleep = true; /* as its pages may say */
     ref_unsync(c);
     return 0;
 }

@@ -15,6 +15,7 @@
 
 #include "base/trace.h"
 #include "cpu/cpuid.h"
+#include "cpu/soft/ref/pv.h"
 #include "cpu/soft/ref/sys.h"
 
 enum {
@@ -168,6 +169,7 @@ static bool read_bus(struct ref *c, uint32_t msr, uint64_t *v) {
 
     if (!bus->msr_read)
         return false;
+    ref_pv_settle(c);
     ref_bus_begin(c);
     r = bus->msr_read(bus->opaque, msr, v);
     ref_bus_end(c);
@@ -181,6 +183,7 @@ static bool write_bus(struct ref *c, uint32_t msr, uint64_t v) {
 
     if (!bus->msr_write)
         return false;
+    ref_pv_settle(c);
     ref_bus_begin(c);
     r = bus->msr_write(bus->opaque, msr, v);
     ref_bus_end(c);
@@ -392,6 +395,14 @@ static const struct msr msrs[] = {
      .last = 0x4b564d01,
      .write = write_kvm_system,
      .field = offsetof(struct x86_state, kvmclock_system)},
+    {.first = 0x4b564d03,
+     .last = 0x4b564d03,
+     .write = ref_pv_write_steal,
+     .field = offsetof(struct x86_state, kvm_steal)},
+    {.first = 0x4b564d04,
+     .last = 0x4b564d04,
+     .write = ref_pv_write_eoi,
+     .field = offsetof(struct x86_state, kvm_eoi)},
     {.first = MSR_EFER,
      .last = MSR_EFER,
      .write = write_efer,

@@ -106,7 +106,7 @@ static void popf(struct ref *c, const struct ref_op *o) {
 /* ------------------------------------------------------------------ HLT, INT n */
 
 static void hlt(struct ref *c, const struct ref_op *o) {
-    c->halted = true;
+    ref_halt(c);
     ref_end(c, o);
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
+#include "cpu/soft/ref/pv.h"
 #include "cpu/soft/ref/sys.h"
 
 enum { SRC_MEM = 0x80 };
@@ -93,22 +94,30 @@ static void wr_base(struct ref *c, const struct ref_op *o) {
 
 /* ------------------------------------------------------------------ hypercalls */
 
-/* Every call there is needs a feature that is not advertised, but VAPIC_POLL_IRQ, which does
- * nothing. */
+/* Number in RAX, arguments in RBX, RCX, RDX and RSI, result in RAX. */
 static void hypercall(struct ref *c, const struct ref_op *o) {
-    enum { KVM_HC_VAPIC_POLL_IRQ = 1, KVM_ENOSYS = 1000, KVM_EPERM = EPERM };
-    uint64_t nr = c->r[X86_RAX];
+    enum { KVM_ENOSYS = 1000, KVM_EPERM = EPERM };
+    static const uint8_t in[4] = {X86_RBX, X86_RCX, X86_RDX, X86_RSI};
+    struct cpu_bus *bus = &c->cpu.config.bus;
+    uint64_t nr = c->r[X86_RAX], arg[4];
+    bool code64 = sys_code64(c);
     int64_t result;
 
     if (c->cpu.config.no_hypervisor)
         ref_raise(c, o, X86_UD);
-    if (!sys_code64(c))
-        nr = (uint32_t)nr;
-    if (c->cpl)
+    for (unsigned i = 0; i < 4; i++)
+        arg[i] = code64 ? c->r[in[i]] : (uint32_t)c->r[in[i]];
+    if (c->cpl) {
         result = -KVM_EPERM;
-    else
-        result = nr == KVM_HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS;
-    c->r[X86_RAX] = sys_code64(c) ? (uint64_t)result : (uint32_t)result;
+    } else if (!bus->hypercall) {
+        result = -KVM_ENOSYS;
+    } else {
+        ref_pv_settle(c);
+        ref_bus_begin(c);
+        result = bus->hypercall(bus->opaque, code64 ? nr : (uint32_t)nr, arg, code64);
+        ref_bus_end(c);
+    }
+    c->r[X86_RAX] = code64 ? (uint64_t)result : (uint32_t)result;
     ref_end_linked(c, o);
 }
 

@@ -7,6 +7,7 @@
 #include "base/trace.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
+#include "cpu/soft/ref/pv.h"
 #include "cpu/soft/ref/ref.h"
 
 enum { TLB_PART = JIT_TLB_SIZE / 32 }; /* entries that a bit of tlb_used stands for */
@@ -251,6 +252,12 @@ static gpa translate(struct ref *c, const struct ref_op *o, uint64_t lin, bool w
 
 /* ---- physical accesses ---- */
 
+/* The LAPIC's page, where it is after a reset; it offers nothing while it is elsewhere. */
+static void settle_for(struct ref *c, gpa pa) {
+    if (REF_UNLIKELY(pa >> 12 == 0xfee00))
+        ref_pv_settle(c);
+}
+
 static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
     uint8_t *out = buf;
@@ -264,6 +271,7 @@ static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size) {
                                               : 1;
         uint64_t v;
 
+        settle_for(c, pa);
         ref_bus_begin(c);
         v = bus->io_read(bus->opaque, false, pa, n);
         ref_bus_end(c);
@@ -309,6 +317,7 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
                                               : 1;
         uint64_t v = 0;
         memcpy(&v, in, n);
+        settle_for(c, pa);
         ref_bus_begin(c);
         bus->io_write(bus->opaque, false, pa, n, v);
         ref_bus_end(c);
