@@ -25,7 +25,6 @@
 #include "machine/paravirt.h"
 #include "machine/plug.h"
 #include "machine/plug_internal.h"
-
 #include "net/net.h"
 
 struct machine_cpu { /* what a pin or bus callback gets as opaque */

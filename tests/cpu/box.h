@@ -49,13 +49,13 @@ struct box {
     struct ref *ref;    /* the same */
     struct x86_state s; /* to be loaded by box_run, and filled by it */
     uint8_t tpr;
-    int vector;      /* what intr_ack gives, -1 none */
-    unsigned eoi;    /* what it was told last */
-    bool offer;      /* it grants what it is asked for */
-    int settled;     /* last word of eoi_settle, -1 none */
-    uint64_t stolen; /* ns */
+    int vector;         /* what intr_ack gives, -1 none */
+    unsigned eoi;       /* what it was told last */
+    bool offer;         /* it grants what it is asked for */
+    int settled;        /* last word of eoi_settle, -1 none */
+    uint64_t stolen;    /* ns */
     uint64_t called[5]; /* the last hypercall: number and arguments; it returns 42 */
-    uint64_t io[64]; /* last writes: port, size, value */
+    uint64_t io[64];    /* last writes: port, size, value */
     unsigned io_count;
     void (*on_io)(struct box *b); /* called at each access to the bus, if set */
     uint64_t msr_value;           /* of the APIC's registers, all alike */

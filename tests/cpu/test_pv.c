@@ -107,8 +107,7 @@ static void who_sleeps_says_so_and_flushes_when_it_wakes(void **state) {
     box.ref->group.several = false;
 }
 
-GUEST(read_twice, ".code64",
-      "mov 0x200000, %rax\n hlt\n mov 0x200000, %rbx\n hlt");
+GUEST(read_twice, ".code64", "mov 0x200000, %rax\n hlt\n mov 0x200000, %rbx\n hlt");
 
 static void a_flush_that_was_asked_for_in_sleep_is_one(void **state) {
     enum { PT_OF_2M = 0x3000 }; /* the box's page directory */

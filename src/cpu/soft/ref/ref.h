@@ -183,12 +183,12 @@ struct ref {
     uint32_t bounce_size;
     uint8_t bounce[128] __attribute__((aligned(64)));
     _Atomic uint32_t sipi_vector;
-    struct {                  /* paravirtual pages: pv.c */
-        bool offered;         /* the bit for the EOI was set, and nobody has looked since */
-        bool asleep;          /* the guest was told so */
-        bool first;           /* steal time goes on from what is written there */
-        uint64_t offset;      /* ns */
-        uint64_t updated;     /* TSC */
+    struct {              /* paravirtual pages: pv.c */
+        bool offered;     /* the bit for the EOI was set, and nobody has looked since */
+        bool asleep;      /* the guest was told so */
+        bool first;       /* steal time goes on from what is written there */
+        uint64_t offset;  /* ns */
+        uint64_t updated; /* TSC */
     } pv;
     struct ref_group group;   /* what others ask of it: group.c */
     uint32_t generation;      /* of the jump cache and instruction TLB, above REF_MODE_BITS */
@@ -374,9 +374,9 @@ void ref_update_mode(struct ref *c); /* after CS, SS, CPL, CR0, CR4, EFER, XCR0,
                                         mode, bank, masks */
 uint64_t ref_rflags(const struct ref *c);
 void ref_set_rflags(struct ref *c, uint64_t flags); /* all bits as given; updates masks */
-void ref_halt(struct ref *c); /* HLT, unless somebody has kicked the processor */
-void ref_sync(struct ref *c);                       /* hot copies -> c->s */
-void ref_unsync(struct ref *c);                     /* c->s -> hot copies, mode, flushes */
+void ref_halt(struct ref *c);   /* HLT, unless somebody has kicked the processor */
+void ref_sync(struct ref *c);   /* hot copies -> c->s */
+void ref_unsync(struct ref *c); /* c->s -> hot copies, mode, flushes */
 /* Continue elsewhere: sets c->rip, no successor known. Last thing a block-ending handler does. */
 static inline void ref_goto(struct ref *c, uint64_t rip) {
     c->rip = rip;
