@@ -2,6 +2,7 @@
 /* Lists of a guest's buffers. */
 #include "devices/dma.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 void dma_clear(struct dma *d) {
@@ -44,6 +45,7 @@ static bool append(struct dma *d, gpa at, uint8_t *host, uint64_t n) {
         d->size -= n;
         return false;
     }
+    assert(d->iov && d->addr);
     d->iov[d->count] = (struct iovec){host, n};
     d->addr[d->count++] = at;
     return true;
