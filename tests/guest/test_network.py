@@ -590,7 +590,7 @@ class Sockets(Case):
             self.api.settled(name)
         operator = self.caller("operator")
         told = self.fails(operator, 409, "POST", "/v1/vms/bare/ticket", {"what": "vnc"})
-        self.assertIn("not supported", told["reason"])
+        self.assertIn("no screen", told["reason"])
         s = self.socket_to(operator, "seen", "vnc")
         self.assertEqual(s.until(b"\n"), b"RFB 003.008\n")
         s.send(b"RFB 003.008\n")
