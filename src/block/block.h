@@ -3,10 +3,11 @@
  * The seam to disk images: asynchronous reads, writes, flushes and discards in bytes.
  *
  * Contract: submit with the machine lock held; `done` is called later on the loop's thread, or on
- * that of a processor that waits in its stead, with the machine lock held, exactly once, never from inside submit. Buffers stay the caller's and must
- * stay valid until then. Requests may complete in any order; a flush covers every write completed
- * before it was submitted. block_drain returns when nothing is in flight (callbacks run, on the
- * drainer's thread). A callback may submit, try and drain, but not close.
+ * that of a processor that waits in its stead, with the machine lock held, exactly once, never from
+ * inside submit. Buffers stay the caller's and must stay valid until then. Requests may complete in
+ * any order; a flush covers every write completed before it was submitted. block_drain returns when
+ * nothing is in flight (callbacks run, on the drainer's thread). A callback may submit, try and
+ * drain, but not close.
  */
 #ifndef BLOCK_BLOCK_H
 #define BLOCK_BLOCK_H

@@ -56,7 +56,7 @@ struct e1000e {
     uint16_t nvm[E1000E_NVM_WORDS];
     uint32_t io_address;
     bool unplugged, starved; /* starved: a frame waits for descriptors */
-    uint64_t plug_at; /* ns */
+    uint64_t plug_at;        /* ns */
     struct clock_timer plug;
     struct e1000e_tx tx[TX_QUEUES];
     uint8_t *packet[TX_QUEUES]; /* of E1000E_PACKET_MAX: the packet so far */
