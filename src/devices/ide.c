@@ -521,6 +521,11 @@ static void resume(struct channel *h) {
 
 /* ---- the data port ---- */
 
+static void end_in_peace(struct channel *h) {
+    h->phase = IDLE;
+    h->status = OK;
+}
+
 static void block_is_through(struct channel *h) {
     switch (h->phase) {
     case PACKET_OUT:
@@ -535,14 +540,13 @@ static void block_is_through(struct channel *h) {
     case PIO_IN:
         h->next += h->end / SECTOR;
         h->left -= h->end / SECTOR;
-        if (h->left) {
+        if (h->left)
             start_in(h);
-            break;
-        }
-        /* fall through */
+        else
+            end_in_peace(h);
+        break;
     default:
-        h->phase = IDLE;
-        h->status = OK;
+        end_in_peace(h);
     }
 }
 
