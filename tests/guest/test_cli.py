@@ -103,7 +103,7 @@ class Options(Case):
                   "check check-all dump count perf-map soft-debug "
                   "version help").split()
         for name in wanted:
-            self.assertRegex(text, rf"(?m)^  --{name}( \S+)?$\n      .+\n      example: .*--{name}\b")
+            self.assertRegex(text, rf"(?m)^  --{name}( \S.*)?$\n      .+\n      example: .*--{name}\b")
         self.assertIn("Exit codes:", text)
 
     def test_the_manual_page_holds_every_option_that_help_has(self):
