@@ -326,7 +326,7 @@ static int take_slots(struct options *o, const json_t *slots, struct error *err)
             json_integer_value(v) > MAP_LAST_SLOT || strlen(name) >= sizeof(at->device) ||
             o->sites == MACHINE_MAX_SITES)
             return missing("slots", err);
-        strcpy(at->device, name);
+        snprintf(at->device, sizeof(at->device), "%s", name);
         at->slot = (unsigned)json_integer_value(v);
         o->sites++;
     }
