@@ -501,6 +501,7 @@ class Sockets(Case):
         self.assertEqual(s.closed(), 1000)
         self.api.post("/v1/vms/web/kill")
         self.assertEqual(other.closed(), 1000)
+        self.api.settled("web")
         self.fails(operator, 409, "POST", "/v1/vms/web/ticket")
 
     def test_large_output_and_input_come_whole(self):
