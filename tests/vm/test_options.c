@@ -213,8 +213,10 @@ static void a_disk_is_a_path_and_properties(void **state) {
 static void the_hpet_is_on_or_off(void **state) {
     good("--kernel|k");
     assert_false(o.hpet);
+    options_done(&o);
     good("--kernel|k|--hpet|on");
     assert_true(o.hpet);
+    options_done(&o);
     bad("--hpet|maybe", "on or off");
 }
 
@@ -240,6 +242,7 @@ static void a_network_has_an_address_and_forwards(void **state) {
     good("--nic|user,bootfile=http://10.0.2.2/a,,b,rom=none,model=virtio,tftp=/|--boot|order=n");
     assert_string_equal(o.nic[0].bootfile, "http://10.0.2.2/a,b");
     assert_true(o.nic[0].no_rom && !o.nic[0].rom);
+    options_done(&o);
     bad("--nic|user,model=ne2000", "model=virtio or model=e1000e");
     bad("--nic|user,rom=", "lacks its value");
     bad("--nic|user,tftp=/nonexistent", "is no folder");
