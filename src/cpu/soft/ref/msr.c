@@ -338,6 +338,9 @@ struct msr {
     { .first = n, .last = n, .field = offsetof(struct x86_state, m), .canonical = true }
 #define BOTH(n, r, w)                                                                              \
     { .first = n, .last = n, .read = r, .write = w }
+/* A field that is read as it is; w does the write. */
+#define WRITTEN(n, w, m)                                                                           \
+    { .first = n, .last = n, .write = w, .field = offsetof(struct x86_state, m) }
 #define RANGE(n, n2, r, w)                                                                         \
     { .first = n, .last = n2, .read = r, .write = w }
 #define HIGH32 0xffffffff00000000ull
@@ -356,10 +359,7 @@ static const struct msr msrs[] = {
     BOTH(0x1b, read_bus, write_bus),    /* APIC_BASE */
     BOTH(0x34, read_zero, never_write), /* SMI_COUNT */
     BOTH(0x3a, read_feature_control, never_write),
-    {.first = MSR_TSC_ADJUST,
-     .last = MSR_TSC_ADJUST,
-     .write = write_tsc_adjust,
-     .field = offsetof(struct x86_state, tsc_adjust)},
+    WRITTEN(MSR_TSC_ADJUST, write_tsc_adjust, tsc_adjust),
     FIELD(0x48, spec_ctrl, ~0x407ull), /* IBRS STIBP SSBD BHI_DIS_S */
     BOTH(0x49, never_read, write_pred_cmd),
     BOTH(0x79, never_read, write_ignored), /* BIOS_UPDT_TRIG */
@@ -381,32 +381,14 @@ static const struct msr msrs[] = {
     BOTH(0x250, read_mtrr_fixed, write_mtrr_fixed),
     RANGE(0x258, 0x259, read_mtrr_fixed, write_mtrr_fixed),
     RANGE(0x268, 0x26f, read_mtrr_fixed, write_mtrr_fixed),
-    {.first = 0x277, .last = 0x277, .write = write_pat, .field = offsetof(struct x86_state, pat)},
-    {.first = 0x2ff,
-     .last = 0x2ff,
-     .write = write_mtrr_def,
-     .field = offsetof(struct x86_state, mtrr_def_type)},
+    WRITTEN(0x277, write_pat, pat),
+    WRITTEN(0x2ff, write_mtrr_def, mtrr_def_type),
     FIELD(0xda0, xss, ~0ull),
-    {.first = 0x4b564d00,
-     .last = 0x4b564d00,
-     .write = write_kvm_wall,
-     .field = offsetof(struct x86_state, kvmclock_wall)},
-    {.first = 0x4b564d01,
-     .last = 0x4b564d01,
-     .write = write_kvm_system,
-     .field = offsetof(struct x86_state, kvmclock_system)},
-    {.first = 0x4b564d03,
-     .last = 0x4b564d03,
-     .write = ref_pv_write_steal,
-     .field = offsetof(struct x86_state, kvm_steal)},
-    {.first = 0x4b564d04,
-     .last = 0x4b564d04,
-     .write = ref_pv_write_eoi,
-     .field = offsetof(struct x86_state, kvm_eoi)},
-    {.first = MSR_EFER,
-     .last = MSR_EFER,
-     .write = write_efer,
-     .field = offsetof(struct x86_state, efer)},
+    WRITTEN(0x4b564d00, write_kvm_wall, kvmclock_wall),
+    WRITTEN(0x4b564d01, write_kvm_system, kvmclock_system),
+    WRITTEN(0x4b564d03, ref_pv_write_steal, kvm_steal),
+    WRITTEN(0x4b564d04, ref_pv_write_eoi, kvm_eoi),
+    WRITTEN(MSR_EFER, write_efer, efer),
     FIELD(0xc0000081u, star, 0),
     LINEAR(0xc0000082u, lstar),
     LINEAR(0xc0000083u, cstar),
