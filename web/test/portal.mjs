@@ -115,11 +115,11 @@ test('graphs move', async () => {
   const figure = () => d.page.evaluate(() => document.querySelector('.chart .legend b')?.textContent ?? '');
   await until('a busy processor', async () => parseFloat(await figure()) > 5, 60_000);
   const path = () => d.page.evaluate(() => document.querySelector('.chart path.line')?.getAttribute('d') ?? '');
-  const before = await until('a line', path);
-  assert.match(before, /^M.+L/);
-  await until('another line', async () => (await path()) !== before);
+  // On a busy host some seconds are not known: a line needs two that follow each other.
+  const before = await until('a line', async () => /L/.test(await path()) && path(), 60_000);
+  await until('another line', async () => (await path()) !== before, 60_000);
   await d.go(url, '');
-  await until('figures of the busiest machine', async () => /web\s+\d[\d.]* %/.test(await d.text('.busiest')));
+  await until('figures of the busiest machine', async () => /web\s+\d[\d.]* %/.test(await d.text('.busiest')), 60_000);
   await d.go(url, 'machines/web');
 });
 
@@ -132,7 +132,7 @@ test('graphs begin with the kept history, as far back as is chosen', async () =>
   await d.page.reload();
   await d.see('web', 'h1');
   const points = (s) => s.split(/[ML]/).length;
-  await until('the line from before', async () => points(await path()) >= points(drawn) / 2 && points(await path()) > 4, 20_000);
+  await until('the line from before', async () => points(await path()) >= points(drawn) / 2 && points(await path()) > 4, 60_000);
   for (const range of ['Hour', 'Day', 'Month', 'Year']) {
     await d.button(range);
     await until(`the range ${range}`, async () => (await pressed()) === range);
@@ -362,29 +362,43 @@ test('a thousand machines stay fluid', async () => {
   d.page.on('request', answer);
   await d.page.reload();
   await d.see('1000 machines');
-  const rows = () => d.page.evaluate(() => document.querySelectorAll('.table tbody tr').length);
-  assert.ok((await rows()) < 120, 'all rows are drawn');
   await d.page.evaluate(() => window.scrollTo(0, document.body.scrollHeight));
   await d.see('m-0999', '.table');
-  // Frames while it scrolls, and how long a letter in the filter takes.
-  const slowest = await d.page.evaluate(async () => {
-    let worst = 0;
+  // What is done, not how long it takes, which is up to the host: rows that are there and that are made for a step, and
+  // frames until the rows of the new place are drawn.
+  const work = await d.page.evaluate(async () => {
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    const table = document.querySelector('.table tbody');
+    const isThere = () => {
+      const row = document.elementFromPoint(innerWidth / 2, innerHeight / 2)?.closest('tr');
+      return !!row && !row.classList.contains('room');
+    };
+    const made = (records) => records.flatMap((r) => [...r.addedNodes]).filter((n) => n.nodeName === 'TR').length;
+    const worst = { rows: 0, made: 0, frames: 0 };
+    let rows = 0;
+    const watch = new MutationObserver((records) => (rows += made(records)));
+    watch.observe(table, { childList: true, subtree: true });
     for (let i = 0; i < 30; i++) {
-      const begun = performance.now();
-      window.scrollTo(0, i * 1300);
-      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-      worst = Math.max(worst, performance.now() - begun);
+      let frames = 0;
+      rows = 0;
+      window.scrollTo(0, 200 + i * 1300);
+      do await frame(); while (!isThere() && ++frames < 100);
+      worst.frames = Math.max(worst.frames, frames);
+      worst.made = Math.max(worst.made, rows);
+      worst.rows = Math.max(worst.rows, table.childElementCount);
     }
+    watch.disconnect();
     return worst;
   });
-  console.log(`# slowest of 30 steps of scrolling: ${Math.round(slowest)} ms`);
-  assert.ok(slowest < 500, `a step of scrolling took ${slowest} ms`);
+  console.log(`# at most: ${work.rows} rows there, ${work.made} made for a step of scrolling, ${work.frames} frames until they are seen`);
+  assert.ok(work.rows < 120, `${work.rows} rows are drawn`);
+  assert.ok(work.made > 0 && work.made < 120, `a step of scrolling made ${work.made} rows`);
+  assert.ok(work.frames < 10, `a step of scrolling took ${work.frames} frames`);
   await d.page.evaluate(() => window.scrollTo(0, 0));
-  const begun = Date.now();
   await d.type('Find machines', '77', 'searchbox');
   await d.see('of 1000 machines');
-  console.log(`# a filter takes ${Date.now() - begun} ms`);
-  assert.ok(Date.now() - begun < 3000);
+  const left = await d.page.evaluate(() => document.querySelectorAll('.table tbody tr').length);
+  assert.equal(left, many.filter((m) => m.name.includes('77')).length);
   d.page.off('request', answer);
   await d.page.setRequestInterception(false);
 });

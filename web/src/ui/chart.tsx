@@ -71,7 +71,8 @@ export function Chart({ title, times, series, format, span: longest, ceiling, bi
     }
     return all;
   };
-  const line = (values: readonly number[]) => pieces(values).map((p) => `M${p.join('L')}`).join('');
+  // A point between two gaps is a dot: a line of no length with round ends.
+  const line = (values: readonly number[]) => pieces(values).map((p) => `M${p.join('L')}${p.length > 1 ? '' : 'h0'}`).join('');
   const area = (values: readonly number[]) =>
     pieces(values)
       .map((p) => `M${p.join('L')}L${p.at(-1)!.split(' ')[0]} ${y(0)}L${p[0]!.split(' ')[0]} ${y(0)}Z`)
