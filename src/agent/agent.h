@@ -40,6 +40,8 @@ agent_fn agent_main;                             /* init.c */
 
 /* Serves for ever; box: NULL in a guest that has an init of its own. */
 _Noreturn void agent_serve(const struct agent_box *box);
+/* Tells the host that it should ask; false: nobody there listens. */
+bool agent_knock(void);
 /* As the first process. */
 _Noreturn void init_main(void);
 

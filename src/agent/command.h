@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 
-enum { COMMAND_GROUPS = 256, COMMAND_ARGS = 4096, COMMAND_NOT_RUN = 127 };
+enum { COMMAND_GROUPS = 256, COMMAND_ARGS = 4096, COMMAND_NOT_RUN = 126, COMMAND_NOT_FOUND = 127 };
 
 struct command_user {
     char *name, *home, *shell;

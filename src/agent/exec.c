@@ -29,12 +29,19 @@ struct job {
     bool tty;
     int in, out, err; /* our ends; -1: closed. With a tty `out` is the master and `in` a copy */
     int child[3];     /* the command's ends */
-    int failure[2];   /* a pipe: the errno of what went wrong before the command ran */
+    int failure[2];   /* a pipe: what went wrong before the command ran */
+    int exit;         /* the code for that; 0: none of the command's own */
     int signals;
     uint8_t input[AGENT_FRAME_MAX]; /* taken from the host, not yet by the command */
     size_t input_start, input_len;
     bool input_ends;
     struct command_user user;
+};
+
+/* Why the command does not run. */
+struct failure {
+    int code;
+    bool ready; /* all was ready for it: it is the command that cannot be run */
 };
 
 /* ---- starting it ---- */
@@ -43,6 +50,7 @@ struct job {
 static _Noreturn void run(struct job *j, char **argv) {
     const struct command_image *image = j->call->image;
     const char *cwd = agent_text(j->call, "cwd");
+    struct failure f = {0};
     sigset_t none;
 
     sigemptyset(&none);
@@ -58,13 +66,14 @@ static _Noreturn void run(struct job *j, char **argv) {
     command_environment(&j->user, image, json_object_get(j->call->request, "env"), j->tty);
     if (command_become(&j->user, cwd ? cwd : image ? image->workdir : NULL) < 0)
         goto failed;
+    f.ready = true;
     execvp(argv[0], argv);
-failed:;
-    int code = errno;
-    ssize_t n = write(j->failure[1], &code, sizeof(code));
+failed:
+    f.code = errno;
+    ssize_t n = write(j->failure[1], &f, sizeof(f));
 
     (void)n; /* without it the exit code says as much */
-    _exit(COMMAND_NOT_RUN);
+    _exit(f.code == ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_RUN);
 }
 
 static int open_pipes(struct job *j) {
@@ -110,11 +119,22 @@ static int open_terminal(struct job *j, struct error *err) {
     return 0;
 }
 
+/* The codes that a shell has for it; other reasons are none of the command's. */
+static int failed(struct job *j, const struct failure *f, const char *command, struct error *err) {
+    const char *cwd = agent_text(j->call, "cwd");
+
+    if (!f->ready)
+        return error_set(err, -f->code, "'%.200s' is not run: user '%.60s', folder '%.200s': %s",
+                         command, j->user.name, cwd ? cwd : "that of the user", strerror(f->code));
+    j->exit = f->code == ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_RUN;
+    return error_set(err, -f->code, "'%.200s' cannot be run: %s", command, strerror(f->code));
+}
+
 static int start(struct job *j, char **argv, struct error *err) {
     const char *user = agent_text(j->call, "user");
+    struct failure f;
     sigset_t set;
-    int code = 0, r;
-    ssize_t n;
+    int r;
 
     if (!user)
         user = j->call->image ? j->call->image->user : "root";
@@ -141,9 +161,8 @@ static int start(struct job *j, char **argv, struct error *err) {
         close(j->child[2]);
     }
     close(j->failure[1]);
-    n = read(j->failure[0], &code, sizeof(code));
-    if (n == sizeof(code))
-        return error_set(err, -code, "'%.200s' cannot be run: %s", argv[0], strerror(code));
+    if (read(j->failure[0], &f, sizeof(f)) == sizeof(f))
+        return failed(j, &f, argv[0], err);
     fcntl(j->in, F_SETFL, O_NONBLOCK);
     fcntl(j->out, F_SETFL, O_NONBLOCK);
     if (j->err >= 0)
@@ -312,6 +331,11 @@ int agent_exec(struct agent_call *call, struct error *err) {
         return -EINVAL;
     r = start(&j, argv, err);
     free(argv);
+    if (r < 0 && j.exit)
+        return agent_send_json(call->fd, AGENT_RESULT,
+                               json_pack("{s:s, s:s, s:i}", "error", err->text, "code",
+                                         strerrorname_np(-r), "exit", j.exit),
+                               NULL);
     if (r < 0)
         return r;
     if (tend(&j) < 0) {

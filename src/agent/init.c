@@ -37,13 +37,13 @@
 #include "agent/dhcp.h"
 
 enum {
-    LEASE_MS = 2000,  /* that the command waits for an address */
-    STOP_MS = 10000,  /* from the image's stop signal to SIGKILL */
-    REPORT_MS = 1000, /* for the host to take the exit code */
+    LEASE_MS = 2000,   /* that the command waits for an address */
+    STOP_MS = 10000,   /* from the image's stop signal to SIGKILL */
+    REPORT_MS = 20000, /* for the host to take the exit code, if there is one that listens */
 };
 
 struct shared { /* with the children that report */
-    volatile int code, reporters;
+    volatile int code, reporters, told;
 };
 
 struct init {
@@ -85,13 +85,22 @@ int agent_main(struct agent_call *call, struct error *err) {
     p[1].revents = 0;
     if (p[0].revents && poll(p + 1, 1, REPORT_MS) > 0) /* it has been taken when the host leaves */
         r = recv(call->fd, &rest, 1, MSG_DONTWAIT) < 0 ? r : r;
+    if (p[0].revents)
+        __atomic_store_n(&shared->told, 1, __ATOMIC_SEQ_CST);
     __atomic_sub_fetch(&shared->reporters, 1, __ATOMIC_SEQ_CST);
     return r;
 }
 
+static bool reports_go_on(const struct shared *s, bool expected) {
+    return __atomic_load_n(&s->reporters, __ATOMIC_SEQ_CST) ||
+           (expected && !__atomic_load_n(&s->told, __ATOMIC_SEQ_CST));
+}
+
+/* A host that has not asked yet, because the command was short, is told that it should. */
 static void await_reports(const struct init *in) {
-    for (int64_t end = now_ms() + REPORT_MS;
-         __atomic_load_n(&in->shared->reporters, __ATOMIC_SEQ_CST) && now_ms() < end;)
+    bool expected = !__atomic_load_n(&in->shared->reporters, __ATOMIC_SEQ_CST) && agent_knock();
+
+    for (int64_t end = now_ms() + REPORT_MS; reports_go_on(in->shared, expected) && now_ms() < end;)
         usleep(2000);
 }
 
@@ -152,11 +161,11 @@ static _Noreturn void run_command(struct init *in) {
         fprintf(stderr,
                 "viv-init: the image has no command of its own: run one with 'viv run IMAGE "
                 "-- COMMAND'\n");
-        _exit(COMMAND_NOT_RUN);
+        _exit(COMMAND_NOT_FOUND);
     }
     if (command_find_user(&user, in->image.user, &err) < 0) {
         fprintf(stderr, "viv-init: %s\n", err.text);
-        _exit(126);
+        _exit(COMMAND_NOT_RUN);
     }
     code = fchown(STDIN_FILENO, user.uid, (gid_t)-1); /* it can be used without as well */
     command_environment(&user, &in->image, NULL, true);
@@ -164,7 +173,7 @@ static _Noreturn void run_command(struct init *in) {
         execvp(argv[0], argv);
     code = errno;
     fprintf(stderr, "viv-init: '%s' cannot be run: %s\n", argv[0], strerror(code));
-    _exit(code == ENOENT ? COMMAND_NOT_RUN : 126);
+    _exit(code == ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_RUN);
 }
 
 static int stop_signal(const struct init *in) {

@@ -109,6 +109,17 @@ static int listen_patiently(void) {
     return fd;
 }
 
+bool agent_knock(void) {
+    const struct sockaddr_vm a = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = AGENT_KNOCK_PORT};
+    int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool heard = fd >= 0 && connect(fd, (const struct sockaddr *)&a, sizeof(a)) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return heard;
+}
+
 static void accept_one(int listener, unsigned *servers, const struct agent_box *box) {
     struct sockaddr_vm from = {0};
     socklen_t len = sizeof(from);
@@ -143,6 +154,7 @@ void agent_serve(const struct agent_box *box) {
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGCHLD, &act, NULL); /* interrupts accept */
     listener = listen_patiently();
+    agent_knock();
     for (;;) {
         accept_one(listener, &servers, box);
         while (servers && waitpid(-1, NULL, WNOHANG) > 0)

@@ -243,7 +243,8 @@ const struct cli_command cli_commands[] = {
      "Take the medium out of the optical drive of a machine", "cdrom eject web", NULL, do_medium},
     {"exec", "vm", "agent", NAME_AND_WORDS, "NAME",
      "Run a command in the guest with this input, output and errors. Its exit code is that of viv: "
-     "125 if it was not run, 124 if no agent answers there, 123 if the connection broke off",
+     "127 if there is no such command, 126 if it cannot be run, 125 if it was not run for another "
+     "reason, 124 if no agent answers there, 123 if the connection broke off",
      "exec web -- uname -r", exec_flags, do_exec},
     {"cp", "vm", "agent", TWO_NAMES, "FROM TO",
      "Copy a file out of a guest or into it: NAME:PATH is in the guest, '-' is standard input or "

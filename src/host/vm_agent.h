@@ -35,6 +35,16 @@ void vm_probe_rebooted(struct vm_probe *p);
 /* Takes what it said out of the row. */
 void vm_probe_unset(struct store_row *row);
 
+/* ---- it wants to be asked (vm_knock.c) ---- */
+
+struct vm_knock;
+
+/* Calls fn when an agent has knocked at AGENT_KNOCK_PORT, ten times a second at most. NULL: nobody
+ * will be heard. */
+struct vm_knock *vm_knock_new(struct manager *m, const char *id, void (*fn)(void *opaque),
+                              void *opaque);
+void vm_knock_free(struct vm_knock *k); /* accepts NULL */
+
 /* ---- clients ---- */
 
 struct api_call;

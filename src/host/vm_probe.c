@@ -2,8 +2,9 @@
 /*
  * Is there an agent in a guest, and what are the guest's addresses?
  *
- * After a start it is asked at times that double, for some minutes or until it has answered; then
- * only when somebody asks, so that an idle guest stays idle.
+ * It is asked when it knocks (vm_knock.c). One that does not is asked after a start at times that
+ * double, for some minutes or until it has answered; then only when somebody asks, so that an idle
+ * guest stays idle.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -32,6 +33,8 @@ struct vm_probe {
     struct timer timer;
     struct vm_agent *ask;
     struct vm_agent *command; /* asked for the exit code of the guest's command */
+    struct vm_knock *knock;
+    bool knocked;                                             /* while it was being asked */
     int64_t interval, started, until, wanted_until, answered; /* by the monotonic clock */
 };
 
@@ -153,8 +156,13 @@ static void command_ended(void *opaque, int fd, const json_t *answer, const stru
 static void answered(void *opaque, int fd, const json_t *answer, const struct error *err) {
     struct vm_probe *p = opaque;
 
+    bool again = p->knocked && !answer;
+
     p->ask = NULL;
-    if (answer) {
+    p->knocked = false;
+    if (again) {
+        ask(p);
+    } else if (answer) {
         p->answered = timer_now_ms();
         save(p, answer);
         if (row_flag(answer, "command") && !p->command)
@@ -176,6 +184,13 @@ static void ask(void *opaque) {
         next(p);
 }
 
+static void knocked(void *opaque) {
+    struct vm_probe *p = opaque;
+
+    p->knocked = p->ask != NULL;
+    ask(p);
+}
+
 struct vm_probe *vm_probe_new(struct manager *m, const char *id) {
     struct vm_probe *p = calloc(1, sizeof(*p));
 
@@ -183,6 +198,7 @@ struct vm_probe *vm_probe_new(struct manager *m, const char *id) {
         abort();
     p->m = m;
     snprintf(p->id, sizeof(p->id), "%s", id);
+    p->knock = vm_knock_new(m, id, knocked, p);
     vm_probe_rebooted(p);
     return p;
 }
@@ -191,6 +207,7 @@ void vm_probe_free(struct vm_probe *p) {
     if (!p)
         return;
     timer_stop(&p->timer);
+    vm_knock_free(p->knock);
     vm_agent_cancel(p->ask);
     vm_agent_cancel(p->command);
     free(p);

@@ -15,7 +15,10 @@
 
 #include "base/error.h"
 
-enum { AGENT_PORT = 0x5649, AGENT_FRAME_MAX = 64 * 1024, AGENT_HEADER = 5, AGENT_PROTOCOL = 1 };
+/* An agent that is there, or has something to tell, connects to AGENT_KNOCK_PORT of the host and
+ * says nothing: whoever listens asks it. */
+enum { AGENT_PORT = 0x5649, AGENT_KNOCK_PORT = AGENT_PORT + 1 };
+enum { AGENT_FRAME_MAX = 64 * 1024, AGENT_HEADER = 5, AGENT_PROTOCOL = 1 };
 
 enum agent_frame {
     AGENT_REQUEST = 0, /* JSON: {"do": name, ...} */

@@ -12,6 +12,8 @@
 
 /* Codes that commands of the guest's rarely end with. */
 enum { GUEST_FAILED = 125, GUEST_USAGE = 2, GUEST_NO_AGENT = 124, GUEST_LOST = 123 };
+/* As shells end where a command is not there, or is none. */
+enum { GUEST_NOT_FOUND = 127, GUEST_NOT_RUN = 126 };
 
 struct guest {
     const char *path;                                   /* of the vsock; or: */

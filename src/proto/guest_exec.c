@@ -103,9 +103,11 @@ static int take_frames(struct guest *g, struct error *err) {
             json_t *v = agent_json(p, n, err);
             const char *text = json_string_value(json_object_get(v, "error"));
 
+            json_int_t code = json_integer_value(json_object_get(v, "exit"));
+
             error_set(err, -ENOEXEC, "%s", text ? text : "the command was not started");
             json_decref(v);
-            return GUEST_FAILED;
+            return code == GUEST_NOT_FOUND || code == GUEST_NOT_RUN ? (int)code : GUEST_FAILED;
         }
         if ((type == AGENT_STDOUT && print(STDOUT_FILENO, p, n) < 0) ||
             (type == AGENT_STDERR && print(STDERR_FILENO, p, n) < 0))

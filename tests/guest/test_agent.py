@@ -83,8 +83,15 @@ class Agent(unittest.TestCase):
 
     def test_what_cannot_be_run_is_told(self):
         got = self.ask("exec", "--", "/no/such/thing")
-        self.assertEqual(got.returncode, 125)
+        self.assertEqual(got.returncode, 127)
         self.assertIn(b"'/no/such/thing' cannot be run: No such file", got.stderr)
+        self.assertEqual(self.ask("exec", "--", "no-such-command").returncode, 127)
+        got = self.ask("exec", "--", "/etc/passwd")
+        self.assertEqual(got.returncode, 126)
+        self.assertIn(b"'/etc/passwd' cannot be run: Permission denied", got.stderr)
+        got = self.ask("exec", "-w", "/no/such/folder", "--", "true")
+        self.assertEqual(got.returncode, 125)
+        self.assertIn(b"folder '/no/such/folder': No such file", got.stderr)
         got = self.ask("exec", "-u", "nobody-like-that", "--", "true")
         self.assertEqual(got.returncode, 125)
         self.assertIn(b"no user 'nobody-like-that'", got.stderr)

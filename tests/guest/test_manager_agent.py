@@ -69,8 +69,10 @@ class Agent(unittest.TestCase):
         code, out, _ = self.run_viv("exec", "web", "cat", data=much)
         self.assertTrue((code, out) == (0, much))
         code, _, said = self.run_viv("exec", "web", "--", "/nonexistent")
-        self.assertEqual(code, 125)
+        self.assertEqual(code, 127)
         self.assertIn(b"/nonexistent", said)
+        self.assertEqual(self.run_viv("exec", "web", "--", "/tmp")[0], 126)
+        self.assertEqual(self.run_viv("exec", "web", "-w", "/nonexistent", "true")[0], 125)
         # Files
         file = self.m.home / "file"
         file.write_bytes(much)

@@ -71,6 +71,9 @@ class Metrics(unittest.TestCase):
         self.m.create("on", power="on")
         self.assertEqual(self.api.settled("on")["status"]["state"], "running")
         self.api.settled("off")
+        # It is asked at most once a second, and may not have come to its first halt, or answer too late.
+        self.m.wait_for(lambda: (self.of(self.metrics(), "viv_vm_halts_total", "on") or 0) >= 1, "a halt")
+        self.m.wait_for(lambda: self.of(self.metrics(), "viv_vm_resident_bytes", "on"), "its figures")
         read = self.metrics()
         states = {(dict(k)["vm"], dict(k)["state"]): v for k, v in read["viv_vm_state"]["samples"].items()}
         self.assertEqual(states, {("off", "stopped"): 1, ("on", "running"): 1})
@@ -137,19 +140,16 @@ class Metrics(unittest.TestCase):
                            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                            [(row[0], f"vm-{n:012d}", "other" if n % 2 else row[1], f"m{n}", *row[2:]) for n in range(10000)])
         self.m.start()
-        done, longest = [], 0
-        thread = threading.Thread(target=lambda: done.append(self.metrics()), daemon=True)
+        done, others = [], 0
+        thread = threading.Thread(target=lambda: done.append(self.api.raw("GET", "/metrics")), daemon=True)
         self.api.get("/v1/hosts/local")
         thread.start()
-        while not done:
-            begin = time.monotonic()
+        while thread.is_alive():
             self.api.raw("GET", "/v1/hosts/local")
-            longest = max(longest, time.monotonic() - begin)
-            if not thread.is_alive():
-                break
-        self.assertEqual(len(done[0]["viv_vm_state"]["samples"]), 10001)
-        print(f"# the longest that another caller waited: {longest * 1000:.0f} ms", flush=True)
-        self.assertLess(longest, 0.25)  # on a busy host; all of them at once would be a multiple of it
+            others += 1
+        self.assertEqual(len(prometheus.parse(done[0][2].decode())["viv_vm_state"]["samples"]), 10001)
+        print(f"# {others} others were answered meanwhile", flush=True)
+        self.assertGreater(others, 8)  # it is told in some 150 pieces; by one piece two would be
 
     def test_usage_is_a_list_in_pages_and_an_item(self):
         self.m.start().image()

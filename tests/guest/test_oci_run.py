@@ -51,7 +51,8 @@ class Commands(Case):
         self.assertEqual([i["name"][:4] for i in images], ["oci-", "tiny"])
         self.assertEqual(self.sh("cat; echo bad >&2; exit 7", code=7, stdin="in\n"), ("in\n", "bad\n"))
         self.assertEqual(self.sh("kill -9 $$", code=137), ("", ""))
-        self.assertIn("cannot be run", self.run_it(self.tar, "--", "/nothing", code=125)[1])
+        self.assertIn("cannot be run", self.run_it(self.tar, "--", "/nothing", code=127)[1])
+        self.assertIn("cannot be run", self.run_it(self.tar, "--", "/etc", code=126)[1])
         self.assertEqual(self.api.get("/v1/vms")["items"], [])
         self.assertEqual([i["id"] for i in self.api.get("/v1/images")["items"]], [i["id"] for i in images])
         self.assertEqual(list((self.m.home / "machines").iterdir()), [])
@@ -125,16 +126,24 @@ class Commands(Case):
 
 class Machines(Case):
     def test_the_image_runs_its_own_command_and_tells_its_code(self):
-        self.begin_oci(Cmd=["/bin/sh", "-c", "echo from the command; sleep 2; exit 3"])
+        self.begin_oci(Cmd=["/bin/sh", "-c", "echo from the command; read word; exit 3"])
         self.m.viv("image", "import", "box", self.tar + ":latest")
         image = self.api.get("/v1/images/box")
         self.assertRegex(image["status"]["digest"], "^sha256:[0-9a-f]{64}$")
         self.m.viv("create", "one", "--image", "box", "--memory", "128M", "--start")
         console = self.console("one")
         self.until(console, b"from the command")
+        console.sendall(b"end\r")
         self.api.get(f"/v1/vms/one/wait?for=stopped&timeout={LIMIT}")
         status = self.api.vm("one")["status"]
         self.assertEqual((status["state"], status.get("command_exit")), ("stopped", 3))
+
+    def test_the_code_of_the_shortest_command_is_told(self):
+        self.begin_oci(Cmd=["/bin/sh", "-c", "exit 5"])
+        self.m.viv("image", "import", "box", self.tar + ":latest")
+        self.m.create("one", image="box", memory=128 << 20, power="on")
+        self.m.wait_for(lambda: self.api.vm("one")["status"]["state"] == "stopped", "its end")
+        self.assertEqual(self.api.vm("one")["status"].get("command_exit"), 5)
 
     def test_disks_live_on_and_grow_and_stop_is_heard(self):
         self.begin_oci(Cmd=["/bin/sh", "-c", "trap 'echo bye >/said; exit 0' TERM; while :; do sleep 0.1; done"])

@@ -20,7 +20,9 @@ static const struct {
     const char *meaning;
 } codes[] = {
     {0, "done; with exec and freeze, the command's own exit code"},
-    {GUEST_FAILED, "viv-guest could not do it; exec: also that the command cannot be run"},
+    {GUEST_NOT_FOUND, "exec: there is no such command in the guest"},
+    {GUEST_NOT_RUN, "exec: it cannot be run: it is no program, or nobody may execute it"},
+    {GUEST_FAILED, "viv-guest could not do it"},
     {GUEST_USAGE, "the command or its arguments are wrong; nothing was done"},
     {GUEST_NO_AGENT, "nobody answers: no such socket, or no agent in the guest"},
     {GUEST_LOST, "the connection broke off; whether it was done is not known"},
