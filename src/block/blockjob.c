@@ -45,11 +45,11 @@ struct blockjob {
     pthread_t thread;
     int event_fd;
     struct loop_watch *watch;
-    bool told_ready; /* loop */
+    bool told_began, told_ready; /* loop */
 
     pthread_mutex_t lock; /* the rest */
     pthread_cond_t changed;
-    bool cancelled, completing, ready, ended;
+    bool cancelled, completing, began, ready, ended;
     struct throttle throttle;
     uint64_t done, total;
     struct error error; /* of the end */
@@ -106,12 +106,16 @@ void blockjob_tell(struct blockjob *j, uint64_t done, uint64_t total) {
     wake_loop(j);
 }
 
-void blockjob_ready(struct blockjob *j) {
+static void tell_flag(struct blockjob *j, bool *flag) {
     pthread_mutex_lock(&j->lock);
-    j->ready = true;
+    *flag = true;
     pthread_mutex_unlock(&j->lock);
     wake_loop(j);
 }
+
+void blockjob_began(struct blockjob *j) { tell_flag(j, &j->began); }
+
+void blockjob_ready(struct blockjob *j) { tell_flag(j, &j->ready); }
 
 static void wait_until(struct blockjob *j, uint64_t when) {
     struct timespec t = {(time_t)(when / 1000000000u), (long)(when % 1000000000u)};
@@ -226,15 +230,19 @@ static void end(struct blockjob *j) {
 
 static void heard(void *opaque, int fd, uint32_t events) {
     struct blockjob *j = opaque;
-    bool ready, ended;
+    bool began, ready, ended;
     uint64_t done, total;
 
     pthread_mutex_lock(&j->lock);
+    began = j->began && !j->told_began;
     ready = j->ready && !j->told_ready;
     ended = j->ended;
     done = j->done;
     total = j->total;
     pthread_mutex_unlock(&j->lock);
+    j->told_began |= began;
+    if (began && j->fns.began)
+        j->fns.began(j->fns.opaque);
     if (j->fns.progress)
         j->fns.progress(j->fns.opaque, done, total);
     j->told_ready |= ready;

@@ -44,6 +44,7 @@ struct blockjob_spec {
 };
 
 struct blockjob_fns {
+    void (*began)(void *opaque); /* BACKUP: the moment that it shows is over */
     void (*progress)(void *opaque, uint64_t done, uint64_t total); /* a few a second */
     void (*ready)(void *opaque);                          /* only blockjob_complete is missing */
     void (*ended)(void *opaque, const struct error *err); /* NULL: it is done */

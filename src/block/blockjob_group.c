@@ -32,6 +32,7 @@ struct blockjob_group {
     struct error error; /* the first one */
     /* the loop's: */
     struct blockjob_fns fns;
+    bool begun;   /* and told */
     bool refused; /* not all could be started: nobody is told */
     bool unwhole; /* a member has ended without success */
     unsigned running;
@@ -112,6 +113,15 @@ static void group_free(struct blockjob_group *g) {
     free(g);
 }
 
+/* The instant is one of all. */
+static void member_began(void *opaque) {
+    struct blockjob_group *g = ((struct member *)opaque)->group;
+
+    if (g->fns.began && !g->refused && !g->begun)
+        g->fns.began(g->fns.opaque);
+    g->begun = true;
+}
+
 static void member_progress(void *opaque, uint64_t done, uint64_t total) {
     struct member *m = opaque;
     struct blockjob_group *g = m->group;
@@ -155,7 +165,8 @@ static struct blockjob_group *group_new(unsigned count, const struct blockjob_fn
 static int start_member(struct blockjob_group *g, unsigned i, struct block *disk,
                         const struct blockjob_spec *spec, struct error *err) {
     struct member *m = &g->member[i];
-    struct blockjob_fns fns = {.progress = member_progress, .ended = member_ended, .opaque = m};
+    struct blockjob_fns fns = {
+        .began = member_began, .progress = member_progress, .ended = member_ended, .opaque = m};
     struct blockjob *j = blockjob_start_in(g, disk, spec, &fns, err);
 
     if (!j)

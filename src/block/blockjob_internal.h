@@ -21,6 +21,7 @@ bool blockjob_is_cancelled(struct blockjob *j);
 /* Waits as long as the limit of speed wants for so many bytes, or until it is cancelled. */
 void blockjob_pace(struct blockjob *j, uint64_t bytes);
 void blockjob_tell(struct blockjob *j, uint64_t done, uint64_t total);
+void blockjob_began(struct blockjob *j); /* of a backup */
 void blockjob_ready(struct blockjob *j);
 /* Waits up to ms; true: the job is to be completed or cancelled. */
 bool blockjob_wait(struct blockjob *j, unsigned ms);

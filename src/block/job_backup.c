@@ -212,6 +212,8 @@ static int begin(struct backup *b, struct error *err) {
     if (r == 0)
         d->filter = &b->filter;
     disk_gate_open(d);
+    if (r == 0)
+        blockjob_began(b->job);
     b->total = dirty_bytes(&b->todo);
     return r;
 }

@@ -178,7 +178,8 @@ const struct command control_commands[] = {
     {.name = "jobs",
      .needs = COMMAND_READ,
      .help = "List the jobs that run, and the last ones that ended",
-     .answer = "jobs: id, kind, state (running, ready, done, failed or cancelled), done and total, "
+     .answer = "jobs: id, kind, state (preparing, running, ready, done, failed or cancelled), done "
+               "and total, "
                "and error or result",
      .example = "jobs"},
     {.name = "job-cancel",

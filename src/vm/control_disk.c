@@ -37,6 +37,8 @@ struct block *control_find_disk(const struct control_call *call, struct error *e
 
 /* ------------------------------------------------------------------ the job's life */
 
+static void began(void *opaque) { job_began(((struct disk_job *)opaque)->job); }
+
 static void progress(void *opaque, uint64_t done, uint64_t total) {
     job_progress(((struct disk_job *)opaque)->job, done, total);
 }
@@ -80,14 +82,18 @@ static const struct job_ops ops[BLOCKJOB_KINDS] = {
                          .cancel = cancel,
                          .complete = complete,
                          .set_speed = set_speed},
-    [BLOCKJOB_BACKUP] = {.kind = "disk-backup", .cancel = cancel, .set_speed = set_speed},
+    [BLOCKJOB_BACKUP] = {.kind = "disk-backup",
+                         .cancel = cancel,
+                         .prepares = true,
+                         .set_speed = set_speed},
     [BLOCKJOB_RESIZE] = {.kind = "disk-resize", .cancel = cancel},
 };
 
 static int start(struct control_call *call, const struct blockjob_spec *spec, struct error *err) {
     struct block *disk = control_find_disk(call, err);
     struct disk_job *j = disk ? calloc(1, sizeof(*j)) : NULL;
-    struct blockjob_fns fns = {.progress = progress, .ready = ready, .ended = ended, .opaque = j};
+    struct blockjob_fns fns = {
+        .began = began, .progress = progress, .ready = ready, .ended = ended, .opaque = j};
 
     if (!j)
         return disk ? error_set(err, -ENOMEM, "the job: out of memory") : err->code;

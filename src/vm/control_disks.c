@@ -18,6 +18,8 @@ struct disks_job {
 
 /* ------------------------------------------------------------------ the job's life */
 
+static void began(void *opaque) { job_began(((struct disks_job *)opaque)->job); }
+
 static void progress(void *opaque, uint64_t done, uint64_t total) {
     job_progress(((struct disks_job *)opaque)->job, done, total);
 }
@@ -53,7 +55,7 @@ static void set_speed(void *opaque, uint64_t bytes) {
 
 static const struct job_ops snapshot_ops = {.kind = "disks-snapshot", .cancel = cancel};
 static const struct job_ops backup_ops = {
-    .kind = "disks-backup", .cancel = cancel, .set_speed = set_speed};
+    .kind = "disks-backup", .cancel = cancel, .prepares = true, .set_speed = set_speed};
 
 /* ------------------------------------------------------------------ arguments */
 
@@ -129,7 +131,7 @@ static int fill_specs(const struct control_call *call, const struct disks_job *j
 
 static int begin(struct control_call *call, struct disks_job *j, const struct job_ops *ops,
                  const struct blockjob_spec *spec, struct error *err) {
-    struct blockjob_fns fns = {.progress = progress, .ended = ended, .opaque = j};
+    struct blockjob_fns fns = {.began = began, .progress = progress, .ended = ended, .opaque = j};
 
     j->job = job_start(control_jobs(call->control), ops, j, err);
     if (!j->job)

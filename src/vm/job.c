@@ -10,9 +10,10 @@
 
 enum { MAX_RUNNING = 16, MAX_ENDED = 16, EVENT_NS = 200 * 1000 * 1000 };
 
-enum job_state { RUNNING, READY, DONE, FAILED, CANCELLED };
+enum job_state { PREPARING, RUNNING, READY, DONE, FAILED, CANCELLED };
 
-static const char *const state_names[] = {"running", "ready", "done", "failed", "cancelled"};
+static const char *const state_names[] = {"preparing", "running", "ready",
+                                          "done",      "failed",  "cancelled"};
 
 struct job {
     struct job *next;
@@ -33,7 +34,7 @@ struct jobs {
     void *opaque;
 };
 
-static bool runs(const struct job *j) { return j->state == RUNNING || j->state == READY; }
+static bool runs(const struct job *j) { return j->state <= READY; }
 
 static json_t *view(const struct job *j) {
     json_t *v = json_pack("{s:i, s:s, s:s, s:I, s:I}", "id", (int)j->id, "kind", j->ops->kind,
@@ -92,14 +93,25 @@ struct job *job_start(struct jobs *jobs, const struct job_ops *ops, void *opaque
         error_set(err, -ENOMEM, "the job: out of memory");
         return NULL;
     }
-    *j = (struct job){
-        .next = jobs->first, .jobs = jobs, .ops = ops, .opaque = opaque, .id = ++jobs->last_id};
+    *j = (struct job){.next = jobs->first,
+                      .jobs = jobs,
+                      .ops = ops,
+                      .opaque = opaque,
+                      .id = ++jobs->last_id,
+                      .state = ops->prepares ? PREPARING : RUNNING};
     jobs->first = j;
     tell(j);
     return j;
 }
 
 unsigned job_id(const struct job *job) { return job->id; }
+
+void job_began(struct job *j) {
+    if (j->state != PREPARING)
+        return;
+    j->state = RUNNING;
+    tell(j);
+}
 
 void job_progress(struct job *j, uint64_t done, uint64_t total) {
     j->done = done;

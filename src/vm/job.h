@@ -24,6 +24,7 @@ struct job_ops {
     /* Give up soon: job_failed follows with -ECANCELED. NULL: it cannot be cancelled. */
     void (*cancel)(void *opaque);
     bool cancel_ends; /* it has followed when cancel returns */
+    bool prepares;    /* it takes a moment of the machine: job_began says that this is over */
     void (*set_speed)(void *opaque, uint64_t bytes_a_second); /* 0: no limit. NULL: it has none */
     /* After job_ready: come to the end. NULL: it does so by itself. */
     void (*complete)(void *opaque);
@@ -33,6 +34,7 @@ struct job_ops {
 struct job *job_start(struct jobs *jobs, const struct job_ops *ops, void *opaque,
                       struct error *err);
 unsigned job_id(const struct job *job);
+void job_began(struct job *job);
 /* How far it is, in a unit of its own (bytes, mostly); clients get a few events a second of it. */
 void job_progress(struct job *job, uint64_t done, uint64_t total);
 void job_ready(struct job *job);                /* only job-complete is missing */

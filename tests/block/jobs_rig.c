@@ -113,9 +113,8 @@ void jobs_idle(struct jobs_rig *r) {
 
 /* ------------------------------------------------------------------ the job */
 
-static void progress(void *opaque, uint64_t at, uint64_t total) {
-    ((struct jobs_rig *)opaque)->told++;
-}
+static void began(void *opaque) { ((struct jobs_rig *)opaque)->began = true; }
+
 static void ready(void *opaque) { ((struct jobs_rig *)opaque)->ready = true; }
 
 static void ended(void *opaque, const struct error *err) {
@@ -128,10 +127,10 @@ static void ended(void *opaque, const struct error *err) {
 }
 
 void jobs_start(struct jobs_rig *r, const struct blockjob_spec *spec) {
-    struct blockjob_fns fns = {progress, ready, ended, r};
+    struct blockjob_fns fns = {.began = began, .ready = ready, .ended = ended, .opaque = r};
     struct error err = {0};
 
-    r->ended = r->ready = false;
+    r->began = r->ended = r->ready = false;
     r->error = (struct error){0};
     r->job = blockjob_start(r->block, spec, &fns, &err);
     if (!r->job)

@@ -28,8 +28,7 @@ struct jobs_rig {
     bool quiet; /* the guest does nothing */
     /* the job */
     struct blockjob *job;
-    bool ended, ready;
-    unsigned told;
+    bool began, ended, ready;
     struct error error;
 };
 

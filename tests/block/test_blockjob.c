@@ -411,10 +411,9 @@ static void one_job_at_a_time_works_on_a_disk(void **state) {
 static void start_backup(struct jobs_rig *r, const struct blockjob_spec *spec, uint8_t *then) {
     jobs_idle(r);
     memcpy(then, r->model, JOBS_SIZE);
-    r->told = 0;
     r->quiet = true;
     jobs_start(r, spec);
-    while (!r->told && !r->ended)
+    while (!r->began && !r->ended)
         jobs_run(r, 1);
     r->quiet = false;
 }

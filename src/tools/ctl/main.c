@@ -47,7 +47,7 @@ static const struct {
     {"--timeout", "SECONDS",
      "wait at most that long for an answer; default 60, 0 for ever. The end "
      "of a job is waited for in any case"},
-    {"--no-wait", NULL, "do not wait for the end of a job: print its number"},
+    {"--no-wait", NULL, "do not wait for the end of a job: print its number when it has begun"},
     {"--help", NULL, "print this text; behind a command, what that command does"},
     {"--help-man", NULL, "print the manual page"},
     {"--help-markdown", NULL, "print the tables of docs/control.md"},
@@ -264,11 +264,15 @@ static void job_event(struct ctl *ctl, const json_t *data) {
 
     if (!ctl->job || json_integer_value(json_object_get(data, "id")) != ctl->job || !state)
         return;
+    if (ctl->no_wait) { /* its end is nothing to us, only that its moment is over */
+        ctl->job_over = strcmp(state, "preparing") != 0;
+        return;
+    }
     if (ctl->json)
         put_json(data);
     else if (ctl->progress)
         show_progress(data, stderr);
-    if (!strcmp(state, "running") || !strcmp(state, "ready"))
+    if (!strcmp(state, "preparing") || !strcmp(state, "running") || !strcmp(state, "ready"))
         return;
     ctl->job_over = true;
     if (!strcmp(state, "done")) {
@@ -333,15 +337,22 @@ static int wait_for_job(struct ctl *ctl, struct client *client, json_t *result, 
         json_array_foreach(json_object_get(list, "jobs"), i, one) {
             const char *state = json_string_value(json_object_get(one, "state"));
 
-            if (!ctl->job_over && state && strcmp(state, "running") != 0)
+            if (!ctl->job_over && state && (ctl->no_wait || strcmp(state, "running") != 0))
                 job_event(ctl, one);
         }
     json_decref(list);
     return r < 0 ? EXIT_LOST : follow(ctl, client, err);
 }
 
+static void show_answer(const struct ctl *ctl, const json_t *result) {
+    if (ctl->json)
+        put_json(result);
+    else if (!ctl->command->stream)
+        show_result(result, stdout);
+}
+
 static int ask(struct ctl *ctl, struct client *client, json_t *args, struct error *err) {
-    bool waits = ctl->command->job && !ctl->no_wait;
+    bool waits = ctl->command->job, has_job;
     json_t *result = NULL;
     int r = 0;
 
@@ -354,15 +365,13 @@ static int ask(struct ctl *ctl, struct client *client, json_t *args, struct erro
         r = client_call(client, ctl->command->name, args, ctl->timeout_ms, &result, err);
     else
         json_decref(args);
+    has_job = waits && r == 0 && json_object_get(result, "job");
     if (r < 0)
         r = exit_code_of(err, result);
-    else if (waits && json_object_get(result, "job"))
+    else if (has_job)
         r = wait_for_job(ctl, client, result, err);
-    else {
-        if (ctl->json)
-            put_json(result);
-        else if (!ctl->command->stream)
-            show_result(result, stdout);
+    if (r == 0 && (!has_job || ctl->no_wait)) {
+        show_answer(ctl, result);
         if (ctl->command->stream)
             r = fflush(stdout) == EOF ? EXIT_FAILED : follow(ctl, client, err);
     }

@@ -136,7 +136,8 @@ void show_progress(const json_t *job, FILE *f) {
     double done = (double)json_integer_value(json_object_get(job, "done"));
     double total = (double)json_integer_value(json_object_get(job, "total"));
     const char *state = json_string_value(json_object_get(job, "state"));
-    bool over = state && strcmp(state, "running") != 0 && strcmp(state, "ready") != 0;
+    bool over = state && strcmp(state, "preparing") != 0 && strcmp(state, "running") != 0 &&
+                strcmp(state, "ready") != 0;
 
     fprintf(f, "\r%s %3.0f%%%s", json_string_value(json_object_get(job, "kind")),
             total > 0 ? 100 * done / total : 0.0, over ? "\n" : "");
