@@ -30,8 +30,10 @@
 #
 # With --packages A,B these are in it as well; cloud-init, for one, then obeys the seed disk of vivd.
 #
-# usage: guest.sh [--bench] [--output FOLDER] [--suite bullseye|bookworm|trixie] [--packages LIST] [--force]
-# (VIV_MIRROR=URL takes the packages from there)
+# With --mirror URL (or VIV_MIRROR=URL) the packages come from there. Without, they come from where the host has its own;
+# when that has this version of Debian no more, from Debian's archive, or VIV_ARCHIVE=URL.
+#
+# usage: guest.sh [--bench] [--output FOLDER] [--suite bullseye|bookworm|trixie] [--packages LIST] [--mirror URL] [--force]
 # Nothing is done when the result is there already for this script. A new one replaces the old only
 # when it is complete. Needs root, or user namespaces with subordinate ids (package uidmap).
 set -eu
@@ -84,6 +86,12 @@ if [ "${1:-}" = --packages ]; then
     shift 2
     # What it calls, but does not depend on: users who may use sudo, and the locale that it sets.
     case ,$packages, in *,cloud-init,*) packages+=,sudo,locales ;; esac
+fi
+mirror=${VIV_MIRROR:-}
+archive=${VIV_ARCHIVE:-http://archive.debian.org/debian}
+if [ "${1:-}" = --mirror ]; then
+    mirror=${2:?--mirror needs a URL, as in http://deb.debian.org/debian}
+    shift 2
 fi
 
 die() {
@@ -276,7 +284,7 @@ parts=
 if [ -z "$bench" ] && [ -d src/agent ]; then parts="src/agent/*.[ch] src/proto/agent.[ch]"; fi
 if [ -z "$bench" ] && [ ! -d src/agent ]; then parts=$agent; fi
 # shellcheck disable=SC2086
-stamp=$({ cat "$self" $parts; echo "$suite $packages ${VIV_MIRROR:-}"; } | sha256sum | cut -d' ' -f1)
+stamp=$({ cat "$self" $parts; echo "$suite $packages $mirror"; } | sha256sum | cut -d' ' -f1)
 keys=
 if [ -z "$bench" ]; then keys="id_ed25519 id_ed25519.pub"; fi
 complete() {
@@ -307,8 +315,8 @@ free=$(df --output=avail -k "$out" | tail -n 1)
 # The same place the host takes its packages from, so that a local mirror or proxy is honoured; when
 # apt has no such index (it was cleaned), mmdebstrap's default.
 mirrors=()
-if [ -n "${VIV_MIRROR:-}" ]; then
-    mirrors=("$VIV_MIRROR")
+if [ -n "$mirror" ]; then
+    mirrors=("$mirror")
 else
     while read -r uri release; do
         case $uri in http://* | https://* | file:///*) mirrors+=("deb $uri $release main") ;; esac
@@ -353,15 +361,30 @@ if [ -z "$bench" ]; then
     hooks=("--customize-hook=$(printf '%q configure "$1" %q %q' "$self" "$(realpath "$out")/id_ed25519.pub" "$version")")
 fi
 
-make_guest() {
-    echo "stage: starting mmdebstrap"
+# Does a mirror say that it has no such version?
+no_suite() {
+    grep -qE "(does not have|no longer has) a Release file|/dists/$suite/[^ ]* +404" "$log"
+}
+
+bootstrap() {
     # Downloads go through a user of their own, who may not look into a home directory.
     TMPDIR=${VIV_TMPDIR:-${TMPDIR:-/var/tmp}} mmdebstrap --verbose --variant=minbase \
         --include="$packages" --aptopt='APT::Install-Recommends "false";' "${proxy[@]}" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         "${hooks[@]}" \
-        "$suite" "$work/tree.tar" "${mirrors[@]}" </dev/null
+        "$suite" "$work/tree.tar" "$@" </dev/null
+}
+
+make_guest() {
+    echo "stage: starting mmdebstrap"
+    if ! bootstrap "${mirrors[@]}"; then
+        # Mirrors drop a version some time after its support has ended, and the archive takes it.
+        if [ -n "$mirror" ] || ! no_suite; then return 1; fi
+        echo "stage: asking Debian's archive"
+        rm -f "$work/tree.tar"
+        bootstrap "$archive"
+    fi
     "${as_root[@]}" "$self" ${bench:+--bench} pack "$work/tree.tar" "$work" "$version"
     rm -f "$work/tree.tar"
 }
@@ -417,10 +440,16 @@ status=0
 wait "$worker" || status=$?
 worker=
 if [ -t 1 ]; then printf '\r\033[K'; fi
+if [ "$status" -ne 0 ] && no_suite; then
+    where=$mirror
+    [ -n "$where" ] || where="the mirror of this host and $archive"
+    die "$what ($suite) cannot be had from $where. Name a mirror that has it:
+viv image build --mirror URL; what is no longer supported is at http://archive.debian.org/debian"
+fi
 if [ "$status" -ne 0 ] && [ -n "$elsewhere" ]; then
     # Who reads this has room for a sentence, and keeps the log. What failed says apt before all that follows from it.
     { grep '^E: ' "$log" || tail -n 3 "$log"; } | head -n 2 >&2
-    die "packages could not be fetched or installed. VIV_MIRROR=URL for vivd names another mirror"
+    die "packages could not be fetched or installed. --mirror URL of 'viv image build' names another mirror"
 fi
 if [ "$status" -ne 0 ]; then
     tail -n 25 "$log" >&2

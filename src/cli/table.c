@@ -437,7 +437,7 @@ static bool fits(const struct cli_command *c, const struct field *f) {
     static const char *const of_import[] = {"format", "reference", "kernel",
                                             "initrd", "append",    "firmware"};
     const unsigned imports = sizeof(of_import) / sizeof(of_import[0]);
-    static const char *const of_build[] = {"source", "packages", "base"};
+    static const char *const of_build[] = {"source", "packages", "base", "mirror"};
     bool template = !strcmp(f->name, "from") || !strcmp(f->name, "generalize");
 
     if (c->run == do_template_create)
@@ -456,7 +456,7 @@ static bool fits(const struct cli_command *c, const struct field *f) {
     for (unsigned i = 0; i < imports && c->run == do_build; i++)
         if (!strcmp(f->name, of_import[i]))
             return false;
-    for (unsigned i = 0; i < 3 && c->run == do_import; i++)
+    for (unsigned i = 0; i < sizeof(of_build) / sizeof(of_build[0]) && c->run == do_import; i++)
         if (!strcmp(f->name, of_build[i]))
             return false;
     return strcmp(f->name, "file") != 0;

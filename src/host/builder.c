@@ -132,12 +132,20 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
 
 /* ------------------------------------------------------------------ start and end */
 
-static void become(const char *script, const char *folder, const char *suite, const char *packages,
+static void become(const char *script, const char *folder, const struct builder_order *order,
                    int lock, int out, pid_t parent) {
-    char *const argv[] = {(char *)script,   "--output",    (char *)folder,
-                          "--suite",        (char *)suite, *packages ? "--packages" : NULL,
-                          (char *)packages, NULL};
+    const char *argv[10] = {script, "--output", folder, "--suite", order->suite};
+    unsigned n = 5;
     sigset_t none;
+
+    if (*order->packages) {
+        argv[n++] = "--packages";
+        argv[n++] = order->packages;
+    }
+    if (*order->mirror) {
+        argv[n++] = "--mirror";
+        argv[n++] = order->mirror;
+    }
 
     sigemptyset(&none);
     for (int s = 1; s < NSIG; s++)
@@ -151,13 +159,13 @@ static void become(const char *script, const char *folder, const char *suite, co
         int null = open("/dev/null", O_RDONLY);
 
         if (null >= 0 && dup2(null, 0) == 0)
-            execv(script, argv);
+            execv(script, (char *const *)argv);
     }
     _exit(127);
 }
 
 static int start(struct builder *b, const char *script, const char *folder, int folder_fd,
-                 const char *suite, const char *packages, struct error *err) {
+                 const struct builder_order *order, struct error *err) {
     int lock = openat(folder_fd, "lock.build", O_RDWR | O_CREAT | O_CLOEXEC, 0600), ends[2];
     pid_t parent = getpid(), pid;
 
@@ -172,7 +180,7 @@ static int start(struct builder *b, const char *script, const char *folder, int 
     }
     pid = fork();
     if (pid == 0)
-        become(script, folder, suite, packages, lock, ends[1], parent);
+        become(script, folder, order, lock, ends[1], parent);
     close(lock);
     close(ends[1]);
     b->out = ends[0];
@@ -190,7 +198,7 @@ static int start(struct builder *b, const char *script, const char *folder, int 
 }
 
 struct builder *builder_start(struct loop *loop, const char *folder, int folder_fd,
-                              const char *suite, const char *packages,
+                              const struct builder_order *order,
                               void (*ended)(void *opaque, const struct error *err), void *opaque,
                               struct error *err) {
     struct builder *b = calloc(1, sizeof(*b));
@@ -210,7 +218,7 @@ struct builder *builder_start(struct loop *loop, const char *folder, int folder_
         error_set(err, -ENOENT,
                   "the script that builds images (guest.sh) is not there: install it, or set "
                   "VIV_IMAGE_SCRIPT to its path");
-    else if (start(b, script, folder, folder_fd, suite, packages, err) == 0)
+    else if (start(b, script, folder, folder_fd, order, err) == 0)
         return b;
     builder_free(b);
     return NULL;

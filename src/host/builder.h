@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The script that builds an image (scripts/guest.sh --output FOLDER --suite SUITE), as a child with
- * progress. `packages` are more ones for it, with commas; "": none.
+ * progress.
  *
  * Contract: the loop's thread. `ended` is called once, with NULL or why it failed, and not after
  * builder_free, which ends the script.
@@ -14,8 +14,14 @@
 struct loop;
 struct builder;
 
+struct builder_order {
+    const char *suite;
+    const char *packages; /* more ones, with commas; "": none */
+    const char *mirror;   /* from where; "": as this host has its packages */
+};
+
 struct builder *builder_start(struct loop *loop, const char *folder, int folder_fd,
-                              const char *suite, const char *packages,
+                              const struct builder_order *order,
                               void (*ended)(void *opaque, const struct error *err), void *opaque,
                               struct error *err);
 void builder_stop(struct builder *b); /* accepts NULL; `ended` comes when it has */

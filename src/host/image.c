@@ -65,7 +65,8 @@ static void release(struct image *v) {
     timer_stop(&v->timer);
     builder_free(v->builder);
     free(v->packages);
-    v->packages = NULL;
+    free(v->mirror);
+    v->packages = v->mirror = NULL;
     image_transfer_free(v->transfer);
     v->transfer = NULL;
     free(v->template);
@@ -181,8 +182,9 @@ static void start_script(struct image *v) {
         return;
     }
     snprintf(path, sizeof(path), "%.4000s/images/%s", m->home.place.data, v->id);
-    v->builder = builder_start(m->loop, path, folder, v->known->suite, v->packages, builder_ended,
-                               v, &v->error);
+    v->builder = builder_start(m->loop, path, folder,
+                               &(struct builder_order){v->known->suite, v->packages, v->mirror},
+                               builder_ended, v, &v->error);
     close(folder);
     v->phase = v->builder ? PHASE_MAKE : PHASE_DONE;
     if (!v->builder)
@@ -291,8 +293,12 @@ static void start_making(struct image *v, const struct store_row *row) {
     snprintf(v->job, sizeof(v->job), "%s", row_text(row->status, "job"));
     snprintf(v->source, sizeof(v->source), "%s", row_text(row->spec, "source"));
     free(v->packages);
+    free(v->mirror);
     v->packages = join_words(json_object_get(row->spec, "packages"));
-    if (v->known && !*v->source && !*v->packages)
+    v->mirror = strdup(row_text(row->spec, "mirror"));
+    if (!v->mirror)
+        abort();
+    if (v->known && !*v->source && !*v->packages && !*v->mirror)
         image_known_source(v->known, v->source);
     v->error = (struct error){0};
     timer_start(v->all->m->timers, &v->timer, LOOK_MS, show_progress, v);
@@ -335,7 +341,8 @@ static void start_template(struct image *v, struct store_row *row) {
     v->template = t;
     t->progress = (struct layers_progress){&v->copied, &v->of, &v->stop};
     t->stage = "copying";
-    t->generalize = row_flag(row->spec, "generalize");
+    /* The init of an OCI image gives a machine its identity at each start. */
+    t->generalize = row_flag(row->spec, "generalize") && !*row_text(row->status, "digest");
     snprintf(t->folder, sizeof(t->folder), "%.4000s/images/%s", m->home.place.data, v->id);
     snprintf(t->frozen, sizeof(t->frozen), "%s", row_text(row->wanted, "frozen"));
     snprintf(t->append, sizeof(t->append), "%s", row_text(row->wanted, "boot"));

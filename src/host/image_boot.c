@@ -127,7 +127,8 @@ static int files_of(const char *folder, const struct store_row *row, struct imag
         *ret->vars = 0;
     if (!known && !ret->oci && !*row_text(template ? row->wanted : row->spec, "initrd"))
         *ret->initrd = 0;
-    snprintf(ret->append, sizeof(ret->append), "%s%s", ret->oci ? IMAGE_OCI_APPEND : "",
+    snprintf(ret->append, sizeof(ret->append), "%s%s",
+             ret->oci && !template ? IMAGE_OCI_APPEND : "",
              known ? known->append : row_text(template ? row->wanted : row->spec, "append"));
     if (known && !known->disk)
         return 0;

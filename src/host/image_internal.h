@@ -24,7 +24,7 @@ struct image {
     enum { PHASE_CLEAN, PHASE_MAKE, PHASE_TIDY, PHASE_DONE, PHASE_FAILED, PHASE_REMOVED } phase;
     const struct image_known *known;
     char source[PATH_MAX];           /* "": by the script */
-    char *packages;                  /* for the script */
+    char *packages, *mirror;         /* for the script */
     struct image_transfer *transfer; /* of an import or an export */
     struct template *template;
     struct builder *builder;

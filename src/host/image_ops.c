@@ -26,7 +26,8 @@ static int replace_failed(struct api_call *call, const char *name) {
 }
 
 static int check_import(struct api_call *call, const json_t *spec) {
-    if (*row_text(spec, "source") || json_object_get(spec, "packages") || *row_text(spec, "base"))
+    if (*row_text(spec, "source") || json_object_get(spec, "packages") || *row_text(spec, "base") ||
+        *row_text(spec, "mirror"))
         return api_fail(call, FAILURE_INVALID, "spec.file", "leave one of them out",
                         "an image is imported from a file, or made from a source or packages");
     if (*row_text(spec, "initrd") && !*row_text(spec, "kernel"))
@@ -40,6 +41,7 @@ static int fill_template(struct api_call *call, const struct store_row *vm) {
     const char *image = row_text(vm->status, "image_id"), *own = row_text(vm->spec, "append"), *by;
     struct image_files files;
     struct error e = {0};
+    struct store_row of = {0};
     char text[sizeof(files.append) + 2000];
 
     if (vm_files(call->m, vm, &files, &e) < 0)
@@ -67,6 +69,10 @@ static int fill_template(struct api_call *call, const struct store_row *vm) {
     snprintf(text, sizeof(text), "template of the machine %s", vm->name);
     row_set_text(call->row.status, "title", text);
     row_set_text(call->row.status, "kind", "template");
+    /* What is made of it runs the command of the OCI image as well. */
+    if (store_get(call->m->store, "image", image, &of) == 0 && *row_text(of.status, "digest"))
+        row_set_text(call->row.status, "digest", row_text(of.status, "digest"));
+    store_row_done(&of);
     return 0;
 }
 
@@ -82,7 +88,8 @@ static int begin_template(struct api_call *call, struct store_row *vm) {
 static int find_source(struct api_call *call, const json_t *spec, struct store_row *vm) {
     const char *from = row_text(spec, "from");
 
-    if (*row_text(spec, "source") || *row_text(spec, "file") || json_object_get(spec, "packages"))
+    if (*row_text(spec, "source") || *row_text(spec, "file") || *row_text(spec, "mirror") ||
+        json_object_get(spec, "packages"))
         return api_fail(call, FAILURE_INVALID, "spec.from", "leave one of them out",
                         "a template is made of a machine, not of a file or packages");
     if (store_find(call->m->store, "vm", call->tenant, from, vm) < 0)
@@ -113,6 +120,9 @@ static int create_image(struct api_call *call, struct store_row *vm) {
         return api_fail(
             call, FAILURE_INVALID, "spec.packages", "leave one of them out",
             "packages are put into an image that is built, not into one that is copied");
+    if (*row_text(spec, "mirror") && *row_text(spec, "source"))
+        return api_fail(call, FAILURE_INVALID, "spec.mirror", "leave one of them out",
+                        "a mirror is for an image that is built, not for one that is copied");
     if (!strcmp(name, VM_NO_IMAGE))
         return api_fail(call, FAILURE_INVALID, "name", "choose another name",
                         "'" VM_NO_IMAGE "' is the word for no image");

@@ -145,6 +145,19 @@ class Machines(Case):
         self.m.wait_for(lambda: self.api.vm("one")["status"]["state"] == "stopped", "its end")
         self.assertEqual(self.api.vm("one")["status"].get("command_exit"), 5)
 
+    def test_a_template_of_one_runs_the_command_as_well(self):
+        self.begin_oci(Cmd=["/bin/sh", "-c", "test -f /made && exit 7; echo x >/made; exit 3"])
+        self.m.viv("image", "import", "box", self.tar + ":latest")
+        for name, image, code in ("one", "box", 3), ("two", "base", 7), ("three", "again", 7):
+            self.m.create(name, image=image, memory=128 << 20, power="on")
+            self.m.wait_for(lambda: self.api.vm(name)["status"]["state"] == "stopped", "its end")
+            self.assertEqual(self.api.vm(name)["status"].get("command_exit"), code)
+            if name != "three":
+                made = {"one": "base", "two": "again"}[name]
+                self.m.viv("template", "create", made, "--from", name)
+                self.assertEqual(self.api.get(f"/v1/images/{made}")["status"]["digest"],
+                                 self.api.get("/v1/images/box")["status"]["digest"])
+
     def test_disks_live_on_and_grow_and_stop_is_heard(self):
         self.begin_oci(Cmd=["/bin/sh", "-c", "trap 'echo bye >/said; exit 0' TERM; while :; do sleep 0.1; done"])
         self.m.viv("image", "import", "box", self.tar)
