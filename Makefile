@@ -26,8 +26,7 @@ test: ## every test: unit, sanitizers, fuzz (bounded), guests; T=pattern selects
 	@scripts/setup.sh build test browser guest
 	@scripts/build.sh $(B)/meson tests
 	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
-	@scripts/build.sh $(B)/asan sanitize
-	@scripts/guest.sh
+	@scripts/guest.sh & scripts/build.sh $(B)/asan sanitize; r=$$?; wait $$! && exit $$r
 	@tests/run $(T)
 
 test-guests: ## other systems as guests: installers, memory tests, boot loaders (an hour); T=pattern selects

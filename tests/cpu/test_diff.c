@@ -14,7 +14,7 @@
 
 #include "cpu/diff/diff.h"
 
-enum { DEFAULT_CASES = 2000000, MAX_REPORTS = 20, MAX_LOST = 50, SKIPPED = 77 };
+enum { DEFAULT_CASES = 1000000, MAX_REPORTS = 20, MAX_LOST = 50, SKIPPED = 77 };
 
 struct run {
     struct diff_gen *gen;

@@ -4,7 +4,6 @@
 
 More of it if VIV_LONG is set."""
 import json
-import os
 import pathlib
 import subprocess
 import tempfile
@@ -14,7 +13,6 @@ import unittest
 import initrd
 import vivtest
 
-LONG = unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
 CTL = pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl")
 MIB = 1 << 20
 
@@ -76,7 +74,7 @@ class Balloon(unittest.TestCase):
         used = self.use_and_free(guest, 200)
         self.until("and again", lambda: self.resident() < used - 150 * MIB)
 
-    @LONG
+    @vivtest.LONG
     def test_the_balloon_takes_and_gives(self):
         guest = self.start()
         free = int(guest.check("grep MemFree: /proc/meminfo").split()[1]) << 10
@@ -90,7 +88,7 @@ class Balloon(unittest.TestCase):
         self.until("the guest has all", lambda: self.status()["balloon_bytes"] == 512 * MIB)
         guest.check("head -c 250000000 /dev/zero | tail -c 1 >/dev/null")
 
-    @LONG
+    @vivtest.LONG
     def test_a_guest_in_need_takes_back(self):
         guest = self.start()
         self.ctl("balloon-set", 100 * MIB)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux with an HPET: as its clock and its tick if it is told so, beside the TSC if not. If VIV_LONG is set."""
-import os
 import unittest
 
 import vivtest
@@ -9,7 +8,7 @@ import vivtest
 SHOW = "cat /sys/devices/system/clocksource/clocksource0/current_clocksource; date +%s; sleep 2; date +%s; dmesg"
 
 
-@unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
+@vivtest.LONG
 class Hpet(unittest.TestCase):
     def boot(self, append):
         guest = vivtest.tiny(self, SHOW, "--hpet", "on", append=append, timeout=120)

@@ -40,7 +40,6 @@ class Clones(Machines):
         took = time.monotonic() - begin
         self.assertLess(self.used() - before, 1 << 20)
         print(f"# a linked clone of 2 GiB: {took * 1000:.0f} ms, {(self.used() - before) >> 10} KiB")
-        self.assertLess(took, 5)  # 1 on a quiet host
         copy = self.api.vm("copy")
         self.assertEqual((copy["status"]["state"], copy["status"]["cloned_from"]), ("stopped", self.api.vm("web")["id"]))
         self.assertEqual((self.get("copy"), self.get("web")), ("source", "source"))

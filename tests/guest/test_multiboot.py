@@ -91,13 +91,13 @@ class Multiboot(unittest.TestCase):
             self.assertIn(b"width: 800\nheight: 600\n", out)
             self.assertLess(shot.stat().st_size, 20000)  # of one colour
 
-    @unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
+    @vivtest.LONG
     def test_gnu_mach(self):
         guest = self.debian("gnumach-image-1.8-486", "gnumach-1.8-486.gz", "--append", "console=com0")
         guest.expect(r"GNU Mach")
         guest.expect(r"No bootstrap code loaded with the kernel")
 
-    @unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
+    @vivtest.LONG
     def test_xen_with_linux_in_its_first_domain(self):
         guest = self.debian("xen-hypervisor-4.17-amd64", "xen-4.17-amd64.gz", "--append", "com1=115200,8n1 console=com1",
                             "--memory", "1G", "--initrd", f"{vivtest.GUEST}/vmlinuz console=hvc0 viv.run=dmesg", "--initrd",
@@ -105,7 +105,7 @@ class Multiboot(unittest.TestCase):
         guest.expect(r"Xen version 4")
         guest.expect(r"Run /init as init process")
 
-    @unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
+    @vivtest.LONG
     def test_invaders(self):
         control = str(self.dir / "inv")
         self.debian("grub-invaders", "invaders.exec", "--vga", "std", "--control", f"unix:{control}")

@@ -15,7 +15,6 @@ import vivtest
 
 HERE = pathlib.Path(__file__).parent
 ROM = pathlib.Path("/usr/lib/ipxe/qemu/efi-virtio.rom")
-LONG = unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -53,11 +52,11 @@ class Netboot(unittest.TestCase):
     def test_ipxe_of_the_virtio_interface_starts_a_kernel_by_http(self):
         self.boot("bios", f"bootfile={self.url}/kernel", r"iPXE", r"/kernel\.* ok", r"iPXE 1")
 
-    @LONG
+    @vivtest.LONG
     def test_its_part_for_uefi_starts_an_application(self):
         self.boot("uefi", f"bootfile={self.url}/app.efi", r"iPXE", r"/app.efi\.* ok", r"efi application")
 
-    @LONG
+    @vivtest.LONG
     def test_ovmf_itself_starts_one_by_tftp(self):
         self.boot("uefi", f"rom=none,bootfile=app.efi,tftp={self.dir}", r"Start PXE over IPv4", r"efi application")
 

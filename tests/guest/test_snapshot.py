@@ -140,6 +140,7 @@ class Saved(unittest.TestCase):
         self.assertNotEqual(tool("ctl", self.path("a"), "snapshot", self.path("s")).returncode, 0)
         self.count(guest)
 
+    @vivtest.LONG_ON_REF
     def test_debian_with_a_busy_disk_and_its_network_goes_on(self):
         port, disk = vivtest.free_port(), vivtest.fresh_disk(self)
         guest = vivtest.debian(self, *self.control("a"), disk=disk, nic=f"user,forward=tcp:127.0.0.1:{port}:22")

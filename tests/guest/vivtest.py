@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import unittest
 
 sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,6 +20,8 @@ import tap  # noqa: E402,F401
 from guest_driver import Guest, GuestError  # noqa: E402,F401
 
 CPU = os.environ.get("VIV_TEST_CPU", "auto")
+LONG = unittest.skipUnless(os.environ.get("VIV_LONG"), "long: set VIV_LONG")
+LONG_ON_REF = unittest.skipIf(CPU == "ref" and not os.environ.get("VIV_LONG"), "long on the interpreter: set VIV_LONG")
 VM = os.environ.get("VIV_VM", str(ROOT / "build/viv-vm"))
 PROGRAM = VM
 if os.environ.get("VIV_SNAP") == "random":
