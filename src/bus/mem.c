@@ -27,7 +27,7 @@ static size_t marks_size(uint64_t size) {
 }
 
 static uint64_t *file_bits(const struct mem_range *r) {
-    return r->page_flags + (r->size >> MEM_PAGE_SHIFT);
+    return r->page_flags + (r->whole >> MEM_PAGE_SHIFT);
 }
 
 int mem_init(struct mem *m, struct error *err) {
@@ -37,8 +37,8 @@ int mem_init(struct mem *m, struct error *err) {
 
 void mem_done(struct mem *m) {
     for (unsigned i = 0; i < m->count; i++) {
-        munmap(m->range[i].host, m->range[i].size);
-        munmap(m->range[i].page_flags, marks_size(m->range[i].size));
+        munmap(m->range[i].host, m->range[i].whole);
+        munmap(m->range[i].page_flags, marks_size(m->range[i].whole));
     }
     *m = (struct mem){.count = 0};
 }
@@ -105,8 +105,11 @@ static void insert(struct mem *m, const struct mem_range *r) {
 }
 
 static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
-    struct mem_range r = {
-        .base = base, .size = size, .readonly = readonly, .moving = base == MEM_NOWHERE};
+    struct mem_range r = {.base = base,
+                          .size = size,
+                          .whole = size,
+                          .readonly = readonly,
+                          .moving = base == MEM_NOWHERE};
     uint64_t offset = m->file_size;
     int code = check_range(m, base, size, err);
 
@@ -160,6 +163,32 @@ void mem_place(struct mem *m, unsigned index, gpa base) {
     __atomic_store_n(&r->base, base, __ATOMIC_SEQ_CST);
     if (m->code_written)
         m->code_written(m->code_opaque, MEM_MOVED);
+}
+
+void mem_view(struct mem *view, const struct mem *m) { *view = *m; }
+
+/* Ranges lose their ends, which costs those nothing who look for memory. */
+static void cut(struct mem *view) {
+    for (unsigned i = 0; i < view->count; i++) {
+        struct mem_range *r = &view->range[i];
+        uint64_t size = r->whole;
+
+        for (unsigned k = 0; k < MEM_HIDDEN && !r->moving; k++)
+            if (view->hidden[k].size && view->hidden[k].base - r->base < size)
+                size = view->hidden[k].base - r->base;
+        __atomic_store_n(&r->size, size, __ATOMIC_SEQ_CST);
+    }
+}
+
+void mem_hide(struct mem *view, unsigned i, gpa base, uint64_t size) {
+    if (view->hidden[i].size == size && (!size || view->hidden[i].base == base))
+        return;
+    __atomic_store_n(&view->hidden[i].size, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&view->hidden[i].base, base, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&view->hidden[i].size, size, __ATOMIC_SEQ_CST);
+    cut(view);
+    if (view->code_written)
+        view->code_written(view->code_opaque, MEM_MOVED);
 }
 
 static struct mem_range *range_at(struct mem *m, uint64_t offset, uint64_t size) {
@@ -271,6 +300,13 @@ uint64_t mem_release(struct mem *m, gpa addr, uint64_t size) {
 
 static bool holds(const struct mem_range *r, gpa addr) { return addr - r->base < r->size; }
 
+static bool is_hidden(const struct mem *m, gpa addr) {
+    for (unsigned k = 0; k < MEM_HIDDEN; k++)
+        if (addr - m->hidden[k].base < m->hidden[k].size)
+            return true;
+    return false;
+}
+
 const struct mem_range *mem_find(const struct mem *m, gpa addr) {
     if (m->count == 0)
         return NULL;
@@ -279,7 +315,7 @@ const struct mem_range *mem_find(const struct mem *m, gpa addr) {
             return &m->range[m->big[i]];
     for (unsigned i = 0; i < m->count; i++)
         if (holds(&m->range[i], addr))
-            return &m->range[i];
+            return m->range[i].moving && is_hidden(m, addr) ? NULL : &m->range[i];
     return NULL;
 }
 

@@ -22,7 +22,7 @@
 
 typedef uint64_t gpa;
 
-enum { MEM_PAGE_SIZE = 4096, MEM_PAGE_SHIFT = 12, MEM_MAX_RANGES = 16 };
+enum { MEM_PAGE_SIZE = 4096, MEM_PAGE_SHIFT = 12, MEM_MAX_RANGES = 16, MEM_HIDDEN = 2 };
 
 /* A page's flags: CPU i holds decoded instructions of it; CPU i may write to it without looking. */
 #define MEM_PAGE_CODE(i)   (1ull << (i))
@@ -31,7 +31,8 @@ enum { MEM_PAGE_SIZE = 4096, MEM_PAGE_SHIFT = 12, MEM_MAX_RANGES = 16 };
 
 struct mem_range {
     gpa base;
-    uint64_t size;
+    uint64_t size;        /* as it is seen: mem_hide may have cut it */
+    uint64_t whole;       /* as it was added */
     uint64_t offset;      /* in a snapshot's `memory` */
     uint8_t *host;        /* private mapping: a forked child keeps it as it was */
     uint64_t *page_flags; /* one word a page, atomic access */
@@ -52,6 +53,10 @@ struct mem {
      * with MEM_MOVED. */
     void (*code_written)(void *opaque, gpa page);
     void *code_opaque;
+    struct {
+        gpa base;
+        uint64_t size; /* 0: nothing */
+    } hidden[MEM_HIDDEN];
 };
 
 int mem_init(struct mem *m, struct error *err);
@@ -65,6 +70,15 @@ int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error 
 int mem_add_moving(struct mem *m, uint64_t size, struct error *err);
 /* Maps it at `base`, or MEM_NOWHERE. Machine lock held; the host's address stays the same. */
 void mem_place(struct mem *m, unsigned index, gpa base);
+
+/*
+ * A second map of the memory of `m`, for those who may not see all of it. It owns nothing: `m`
+ * outlives it and gets no more ranges; what is placed in one is to be placed in the other.
+ */
+void mem_view(struct mem *view, const struct mem *m);
+/* In a view, in place of what hidden[i] was: nothing is there. Of memory that does not move only
+ * the end of a range can be hidden. Machine lock held. */
+void mem_hide(struct mem *view, unsigned i, gpa base, uint64_t size);
 
 /* Puts the bytes [offset, offset + size) of a file, whole pages, in the place of the memory that
  * has this offset in a snapshot; fd -1: zeros. Only before processors run. */

@@ -33,6 +33,7 @@ enum cpu_eoi {
 struct cpu_bus { /* what a processor asks of the board */
     void *opaque;
     struct mem *mem;
+    struct mem *smm_mem; /* what it sees in system management mode; NULL: SMIs do nothing */
     struct clock *clock;
     uint64_t (*io_read)(void *opaque, bool port, uint64_t addr, unsigned size);
     void (*io_write)(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value);
@@ -82,6 +83,7 @@ enum cpu_signal_kind {
     CPU_SIGNAL_NMI,
     CPU_SIGNAL_INIT,
     CPU_SIGNAL_SIPI,
+    CPU_SIGNAL_SMI,
     CPU_SIGNAL_UNHALT, /* HLT ends, now or at the next one, whatever IF is */
 };
 
@@ -113,6 +115,7 @@ struct cpu { /* first member of every backend's struct */
     const struct cpu_ops *ops;
     struct cpu_config config;
     struct error error;
+    bool smm; /* it is in system management mode; for calls of the bus, on its own thread */
 };
 
 extern const struct cpu_ops cpu_ref_ops, cpu_soft_ops;

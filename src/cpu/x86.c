@@ -176,16 +176,25 @@ static const char *wrong_msrs(const struct x86_state *s) {
     return NULL;
 }
 
-static int x86_validate(const void *obj, struct error *err) {
-    const struct x86_state *s = obj;
+const char *x86_impossible(const struct x86_state *s) {
     const char *why = wrong_control(s);
 
     if (!why)
         why = wrong_modes(s);
     if (!why)
         why = wrong_addresses(s);
-    if (!why)
-        why = wrong_msrs(s);
+    return why ? why : wrong_msrs(s);
+}
+
+uint64_t x86_legal_flags(uint64_t flags) { return (flags & FLAGS_KNOWN) | X86_FLAG_FIXED; }
+
+uint32_t x86_legal_dr6(uint64_t v) { return ((uint32_t)v & 0xe00f) | 0xffff0ff0; }
+
+uint32_t x86_legal_dr7(uint64_t v) { return ((uint32_t)v & 0xffff2bff) | 0x400; }
+
+static int x86_validate(const void *obj, struct error *err) {
+    const char *why = x86_impossible(obj);
+
     if (!why)
         return 0;
     return error_set(err, -EINVAL,
@@ -194,7 +203,7 @@ static int x86_validate(const void *obj, struct error *err) {
 
 const struct state_desc x86_state_desc = {
     .name = "x86",
-    .version = 3,
+    .version = 4,
     .struct_size = sizeof(struct x86_state),
     .validate = x86_validate,
     .fields =
@@ -252,6 +261,11 @@ const struct state_desc x86_state_desc = {
             STATE_SINCE(struct x86_state, debug_pending, 2),
             STATE_SINCE(struct x86_state, debug_hold, 2),
             STATE_SINCE(struct x86_state, unhalted, 3),
+            STATE_SINCE(struct x86_state, smm, 4),
+            STATE_SINCE(struct x86_state, smi_pending, 4),
+            STATE_SINCE(struct x86_state, init_pending, 4),
+            STATE_SINCE(struct x86_state, nmi_blocked_outside, 4),
+            STATE_SINCE(struct x86_state, smbase, 4),
             STATE_END,
         },
 };
@@ -272,6 +286,7 @@ static void reset_power_on(struct x86_state *s) {
     s->pat = 0x0007040600070406;
     s->misc_enable = 0x1801; /* fast strings; no BTS, no PEBS */
     s->cr0 = X86_CR0_CD | X86_CR0_NW;
+    s->smbase = X86_SMBASE_RESET;
 }
 
 static void reset_segments(struct x86_state *s) {
@@ -302,7 +317,8 @@ void x86_reset(struct x86_state *s, bool init) {
     s->unhalted = false;
     s->activity = X86_RUNNING;
     s->shadow = 0;
-    s->nmi_blocked = s->nmi_pending = false;
+    s->nmi_blocked = s->nmi_pending = s->nmi_blocked_outside = false;
+    s->init_pending = false; /* an SMI waits on */
     s->exception_pending = s->exception_has_error = false;
     s->exception_vector = 0;
     s->exception_error = 0;

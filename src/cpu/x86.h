@@ -156,9 +156,21 @@ struct x86_state {
     uint16_t debug_pending;
     bool debug_hold;
     bool unhalted; /* KVM's paravirtual kick: the next HLT does not halt */
+    /* System management mode: in it, what waits for its end, and whether NMIs were blocked outside
+     * of it. */
+    bool smm, smi_pending, init_pending, nmi_blocked_outside;
+    uint32_t smbase;
 };
 
 extern const struct state_desc x86_state_desc;
+
+/* Why no processor can be in this state, NULL if one can. */
+const char *x86_impossible(const struct x86_state *s);
+/* What RFLAGS, DR6 and DR7 may hold, with the bits that are always set. */
+uint64_t x86_legal_flags(uint64_t flags);
+uint32_t x86_legal_dr6(uint64_t v);
+uint32_t x86_legal_dr7(uint64_t v);
+#define X86_SMBASE_RESET 0x30000u
 
 /* State after power-on or INIT (SDM vol. 3A table 9-1); INIT keeps FPU, MSRs, CR0.CD/NW. */
 void x86_reset(struct x86_state *s, bool init);

@@ -262,6 +262,39 @@ static void memory_without_ranges_refuses_everything(void **state) {
     mem_done(&none);
 }
 
+/* ------------------------------------------------------------------ views */
+
+static void a_view_lacks_the_end_of_a_range_and_what_moves_there(void **state) {
+    struct mem view, whole;
+    struct error err = {0};
+    uint32_t word = 0x1234;
+    int moving;
+
+    assert_int_equal(mem_init(&whole, &err), 0);
+    assert_int_equal(mem_add(&whole, 0, 0x10000, false, &err), 0);
+    moving = mem_add_moving(&whole, 0x4000, &err);
+    assert_true(moving >= 0);
+    mem_view(&view, &whole);
+    assert_int_equal(mem_write(&whole, 0xe000, &word, 4), 0);
+    mem_hide(&view, 0, 0xe000, 0x2000);
+    mem_place(&whole, (unsigned)moving, 0xd000);
+    mem_place(&view, (unsigned)moving, 0xd000);
+    assert_int_equal(mem_read(&view, 0xe000, &word, 4), -EFAULT);
+    assert_int_equal(mem_read(&view, 0xdffc, &word, 4), 0);
+    assert_int_equal(mem_read(&view, 0xdffe, &word, 4), -EFAULT);
+    assert_null(mem_ptr(&view, 0xd000, 0x1001, true));
+    assert_int_equal(mem_read(&view, 0x10000, &word, 4), 0); /* of what moves */
+    assert_int_equal(mem_read(&whole, 0xe000, &word, 4), 0);
+    assert_int_equal(word, 0x1234);
+    assert_int_equal(mem_release(&view, 0xc000, 0x2000),
+                     0x2000); /* its marks are where they were */
+    mem_hide(&view, 0, 0, 0);
+    word = 0;
+    assert_int_equal(mem_read(&view, 0xe000, &word, 4), 0);
+    assert_int_equal(word, 0x1234);
+    mem_done(&whole);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make, unmake)
     const struct CMUnitTest tests[] = {
@@ -277,6 +310,7 @@ int main(void) {
         TEST(a_notice_finds_pages_of_every_range_it_crosses),
         TEST(released_pages_are_zero_and_their_code_is_forgotten),
         TEST(released_pages_of_a_file_are_zero_too),
+        cmocka_unit_test(a_view_lacks_the_end_of_a_range_and_what_moves_there),
         cmocka_unit_test(memory_without_ranges_refuses_everything),
     };
 

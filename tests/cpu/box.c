@@ -99,6 +99,7 @@ void box_new_config(struct box *b, const struct cpu_ops *ops, struct cpu_config 
     config.count = 1;
     config.bus = (struct cpu_bus){.opaque = b,
                                   .mem = &b->mem,
+                                  .smm_mem = config.bus.smm_mem,
                                   .clock = b->clock,
                                   .io_read = io_read,
                                   .io_write = io_write,

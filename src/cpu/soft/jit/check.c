@@ -105,6 +105,7 @@ int check_new(struct ref *c, struct error *err) {
     k->bus = *bus;
     *bus = (struct cpu_bus){.opaque = c,
                             .mem = bus->mem,
+                            .smm_mem = bus->smm_mem,
                             .clock = bus->clock,
                             .io_read = io_read,
                             .io_write = io_write,
@@ -290,9 +291,10 @@ static void take(struct ref *c, struct check_image *i, enum check_outcome outcom
 
 static void put(struct ref *c, const struct check_image *i) {
     bool translation = (c->s.cr0 ^ i->s.cr0) & ~X86_CR0_TS || c->s.cr3 != i->s.cr3 ||
-                       c->s.cr4 != i->s.cr4 || c->s.efer != i->s.efer;
+                       c->s.cr4 != i->s.cr4 || c->s.efer != i->s.efer || c->s.smm != i->s.smm;
 
     c->s = i->s;
+    ref_smm_view(c);
     c->s.shadow = i->shadow;
     memcpy(c->r, i->s.gpr, sizeof(i->s.gpr));
     c->rip = i->s.rip;

@@ -73,7 +73,7 @@ static void print_memory(FILE *f, struct ref *c) {
             continue;
         at &= ~15;
         fprintf(f, "* memory at physical %#llx\n",
-                (unsigned long long)address_of(c->cpu.config.bus.mem, p->host) + (unsigned)at);
+                (unsigned long long)address_of(c->mem, p->host) + (unsigned)at);
         print_bytes(f, "before", p->before + at);
         print_bytes(f, "interpreter", p->host + at);
         print_bytes(f, "translator", (p->soft ? p->after : p->before) + at);
@@ -91,7 +91,7 @@ static const char *how(const struct check_image *i, char *text, size_t size) {
 
 static void print_code(FILE *f, struct ref *c, const struct check_finding *d) {
     const struct dump_block *b = d->code ? dump_find(c, d->code) : NULL;
-    const uint8_t *p = mem_ptr(c->cpu.config.bus.mem, d->addr, 1, false);
+    const uint8_t *p = mem_ptr(c->mem, d->addr, 1, false);
     uint32_t n = 4096 - (d->addr & 4095);
 
     if (b)

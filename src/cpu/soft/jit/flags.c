@@ -109,7 +109,7 @@ void flags_wrote(struct trans *t, const struct line *l) {
 
 /* Flags that code at `off` of the page may read before writing them. A few instructions far. */
 static uint16_t flags_wanted(struct trans *t, int64_t off, unsigned depth) {
-    const uint8_t *page = mem_ptr(t->c->cpu.config.bus.mem, t->b->addr & ~(gpa)4095, 4096, false);
+    const uint8_t *page = mem_ptr(t->c->mem, t->b->addr & ~(gpa)4095, 4096, false);
     uint16_t open = ALL_FLAGS, wanted = 0;
     struct insn in;
 

@@ -403,7 +403,7 @@ static bool read_crossing(struct ref *c) {
 
         if (ref_mmu_translate(c, lin + done, REF_READ, c->cpl == 3, &x, &error) < 0)
             return false;
-        p = mem_ptr(c->cpu.config.bus.mem, x.pa, n, false);
+        p = mem_ptr(c->mem, x.pa, n, false);
         if (!p)
             return false;
         memcpy(j->bounce + done, p, n);

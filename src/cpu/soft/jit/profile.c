@@ -156,7 +156,7 @@ static void print_shares(struct ref *c, FILE *f) {
 
 /* What keeps a block from being translated is mostly its first instruction. */
 static void print_spot(struct ref *c, FILE *f, const struct spot *s) {
-    const uint8_t *p = mem_ptr(c->cpu.config.bus.mem, s->addr, 1, false);
+    const uint8_t *p = mem_ptr(c->mem, s->addr, 1, false);
     unsigned left = 4096 - (s->addr & 4095);
     char text[100] = "";
     struct insn in;

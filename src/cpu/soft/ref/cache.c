@@ -189,8 +189,9 @@ static void keep_ops(struct ref *c, struct ref_block *b) {
 
 /* ---- pages ---- */
 
+/* Of all memory: what was decoded in system management mode may be dropped outside of it. */
 static uint64_t *page_flags(struct ref *c, gpa page) {
-    const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
+    const struct mem_range *r = mem_find(ref_all_mem(c), page);
 
     return r ? r->page_flags + ((page - r->base) >> MEM_PAGE_SHIFT) : NULL;
 }
@@ -217,7 +218,7 @@ static struct ref_page *page_get(struct ref *c, gpa page) {
         if (!flags)
             break;
         old = __atomic_fetch_or(flags, mine, __ATOMIC_SEQ_CST);
-        ref_tlb_forbid_write(c, mem_ptr(c->cpu.config.bus.mem, page, MEM_PAGE_SIZE, false));
+        ref_tlb_forbid_write(c, mem_ptr(c->mem, page, MEM_PAGE_SIZE, false));
         if (old >> 32)
             ref_group_forbid(c, page, old);
     }
@@ -361,14 +362,12 @@ static uint8_t bus_byte(struct ref *c, gpa pa) {
 }
 
 static void code_open(struct ref *c, gpa pa, struct code_bytes *b) {
-    struct cpu_bus *bus = &c->cpu.config.bus;
-
     b->len = 4096 - (pa & 4095);
     if (b->len > sizeof(b->p))
         b->len = sizeof(b->p);
-    if (page_flags(c, pa & ~(gpa)4095)) {
+    if (mem_find(c->mem, pa)) {
         page_get(c, pa & ~(gpa)4095); /* flags the page before its bytes are read: bus/mem.h */
-        memcpy(b->p, mem_ptr(bus->mem, pa, b->len, false), b->len);
+        memcpy(b->p, mem_ptr(c->mem, pa, b->len, false), b->len);
         b->cacheable = true;
         return;
     }
@@ -555,7 +554,7 @@ struct ref_block *ref_cache_at(struct ref *c, gpa pa, uint32_t mode) {
 }
 
 bool ref_block_bytes(const struct ref *c, const struct ref_block *b, uint8_t *to) {
-    const struct mem *m = c->cpu.config.bus.mem;
+    const struct mem *m = c->mem;
     unsigned head = 4096 - (b->addr & 4095);
 
     if (b->bytes <= head)

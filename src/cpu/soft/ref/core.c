@@ -161,6 +161,7 @@ void ref_update_mode(struct ref *c) {
     if (v86)
         c->cpl = 3;
     mode |= code | stack << 2 | (real || v86 ? REF_MODE_REAL : 0);
+    mode |= c->s.smm ? REF_MODE_SMM : 0;
     if (c->cpl == 3)
         mode |= REF_MODE_USER;
     else if (c->cpl)
@@ -201,6 +202,7 @@ void ref_unsync(struct ref *c) {
     c->halted = c->s.activity == X86_HALTED;
     c->ext = false;
     c->stop_block = true; /* look at what the state has pending */
+    ref_smm_view(c);
     c->cpl = c->s.cr0 & X86_CR0_PE ? X86_ATTR_DPL(c->s.seg[SEG_SS].attr) : 0;
     c->fl = (uint32_t)c->s.rflags & X86_FLAG_VM;
     ref_set_rflags(c, c->s.rflags);
@@ -332,7 +334,13 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
         ref_group_serve(c);
     if (att & REF_ATT_INIT) {
         atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_INIT);
+        c->s.init_pending = true;
+    }
+    if (c->s.init_pending && !c->s.smm)
         take_init(c);
+    if (att & REF_ATT_SMI) {
+        atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_SMI);
+        c->s.smi_pending = c->cpu.config.bus.smm_mem;
     }
     if (att & REF_ATT_SIPI) {
         atomic_fetch_and(&c->attention, ~(uint32_t)REF_ATT_SIPI);
@@ -375,6 +383,8 @@ static bool attend(struct ref *c, enum cpu_exit *ret) {
         c->stop_block = true;
         return true;
     }
+    if (c->s.smi_pending && !c->s.smm && c->s.activity != X86_WAIT_SIPI)
+        ref_smm_enter(c);
     if (c->s.nmi_pending && !c->s.nmi_blocked && c->s.activity != X86_WAIT_SIPI)
         deliver_nmi(c);
     else if ((att & REF_ATT_INTR) && (c->fl & X86_FLAG_IF) && c->s.activity != X86_WAIT_SIPI)
@@ -631,6 +641,9 @@ static void ref_signal(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vecto
         atomic_store(&c->sipi_vector, vector);
         atomic_fetch_or(&c->attention, REF_ATT_SIPI);
         break;
+    case CPU_SIGNAL_SMI:
+        atomic_fetch_or(&c->attention, REF_ATT_SMI);
+        break;
     case CPU_SIGNAL_UNHALT:
         atomic_fetch_or(&c->attention, REF_ATT_UNHALT);
         break;
@@ -693,6 +706,10 @@ static void ref_get_state(struct cpu *cpu, struct x86_state *ret_state) {
     *ret_state = c->s;
     if (atomic_load(&c->attention) & REF_ATT_NMI)
         ret_state->nmi_pending = true;
+    if (atomic_load(&c->attention) & REF_ATT_INIT)
+        ret_state->init_pending = true;
+    if (atomic_load(&c->attention) & REF_ATT_SMI)
+        ret_state->smi_pending = c->cpu.config.bus.smm_mem;
     if (atomic_load(&c->attention) & REF_ATT_UNHALT)
         ret_state->unhalted = true;
 }
@@ -703,8 +720,8 @@ static int ref_set_state(struct cpu *cpu, const struct x86_state *state, struct 
     c->s = *state;
     c->delivering = false;
     /* What was signalled to the old state is not the new one's. The INTR pin is the LAPIC's. */
-    atomic_fetch_and(&c->attention,
-                     ~(uint32_t)(REF_ATT_NMI | REF_ATT_INIT | REF_ATT_SIPI | REF_ATT_UNHALT));
+    atomic_fetch_and(&c->attention, ~(uint32_t)(REF_ATT_NMI | REF_ATT_INIT | REF_ATT_SIPI |
+                                                REF_ATT_UNHALT | REF_ATT_SMI));
     if (c->s.unhalted && c->s.activity == X86_HALTED) {
         c->s.unhalted = false;
         c->s.activity = X86_RUNNING;

@@ -110,7 +110,7 @@ void ref_group_forbid(struct ref *c, gpa page, uint64_t flags) {
 }
 
 void ref_group_code_written(struct ref *c, gpa page) {
-    const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
+    const struct mem_range *r = mem_find(ref_all_mem(c), page);
 
     if (c->group.several && r &&
         !(__atomic_load_n(&r->page_flags[(page - r->base) >> MEM_PAGE_SHIFT], __ATOMIC_SEQ_CST) &
@@ -164,11 +164,11 @@ static void stand_still(struct ref *c) {
 /* ---- serving ---- */
 
 static uint8_t *host_page(struct ref *c, gpa page) {
-    return mem_ptr(c->cpu.config.bus.mem, page, MEM_PAGE_SIZE, false);
+    return mem_ptr(ref_all_mem(c), page, MEM_PAGE_SIZE, false);
 }
 
 static void forbid(struct ref *c, gpa page) {
-    const struct mem_range *r = mem_find(c->cpu.config.bus.mem, page);
+    const struct mem_range *r = mem_find(ref_all_mem(c), page);
 
     ref_tlb_forbid_write(c, host_page(c, page));
     if (r) /* from here on it must ask before it writes by a fast hit again */

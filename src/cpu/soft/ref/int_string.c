@@ -9,6 +9,7 @@
  * goes by elements.
  */
 #include "cpu/soft/ref/int_ops.h"
+#include "cpu/soft/ref/sys.h"
 
 enum { ITERATIONS_BETWEEN_LOOKS = 4096 };
 enum { REP_NONE, REP_E, REP_NE }; /* o->aux */
@@ -320,11 +321,20 @@ INT_HANDLER(in_port) {
     REF_NEXT(c, o);
 }
 
+/* Software that asks for an SMI by a port finds it done behind the instruction. */
+static bool smi_asked(const struct ref *c) {
+    return atomic_load_explicit(&c->attention, memory_order_relaxed) & REF_ATT_SMI;
+}
+
 INT_HANDLER(out_port) {
     port_out(c, o, port_of(c, o), o->size,
              o->size == 4   ? (uint32_t)c->r[X86_RAX]
              : o->size == 2 ? (uint16_t)c->r[X86_RAX]
                             : REF_R8(c, 0));
+    if (REF_UNLIKELY(smi_asked(c))) {
+        ref_end(c, o);
+        return;
+    }
     REF_NEXT(c, o);
 }
 

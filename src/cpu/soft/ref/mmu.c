@@ -44,7 +44,7 @@ enum { WALK_OK, WALK_ABSENT, WALK_RESERVED };
 
 /* The entry at a physical address, noted for the accessed bit. */
 static uint64_t read_entry(struct walk *w, gpa addr, unsigned size) {
-    const struct mem *m = w->c->cpu.config.bus.mem;
+    const struct mem *m = w->c->mem;
     const struct mem_range *r = &m->range[m->big[0]];
     uint64_t v = 0;
     uint8_t *p;
@@ -165,7 +165,7 @@ static bool allowed(const struct ref *c, uint64_t rights, enum ref_access access
 
 /* Sets bits in the entry of level i. False if somebody else changed it first. */
 static bool set_bits(struct walk *w, unsigned i, uint64_t bits, unsigned size) {
-    struct mem *m = w->c->cpu.config.bus.mem;
+    struct mem *m = w->c->mem;
     uint64_t old = w->value[i];
     uint32_t old32 = (uint32_t)old;
     bool done;

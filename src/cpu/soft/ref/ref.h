@@ -102,7 +102,8 @@ struct ref_jc_entry {
 #define REF_MODE_FLAT                                                                              \
     0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed                     \
              */
-#define REF_MODE_BITS 15
+#define REF_MODE_SMM  0x8000u /* memory, and RSM, are not as outside of system management mode */
+#define REF_MODE_BITS 16
 
 /* For insn_decode: 2, 4 or 8. */
 static inline unsigned ref_code_size(uint32_t mode) {
@@ -117,6 +118,7 @@ enum ref_attention { /* c->attention, atomic */
                      REF_ATT_KICK = 16,
                      REF_ATT_CODE = 32,
                      REF_ATT_UNHALT = 64,
+                     REF_ATT_SMI = 128,
 };
 
 enum ref_request_kind {
@@ -154,6 +156,7 @@ struct ref {
     uint32_t mode;
     uint32_t att_mask;
     _Atomic uint32_t attention;
+    struct mem *mem;          /* as this processor sees it now: smm.c */
     unsigned tlb;             /* bank in force */
     unsigned linger;          /* rounds of the loop until bus.settle, 0: not asked for */
     struct ref_block *block;  /* running */
@@ -427,6 +430,18 @@ void ref_deliver(struct ref *c, enum ref_event_kind kind, unsigned vector, bool 
 /* `second` was raised while exception `first` was being delivered: the vector to deliver, -1 for
  * shutdown. */
 int ref_combine(const struct ref *c, unsigned first, unsigned second);
+
+/* ---- smm.c: system management mode ---- */
+void ref_smm_enter(struct ref *c); /* between two instructions */
+/* After c->s.smm was set otherwise: c->mem. The caller flushes. */
+void ref_smm_view(struct ref *c);
+ref_fn ref_op_rsm;
+/* All memory that there is, whatever the processor sees of it now (any thread). */
+static inline struct mem *ref_all_mem(const struct ref *c) {
+    const struct cpu_bus *bus = &c->cpu.config.bus;
+
+    return bus->smm_mem ? bus->smm_mem : bus->mem;
+}
 
 /* ---- sys_*.c, msr.c ---- */
 /* #GP(0) unless the guest may use ports [port, port+size) now: CPL, IOPL, the TSS's I/O bitmap. */

@@ -72,7 +72,7 @@ void ref_space_drop_code(struct ref *c) {
 static void put_away(struct ref *c, struct ref_space *s, unsigned bank, unsigned i) {
     const struct jit_tlb_entry *t = &c->jit.tlb[bank][i];
     uint64_t page = t->tag_r, host = t->host;
-    const struct mem *m = c->cpu.config.bus.mem;
+    const struct mem *m = c->mem;
     const struct mem_range *r = &m->range[m->big[0]];
 
     if (ref_tlb_index(page) != i || c->jit.global[bank][i])

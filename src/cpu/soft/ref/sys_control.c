@@ -224,9 +224,9 @@ static void mov_to_dr(struct ref *c, const struct ref_op *o) {
     if (n >= 6 && v >> 32)
         fault_gp(c, o);
     if (n == 6) {
-        c->s.dr6 = (v & 0xe00f) | 0xffff0ff0;
+        c->s.dr6 = x86_legal_dr6(v);
     } else if (n == 7) {
-        c->s.dr7 = (v & 0xffff2bff) | 0x400;
+        c->s.dr7 = x86_legal_dr7(v);
     } else {
         c->s.dr[n] = v;
     }

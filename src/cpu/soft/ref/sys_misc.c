@@ -225,8 +225,10 @@ bool sys_bind_misc(struct ref *c, const struct insn *in, struct ref_op *o) {
     case INSN_UD0:
     case INSN_UD1:
     case INSN_UD2:
-    case INSN_RSM:
         o->fn = ref_op_ud;
+        return true;
+    case INSN_RSM:
+        o->fn = ref_op_rsm;
         return true;
     default:
         return false;

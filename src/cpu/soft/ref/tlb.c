@@ -215,7 +215,7 @@ void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct 
 }
 
 bool ref_tlb_fill(struct ref *c, uint64_t lin, unsigned bank, const struct ref_xlat *x) {
-    const struct mem_range *r = mem_find(c->cpu.config.bus.mem, x->pa);
+    const struct mem_range *r = mem_find(c->mem, x->pa);
     unsigned i = ref_tlb_index(lin);
     uint64_t page = lin & ~4095ull;
 
@@ -262,7 +262,7 @@ static void phys_read(struct ref *c, gpa pa, void *buf, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
     uint8_t *out = buf;
 
-    if (mem_read(bus->mem, pa, buf, size) == 0)
+    if (mem_read(c->mem, pa, buf, size) == 0)
         return;
     while (size) {
         unsigned n = size >= 8 && !(pa & 7)   ? 8
@@ -297,7 +297,7 @@ static void code_written(struct ref *c, const uint64_t *flags, gpa pa, unsigned 
 
 static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
     struct cpu_bus *bus = &c->cpu.config.bus;
-    const struct mem_range *r = mem_find(bus->mem, pa);
+    const struct mem_range *r = mem_find(c->mem, pa);
     const uint8_t *in = buf;
 
     if (r) {
@@ -402,7 +402,7 @@ const void *ref_read_ptr_slow(struct ref *c, const struct ref_op *o, uint64_t li
     ref_check_alignment(c, o, lin, size);
     open_span(c, o, lin, size, false, user_mode(c), &s);
     if (!s.size[1]) {
-        void *p = mem_ptr(c->cpu.config.bus.mem, s.pa[0], size, false);
+        void *p = mem_ptr(c->mem, s.pa[0], size, false);
         if (p)
             return p;
     }
