@@ -30,6 +30,8 @@ static int finish(struct cli *c, json_t *item, const char *word) {
         show_json(ready ? ready : item);
     else if (r == 0 && ready)
         show_note(c, word, c->name[0], c->name[1]);
+    if (r == 0 && !c->json && *item_text(ready ? ready : item, "status", "note"))
+        show_note(c, "%s", item_text(ready ? ready : item, "status", "note"));
     json_decref(ready);
     json_decref(item);
     return r;

@@ -75,19 +75,38 @@ static int check_content(struct api_call *call, const struct store_row *vm) {
                     "'%s' has no disk: there is nothing to keep", vm->name);
 }
 
-/* Its memory knows what is on its volumes, which would not be kept. */
-static int check_volumes(struct api_call *call, const struct store_row *vm) {
-    const char *why = volume_hinders_snapshot(vm);
+/* What is on volumes is no part of a snapshot: they outlive machines. Memory knows what is on them,
+ * and would not fit it any more; so it is left out, unless somebody has asked for it. */
+static int leave_volumes(struct api_call *call, const struct store_row *vm) {
+    struct store_row *row = &call->row;
 
-    return why ? api_fail(call, FAILURE_CONFLICT, "spec.vm", "detach them first", "'%s' %s",
-                          vm->name, why)
+    if (!volume_any(vm))
+        return 0;
+    if (row_flag(json_object_get(call->body, "spec"), "memory"))
+        return api_fail(call, FAILURE_CONFLICT, "spec.memory",
+                        "leave the memory out, or detach the volumes first",
+                        "'%s' has volumes, which a snapshot does not keep: its memory would not "
+                        "fit what is on them later",
+                        vm->name);
+    json_object_set_new(row->spec, "memory", json_false());
+    row_set_text(row->status, "note",
+                 "the volumes of the machine are no part of it, and so neither is its memory");
+    return 0;
+}
+
+/* The memory that was kept knows no volumes. */
+static int check_volumes(struct api_call *call, const struct store_row *vm) {
+    return volume_any(vm)
+               ? api_fail(call, FAILURE_CONFLICT, "spec.vm", "detach them first",
+                          "'%s' has volumes, which the memory of this snapshot does not know",
+                          vm->name)
                : 0;
 }
 
 static int create_row(struct api_call *call, struct store_row *vm) {
     struct error e = {0};
 
-    if (check_free(call, vm) < 0 || check_volumes(call, vm) < 0 || check_content(call, vm) < 0)
+    if (check_free(call, vm) < 0 || leave_volumes(call, vm) < 0 || check_content(call, vm) < 0)
         return -EINVAL;
     row_set_text(call->row.status, "vm_id", vm->id);
     if (*row_text(vm->wanted, "base"))

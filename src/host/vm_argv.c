@@ -98,6 +98,69 @@ static void add_boot(struct words *w, const struct store_row *row,
                   row_text(spec, "append"));
 }
 
+/* The disks as the memory knows them, in its order: volumes may have come and gone while the
+ * machine ran. NULL: it does not go on from memory. */
+static json_t *disks_of_memory(const struct manager *m, const struct store_row *row) {
+    json_t *v, *disks;
+    char path[PATH_MAX];
+
+    if (!*snapshot_restore(row))
+        return NULL;
+    snprintf(path, sizeof(path), "%.3900s/machines/%s/memory.%s/machine.json", m->home.place.data,
+             row->id, snapshot_restore(row));
+    v = json_load_file(path, 0, NULL);
+    disks = json_incref(json_object_get(v, "disks"));
+    json_decref(v);
+    return disks;
+}
+
+/* The words for the volume of the machine that is this file; false: it is another disk. */
+static bool find_volume(struct manager *m, const struct store_row *row, const char *path,
+                        char *text, size_t size) {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(json_object_get(row->spec, "volumes"), i, one) {
+        const char *file;
+
+        if (volume_disk(m, row, json_string_value(one), text, size, NULL) < 0)
+            continue;
+        file = strrchr(text, '/') + 1;
+        if (strlen(base) == strcspn(file, ",") && !strncmp(base, file, strlen(base)))
+            return true;
+    }
+    return false;
+}
+
+static void add_disk(struct words *w, const char *text) {
+    words_add(w, "--disk");
+    words_add(w, "%s", text);
+}
+
+static int add_remembered(struct words *w, struct manager *m, const struct store_row *row,
+                          const json_t *disks, char *const own[], struct error *err) {
+    unsigned owns = 0;
+    const json_t *one;
+    char text[400];
+    size_t i;
+
+    json_array_foreach(disks, i, one) {
+        const char *path = row_text(one, "path");
+
+        if (find_volume(m, row, path, text, sizeof(text)))
+            add_disk(w, text);
+        else if (!strstr(path, "/volumes/") && own[owns])
+            add_disk(w, own[owns++]);
+        else
+            return error_set(err, -ENOENT,
+                             "the memory that it goes on from knows a disk that it has no more: "
+                             "'%.200s'",
+                             path);
+    }
+    return 0;
+}
+
 static int add_volumes(struct words *w, struct manager *m, const struct store_row *row,
                        struct error *err) {
     const json_t *one;
@@ -107,10 +170,35 @@ static int add_volumes(struct words *w, struct manager *m, const struct store_ro
     json_array_foreach(json_object_get(row->spec, "volumes"), i, one) {
         if (volume_disk(m, row, json_string_value(one), text, sizeof(text), err) < 0)
             return err->code;
-        words_add(w, "--disk");
-        words_add(w, "%s", text);
+        add_disk(w, text);
     }
     return 0;
+}
+
+/* Its own disk, that of cloud-init, its volumes. */
+static int add_disks(struct words *w, struct manager *m, const struct store_row *row,
+                     const struct image_files *files, struct error *err) {
+    const char *bus = row_text(row->spec, "bus");
+    json_t *disks = disks_of_memory(m, row);
+    char disk[150], seed[] = VM_SEED ",format=raw,readonly", *own[3] = {NULL};
+    unsigned n = 0;
+    int r;
+
+    snprintf(disk, sizeof(disk), "%s,format=qcow2%s%s", snapshot_disk(row), *bus ? ",bus=" : "",
+             bus);
+    if (files->has_disk)
+        own[n++] = disk;
+    if (cloud_wanted(row->spec))
+        own[n++] = seed;
+    if (disks) {
+        r = add_remembered(w, m, row, disks, own, err);
+    } else {
+        for (unsigned i = 0; i < n; i++)
+            add_disk(w, own[i]);
+        r = add_volumes(w, m, row, err);
+    }
+    json_decref(disks);
+    return r;
 }
 
 char **vm_argv(struct manager *m, const struct store_row *row, struct error *err) {
@@ -129,17 +217,7 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     words_add(w, "%s", row_text(spec, "cpu"));
     add_boot(w, row, &files);
     hardware_words(w, row, &files, *snapshot_restore(row));
-    if (files.has_disk) {
-        const char *bus = row_text(spec, "bus");
-
-        words_add(w, "--disk");
-        words_add(w, "%s,format=qcow2%s%s", snapshot_disk(row), *bus ? ",bus=" : "", bus);
-    }
-    if (cloud_wanted(spec)) {
-        words_add(w, "--disk");
-        words_add(w, VM_SEED ",format=raw,readonly");
-    }
-    if (add_volumes(w, m, row, err) < 0 || add_nics(m, w, row, err) < 0) {
+    if (add_disks(w, m, row, &files, err) < 0 || add_nics(m, w, row, err) < 0) {
         vm_argv_free(w->word);
         return NULL;
     }

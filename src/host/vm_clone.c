@@ -163,11 +163,6 @@ int vm_suspend(struct api_call *call) {
         return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                         "'%s' is %s: only a machine that runs can be suspended", row->name,
                         row_text(row->status, "state"));
-    /* Its memory has a gap among the disks, which the next process could not fill. */
-    if (json_object_get(row->wanted, "unplugged") &&
-        row_number(row->wanted, "unplugged") == row_number(row->wanted, "cycle"))
-        return api_fail(call, FAILURE_CONFLICT, "spec.volumes", "restart it first",
-                        "a volume was taken from '%s' while it ran", row->name);
     /* A name that no other process of it has. */
     snprintf(memory, sizeof(memory), "s%lld", (long long)row_number(row->wanted, "cycle"));
     json_object_set_new(row->wanted, "task",

@@ -40,7 +40,6 @@ bool volume_in_use(const struct manager *m, const struct store_row *volume);
 int volume_claim(struct api_call *call, const struct store_row *vm, const json_t *before);
 /* Within the transaction in which a machine is deleted. */
 int volume_forget_all(struct manager *m, const struct store_row *vm, struct error *err);
-/* Why a machine's snapshot cannot be: NULL, or a sentence's end. */
-const char *volume_hinders_snapshot(const struct store_row *vm);
+bool volume_any(const struct store_row *vm); /* does that machine have any? */
 
 #endif

@@ -62,9 +62,22 @@ static int create(struct api_call *call) {
     return event(call, &call->row, "created", "it is to be made");
 }
 
+/* Memory that was kept knows the volume, and its size. */
+static int check_awake(struct api_call *call, const struct store_row *vm,
+                       const struct store_row *volume) {
+    if (strcmp(row_text(vm->status, "state"), "suspended") != 0)
+        return 0;
+    return api_fail(call, FAILURE_CONFLICT, "status.state",
+                    "start it first, or forget its memory: viv kill",
+                    "the machine '%s' is suspended, and its memory knows the volume '%s'", vm->name,
+                    volume->name);
+}
+
 static int update(struct api_call *call) {
     json_t *size = json_object_get(json_object_get(call->body, "spec"), "size");
     int64_t old = row_number(call->row.spec, "size"), want = json_integer_value(size);
+    struct store_row vm = {0};
+    int r = 0;
 
     if (check_not_deleting(call, &call->row) < 0 || !size || want == old)
         return size && want != old ? -EINVAL : 0;
@@ -73,6 +86,12 @@ static int update(struct api_call *call) {
     if (want < old)
         return api_fail(call, FAILURE_INVALID, "spec.size", "make another volume, and copy",
                         "a volume can only grow: what lies at its end would be lost");
+    if (*row_text(call->row.status, "vm_id") &&
+        store_get(call->m->store, "vm", row_text(call->row.status, "vm_id"), &vm) == 0)
+        r = check_awake(call, &vm, &call->row);
+    store_row_done(&vm);
+    if (r < 0)
+        return r;
     json_object_set(call->row.spec, "size", size);
     row_unset(call->row.wanted, "gave_up");
     row_unset(call->row.wanted, "later");
@@ -132,6 +151,8 @@ static int give_back(struct api_call *call, const struct store_row *vm, struct s
     if (!vm_settled(state))
         return api_fail(call, FAILURE_CONFLICT, "status.state", "wait until it has settled",
                         "'%s' is %s", vm->name, state);
+    if (check_awake(call, vm, volume) < 0)
+        return -EINVAL;
     if (volume_in_use(call->m, volume))
         return api_fail(call, FAILURE_CONFLICT, "status.state", "stop it first",
                         "the machine '%s' uses the volume '%s'", vm->name, volume->name);
@@ -202,10 +223,8 @@ int volume_forget_all(struct manager *m, const struct store_row *vm, struct erro
     return 0;
 }
 
-const char *volume_hinders_snapshot(const struct store_row *vm) {
-    return json_array_size(json_object_get(vm->spec, "volumes"))
-               ? "has volumes, which a snapshot does not keep"
-               : NULL;
+bool volume_any(const struct store_row *vm) {
+    return json_array_size(json_object_get(vm->spec, "volumes"));
 }
 
 /* ------------------------------------------------------------------ attach and detach */
@@ -279,7 +298,6 @@ static int begin_unplug(struct api_call *call, struct store_row *vm) {
         json_object_set_new(vm->wanted, "unplug", unplug);
     }
     json_object_set_new(unplug, call->row.name, json_boolean(row_flag(call->args, "force")));
-    json_object_set_new(vm->wanted, "unplugged", json_integer(row_number(vm->wanted, "cycle")));
     json_object_del(errors, call->row.name);
     if (errors && !json_object_size(errors))
         row_unset(vm->status, "volume_errors");
