@@ -4,7 +4,7 @@
 
 #include "base/trace.h"
 
-enum { SIZE = 16, SLOTS = 32 };
+enum { SIZE = 20, SLOTS = 32 };
 enum {
     EVENT_EJECT = 3
 }; /* low byte of what _OST is told, by the board or a user (ACPI 6.5, 6.3.5) */
@@ -15,6 +15,7 @@ struct acpi_plug {
     struct acpi_plug_config to;
     uint32_t up, down; /* not yet read */
     uint32_t asked;    /* for, and not answered */
+    uint32_t present;
 };
 
 static void update(struct acpi_plug *a) { irq_set(&a->dev.env.irq[0], a->up | a->down); }
@@ -24,6 +25,7 @@ void acpi_plug_add(struct device *dev, unsigned slot) {
 
     trace(acpi_plug_add, slot);
     a->up |= 1u << slot;
+    a->present |= 1u << slot;
     update(a);
 }
 
@@ -36,6 +38,14 @@ void acpi_plug_ask(struct device *dev, unsigned slot) {
     update(a);
 }
 
+void acpi_plug_unask(struct device *dev, unsigned slot) {
+    struct acpi_plug *a = (struct acpi_plug *)dev;
+
+    a->down &= ~(1u << slot);
+    a->asked &= ~(1u << slot);
+    update(a);
+}
+
 void acpi_plug_gone(struct device *dev, unsigned slot) {
     struct acpi_plug *a = (struct acpi_plug *)dev;
     uint32_t others = ~(1u << slot);
@@ -43,11 +53,16 @@ void acpi_plug_gone(struct device *dev, unsigned slot) {
     a->up &= others;
     a->down &= others;
     a->asked &= others;
+    a->present &= others;
     update(a);
 }
 
 uint32_t acpi_plug_asked(const struct device *dev) {
     return ((const struct acpi_plug *)dev)->asked;
+}
+
+uint32_t acpi_plug_present(const struct device *dev) {
+    return ((const struct acpi_plug *)dev)->present;
 }
 
 /* A request that is refused may be made again. That something new was looked at is told, too, and
@@ -84,6 +99,8 @@ static uint64_t plug_read(void *dev, uint64_t offset, unsigned size) {
     } else if (offset == ACPI_PLUG_DOWN) {
         value = a->down;
         a->down = 0;
+    } else if (offset == ACPI_PLUG_PRESENT) {
+        value = a->present;
     }
     update(a);
     return value;
@@ -99,8 +116,10 @@ static void plug_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 static int init(struct device *dev, struct error *err) {
     const struct acpi_plug_config *config = dev->env.config;
 
-    if (config)
+    if (config) {
         ((struct acpi_plug *)dev)->to = *config;
+        ((struct acpi_plug *)dev)->present = config->present;
+    }
     return 0;
 }
 
@@ -116,12 +135,13 @@ static void post_load(void *obj) { update(obj); }
 
 static const struct state_desc state = {
     .name = "acpi_plug",
-    .version = 1,
+    .version = 2,
     .struct_size = sizeof(struct acpi_plug),
     .post_load = post_load,
     .fields =
         (const struct state_field[]){STATE(struct acpi_plug, up), STATE(struct acpi_plug, down),
-                                     STATE(struct acpi_plug, asked), STATE_END},
+                                     STATE(struct acpi_plug, asked),
+                                     STATE_SINCE(struct acpi_plug, present, 2), STATE_END},
 };
 
 static const struct io_ops ops = {plug_read, plug_write, 4, 4};

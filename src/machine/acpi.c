@@ -176,7 +176,7 @@ static void dsdt_motherboard(struct buf *b) {
     r = aml_resources(b);
     aml_fixed_memory(b, MAP_ECAM, MAP_ECAM_SIZE);
     aml_io(b, MAP_PM1_EVENT, 0x80);
-    aml_io(b, MAP_PLUG, 0x10);
+    aml_io(b, MAP_PLUG, 0x40);
     aml_close_resources(b, r);
     aml_close(b, d);
 }
@@ -214,6 +214,8 @@ static uint32_t dsdt(struct buf *b, const struct acpi_config *config) {
     sb = aml_scope(b, "\\_SB");
     dsdt_motherboard(b);
     generation = dsdt_generation(b);
+    if (config->cpus_plug)
+        acpi_plug_cpus(b, config->cpus);
     pci = aml_device(b, "PCI0");
     aml_name(b, "_HID");
     aml_eisa_id(b, "PNP0A08");
@@ -236,6 +238,8 @@ static uint32_t dsdt(struct buf *b, const struct acpi_config *config) {
     aml_close(b, m);
     if (config->plug_slots)
         acpi_plug_event(b);
+    if (config->cpus_plug)
+        acpi_plug_cpu_event(b);
     aml_close(b, gpe);
     aml_name(b, "\\_S5");
     m = aml_package(b, 4);
@@ -312,7 +316,7 @@ static void madt_override(struct buf *b, unsigned source, unsigned gsi, unsigned
  * one queue an I/O scheduler and a kernel thread, which a request of 4 KiB costs three times as
  * much with.
  */
-static void madt(struct buf *b, unsigned cpus) {
+static void madt(struct buf *b, unsigned cpus, uint32_t may_come) {
     static const uint8_t absent[8] = {0, 8, 1, 1, 0}; /* not enabled */
     size_t at = table_begin(b, "APIC", 4);
     uint8_t ioapic[12] = {1, 12}, nmi[6] = {4, 6, 0xff, 0, 0, 1};
@@ -320,7 +324,7 @@ static void madt(struct buf *b, unsigned cpus) {
     buf_put_le32(b, MAP_LAPIC);
     buf_put_le32(b, 1); /* PCAT_COMPAT: there are 8259s */
     for (unsigned i = 0; i < cpus; i++) {
-        uint8_t e[8] = {0, 8, (uint8_t)i, (uint8_t)i, 1};
+        uint8_t e[8] = {0, 8, (uint8_t)i, (uint8_t)i, i >= 32 || !(may_come >> i & 1)};
         buf_put(b, e, sizeof(e));
     }
     if (cpus == 1)
@@ -399,7 +403,7 @@ static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_
     note_pointer(a, entry[0] + 140, 8);
     note_sum(a, entry[0]);
     entry[1] = b->len;
-    madt(b, config->cpus);
+    madt(b, config->cpus, config->cpus_absent);
     entry[2] = b->len;
     mcfg(b);
     entry[3] = b->len;

@@ -14,6 +14,8 @@ struct acpi_config {
     bool serial;                    /* COM1 is there */
     bool screen;                    /* a display adapter and a PS/2 mouse are */
     bool hpet;
+    uint32_t cpus_absent; /* of them, a bit each: they may come. 0: none ever does */
+    bool cpus_plug;
     uint32_t plug_slots; /* PCI slots that can be plugged at run time, a bit each */
 };
 

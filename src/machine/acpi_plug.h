@@ -10,4 +10,8 @@ void acpi_plug_slots(struct buf *b, uint32_t slots);
 /* Inside of \_GPE: the method that looks at what has changed. */
 void acpi_plug_event(struct buf *b);
 
+/* The same for processors: inside of \_SB, one device for each of `count`. */
+void acpi_plug_cpus(struct buf *b, unsigned count);
+void acpi_plug_cpu_event(struct buf *b);
+
 #endif

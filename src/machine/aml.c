@@ -284,6 +284,29 @@ void aml_call(struct buf *b, const char *device, const char *method) {
     put_path(b, method);
 }
 
+void aml_return_integer(struct buf *b, uint64_t v) {
+    put8(b, AML_RETURN);
+    aml_integer(b, v);
+}
+
+void aml_bytes(struct buf *b, const uint8_t *bytes, unsigned n) {
+    size_t mark;
+
+    put8(b, AML_BUFFER);
+    mark = open_package(b);
+    put8(b, AML_BYTE);
+    put8(b, n);
+    buf_put(b, bytes, n);
+    aml_close(b, mark);
+}
+
+void aml_call_here(struct buf *b, const char *method) {
+    put8(b, '\\');
+    put8(b, AML_DUAL_NAME);
+    put_path(b, "_SB");
+    put_path(b, method);
+}
+
 void aml_notify_near(struct buf *b, const char *name, unsigned value) {
     put8(b, AML_NOTIFY);
     put_path(b, name);

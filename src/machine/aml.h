@@ -38,7 +38,10 @@ size_t aml_if_bits(struct buf *b, unsigned local, uint32_t mask);      /* if any
 /* name = v | (arg0 & 0xff) << 8 | (arg1 & 0xff) << 16 */
 void aml_store_packed(struct buf *b, uint32_t v, const char *name);
 /* Calls \_SB.DEVICE.METHOD without arguments. */
+void aml_call_here(struct buf *b, const char *method); /* \\_SB.METHOD */
 void aml_call(struct buf *b, const char *device, const char *method);
+void aml_return_integer(struct buf *b, uint64_t v);
+void aml_bytes(struct buf *b, const uint8_t *bytes, unsigned n); /* a Buffer, of less than 256 */
 /* Notify (name, value), found from here. */
 void aml_notify_near(struct buf *b, const char *name, unsigned value);
 

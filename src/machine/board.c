@@ -171,7 +171,7 @@ static int add_interrupt_controllers(struct board *b, struct error *err) {
 /* Where there is something to read. */
 static void plug_irq(void *opaque, unsigned n, bool level) {
     if (level)
-        acpi_pm_gpe(((struct board *)opaque)->pm, MAP_GPE_PLUG);
+        acpi_pm_gpe(((struct board *)opaque)->pm, n);
 }
 
 static int add_isa_devices(struct board *b, const struct machine_config *m, struct error *err) {
@@ -183,6 +183,7 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
                                       {2, MAP_PM_TIMER, false},
                                       {3, MAP_GPE0, false},
                                       {0}};
+    static const struct mount cpu_plug[] = {{0, MAP_CPU_PLUG, false}, {0}};
     static const struct mount plug[] = {{0, MAP_PLUG, false}, {0}};
     static const struct mount debugcon[] = {{0, 0x402, false}, {0}};
     static const struct mount postcode[] = {{0, 0x80, false}, {0}};
@@ -196,9 +197,13 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     b->rtc = b->pit ? add_isa(b, "rtc", &clock, timer_wire(b, 8), rtc, err) : NULL;
     b->uart = b->rtc ? add_isa(b, "uart16550", &serial, isa_wire(b, 4), uart, err) : NULL;
     b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
-    b->plug =
-        b->pm ? add_isa(b, "acpi_plug", b->unplug, (struct irq){plug_irq, b, 0}, plug, err) : NULL;
-    if (!b->plug)
+    b->plug = b->pm ? add_isa(b, "acpi_plug", b->unplug, (struct irq){plug_irq, b, MAP_GPE_PLUG},
+                              plug, err)
+                    : NULL;
+    if (b->plug && b->unplug_cpu->present)
+        b->cpu_plug = add_isa(b, "acpi_plug", b->unplug_cpu,
+                              (struct irq){plug_irq, b, MAP_GPE_CPUS}, cpu_plug, err);
+    if (!b->plug || (b->unplug_cpu->present && !b->cpu_plug))
         return -ENOMEM;
     /* Its port 0xcf9 lies inside the host bridge's 0xcf8, which passes accesses on. */
     b->reset_ctl = b->pm ? add_isa(b, "reset_ctl", NULL, (struct irq){0}, NULL, err) : NULL;
@@ -248,15 +253,6 @@ static int add_keyboard(struct board *b, bool mouse, struct error *err) {
 static int add_firmware(struct board *b, const struct machine_config *m, struct error *err) {
     static const struct mount ports[] = {{0, 0x510, false}, {1, 0x514, false}, {0}};
     static const struct fw_cfg_config answer = {FIRMWARE_ANSWER};
-    struct firmware_config told = {.cpus = b->cpus,
-                                   .memory = b->memory,
-                                   .boot_menu = m->boot_menu,
-                                   .hpet = m->hpet,
-                                   .smbios = &b->smbios,
-                                   .screen = m->display.adapter == MACHINE_VGA,
-                                   .plug_slots = board_plug_slots(b)};
-    struct buf order = {0};
-    int r;
 
     if (m->flash.size) {
         struct mount flash[] = {{0, MAP_HIGH - m->firmware->size - m->flash.size, true}, {0}};
@@ -271,14 +267,7 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
             return -ENOMEM;
     }
     b->fw_cfg = add_isa(b, "fw_cfg", &answer, (struct irq){0}, ports, err);
-    if (!b->fw_cfg)
-        return -ENOMEM;
-    storage_boot_order(b, &order);
-    buf_put(&order, "", 1);
-    told.boot_order = (const char *)order.data;
-    r = firmware_configure(b->fw_cfg, &told, err);
-    buf_done(&order);
-    return r;
+    return b->fw_cfg ? 0 : -ENOMEM;
 }
 
 /* ---- PCI ---- */
@@ -435,6 +424,16 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     return r;
 }
 
+uint32_t board_absent_cpus(const struct board *b) {
+    uint32_t all = (uint32_t)((1ull << b->cpus) - 1);
+
+    return b->cpu_plug ? all & ~acpi_plug_present(b->cpu_plug) : 0;
+}
+
+static unsigned present_cpus(const struct board *b) {
+    return b->cpus - (unsigned)__builtin_popcount(board_absent_cpus(b));
+}
+
 uint32_t board_plug_slots(const struct board *b) {
     uint32_t slots = 0;
 
@@ -539,6 +538,29 @@ static int add_memory(struct board *b, const struct board_config *config, struct
     return r < 0 ? r : 0;
 }
 
+/* Anew at each reset: processors and disks may have come and gone. */
+static int tell_firmware(struct board *b, struct error *err) {
+    struct firmware_config told = {.cpus = b->cpus,
+                                   .cpus_absent = board_absent_cpus(b),
+                                   .cpus_plug = b->cpu_plug,
+                                   .memory = b->memory,
+                                   .boot_menu = b->boot_menu,
+                                   .hpet = b->hpet,
+                                   .smbios = &b->smbios,
+                                   .screen = b->vga,
+                                   .plug_slots = board_plug_slots(b)};
+    struct buf order = {0};
+    int r;
+
+    b->smbios.cpus = present_cpus(b);
+    storage_boot_order(b, &order);
+    buf_put(&order, "", 1);
+    told.boot_order = (const char *)order.data;
+    r = firmware_configure(b->fw_cfg, &told, err);
+    buf_done(&order);
+    return r;
+}
+
 int board_init(struct board *b, const struct board_config *config, struct error *err) {
     const struct machine_config *m = config->machine;
     int r;
@@ -547,6 +569,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->memory = m->memory;
     b->cpus = m->cpus;
     b->unplug = &config->unplug;
+    b->unplug_cpu = &config->unplug_cpu;
     b->smbios = (struct smbios_config){.cpus = m->cpus, .memory = m->memory};
     for (unsigned i = 0; i < m->smbios_settings && i < SMBIOS_SETTINGS; i++)
         b->smbios.setting[b->smbios.settings++] = m->smbios[i];
@@ -574,7 +597,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_firmware(b, m, err);
     if (r == 0 && m->display.adapter)
         r = add_screen(b, &m->display, err);
-    return r;
+    b->boot_menu = m->boot_menu;
+    return r < 0 || !b->fw_cfg ? r : tell_firmware(b, err);
 }
 
 void board_done(struct board *b) {
@@ -654,13 +678,16 @@ int board_reset(struct board *b, struct error *err) {
                                .serial = true,
                                .hpet = b->hpet,
                                .screen = b->tablet,
+                               .cpus_absent = board_absent_cpus(b),
+                               .cpus_plug = b->cpu_plug,
                                .plug_slots = board_plug_slots(b)};
     int r;
 
     for (unsigned i = 0; i < b->devices; i++)
         device_reset(b->device[i]);
     if (b->fw_cfg)
-        return 0;
+        return tell_firmware(b, err);
+    b->smbios.cpus = present_cpus(b);
     set_virtual_wire(b);
     r = pci_bus_assign(b->pci, MAP_PCI_MMIO, MAP_PCI_MMIO_END, MAP_PCI_IO, err);
     if (r < 0)
@@ -673,7 +700,7 @@ int board_reset(struct board *b, struct error *err) {
         r = board_new_generation(b, err);
     if (r == 0)
         r = smbios_write(&b->mem, &b->smbios, MAP_SMBIOS, MAP_1M - MAP_SMBIOS, err);
-    return r < 0 ? r : mptable_write(&b->mem, b->cpus, DEVFN_LPC, err);
+    return r < 0 ? r : mptable_write(&b->mem, present_cpus(b), DEVFN_LPC, err);
 }
 
 uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size) {

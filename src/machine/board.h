@@ -36,11 +36,12 @@ struct board {
     struct device *lapic[MACHINE_MAX_CPUS];
     struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
         *vga, *keyboard, *tablet;
-    struct device *plug;
-    struct device *balloon;                                         /* NULL: none */
+    struct device *plug, *cpu_plug; /* the latter NULL: all processors are there for good */
+    struct device *balloon;         /* NULL: none */
     struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
     struct device *hpet;                                            /* NULL: none */
     struct device *flash;                                           /* NULL: none */
+    bool boot_menu;
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
     struct device *ahci;   /* NULL: none */
@@ -49,7 +50,7 @@ struct board {
     struct board_boot boot[BOARD_MAX_BOOTS];
     unsigned boots;
     struct power_sink power;
-    const struct acpi_plug_config *unplug; /* who is told what the guest does */
+    const struct acpi_plug_config *unplug, *unplug_cpu; /* who is told what the guest does */
     uint64_t memory;
     struct smbios_config smbios;
     unsigned cpus;
@@ -61,7 +62,7 @@ struct board_config {
     struct loop *loop;
     struct power_sink power;
     const struct lapic_cpu *cpu_pins; /* one per processor */
-    struct acpi_plug_config unplug;
+    struct acpi_plug_config unplug, unplug_cpu;
 };
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);
@@ -78,6 +79,7 @@ int board_add_at(struct board *b, const char *class, const void *config,
 int board_add_nic(struct board *b, const struct machine_config *m, unsigned i, struct error *err);
 /* Takes a function off the bus and frees it. */
 void board_remove(struct board *b, struct device *d);
+uint32_t board_absent_cpus(const struct board *b);
 /* Slots that are empty, or hold what can be unplugged. */
 uint32_t board_plug_slots(const struct board *b);
 /* The same for the IDE adapter, which has ports and interrupts of its own. */

@@ -224,6 +224,8 @@ static int add_acpi(struct device *d, const struct firmware_config *config, stru
                             .serial = true,
                             .hpet = config->hpet,
                             .screen = config->screen,
+                            .cpus_absent = config->cpus_absent,
+                            .cpus_plug = config->cpus_plug,
                             .plug_slots = config->plug_slots};
     uint8_t page[MEM_PAGE_SIZE] = {0};
     struct acpi_blob a;
@@ -268,7 +270,7 @@ static int add_numbers(struct device *d, const struct firmware_config *c, struct
     } number[] = {
         {FW_CFG_RAM_SIZE, 8, c->memory},
         {FW_CFG_NOGRAPHIC, 2, !c->screen},
-        {FW_CFG_NB_CPUS, 2, c->cpus},
+        {FW_CFG_NB_CPUS, 2, c->cpus - (unsigned)__builtin_popcount(c->cpus_absent)},
         {FW_CFG_MAX_CPUS, 2, c->cpus},
         {FW_CFG_BOOT_MENU, 2, c->boot_menu},
         {FW_CFG_IRQ0_OVERRIDE, 4, 1},

@@ -38,7 +38,9 @@ int firmware_load(const struct firmware *f, struct mem *mem, struct x86_state *r
 struct smbios_config;
 
 struct firmware_config {
-    unsigned cpus;
+    unsigned cpus;        /* all that may ever be */
+    uint32_t cpus_absent; /* of them, at the start */
+    bool cpus_plug;
     uint64_t memory;
     const char *boot_order; /* lines for the file bootorder, NULL: none */
     bool boot_menu, hpet;

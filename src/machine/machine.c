@@ -185,7 +185,7 @@ static void pin_init(void *opaque) {
 static void pin_sipi(void *opaque, uint8_t vector) {
     struct machine_cpu *c = opaque;
 
-    if (c->vcpu)
+    if (c->vcpu && !(board_absent_cpus(&c->machine->board) >> c->index & 1))
         vcpu_signal(c->vcpu, CPU_SIGNAL_SIPI, vector);
 }
 
@@ -448,7 +448,7 @@ static int build(struct machine *m, struct error *err) {
     };
     int r;
 
-    m->plug = plug_new(m, &m->config, &config.unplug, err);
+    m->plug = plug_new(m, &m->config, &config.unplug, &config.unplug_cpu, err);
     if (!m->plug)
         return -ENOMEM;
 
@@ -609,6 +609,11 @@ struct device *machine_console(struct machine *m) {
 
 struct plug *machine_plug(struct machine *m) {
     return m->plug;
+}
+
+void machine_silence_cpu(struct machine *m, unsigned i) {
+    vcpu_signal(m->cpu[i].vcpu, CPU_SIGNAL_INIT, 0);
+    device_reset(m->board.lapic[i]);
 }
 
 struct board *machine_board(struct machine *m) {

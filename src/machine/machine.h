@@ -62,7 +62,7 @@ struct machine_site {
     unsigned slot;
 };
 
-enum machine_part { MACHINE_DISK, MACHINE_NIC };
+enum machine_part { MACHINE_DISK, MACHINE_NIC, MACHINE_CPU };
 
 struct machine_nic {
     struct net_port *port; /* the caller's, outlives the machine; NULL: none has this number */
@@ -84,7 +84,8 @@ struct machine_display { /* with an adapter come mouse, virtio keyboard and tabl
 
 struct machine_config {
     const char *name;
-    unsigned cpus;
+    unsigned cpus;         /* all that may ever be */
+    unsigned cpus_present; /* of them, at the start; 0: all, for good */
     uint64_t memory;       /* bytes, multiple of 2 MiB */
     const char *cpu;       /* backend: auto, ref */
     const char *cpu_model; /* NULL = default */

@@ -9,6 +9,7 @@
 #include "machine/vcpu.h"
 
 struct board *machine_board(struct machine *m);
+void machine_silence_cpu(struct machine *m, unsigned i); /* until it is started anew */
 struct plug *machine_plug(struct machine *m);
 struct cpu *machine_cpu(struct machine *m, unsigned i);
 const struct machine_config *machine_config(const struct machine *m);

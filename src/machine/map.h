@@ -42,8 +42,8 @@ enum { MAP_PVPANIC = 0x505 };
 /* Slots of the PCI bus for disks, networks and the like. */
 enum { MAP_FIRST_SLOT = 1, MAP_LAST_SLOT = 0x1b };
 /* The DSDT's methods have these numbers in their names. */
-enum { MAP_GPE_GENERATION = 5, MAP_GPE_PLUG = 6 };
-enum { MAP_PLUG = 0xae00 }; /* below what the PCI bus gives away */
+enum { MAP_GPE_GENERATION = 5, MAP_GPE_PLUG = 6, MAP_GPE_CPUS = 7 };
+enum { MAP_PLUG = 0xae00, MAP_CPU_PLUG = 0xae20 }; /* below what the PCI bus gives away */
 enum { MAP_SCI_IRQ = 9, MAP_GSI_PCI = 16 };
 
 /* The interrupts of the 8259s to which the PCI wires A to D go, by pairs. */

@@ -25,8 +25,9 @@ enum { PLUG_SLOTS = 32 };
 struct plug {
     struct machine *machine;
     struct machine_config *config;
-    uint32_t ejected, refused;       /* slots, not yet dealt with */
-    struct device *husk[PLUG_SLOTS]; /* pulled out, and the guest's driver still holds on to it */
+    uint32_t cpus_gone, cpus_refused; /* not yet told */
+    uint32_t ejected, refused;        /* slots, not yet dealt with */
+    struct device *husk[PLUG_SLOTS];  /* pulled out, and the guest's driver still holds on to it */
 };
 
 static const char *const part_names[] = {"disk", "network interface"};
@@ -107,6 +108,8 @@ static bool find_in(struct plug *p, uint32_t slots, enum machine_part *part, uns
     return false;
 }
 
+static void cpu_ejected(void *opaque, unsigned cpu);
+
 void plug_finish(struct plug *p) {
     struct machine_config *c = p->config;
     enum machine_part part;
@@ -126,6 +129,10 @@ void plug_finish(struct plug *p) {
 }
 
 void plug_reset(struct plug *p) {
+    if (machine_board(p->machine)->cpu_plug)
+        for (uint32_t asked = acpi_plug_asked(machine_board(p->machine)->cpu_plug); asked;
+             asked &= asked - 1)
+            cpu_ejected(p, (unsigned)__builtin_ctz(asked));
     if (machine_board(p->machine)->plug)
         p->ejected |= acpi_plug_asked(machine_board(p->machine)->plug);
     for (unsigned slot = 0; slot < PLUG_SLOTS; slot++)
@@ -158,8 +165,78 @@ static void refused(void *opaque, unsigned slot) {
     loop_post(machine_loop(p->machine), finish_later, p);
 }
 
+/* ------------------------------------------------------------------ processors */
+
+static void cpus_changed(void *opaque) {
+    struct plug *p = opaque;
+    struct machine_config *c = p->config;
+
+    for (unsigned i = 1; i < c->cpus; i++)
+        if (c->unplugged && (p->cpus_gone | p->cpus_refused) >> i & 1)
+            c->unplugged(c->opaque, MACHINE_CPU, i, p->cpus_refused >> i & 1);
+    p->cpus_gone = p->cpus_refused = 0;
+}
+
+/* The guest has stopped it: it waits with interrupts off. */
+static void cpu_ejected(void *opaque, unsigned cpu) {
+    struct plug *p = opaque;
+    struct device *d = machine_board(p->machine)->cpu_plug;
+
+    if (!cpu || !(acpi_plug_present(d) >> cpu & 1))
+        return;
+    acpi_plug_gone(d, cpu);
+    machine_silence_cpu(p->machine, cpu);
+    p->cpus_gone |= 1u << cpu;
+    loop_post(machine_loop(p->machine), cpus_changed, p);
+}
+
+static void cpu_refused(void *opaque, unsigned cpu) {
+    struct plug *p = opaque;
+
+    p->cpus_refused |= 1u << cpu;
+    loop_post(machine_loop(p->machine), cpus_changed, p);
+}
+
+unsigned machine_cpus(const struct machine *m) {
+    const struct board *b = machine_board((struct machine *)m); /* only looked at */
+
+    return b->cpus - (unsigned)__builtin_popcount(board_absent_cpus(b));
+}
+
+bool machine_has_cpu(const struct machine *m, unsigned i) {
+    const struct board *b = machine_board((struct machine *)m); /* only looked at */
+
+    return i < b->cpus && !(board_absent_cpus(b) >> i & 1);
+}
+
+int machine_set_cpus(struct machine *m, unsigned count, struct error *err) {
+    struct board *b = machine_board(m);
+    unsigned have = machine_cpus(m);
+
+    if (!b->cpu_plug)
+        return error_set(
+            err, -EBUSY,
+            "the machine's processors are there for good: start it with --cpus N,max=M");
+    if (count < 1 || count > b->cpus)
+        return error_set(err, -EINVAL, "the machine may have 1 to %u processors", b->cpus);
+    for (unsigned i = 0; i < b->cpus; i++) /* what was asked for before counts no more */
+        acpi_plug_unask(b->cpu_plug, i);
+    for (unsigned i = 0; have < count && i < b->cpus; i++)
+        if (board_absent_cpus(b) >> i & 1) {
+            acpi_plug_add(b->cpu_plug, i);
+            have++;
+        }
+    for (unsigned i = b->cpus; have > count && --i > 0;)
+        if (!(board_absent_cpus(b) >> i & 1)) {
+            acpi_plug_ask(b->cpu_plug, i);
+            have--;
+        }
+    return 0;
+}
+
 struct plug *plug_new(struct machine *m, struct machine_config *config,
-                      struct acpi_plug_config *ret_unplug, struct error *err) {
+                      struct acpi_plug_config *ret_unplug, struct acpi_plug_config *ret_unplug_cpu,
+                      struct error *err) {
     struct plug *p = calloc(1, sizeof(*p));
 
     if (!p) {
@@ -168,6 +245,10 @@ struct plug *plug_new(struct machine *m, struct machine_config *config,
     }
     *p = (struct plug){.machine = m, .config = config};
     *ret_unplug = (struct acpi_plug_config){.ejected = ejected, .refused = refused, .opaque = p};
+    *ret_unplug_cpu =
+        (struct acpi_plug_config){.ejected = cpu_ejected, .refused = cpu_refused, .opaque = p};
+    if (config->cpus_present)
+        ret_unplug_cpu->present = (uint32_t)((1ull << config->cpus_present) - 1);
     return p;
 }
 

@@ -24,6 +24,11 @@ int machine_plug_nic(struct machine *m, unsigned i, const struct machine_config 
 int machine_unplug(struct machine *m, enum machine_part part, unsigned i, struct error *err);
 /* Takes it away, whatever the guest does with it. */
 int machine_pull(struct machine *m, enum machine_part part, unsigned i, struct error *err);
+/* How many processors are to be there. New ones are started by the guest; the guest is asked to let
+ * the last ones go, and `unplugged` says which. */
+int machine_set_cpus(struct machine *m, unsigned count, struct error *err);
+bool machine_has_cpu(const struct machine *m, unsigned i);
+unsigned machine_cpus(const struct machine *m); /* that are there */
 bool machine_unplugging(const struct machine *m, enum machine_part part, unsigned i);
 /* How the function is called and where it sits; false: it is none of its own. */
 bool machine_site_of(const struct machine *m, enum machine_part part, unsigned i,

@@ -14,7 +14,8 @@ struct plug;
 
 /* The machine's own copy of the configuration, which follows what is plugged. */
 struct plug *plug_new(struct machine *m, struct machine_config *config,
-                      struct acpi_plug_config *ret_unplug, struct error *err);
+                      struct acpi_plug_config *ret_unplug, struct acpi_plug_config *ret_unplug_cpu,
+                      struct error *err);
 void plug_free(struct plug *p); /* accepts NULL */
 /* Removes what the guest has ejected; on the loop's thread. */
 void plug_finish(struct plug *p);

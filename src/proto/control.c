@@ -380,6 +380,15 @@ const struct command control_commands[] = {
      .example = "nic-remove 0",
      .args = {{"nic", COMMAND_INT, true, 0, 7, NULL, "number of the interface, as in status"},
               FORCE}},
+    {.name = "cpus-set",
+     .needs = COMMAND_OPERATE,
+     .help =
+         "Give the running machine more or fewer processors (viv-vm --cpus N,max=M). The guest "
+         "brings new ones up (Linux: /sys/devices/system/cpu/cpuN/online), and is asked to let the "
+         "last ones go; events tell",
+     .answer = "cpus: how many there are now",
+     .example = "cpus-set 4",
+     .args = {{"cpus", COMMAND_INT, true, 1, 32, NULL, "how many there are to be"}}},
     {.name = "balloon-set",
      .needs = COMMAND_OPERATE,
      .help = "Let the guest use only so much of its memory; the rest goes back to the host as the "
@@ -400,8 +409,9 @@ const struct event control_events[] = {
      "how: powered-off, reset, crashed, debug-exit, failed or "
      "quit; code: exit code of the program"},
     {"disk-error", "a request to a disk failed", "text"},
-    {"device", "a disk or network interface came or went, or the guest refuses to let it go",
-     "device: as in disk0 or nic1; what: added, removed or refused; id, if it has one"},
+    {"device",
+     "a disk, network interface or processor came or went, or the guest refuses to let it go",
+     "device: as in disk0, nic1 or cpu2; what: added, removed or refused; id, if it has one"},
     {"job", "a job began, went on or ended", "as in jobs"},
     {"lost", "the client was slow and missed events", "count"},
     {NULL, NULL, NULL},

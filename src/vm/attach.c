@@ -66,7 +66,7 @@ void attach_close(struct attach *a, enum machine_part part, unsigned i) {
         block_close(a->disk[i]);
         a->disk[i] = NULL;
         options_unplug_disk(a->options, i);
-    } else {
+    } else if (part == MACHINE_NIC) {
         net_close(a->nic[i]);
         free(a->nic_rom[i]);
         a->nic[i] = NULL;
@@ -115,8 +115,12 @@ int attach_add(struct attach *a, enum machine_part part, const char *text, const
 }
 
 json_t *attach_event(const struct attach *a, enum machine_part part, unsigned i, const char *what) {
-    const char *id = part == MACHINE_DISK ? a->options->disk_id[i] : a->options->nic[i].id;
-    json_t *name = json_sprintf("%s%u", part == MACHINE_DISK ? "disk" : "nic", i);
+    static const char *const kinds[] = {
+        [MACHINE_DISK] = "disk", [MACHINE_NIC] = "nic", [MACHINE_CPU] = "cpu"};
+    const char *id = part == MACHINE_DISK  ? a->options->disk_id[i]
+                     : part == MACHINE_NIC ? a->options->nic[i].id
+                                           : NULL;
 
-    return json_pack("{s:o, s:s, s:s*}", "device", name, "what", what, "id", id);
+    return json_pack("{s:o, s:s, s:s*}", "device", json_sprintf("%s%u", kinds[part], i), "what",
+                     what, "id", id);
 }

@@ -87,15 +87,15 @@ static json_t *nics(const struct control_vm *vm) {
 static int do_status(struct control_call *call, struct error *err) {
     const struct control_vm *vm = call->vm;
     const char *why, *backend = machine_cpu_backend(vm->machine, &why);
-    json_t *v = json_pack("{s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:I, s:i, s:i, s:i, s:o, s:o, s:o}",
-                          "name", message_text(vm->options->name), "version", VIVARIUM_VERSION,
-                          "pid", (int)getpid(), "cpus", (int)vm->options->cpus, "memory",
-                          (json_int_t)vm->options->memory, "cpu", backend, "cpu_why", why, "clock",
-                          (json_int_t)machine_now(vm->machine), "resets",
-                          (int)control_count(call->control, "reset"), "crashes",
-                          (int)control_count(call->control, "crash"), "jobs",
-                          (int)jobs_running(control_jobs(call->control)), "disks", disks(vm),
-                          "nics", nics(vm), "cdroms", cdroms(vm));
+    json_t *v = json_pack(
+        "{s:o, s:s, s:i, s:i, s:i, s:I, s:s, s:s, s:I, s:i, s:i, s:i, s:o, s:o, s:o}", "name",
+        message_text(vm->options->name), "version", VIVARIUM_VERSION, "pid", (int)getpid(), "cpus",
+        (int)machine_cpus(vm->machine), "cpus_max", (int)options_all_cpus(vm->options), "memory",
+        (json_int_t)vm->options->memory, "cpu", backend, "cpu_why", why, "clock",
+        (json_int_t)machine_now(vm->machine), "resets", (int)control_count(call->control, "reset"),
+        "crashes", (int)control_count(call->control, "crash"), "jobs",
+        (int)jobs_running(control_jobs(call->control)), "disks", disks(vm), "nics", nics(vm),
+        "cdroms", cdroms(vm));
     int r = v ? json_object_update(call->result, v) : -1;
 
     control_put_memory(vm, call->result);
@@ -197,7 +197,7 @@ static int do_devices(struct control_call *call, struct error *err) {
     const struct device *d;
     char name[16];
 
-    for (unsigned i = 0; i < call->vm->options->cpus; i++) {
+    for (unsigned i = 0; i < options_all_cpus(call->vm->options); i++) {
         snprintf(name, sizeof(name), "cpu%u", i);
         json_array_append_new(
             list, json_pack("{s:s, s:s, s:s}", "name", name, "kind", "cpu", "help", "processor"));
@@ -261,7 +261,7 @@ static json_t *view_by_name(const struct control_vm *vm, const char *name, struc
     for (unsigned i = 0; (d = machine_device(vm->machine, i)); i++)
         if (!strcmp(d->name, name))
             return view(d->cls->state, d);
-    if (sscanf(name, "cpu%u", &cpu) == 1 && cpu < vm->options->cpus) {
+    if (sscanf(name, "cpu%u", &cpu) == 1 && cpu < options_all_cpus(vm->options)) {
         snprintf(again, sizeof(again), "cpu%u", cpu);
         if (!strcmp(again, name))
             return cpu_view(vm->machine, cpu);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Commands about how much memory the guest has. */
+/* Commands about how much memory and how many processors the guest has. */
 #include <errno.h>
 
 #include "devices/virtio/virtio_balloon.h"
+#include "machine/plug.h"
+#include "vm/attach.h"
 #include "vm/control.h"
 #include "vm/options.h"
 
@@ -36,6 +38,24 @@ void control_put_memory(const struct control_vm *vm, json_t *status) {
                                   statistics(&s)));
 }
 
+static int do_cpus_set(struct control_call *call, struct error *err) {
+    unsigned n = (unsigned)json_integer_value(json_object_get(call->args, "cpus"));
+    bool had[MACHINE_MAX_CPUS];
+    int r;
+
+    for (unsigned i = 0; i < MACHINE_MAX_CPUS; i++)
+        had[i] = machine_has_cpu(call->vm->machine, i);
+    r = machine_set_cpus(call->vm->machine, n, err);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < MACHINE_MAX_CPUS; i++)
+        if (!had[i] && machine_has_cpu(call->vm->machine, i))
+            control_event(call->control, "device",
+                          attach_event(call->vm->attach, MACHINE_CPU, i, "added"));
+    json_object_set_new(call->result, "cpus", json_integer(machine_cpus(call->vm->machine)));
+    return 0;
+}
+
 static int do_balloon_set(struct control_call *call, struct error *err) {
     struct device *balloon = machine_balloon(call->vm->machine);
     uint64_t bytes = (uint64_t)json_integer_value(json_object_get(call->args, "bytes"));
@@ -53,6 +73,7 @@ static int do_balloon_set(struct control_call *call, struct error *err) {
 }
 
 const struct control_handler control_memory_handlers[] = {
+    {"cpus-set", do_cpus_set},
     {"balloon-set", do_balloon_set},
     {NULL, NULL},
 };

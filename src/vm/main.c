@@ -440,7 +440,8 @@ static int build_machine(struct vm *vm, struct error *err) {
     struct options *o = &vm->options;
     struct machine_config m = {
         .name = o->name,
-        .cpus = o->cpus,
+        .cpus = options_all_cpus(o),
+        .cpus_present = o->cpus_max ? o->cpus : 0,
         .memory = o->memory,
         .cpu = o->cpu,
         .cpu_model = o->cpu_model,

@@ -107,12 +107,26 @@ static int set_name(struct options *o, const char *v, struct error *err) {
 }
 
 static int set_cpus(struct options *o, const char *v, struct error *err) {
-    unsigned long n;
-    int r = parse_number(v, 1, MACHINE_MAX_CPUS, &n, err);
+    char *copy = strdup(v), *rest = copy, *part = copy ? next_part(&rest) : NULL;
+    unsigned long n = 0, max = 0;
+    int r;
 
-    if (r == 0)
-        o->cpus = (unsigned)n;
-    return r;
+    if (!copy)
+        return error_set(err, -ENOMEM, "out of memory");
+    r = parse_number(part ? part : "", 1, MACHINE_MAX_CPUS, &n, err);
+    part = r == 0 ? next_part(&rest) : NULL;
+    if (part && strncmp(part, "max=", 4) != 0)
+        r = error_set(err, -EINVAL, "'%s' is no property of processors: use max=N", part);
+    else if (part)
+        r = parse_number(part + 4, n, MACHINE_MAX_CPUS, &max, err);
+    if (r == 0 && rest)
+        r = error_set(err, -EINVAL, "'%s' is too much: write 2,max=8", v);
+    free(copy);
+    if (r < 0)
+        return r;
+    o->cpus = (unsigned)n;
+    o->cpus_max = (unsigned)max;
+    return 0;
 }
 
 static int set_memory(struct options *o, const char *v, struct error *err) {
@@ -393,10 +407,12 @@ int options_plug_disk(struct options *o, const char *text, const char *id, struc
     return (int)i;
 }
 
+unsigned options_all_cpus(const struct options *o) { return o->cpus_max ? o->cpus_max : o->cpus; }
+
 /* Linux puts an I/O scheduler and a kernel thread before a disk with one queue, and nothing before
  * one with more: two, of which one processor uses one, are what makes its requests cheap. */
 unsigned options_disk_queues(const struct options *o, unsigned disk) {
-    unsigned n = o->cpus < 2 ? 2 : o->cpus;
+    unsigned n = options_all_cpus(o) < 2 ? 2 : options_all_cpus(o);
 
     if (o->disk_queues[disk])
         return o->disk_queues[disk];
@@ -829,7 +845,9 @@ static const struct option table[] = {
      "how messages are written: json is an object a line with time, level, component, name and "
      "message",
      "--log-format json"},
-    {"cpus", "N", set_cpus, "number of processors, 1 to 32; may be more than the host has",
+    {"cpus", "N[,max=M]", set_cpus,
+     "number of processors, 1 to 32; may be more than the host has. max: 'viv-ctl PATH cpus-set' "
+     "changes it up to there while the guest runs",
      "--cpus 2"},
     {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,
@@ -1084,7 +1102,7 @@ static int check_translator(const struct options *o, struct error *err) {
                          "--check, --dump, --count, --perf-map and --soft-debug look into the "
                          "translator, which does not "
                          "run this machine: use --cpu soft");
-    if (d->check && o->cpus > 1)
+    if (d->check && options_all_cpus(o) > 1)
         return error_set(err, -EINVAL,
                          "--check runs each block twice, which other processors would see: use "
                          "--cpus 1");

@@ -61,7 +61,8 @@ struct options {
     bool prefetch;
     unsigned record_working_set; /* seconds, 0: not */
     struct cpu_debug cpu_debug;
-    unsigned cpus;
+    unsigned cpus;     /* at the start */
+    unsigned cpus_max; /* that may be plugged; 0: they stay as they are */
     uint64_t memory;
     bool log_json;
     struct block_options disk[MACHINE_MAX_DISKS];
@@ -98,6 +99,8 @@ int options_plug_disk(struct options *o, const char *text, const char *id, struc
 void options_unplug_disk(struct options *o, unsigned i);
 int options_plug_nic(struct options *o, const char *text, const char *id, struct error *err);
 void options_unplug_nic(struct options *o, unsigned i);
+/* All processors that the machine may ever have. */
+unsigned options_all_cpus(const struct options *o);
 unsigned options_disk_queues(const struct options *o, unsigned disk);
 /* What follows the path in it, "" if nothing does. */
 const char *options_disk_properties(const char *text);

@@ -196,10 +196,11 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         "{s:s, s:s, s:o, s:o, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s, s:b, "
         "s:b, s:o, s:o, s:o, s:b}",
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
-        real_time(), "name", text(o->name), "cpus", (int)o->cpus, "memory", (json_int_t)o->memory,
-        "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd", initrds(o), "append",
-        text(o->append), "serial", text(o->serial), "console", text(o->console), "vsock",
-        text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display", text(o->display), "vga",
+        real_time(), "name", text(o->name), "cpus", (int)machine_cpus(m), "memory",
+        (json_int_t)o->memory, "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd",
+        initrds(o), "append", text(o->append), "serial", text(o->serial), "console",
+        text(o->console), "vsock", text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display",
+        text(o->display), "vga",
         !options_has_screen(o) ? "none"
         : o->vga               ? o->vga
                                : "std",
@@ -207,7 +208,8 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         disks(o, m, disk), "nics", nics(o, m), "slots", slots(m), "balloon", (int)o->balloon);
     char *s;
 
-    if (v && ((o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
+    if (v && ((o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
+              (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
               (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
               (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
@@ -621,7 +623,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         {"kernel", "kernel", &o->kernel}, {"append", "append", &o->append},
         {"serial", "serial", &o->serial}, {"console", "console", &o->console},
     };
-    int64_t cpus = o->cpus, memory = (int64_t)o->memory;
+    int64_t cpus = o->cpus, max = o->cpus_max, memory = (int64_t)o->memory;
     int r = 0;
 
     for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]) && r == 0; i++)
@@ -632,6 +634,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         r = missing("name, cpu_model, serial or console", err);
     if (r == 0 && !options_given(o, "cpus"))
         r = take_number(v, "cpus", 1, MACHINE_MAX_CPUS, &cpus, err);
+    if (r == 0 && !options_given(o, "cpus") && json_object_get(v, "cpus_max"))
+        r = take_number(v, "cpus_max", cpus, MACHINE_MAX_CPUS, &max, err);
     if (r == 0 && !options_given(o, "memory"))
         r = take_number(v, "memory", OPTIONS_MEMORY_MIN, (int64_t)OPTIONS_MEMORY_MAX, &memory, err);
     if (r < 0)
@@ -642,6 +646,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         take_initrds(o, v, err) < 0 || take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
+    o->cpus_max = (unsigned)max;
     o->memory = (uint64_t)memory;
     o->balloon |= json_is_true(json_object_get(v, "balloon"));
     o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));

@@ -54,6 +54,34 @@ static void what_is_to_go_is_ejected_by_the_guest(void **state) {
     chip_close(&c);
 }
 
+static void what_is_there_is_remembered_over_a_reset(void **state) {
+    const struct acpi_plug_config config = {.ejected = note_ejected, .present = 7};
+    struct chip c;
+
+    chip_open(&c, &acpi_plug_class, &config);
+    assert_int_equal(get(&c, ACPI_PLUG_PRESENT), 7);
+    acpi_plug_add(c.dev, 31);
+    acpi_plug_gone(c.dev, 1);
+    assert_int_equal(get(&c, ACPI_PLUG_PRESENT), 1u << 31 | 5);
+    device_reset(c.dev);
+    assert_int_equal(get(&c, ACPI_PLUG_PRESENT), 1u << 31 | 5);
+    assert_int_equal(acpi_plug_present(c.dev), 1u << 31 | 5);
+    assert_int_equal(get(&c, ACPI_PLUG_UP), 0);
+    chip_close(&c);
+}
+
+static void what_was_asked_for_may_be_taken_back(void **state) {
+    struct chip c;
+
+    open_chip(&c);
+    acpi_plug_ask(c.dev, 4);
+    acpi_plug_unask(c.dev, 4);
+    assert_false(c.level[0]);
+    assert_int_equal(get(&c, ACPI_PLUG_DOWN), 0);
+    assert_int_equal(acpi_plug_asked(c.dev), 0);
+    chip_close(&c);
+}
+
 static uint32_t outcome(unsigned slot, unsigned event, unsigned status) {
     return slot | event << 8 | status << 16;
 }
@@ -95,6 +123,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_comes_is_told_once),
         cmocka_unit_test(what_is_to_go_is_ejected_by_the_guest),
+        cmocka_unit_test(what_is_there_is_remembered_over_a_reset),
+        cmocka_unit_test(what_was_asked_for_may_be_taken_back),
         cmocka_unit_test(a_refusal_is_told_and_ends_the_request),
         cmocka_unit_test(a_slot_that_is_empty_asks_for_nothing),
     };

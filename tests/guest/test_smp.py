@@ -3,6 +3,7 @@
 # run: on every processor backend
 """Machines of several processors: what threads rely on (smp.c), processors that go and come, and that
 the whole goes on from a snapshot and after a reset."""
+import json
 import os
 import pathlib
 import subprocess
@@ -56,6 +57,57 @@ class Smp(unittest.TestCase):
         guest.expect(r"1\n2\n1\n2\n1\n2\n")
         guest.expect(r"SMP PASSED\n")
         self.assertEqual(guest.wait(), 0)
+
+    def ctl(self, *words):
+        done = subprocess.run([TOOLS / "viv-ctl", "--json", self.dir / "plug", *map(str, words)], capture_output=True, text=True,
+                              timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout) if done.stdout.strip() else {}
+
+    def present(self, guest, wanted):
+        guest.check(f"n=0; until [ $(cat /sys/devices/system/cpu/present) = {wanted} ] || [ $n = 300 ]; "
+                    "do sleep 0.1; n=$((n + 1)); done; "
+                    f"[ $(cat /sys/devices/system/cpu/present) = {wanted} ] || {{ dmesg | tail; false; }}", timeout=120)
+
+    def online(self, guest, count):
+        guest.check("for f in /sys/devices/system/cpu/cpu*/online; do [ $(cat $f) = 1 ] || echo 1 >$f; done; "
+                    f"[ $(nproc) = {count} ]", timeout=120)
+
+    def test_processors_are_plugged_and_taken_away(self):
+        vm, vivtest.VM = vivtest.VM, vivtest.PROGRAM  # one that snapping_vm.py runs has other sockets
+        self.addCleanup(setattr, vivtest, "VM", vm)
+        guest = self.guest("1,max=4", None, "--control", f"unix:{self.dir}/plug")
+        guest.expect("BOOTED")
+        guest.shell()
+        self.assertEqual(guest.run("nproc; cat /sys/devices/system/cpu/possible"), (0, "1\n0-3\n"))
+        self.assertEqual(self.ctl("cpus-set", 3)["cpus"], 3)
+        self.present(guest, "0-2")
+        self.online(guest, 3)
+        guest.check("/smp 3 0.1 locked >/log || { cat /log; false; }", timeout=120)
+        done = subprocess.run([TOOLS / "viv-ctl", self.dir / "plug", "snapshot", self.dir / "plugged", "--then", "quit"],
+                              timeout=200)
+        self.assertEqual((done.returncode, guest.wait()), (0, 0))
+        guest = vivtest.Guest([vivtest.VM, "--restore", str(self.dir / "plugged"), "--serial", "stdio", "--control",
+                               f"unix:{self.dir}/plug"], timeout=240)
+        self.addCleanup(guest.close)
+        guest.shell()
+        status = self.ctl("status")
+        self.assertEqual((status["cpus"], status["cpus_max"]), (3, 4))
+        guest.check("[ $(nproc) = 3 ] && /smp 3 0.1 locked >/log || { cat /log; false; }", timeout=120)
+        self.ctl("cpus-set", 2)
+        self.present(guest, "0-1")
+        self.assertEqual(self.ctl("status")["cpus"], 2)
+        self.ctl("cpus-set", 4)  # the one that went comes again
+        self.present(guest, "0-3")
+        self.online(guest, 4)
+        guest.check("/smp 4 0.1 locked >/log || { cat /log; false; }", timeout=120)
+        guest.check("echo 1 >/sys/devices/system/cpu/cpu3/firmware_node/eject")  # as a user of the guest does
+        self.present(guest, "0-2")
+        self.assertEqual(self.ctl("status")["cpus"], 3)
+        guest.send_line("reboot -f")
+        guest.expect(r"BOOTED\n")
+        guest.shell()
+        self.assertEqual(guest.run("nproc; cat /sys/devices/system/cpu/possible"), (0, "3\n0-3\n"))
 
     def test_a_reset_brings_all_back(self):
         guest = self.guest(2, None)

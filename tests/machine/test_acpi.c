@@ -127,6 +127,25 @@ static void the_fadt_says_where_the_fixed_hardware_is(void **state) {
     generic_address_is(t + 220, 128, 0x620);
 }
 
+static void processors_that_may_come_are_listed_and_not_enabled(void **state) {
+    struct acpi_config config = {
+        .cpus = 4, .cpus_absent = 1 << 1 | 1 << 3, .cpus_plug = true, .serial = true};
+    struct error err = {0};
+    unsigned found = 0;
+    const uint8_t *t;
+
+    assert_int_equal(acpi_write(&mem, &config, &err), 0);
+    t = find_table("APIC");
+    for (unsigned i = 44; i < load_le32(t + 4); i += t[i + 1])
+        if (t[i] == 0) {
+            assert_int_equal(t[i + 2], found); /* number, as _UID says it */
+            assert_int_equal(t[i + 3], found);
+            assert_int_equal(load_le32(t + i + 4), found == 0 || found == 2);
+            found++;
+        }
+    assert_int_equal(found, 4);
+}
+
 static void the_madt_lists_every_processor_and_the_overrides(void **state) {
     unsigned cpus = 0, ioapics = 0, overrides = 0, nmis = 0, end;
     const uint8_t *t;
@@ -508,6 +527,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rsdp_has_two_checksums_and_leads_to_all_tables),
         cmocka_unit_test(the_fadt_says_where_the_fixed_hardware_is),
+        cmocka_unit_test(processors_that_may_come_are_listed_and_not_enabled),
+        cmocka_unit_test(processors_that_may_come_are_listed_and_not_enabled),
         cmocka_unit_test(the_madt_lists_every_processor_and_the_overrides),
         cmocka_unit_test(the_madt_of_one_processor_names_a_second_that_could_come),
         cmocka_unit_test(the_mcfg_gives_the_window_for_all_buses),

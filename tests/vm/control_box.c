@@ -25,8 +25,13 @@ static void disk_failed(void *opaque, const struct error *e) {}
 static void ended(void *opaque, enum machine_end how, unsigned code) {}
 
 void control_box_make(struct control_box *b, bool started) {
-    struct machine_config config = {
-        .name = "box", .cpus = 1, .memory = 16 << 20, .cpu = "ref", .ended = ended, .opaque = b};
+    struct machine_config config = {.name = "box",
+                                    .cpus = 4,
+                                    .cpus_present = 1,
+                                    .memory = 16 << 20,
+                                    .cpu = "ref",
+                                    .ended = ended,
+                                    .opaque = b};
     struct error err = {0};
     static unsigned number;
 
@@ -40,7 +45,7 @@ void control_box_make(struct control_box *b, bool started) {
     need(b->screen, &err);
     b->machine = machine_new(&config, b->loop, &b->lock, &err);
     need(b->machine, &err);
-    b->options = (struct options){.name = "box", .cpus = 1, .memory = config.memory};
+    b->options = (struct options){.name = "box", .cpus = 1, .cpus_max = 4, .memory = config.memory};
     b->attach = (struct attach){.loop = b->loop,
                                 .options = &b->options,
                                 .machine = b->machine,

@@ -179,7 +179,7 @@ static void the_state_of_devices_and_processors_can_be_seen_by_name(void **state
     m = hear(&one);
     assert_true(json_is_integer(json_object_get(json_object_get(m, "result"), "state")));
     json_decref(m);
-    refuses(&one, "{\"command\": \"inspect\", \"arguments\": {\"device\": \"cpu1\"}}", "no device");
+    refuses(&one, "{\"command\": \"inspect\", \"arguments\": {\"device\": \"cpu4\"}}", "no device");
     refuses(&one, "{\"command\": \"inspect\", \"arguments\": {\"device\": \"cpu00\"}}",
             "no device");
     refuses(&one,

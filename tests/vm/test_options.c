@@ -52,6 +52,27 @@ static void defaults_are_sensible(void **state) {
     options_done(&o);
 }
 
+static void processors_may_come_later(void **state) {
+    good("--cpus|2");
+    assert_int_equal(o.cpus, 2);
+    assert_int_equal(options_all_cpus(&o), 2);
+    assert_int_equal(o.cpus_max, 0);
+    options_done(&o);
+    good("--cpus|2,max=8|--disk|d.raw");
+    assert_int_equal(o.cpus, 2);
+    assert_int_equal(options_all_cpus(&o), 8);
+    assert_int_equal(options_disk_queues(&o, 0), 8); /* each of them has one */
+    options_done(&o);
+    good("--cpus|2,max=8|--cpus|3");
+    assert_int_equal(options_all_cpus(&o), 3);
+    options_done(&o);
+    bad("--cpus|4,max=3", "from 4 to 32");
+    bad("--cpus|4,max=33", "from 4 to 32");
+    bad("--cpus|4,most=8", "'most=8' is no property of processors");
+    bad("--cpus|4,max=8,max=9", "is too much");
+    bad("--cpus|,max=8", "is not a number");
+}
+
 static void both_forms_of_a_value_are_understood_and_the_last_one_counts(void **state) {
     good("--name=web|--append|quiet root=/dev/vda|--append=--init");
     assert_string_equal(o.name, "web");
@@ -365,6 +386,7 @@ static void what_is_about_a_snapshot_needs_one(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_sensible),
+        cmocka_unit_test(processors_may_come_later),
         cmocka_unit_test(both_forms_of_a_value_are_understood_and_the_last_one_counts),
         cmocka_unit_test(
             parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own),
