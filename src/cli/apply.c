@@ -79,8 +79,8 @@ static struct applied *find(struct apply *a, const char *kind, const char *name)
     return i ? &a->of[i - a->manifest.item] : NULL;
 }
 
-static bool needs(struct apply *a, struct applied *x, const char *kind, const json_t *name) {
-    struct applied *y = json_is_string(name) ? find(a, kind, json_string_value(name)) : NULL;
+static bool needs(struct apply *a, struct applied *x, const char *kind, const char *name) {
+    struct applied *y = find(a, kind, name);
 
     if (!y || y == x)
         return true;
@@ -90,6 +90,18 @@ static bool needs(struct apply *a, struct applied *x, const char *kind, const js
     remote_fail(&x->plan.failure, FAILURE_CONFLICT, "", "it needs the %s '%s', which failed",
                 y->plan.item->resource->noun, y->plan.item->name);
     return false;
+}
+
+/* Names with commas between, and words about each behind a slash. */
+static bool needs_all(struct apply *a, struct applied *x, const char *kind, const char *list) {
+    char name[64];
+
+    for (; *list; list += strcspn(list, ","), list += *list == ',') {
+        snprintf(name, sizeof(name), "%.*s", (int)strcspn(list, ",/"), list);
+        if (!needs(a, x, kind, name))
+            return false;
+    }
+    return true;
 }
 
 /* What it refers to is there, as far as the files have it. */
@@ -102,10 +114,10 @@ static bool has_needs(struct apply *a, struct applied *x) {
 
         if (!f->refers || !v)
             continue;
-        if (json_is_string(v) && !needs(a, x, f->refers, v))
+        if (json_is_string(v) && !needs_all(a, x, f->refers, json_string_value(v)))
             return false;
         json_array_foreach(v, k, one)
-            if (!needs(a, x, f->refers, one))
+            if (json_is_string(one) && !needs(a, x, f->refers, json_string_value(one)))
                 return false;
     }
     return true;

@@ -211,8 +211,8 @@ const struct cli_command cli_commands[] = {
      "Ctrl-C ends it",
      "top --interval 5", top_flags, do_top},
     {"edit", "vm", "update", ONE_NAME, "NAME",
-     "Change what is wanted of a machine. What its process was started with holds until the next "
-     "start",
+     "Change what is wanted of a machine. One that runs has it at once where that can be; what has "
+     "to wait for the next start is told",
      "edit web --memory 2G", NULL, do_edit},
     {"wait", "vm", "wait", ONE_NAME, "NAME", "Wait until a machine is in a state",
      "wait web --for stopped --timeout 300", NULL, do_wait},
@@ -341,6 +341,15 @@ const struct cli_command cli_commands[] = {
     {"forward rm", "vm", NULL, TWO_NAMES, "MACHINE FORWARD",
      "Take a forward away; what goes through it lives on", "forward rm web 8080:80", NULL,
      do_forward_rm},
+    {"nic add", "vm", "nic-add", TWO_NAMES, "MACHINE NETWORK",
+     "Give a machine an interface in a network, or in 'user', at once if it runs (ACPI hot-plug) "
+     "and after each start",
+     "nic add web lan --model e1000e", no_wait, do_nic_add},
+    {"nic rm", "vm", "nic-remove", TWO_NAMES, "MACHINE NETWORK",
+     "Take the interface in a network from a machine. A guest that runs is asked to let go of it",
+     "nic rm web lan", no_wait, do_nic_rm},
+    {"nic list", "vm", NULL, NO_NAME, NULL, "List the network interfaces of machines",
+     "nic list --vm web", forward_flags, do_nic_list},
     {"job list", "job", "list", NO_NAME, NULL, "List jobs", "job list --state running", quiet,
      do_list},
     {"job show", "job", "get", ONE_NAME, "JOB", "Show a job", "job show job-0123456789ab", NULL,
@@ -377,6 +386,8 @@ const struct cli_command cli_commands[] = {
     {"set rm", "set", "delete", SOME_NAMES, "SET",
      "Forget sets; what is in them stays, and is not deleted by --prune any more", "set rm lab",
      NULL, do_set_rm},
+    {"set", "vm", "update", ONE_NAME, "NAME", "The same as 'viv edit', for a machine",
+     "set web --balloon 512M", NULL, do_edit},
     {"token create", "token", "create", ONE_NAME, "NAME",
      "Make a token for callers from the network, and print what it says, once",
      "token create ci --role viewer --expires 30d", NULL, do_token_create},
@@ -447,7 +458,8 @@ static bool fits(const struct cli_command *c, const struct field *f) {
             return false;
     if (c->run == do_template_list)
         return strcmp(f->name, "kind") != 0;
-    if (c->run == do_medium || c->run == do_send_key || c->run == do_type || c->run == do_pointer)
+    if (c->run == do_medium || c->run == do_nic_add || c->run == do_nic_rm ||
+        c->run == do_send_key || c->run == do_type || c->run == do_pointer)
         return !(f->flags & FIELD_REQUIRED); /* those are names */
     if (c->run == do_clone)                  /* the second name, and a flag for each mode */
         return strcmp(f->name, "name") != 0 && strcmp(f->name, "mode") != 0;

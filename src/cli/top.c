@@ -74,7 +74,7 @@ static void show_line(const struct line *l, int width) {
     if (l->cpu >= 0)
         snprintf(cpu, sizeof(cpu), "%.1f", l->cpu);
     put_size(l->now, "resident", resident);
-    put_size(l->now, "memory", memory);
+    put_size(l->now, json_object_get(l->now, "usable") ? "usable" : "memory", memory);
     printf("%-*s  %-10s %7s %9s %8s", width, item_text(l->now, NULL, "name"),
            item_text(l->now, NULL, "state"), cpu, resident, memory);
     for (unsigned i = 0; i < RATES; i++) {

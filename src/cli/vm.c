@@ -2,10 +2,11 @@
 /* Commands on machines. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/cli.h"
 
-enum { SETTLE_SECONDS = 24 * 3600 };
+enum { SETTLE_SECONDS = 24 * 3600, PENDING_LOOKS = 100, PENDING_NAP_NS = 100 * 1000 * 1000 };
 
 /* ------------------------------------------------------------------ making */
 
@@ -156,6 +157,30 @@ int do_rm(struct cli *c) {
     return first.kind == FAILURE_NONE ? 0 : -1;
 }
 
+/* What a machine that runs has soon, it has by now; the rest is told. */
+static int tell_pending(struct cli *c, json_t **vm) {
+    static const struct timespec nap = {.tv_nsec = PENDING_NAP_NS};
+    const char *field;
+    json_t *why;
+    bool soon = true;
+
+    for (int i = 0; i < PENDING_LOOKS && soon; i++) {
+        if (i) {
+            nanosleep(&nap, NULL);
+            json_decref(*vm);
+            *vm = NULL;
+            if (remote_call(c->remote, "GET", NULL, vm, &c->failure, "/v1/vms/%s", c->name[0]) < 0)
+                return -1;
+        }
+        soon = false;
+        json_object_foreach(json_object_get(json_object_get(*vm, "status"), "pending"), field, why)
+            soon |= !strcmp(json_string_value(why), "it is on its way");
+    }
+    json_object_foreach(json_object_get(json_object_get(*vm, "status"), "pending"), field, why)
+        show_note(c, "%s: %s", field, json_string_value(why));
+    return 0;
+}
+
 int do_edit(struct cli *c) {
     json_t *spec = cli_spec(c, resource_op(c->resource, "update")), *vm = NULL;
     int r;
@@ -167,11 +192,10 @@ int do_edit(struct cli *c) {
     }
     r = remote_call(c->remote, "PATCH", json_pack("{s:o}", "spec", spec), &vm, &c->failure,
                     "/v1/vms/%s", c->name[0]);
+    if (r == 0)
+        r = tell_pending(c, &vm);
     if (r == 0 && c->json)
         show_json(vm);
-    else if (r == 0 && strcmp(item_text(vm, "spec", "power"), "off") != 0)
-        show_note(c, "changed; what its process was started with holds until 'viv restart %s'",
-                  c->name[0]);
     json_decref(vm);
     return r;
 }

@@ -91,16 +91,21 @@ static void put_manager(struct buf *out, const struct manager *m) {
 
 /* ------------------------------------------------------------------ machines */
 
-enum figure_of { F_STATE, F_RESTARTS, F_CPUS, F_MEMORY, F_RESIDENT, F_CPU, F_COUNTER };
+enum figure_of { F_STATE, F_RESTARTS, F_CPUS, F_MEMORY, F_RESIDENT, F_USABLE, F_CPU, F_COUNTER };
 
 static void put_sample(struct buf *out, const char *name, const struct usage_row *r,
                        enum figure_of which, unsigned counter) {
     const int64_t value[] = {
-        [F_STATE] = 1,          [F_RESTARTS] = r->restarts,       [F_CPUS] = r->cpus,
-        [F_MEMORY] = r->memory, [F_RESIDENT] = r->usage.resident, [F_CPU] = r->usage.cpu_ms,
+        [F_STATE] = 1,
+        [F_RESTARTS] = r->restarts,
+        [F_CPUS] = r->cpus,
+        [F_MEMORY] = r->memory,
+        [F_RESIDENT] = r->usage.resident,
+        [F_USABLE] = r->usage.usable,
+        [F_CPU] = r->usage.cpu_ms,
     };
 
-    if (which >= F_RESIDENT && !r->usage.known)
+    if ((which >= F_RESIDENT && !r->usage.known) || (which == F_USABLE && !r->usage.usable))
         return;
     buf_printf(out, "%s{vm=\"%s\",id=\"%s\",tenant=\"%s\"", name, r->name, r->id, r->tenant);
     if (which == F_STATE)
@@ -129,6 +134,9 @@ static void put_machines(struct buf *out, const struct usage_row *rows, int n) {
                F_RESTARTS, 0);
     put_family(out, "viv_vm_cpus", "gauge", "Processors of the guest.", rows, n, F_CPUS, 0);
     put_family(out, "viv_vm_memory_bytes", "gauge", "Memory of the guest.", rows, n, F_MEMORY, 0);
+    put_family(out, "viv_vm_usable_bytes", "gauge",
+               "Memory that the guest may use now, as its balloon leaves it.", rows, n, F_USABLE,
+               0);
     put_family(out, "viv_vm_resident_bytes", "gauge",
                "Memory of the host that the machine's process takes.", rows, n, F_RESIDENT, 0);
     put_family(out, "viv_vm_cpu_seconds_total", "counter",

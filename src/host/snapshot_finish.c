@@ -47,6 +47,9 @@ static void note_revert(struct snapshot_task *t, struct store_row *vm, struct st
     json_object_set_new(vm->wanted, "tidy", json_true());
     if (!row_flag(row->status, "live"))
         return;
+    json_object_del(vm->wanted, "nics");
+    if (json_object_get(row->wanted, "nics"))
+        json_object_set(vm->wanted, "nics", json_object_get(row->wanted, "nics"));
     row_set_text(vm->wanted, "restore", row->id);
     row_set_number(vm->wanted, "restore_cycle", cycle);
     row_set_number(vm->wanted, "cycle", cycle);

@@ -109,6 +109,8 @@ static int create_row(struct api_call *call, struct store_row *vm) {
     if (check_free(call, vm) < 0 || leave_volumes(call, vm) < 0 || check_content(call, vm) < 0)
         return -EINVAL;
     row_set_text(call->row.status, "vm_id", vm->id);
+    if (json_object_get(vm->wanted, "nics")) /* that its memory will know */
+        json_object_set(call->row.wanted, "nics", json_object_get(vm->wanted, "nics"));
     if (*row_text(vm->wanted, "base"))
         row_set_text(call->row.status, "parent", row_text(vm->wanted, "base"));
     row_set_state(&call->row, "creating", NULL);

@@ -98,8 +98,10 @@ void usage_read(struct usage *u, const json_t *result) {
     const json_t *one;
     size_t i;
 
-    *u = (struct usage){
-        .known = true, .time = units_now_ms(), .resident = row_number(result, "resident_bytes")};
+    *u = (struct usage){.known = true,
+                        .time = units_now_ms(),
+                        .resident = row_number(result, "resident_bytes"),
+                        .usable = positive(json_object_get(result, "balloon_bytes"))};
     if (u->resident < 0)
         u->resident = 0;
     if (seconds > 0 && seconds < 1e15)
@@ -292,6 +294,8 @@ static json_t *row_json(const struct usage_row *r) {
         return o;
     row_set_time(o, "time", u->time);
     row_set_number(o, "resident", u->resident);
+    if (u->usable)
+        row_set_number(o, "usable", u->usable);
     row_set_number(o, "cpu_ms", u->cpu_ms);
     for (unsigned i = 0; i < USAGE_COUNTERS; i++)
         row_set_number(o, counters[i].field, u->counter[i]);

@@ -24,6 +24,7 @@ struct usage { /* of a machine's process; zeroed: not known */
     bool known;
     int64_t time; /* when it said so, ms since 1970 */
     int64_t cpu_ms, resident;
+    int64_t usable; /* memory that its balloon leaves to the guest; 0: there is none */
     int64_t counter[USAGE_COUNTERS];
     unsigned latency_first;
     struct usage_latency latency[USAGE_LATENCIES];

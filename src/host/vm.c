@@ -94,6 +94,8 @@ static void release(struct machine *v) {
     machine_forwards_lost(v);
     machine_medium_lost(v);
     machine_disks_lost(v);
+    machine_nics_lost(v);
+    machine_live_lost(v);
     snapshot_task_free(v->task);
     v->task = NULL;
     free(v->renewal);

@@ -5,55 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
 #include "host/cloud.h"
-#include "host/forward.h"
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
 #include "host/vm_hardware.h"
-#include "host/vnet.h"
+#include "host/vm_nics.h"
 #include "host/volume.h"
 #include "host/words.h"
 #include "proto/place.h"
-
-/* Forwards lead through the first interface; those of a network are its viv-net's. */
-static void add_user_nic(struct words *w, const struct store_row *row, bool first) {
-    json_t *list = first ? forward_list(row->spec) : json_array(), *one;
-    struct buf nic = {0};
-    size_t i;
-
-    buf_printf(&nic, "user");
-    if (first && *row_text(row->wanted, "mac")) /* of a clone */
-        buf_printf(&nic, ",mac=%s", row_text(row->wanted, "mac"));
-    json_array_foreach(list, i, one)
-        buf_printf(&nic, ",forward=%s", json_string_value(one));
-    buf_put(&nic, "", 1);
-    words_add(w, "--nic");
-    words_add(w, "%s", (const char *)nic.data);
-    buf_done(&nic);
-    json_decref(list);
-}
-
-static int add_nics(struct manager *m, struct words *w, const struct store_row *row,
-                    struct error *err) {
-    char name[STORE_WORD], nic[300];
-
-    for (unsigned i = 0; vnet_name(row->spec, i, name); i++) {
-        if (!strcmp(name, "user")) {
-            add_user_nic(w, row, i == 0);
-        } else if (!strcmp(name, "none")) {
-            words_add(w, "--nic");
-            words_add(w, "none");
-        } else {
-            if (vnet_nic(m, row, name, nic, sizeof(nic), err) < 0)
-                return -EINVAL;
-            words_add(w, "--nic");
-            words_add(w, "%s", nic);
-        }
-    }
-    return 0;
-}
 
 static void add_program(struct words *w) {
     const char *given = getenv("VIV_VM");
@@ -217,7 +177,7 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     words_add(w, "%s", row_text(spec, "cpu"));
     add_boot(w, row, &files);
     hardware_words(w, row, &files, *snapshot_restore(row));
-    if (add_disks(w, m, row, &files, err) < 0 || add_nics(m, w, row, err) < 0) {
+    if (add_disks(w, m, row, &files, err) < 0 || nics_words(m, w, row, err) < 0) {
         vm_argv_free(w->word);
         return NULL;
     }

@@ -11,6 +11,7 @@
 #include "host/job.h"
 #include "host/layers.h"
 #include "host/vm.h"
+#include "host/vm_nics.h"
 #include "proto/units.h"
 
 static bool has_process(const struct store_row *vm) {
@@ -79,6 +80,10 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
     /* Ports of the host belong to one machine. */
     json_object_set_new(clone->spec, "forward", json_array());
     json_object_set_new(clone->spec, "volumes", json_array()); /* and so do volumes */
+    if (live && json_object_get(call->row.wanted, "nics"))
+        json_object_set_new(clone->wanted, "nics",
+                            json_deep_copy(json_object_get(call->row.wanted, "nics")));
+    nics_forget_addresses(clone);
     if (*row_text(clone->spec, "hostname"))
         row_set_text(clone->spec, "hostname", name);
     row_set_text(clone->spec, "power", on ? "on" : "off");

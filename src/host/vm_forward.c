@@ -31,19 +31,23 @@ static bool is_news(struct machine *v, const char *text) {
 }
 
 void machine_step_forwards(struct machine *v, const struct store_row *row) {
+    int nic = machine_user_nic(v, row);
     char first[STORE_WORD], *text;
     json_t *list;
 
-    if (!vnet_name(row->spec, 0, first) || strcmp(first, "user") != 0)
+    if (nic < 0)
         return;
-    list = forward_list(row->spec);
+    if (vnet_name(row->spec, 0, first) && !strcmp(first, "user"))
+        list = forward_list(row->spec);
+    else
+        list = json_array();
     text = json_dumps(list, JSON_COMPACT);
     if (text && is_news(v, text)) {
         free(v->forwards_told);
         v->forwards_told = text;
         v->forwards_failed = 0;
         vm_control_send_args(v->control, "forward-set",
-                             json_pack("{s:O, s:i}", "forwards", list, "nic", 0));
+                             json_pack("{s:O, s:i}", "forwards", list, "nic", nic));
         text = NULL;
     }
     free(text);

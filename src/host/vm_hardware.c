@@ -158,6 +158,15 @@ static int check_file(struct api_call *call, const char *field, const char *path
     return 0;
 }
 
+static int check_folder(struct api_call *call, const char *field, const char *path) {
+    struct stat st;
+
+    if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode) || access(path, R_OK | X_OK) < 0)
+        return api_fail(call, FAILURE_INVALID, field, "give a folder of the manager's host",
+                        "'%.300s' is no folder that can be read", path);
+    return 0;
+}
+
 /* Each place once. */
 static bool is_repeated(const char *boot) {
     unsigned seen = 0;
@@ -172,8 +181,13 @@ static bool is_repeated(const char *boot) {
 
 int hardware_check(struct api_call *call, const json_t *spec) {
     const char *cdrom = row_text(spec, "cdrom"), *firmware = row_text(spec, "firmware");
+    const char *rom = row_text(spec, "nic_rom"), *tftp = row_text(spec, "tftp");
 
     if (*cdrom == '/' && check_file(call, "spec.cdrom", cdrom, MEDIUM_LEAST) < 0)
+        return -EINVAL;
+    if (*rom == '/' && check_file(call, "spec.nic_rom", rom, 1) < 0)
+        return -EINVAL;
+    if (*tftp == '/' && check_folder(call, "spec.tftp", tftp) < 0)
         return -EINVAL;
     if (*firmware == '/' && check_file(call, "spec.firmware", firmware, 1) < 0)
         return -EINVAL;
@@ -184,10 +198,9 @@ int hardware_check(struct api_call *call, const json_t *spec) {
 }
 
 bool hardware_changes(const json_t *patch) {
-    static const char *const names[] = {"firmware", "boot", "vga", "bus", "smbios"};
-
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (json_object_get(patch, names[i]))
+    for (const struct field *f = resource_find("vm")->fields; f->type != FIELD_END; f++)
+        if (f->place == FIELD_SPEC && f->flags & FIELD_START && json_object_get(patch, f->name) &&
+            strcmp(f->name, "cpu") != 0) /* which is the host's */
             return true;
     return false;
 }
@@ -226,27 +239,46 @@ const char *hardware_boots_by(const json_t *spec, const struct image_files *file
     return *files->kernel ? "kernel" : *files->firmware ? files->firmware : "bios";
 }
 
-static void add_boot_order(struct words *w, const char *boot) {
+static void add_boot_order(struct words *w, const json_t *spec) {
+    const char *boot = row_text(spec, "boot");
+    bool menu = row_flag(spec, "boot_menu");
     char letters[8] = "";
     size_t n = 0;
 
     for (; *boot && n + 1 < sizeof(letters); boot += strcspn(boot, ","), boot += *boot == ',')
         letters[n++] = *boot == 'd' ? 'c' : *boot == 'c' ? 'd' : 'n'; /* as old PCs did */
-    if (!*letters)
+    if (!*letters && !menu)
         return;
     words_add(w, "--boot");
-    words_add(w, "order=%s", letters);
+    words_add(w, "%s%s%s%s", *letters ? "order=" : "", letters, *letters && menu ? "," : "",
+              menu ? "menu=on" : "");
+}
+
+/* What a memory that is kept has in itself. */
+static void add_details(struct words *w, const json_t *spec) {
+    const char *model = row_text(spec, "cpu_model");
+
+    words_add(w, "--balloon");
+    if (*model && strcmp(model, "host") != 0) {
+        words_add(w, "--cpu-model");
+        words_add(w, "%s", model);
+    }
+    if (row_flag(spec, "hpet")) {
+        words_add(w, "--hpet");
+        words_add(w, "on");
+    }
 }
 
 void hardware_words(struct words *w, const struct store_row *row, const struct image_files *files,
                     bool restored) {
     const json_t *spec = row->spec;
     const char *by = hardware_boots_by(spec, files), *cdrom = row_text(spec, "cdrom");
+    const char *bus = row_text(spec, "cdrom_bus");
 
     if (!restored && strcmp(by, "kernel") != 0) {
         words_add(w, "--firmware");
         words_add(w, "%s", by);
-        add_boot_order(w, row_text(spec, "boot"));
+        add_boot_order(w, spec);
     }
     if (!strcmp(by, "uefi")) { /* the snapshot's may be those of another machine */
         words_add(w, "--uefi-vars");
@@ -254,8 +286,10 @@ void hardware_words(struct words *w, const struct store_row *row, const struct i
     }
     if (!restored && *cdrom && strcmp(cdrom, "none") != 0) {
         words_add(w, "--cdrom");
-        words_add(w, "%s", strcmp(cdrom, "empty") ? cdrom : "none");
+        words_add(w, "%s%s%s", strcmp(cdrom, "empty") ? cdrom : "none", *bus ? ",bus=" : "", bus);
     }
+    if (!restored)
+        add_details(w, spec);
     if (!restored)
         add_smbios(w, row);
     if (*row_text(spec, "vga") && strcmp(row_text(spec, "vga"), "none") != 0) {

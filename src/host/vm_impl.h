@@ -57,6 +57,13 @@ struct machine {
     char disk_asked[STORE_WORD]; /* the volume that is being plugged in or let go of; "" none */
     int64_t disk_again;          /* not before that, by the monotonic clock; 0: at once */
     int64_t disk_revision;       /* of the row that was tried then */
+    json_t *nics;                /* the same of network interfaces */
+    char nic_asked[STORE_WORD];
+    int64_t nic_again, nic_revision;
+    json_t *live;                     /* the status that viv-vm told; NULL: it did not */
+    json_t *live_told, *live_refused; /* by field: the value, and why it is not so */
+    const char *live_asked;           /* the field; NULL: none */
+    int64_t live_again;
     struct timer timer;
     int64_t due; /* of the timer, 0: it does not run */
     struct error work_error;
@@ -165,6 +172,33 @@ void machine_disks_seen(struct machine *v, const json_t *status);
 void machine_disks_answered(struct machine *v, const char *why); /* NULL: it is done */
 void machine_disks_event(struct machine *v, const json_t *data);
 void machine_disks_lost(struct machine *v); /* the process, or the connection to it */
+
+/* ---- vm_nics.c, vm_nic_steps.c ---- */
+
+struct nic_words;
+enum { NIC_OPTION = 3500 }; /* room for: */
+/* What --nic says of an interface, without its forwards. */
+int machine_nic_text(struct manager *m, const struct store_row *row, const struct nic_words *nic,
+                     char *out, size_t size, struct error *err);
+/* Has viv-vm plug in the interfaces that are wanted, and let go of others. */
+void machine_step_nics(struct machine *v, struct store_row *row);
+void machine_nics_seen(struct machine *v, const json_t *status);
+void machine_nics_answered(struct machine *v, const char *why); /* NULL: it is done */
+void machine_nics_event(struct machine *v, const json_t *data);
+void machine_nics_lost(struct machine *v); /* the process, or the connection to it */
+void machine_unset_nics(struct store_row *row);
+/* The number of the one with user-mode network; -1: there is none, or nobody knows. */
+int machine_user_nic(const struct machine *v, const struct store_row *row);
+bool machine_has_nic(const struct store_row *row, const char *network); /* by its status */
+
+/* ---- vm_live.c ---- */
+
+/* Has viv-vm change what it can while the machine runs: balloon ... */
+void machine_step_live(struct machine *v, struct store_row *row);
+bool machine_live_is(const char *command); /* one of those that it gives */
+void machine_live_seen(struct machine *v, const json_t *status);
+void machine_live_answered(struct machine *v, const char *why); /* NULL: it is done */
+void machine_live_lost(struct machine *v); /* the process, or the connection to it */
 
 /* ---- vm_stop.c ---- */
 

@@ -17,6 +17,8 @@
 #include "host/vm_ask.h"
 #include "host/vm_clone.h"
 #include "host/vm_hardware.h"
+#include "host/vm_nics.h"
+#include "host/vm_pending.h"
 #include "host/vm_process.h"
 #include "host/vnet.h"
 #include "host/volume.h"
@@ -229,7 +231,7 @@ static int check_spec(struct api_call *call, const json_t *spec) {
 
     if (cloud_check(spec, &field, &e) < 0)
         return api_fail(call, FAILURE_INVALID, field, "", "%s", e.text);
-    if (forward_check(call, spec) < 0 || vnet_check(call, spec) < 0 ||
+    if (forward_check(call, spec) < 0 || nics_check(call, spec, &call->row) < 0 ||
         hardware_check(call, spec) < 0)
         return -EINVAL;
     return 0;
@@ -364,6 +366,7 @@ static int update(struct api_call *call) {
     if (hardware_changes(patch) && check_boot(call, patch) < 0)
         return -EINVAL;
     before = json_deep_copy(json_object_get(call->row.spec, "volumes"));
+    pending_change(&call->row, patch);
     json_object_foreach(patch, key, v)
         if (strcmp(key, "power") != 0)
             json_object_set(call->row.spec, key, v);
@@ -463,6 +466,8 @@ const struct api_handler vm_handlers[] = {
     {"ticket", ticket_create},
     {"forward", forward_add},
     {"unforward", forward_remove},
+    {"nic-add", nics_add},
+    {"nic-remove", nics_remove},
     {"insert", hardware_insert},
     {"screenshot", screen_picture},
     {"send-key", screen_keys},

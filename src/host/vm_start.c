@@ -8,10 +8,12 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "host/cloud.h"
+#include "host/snapshot.h"
 #include "host/vm_agent.h"
 #include "host/vm_control.h"
 #include "host/vm_hardware.h"
 #include "host/vm_impl.h"
+#include "host/vm_pending.h"
 #include "host/vnet.h"
 #include "host/volume.h"
 #include "proto/units.h"
@@ -89,7 +91,10 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
         return;
     }
     if (!strcmp(name, "device")) {
-        machine_disks_event(v, data);
+        if (!strncmp(text_of(data, "device"), "nic", 3))
+            machine_nics_event(v, data);
+        else
+            machine_disks_event(v, data);
         return;
     }
     if (!strcmp(name, "reset") && v->probe)
@@ -113,8 +118,14 @@ static void control_answered(void *opaque, const char *command, const json_t *re
     else if (!strcmp(command, "status")) {
         machine_medium_seen(v, result);
         machine_disks_seen(v, result);
+        machine_nics_seen(v, result);
+        machine_live_seen(v, result);
     } else if (!strcmp(command, "disk-add") || !strcmp(command, "disk-remove"))
         machine_disks_answered(v, NULL);
+    else if (!strcmp(command, "nic-add") || !strcmp(command, "nic-remove"))
+        machine_nics_answered(v, NULL);
+    else if (machine_live_is(command))
+        machine_live_answered(v, NULL);
     else if (!strcmp(command, "cdrom-change"))
         machine_medium_changed(v);
     if (strcmp(command, "stats") != 0)
@@ -137,6 +148,10 @@ static void control_refused(void *opaque, const char *command, const char *text)
         machine_medium_refused(v, text);
     else if (!strcmp(command, "disk-add") || !strcmp(command, "disk-remove"))
         machine_disks_answered(v, text);
+    else if (!strcmp(command, "nic-add") || !strcmp(command, "nic-remove"))
+        machine_nics_answered(v, text);
+    else if (machine_live_is(command))
+        machine_live_answered(v, text);
     else
         log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s: %s", command, text);
 }
@@ -151,6 +166,8 @@ static void control_closed(void *opaque, const char *why) {
     machine_forwards_lost(v);
     machine_medium_lost(v);
     machine_disks_lost(v);
+    machine_nics_lost(v);
+    machine_live_lost(v);
     machine_kick(v); /* which finds the process ended, or connects again */
 }
 
@@ -166,6 +183,8 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     machine_forwards_lost(v);
     machine_medium_lost(v);
     machine_disks_lost(v);
+    machine_nics_lost(v);
+    machine_live_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
     machine_leave_agent(v);
@@ -234,6 +253,10 @@ static int assign_identity(struct machine *v, struct store_row *row, struct erro
 
     if (r < 0)
         return r;
+    if (!*snapshot_restore(row) && json_object_get(row->status, "pending")) {
+        pending_done(row);
+        news = true;
+    }
     if (vm_files(v->all->m, row, &files, NULL) == 0)
         news |= hardware_note(row, &files);
     if (!news || machine_save_row(v, row, STORE_PROMISE, NULL, NULL))

@@ -119,6 +119,8 @@ static void step_up(struct machine *v, struct store_row *row) {
     machine_step_forwards(v, row);
     machine_step_medium(v, row);
     machine_step_disks(v, row);
+    machine_step_nics(v, row);
+    machine_step_live(v, row);
     step_running(v, row);
 }
 

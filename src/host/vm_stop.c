@@ -9,6 +9,7 @@
 #include "host/vm_control.h"
 #include "host/vm_hardware.h"
 #include "host/vm_impl.h"
+#include "host/vm_pending.h"
 #include "proto/units.h"
 
 enum {
@@ -45,6 +46,9 @@ static void note_end(struct machine *v, struct store_row *row, bool good) {
 
     vm_probe_unset(row);
     hardware_unset(row);
+    machine_unset_nics(row);
+    if (strcmp(row_text(row->status, "work"), "suspend") != 0)
+        pending_done(row);
     row_unset(row->status, "pid");
     row_unset(row->status, "exit_code");
     row_unset(row->status, "exit_signal");

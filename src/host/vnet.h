@@ -38,6 +38,8 @@ void vnets_vm_gone(struct vnets *ns, const struct store_row *vm);
 /* Makes status.networks fit spec.network: 1 if it changed something, 0, or negative with a
  * sentence. The caller saves the row. */
 int vnet_assign(struct manager *m, struct store_row *vm, struct error *err);
+/* The same for one more of a machine that runs; nothing is taken away. */
+int vnet_join(struct manager *m, struct store_row *vm, const char *name, struct error *err);
 /* The words behind --nic for the network of that name. */
 int vnet_nic(struct manager *m, const struct store_row *vm, const char *name, char *out,
              size_t size, struct error *err);

@@ -14,8 +14,10 @@
 #include "base/sha256.h"
 #include "host/api.h"
 #include "host/forward.h"
+#include "host/snapshot.h"
 #include "host/vm.h"
 #include "host/vnet.h"
+#include "proto/nic_words.h"
 #include "proto/subnet.h"
 
 enum { MAC_TEXT = 18 };
@@ -23,15 +25,11 @@ enum { MAC_TEXT = 18 };
 /* ------------------------------------------------------------------ names */
 
 bool vnet_name(const json_t *spec, unsigned i, char name[STORE_WORD]) {
-    const char *s = row_text(spec, "network");
+    struct nic_words nic;
 
-    for (; i && s; i--) {
-        s = strchr(s, ',');
-        s = s ? s + 1 : NULL;
-    }
-    if (!s || !*s)
+    if (!nic_words_at(row_text(spec, "network"), i, &nic))
         return false;
-    snprintf(name, STORE_WORD, "%.*s", (int)strcspn(s, ","), s);
+    snprintf(name, STORE_WORD, "%.63s", nic.network);
     return true;
 }
 
@@ -51,10 +49,15 @@ static bool names_it(const json_t *spec, const char *network) {
 static void mac_of(const struct store_row *vm, unsigned i, const char *network,
                    char out[MAC_TEXT]) {
     const char *given = row_text(vm->wanted, "mac");
+    struct nic_words nic;
     char text[2 * STORE_WORD + 2], hex[SHA256_TEXT];
     struct sha256 s;
     int n = snprintf(text, sizeof(text), "%s/%s", vm->id, network);
 
+    if (nic_words_find(row_text(vm->spec, "network"), network, &nic) && *nic.mac) {
+        snprintf(out, MAC_TEXT, "%.17s", nic.mac);
+        return;
+    }
     if (i == 0 && *given) { /* of a clone, whose guest was told */
         snprintf(out, MAC_TEXT, "%.17s", given);
         return;
@@ -286,6 +289,35 @@ static int assign_one(struct manager *m, struct store_row *vm, unsigned i, const
     return 0;
 }
 
+/* Those that the memory knows, which it goes on from. */
+static int assign_kept(struct manager *m, struct store_row *vm, json_t *to, struct error *err) {
+    const json_t *one;
+    size_t i;
+    int r = 0;
+
+    json_array_foreach(json_object_get(vm->wanted, "nics"), i, one) {
+        const char *word = json_string_value(one);
+        struct nic_words nic;
+
+        if (r == 0 && nic_words_next(&word, &nic) && vnet_is_real(nic.network) &&
+            !json_object_get(to, nic.network))
+            r = assign_one(m, vm, (unsigned)i, nic.network, to, err);
+    }
+    return r;
+}
+
+int vnet_join(struct manager *m, struct store_row *vm, const char *name, struct error *err) {
+    json_t *nics = json_object_get(vm->status, "networks");
+
+    if (json_object_get(nics, name))
+        return 0;
+    if (!nics) {
+        nics = json_object();
+        json_object_set_new(vm->status, "networks", nics);
+    }
+    return assign_one(m, vm, NIC_MOST, name, nics, err) < 0 ? err->code : 1;
+}
+
 int vnet_assign(struct manager *m, struct store_row *vm, struct error *err) {
     json_t *nics = json_object(), *old = json_object_get(vm->status, "networks");
     char name[STORE_WORD];
@@ -294,6 +326,8 @@ int vnet_assign(struct manager *m, struct store_row *vm, struct error *err) {
     for (unsigned i = 0; r == 0 && vnet_name(vm->spec, i, name); i++)
         if (vnet_is_real(name))
             r = assign_one(m, vm, i, name, nics, err);
+    if (r == 0 && *snapshot_restore(vm))
+        r = assign_kept(m, vm, nics, err);
     if (r == 0 && (json_object_size(nics) ? !json_equal(nics, old) : old != NULL)) {
         if (json_object_size(nics))
             json_object_set(vm->status, "networks", nics);

@@ -148,7 +148,8 @@ const struct command control_commands[] = {
     {.name = "stats",
      .needs = COMMAND_READ,
      .help = "What it has cost so far, and counters",
-     .answer = "cpu_seconds and resident_bytes of the process; counters: name, value and help of "
+     .answer = "cpu_seconds and resident_bytes of the process; balloon_bytes and balloon as in "
+               "status; counters: name, value and help of "
                "each that is not zero; latency: for disk_read, disk_write and disk_flush how many "
                "requests took up to 2^first, 2^(first+1) ... microseconds, the last number all "
                "others, and sum_us of all",

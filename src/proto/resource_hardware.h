@@ -7,12 +7,13 @@
 #define PROTO_RESOURCE_HARDWARE_H
 
 #define HARDWARE_CHANGE (FIELD_CREATE | FIELD_UPDATE | FIELD_ALWAYS)
+#define HARDWARE_START  (HARDWARE_CHANGE | FIELD_START)
 
 #define RESOURCE_HARDWARE                                                                          \
     {.name = "firmware",                                                                           \
      .type = FIELD_STRING,                                                                         \
      .place = FIELD_SPEC,                                                                          \
-     .flags = HARDWARE_CHANGE | FIELD_FILE,                                                        \
+     .flags = HARDWARE_START | FIELD_FILE,                                                         \
      .min = 1,                                                                                     \
      .max = 4000,                                                                                  \
      .pattern = "^(auto|none|bios|uefi|/.*)$",                                                     \
@@ -22,7 +23,7 @@
         {.name = "boot",                                                                           \
          .type = FIELD_STRING,                                                                     \
          .place = FIELD_SPEC,                                                                      \
-         .flags = HARDWARE_CHANGE | FIELD_JOIN,                                                    \
+         .flags = HARDWARE_START | FIELD_JOIN,                                                     \
          .min = 0,                                                                                 \
          .max = 40,                                                                                \
          .pattern = "^((disk|cdrom|network)(,(disk|cdrom|network)){0,2})?$",                       \
@@ -44,7 +45,7 @@
         {.name = "vga",                                                                            \
          .type = FIELD_CHOICE,                                                                     \
          .place = FIELD_SPEC,                                                                      \
-         .flags = HARDWARE_CHANGE,                                                                 \
+         .flags = HARDWARE_START,                                                                  \
          .choices = "none|std|virtio",                                                             \
          .standard = "\"none\"",                                                                   \
          .help = "its display adapter: std is a VGA that every guest knows, virtio is for guests " \
@@ -52,13 +53,13 @@
         {.name = "bus",                                                                            \
          .type = FIELD_CHOICE,                                                                     \
          .place = FIELD_SPEC,                                                                      \
-         .flags = HARDWARE_CHANGE,                                                                 \
-         .choices = "virtio|scsi|nvme|sata",                                                       \
+         .flags = HARDWARE_START,                                                                  \
+         .choices = "virtio|scsi|nvme|sata|ide",                                                   \
          .standard = "\"virtio\"",                                                                 \
-         .help = "where its own disk hangs: scsi is virtio's; sata and nvme are for guests "       \
+         .help = "where its own disk hangs: scsi is virtio's; sata, nvme and ide are for guests "  \
                  "without drivers for virtio"},                                                    \
     {                                                                                              \
-        .name = "smbios", .type = FIELD_STRINGS, .place = FIELD_SPEC, .flags = HARDWARE_CHANGE,    \
+        .name = "smbios", .type = FIELD_STRINGS, .place = FIELD_SPEC, .flags = HARDWARE_START,     \
         .min = 1, .max = 32, .pattern = "^[a-z]+(-[a-z]+)?=.*$", .standard = "[]",                 \
         .help = "what its dmidecode shows, each FIELD=TEXT: manufacturer, product, version, "      \
                 "serial, sku, family, uuid, oem, board-serial, chassis-asset and so on; the UUID " \

@@ -53,6 +53,7 @@ static const struct field fields[] = {
      .max = INT64_MAX,
      .column = "RESIDENT",
      .help = "memory of the host that its process takes"},
+    BYTES("usable", "memory that the guest may use now, as its balloon leaves it"),
     COUNT("cpu_ms", "processor time of its process, in ms"),
     COUNT("disk_reads", "reads of its disks"),
     BYTES("disk_read_bytes", "bytes read from its disks"),

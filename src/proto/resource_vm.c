@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Virtual machines, as declared to everybody. host/vm_ops.c does the operations. */
+#include "proto/nic_words.h"
 #include "proto/resource.h"
 #include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
+#include "proto/resource_live.h"
 #include "proto/resource_screen.h"
 
 #include <stddef.h>
@@ -16,6 +18,12 @@
     {                                                                                              \
         .name = "port", .type = FIELD_STRING, .flags = FIELD_REQUIRED, .min = 3, .max = 64,        \
         .pattern = FORWARD, .help = "[ADDRESS:]HOSTPORT:GUESTPORT[/udp]"                           \
+    }
+#define NIC_NETWORK_ARG                                                                            \
+    {                                                                                              \
+        .name = "network", .type = FIELD_STRING, .flags = FIELD_REQUIRED, .min = 1, .max = 63,     \
+        .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", .refers = "network",                        \
+        .help = "that it is in: user, or the name of a network"                                    \
     }
 #define STOP_SECONDS                                                                               \
     {                                                                                              \
@@ -38,7 +46,7 @@ static const struct field fields[] = {
     {.name = "cpus",
      .type = FIELD_INT,
      .place = FIELD_SPEC,
-     .flags = CHANGE,
+     .flags = CHANGE | FIELD_START,
      .min = 1,
      .max = 32,
      .standard = "1",
@@ -47,7 +55,7 @@ static const struct field fields[] = {
     {.name = "memory",
      .type = FIELD_SIZE,
      .place = FIELD_SPEC,
-     .flags = CHANGE,
+     .flags = CHANGE | FIELD_START,
      .min = 16ll << 20,
      .max = 128ll << 30,
      .standard = "1073741824",
@@ -85,26 +93,36 @@ static const struct field fields[] = {
     {.name = "network",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
-     .flags = CHANGE | FIELD_JOIN,
+     .flags = CHANGE | FIELD_JOIN | FIELD_LIVE,
      .min = 1,
-     .max = 511,
-     .pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(,[a-z0-9]([a-z0-9.-]*[a-z0-9])?){0,7}$",
+     .max = 800,
+     .pattern = "^" NIC_WORD "(," NIC_WORD "){0,7}$",
      .standard = "\"user\"",
      .refers = "network",
      .help = "user: a network of its own behind NAT; none; or the names of networks, with commas "
-             "between: an interface in each. Forwards lead through the first"},
+             "between: an interface in each, as NETWORK[/MODEL][/MAC]. Forwards lead through the "
+             "first. One that runs has them at once"},
+    {.name = "nic_model",
+     .type = FIELD_CHOICE,
+     .place = FIELD_SPEC,
+     .flags = CHANGE | FIELD_START,
+     .choices = NIC_MODELS,
+     .standard = "\"virtio\"",
+     .help = "what its network interfaces are, where 'network' does not say; e1000e is for guests "
+             "without a driver for virtio"},
     {.name = "cpu",
      .type = FIELD_CHOICE,
      .place = FIELD_SPEC,
-     .flags = CHANGE,
+     .flags = CHANGE | FIELD_START,
      .choices = "auto|soft|ref",
      .standard = "\"auto\"",
      .help = "what executes the guest's instructions: viv-vm --cpu"},
     RESOURCE_HARDWARE,
+    RESOURCE_LIVE,
     {.name = "append",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
-     .flags = CHANGE,
+     .flags = CHANGE | FIELD_START,
      .min = 0,
      .max = 1500,
      .standard = "\"\"",
@@ -267,6 +285,22 @@ static const struct field fields[] = {
      .type = FIELD_OBJECT,
      .place = FIELD_STATUS,
      .help = "its interfaces by the names of their networks: mac and address"},
+    {.name = "nics",
+     .type = FIELD_STRINGS,
+     .place = FIELD_STATUS,
+     .min = 1,
+     .max = NIC_MOST,
+     .pattern = "^" NIC_WORD "$",
+     .help = "interfaces that it has now, NETWORK/MODEL/MAC"},
+    {.name = "nic_errors",
+     .type = FIELD_OBJECT,
+     .place = FIELD_STATUS,
+     .help = "interfaces that cannot be plugged in or let go of now, by their networks, and why; "
+             "it is tried again"},
+    {.name = "pending",
+     .type = FIELD_OBJECT,
+     .place = FIELD_STATUS,
+     .help = "fields of spec that a machine that runs does not have yet, and when it will"},
     {.name = "forward_errors",
      .type = FIELD_OBJECT,
      .place = FIELD_STATUS,
@@ -449,6 +483,33 @@ static const struct operation ops[] = {
      .permission = "vm.update",
      .help = "Take a forward away. Connections that came through it live on",
      .args = {FORWARD_ARG}},
+    {.name = "nic-add",
+     .shape = OP_ACTION,
+     .status = 200,
+     .permission = "vm.update",
+     .help = "Give it an interface in a network, at once if it runs, and after each start",
+     .args = {NIC_NETWORK_ARG,
+              {.name = "model",
+               .type = FIELD_CHOICE,
+               .choices = NIC_MODELS,
+               .help = "what the interface is; without it as nic_model says"},
+              {.name = "mac",
+               .type = FIELD_STRING,
+               .min = 17,
+               .max = 17,
+               .pattern = "^" NIC_MAC "$",
+               .help = "its address; without it one is made of the machine's id"}}},
+    {.name = "nic-remove",
+     .shape = OP_ACTION,
+     .status = 200,
+     .permission = "vm.update",
+     .help = "Take the interface in a network away; the guest of one that runs is asked to let go "
+             "of it",
+     .args = {NIC_NETWORK_ARG,
+              {.name = "force",
+               .type = FIELD_BOOL,
+               .standard = "false",
+               .help = "pull it out at once, as a cable; the guest is not asked"}}},
     RESOURCE_HARDWARE_OPS,
     RESOURCE_SCREEN_OPS(done),
     {.name = "wait",

@@ -18,6 +18,7 @@
 #include "net/link.h"
 #include "proto/lines.h"
 #include "vm/control.h"
+#include "vm/nics.h"
 #include "vm/options.h"
 
 static int put(struct control_call *call, const char *key, json_t *value) {
@@ -75,11 +76,11 @@ static json_t *nics(const struct control_vm *vm) {
         if (n->absent)
             continue;
         mac_print(n->mac, mac);
-        json_array_append_new(list,
-                              json_pack("{s:i, s:s, s:s, s:o, s:s*, s:b}", "index", (int)i, "mac",
-                                        mac, "network", n->link ? "link" : "user", "forwards",
-                                        control_forwards(n), "id", n->id, "removing",
-                                        (int)machine_unplugging(vm->machine, MACHINE_NIC, i)));
+        json_array_append_new(
+            list, json_pack("{s:i, s:s, s:s, s:s, s:o, s:s*, s:b}", "index", (int)i, "mac", mac,
+                            "model", nics_model_name(n->model), "network",
+                            n->link ? "link" : "user", "forwards", control_forwards(n), "id", n->id,
+                            "removing", (int)machine_unplugging(vm->machine, MACHINE_NIC, i)));
     }
     return list;
 }
@@ -156,6 +157,7 @@ static int do_stats(struct control_call *call, struct error *err) {
         json_real((double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                   (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6));
     put(call, "resident_bytes", json_integer((json_int_t)process_resident()));
+    control_put_memory(call->vm, call->result);
     stats_each(add_counter, &w);
     put(call, "latency", latencies());
     return put(call, "counters", w.counters);

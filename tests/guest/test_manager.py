@@ -676,6 +676,8 @@ class Networks(Case):
         self.assertEqual(self.api.get("/v1/networks/lan")["spec"]["subnet"], "10.77.0.0/24")
         self.api.post("/v1/vms/web/forward", {"port": "18080:80"})
         self.assertEqual(self.api.post("/v1/vms/web/unforward", {"port": "18080:80"})["spec"]["forward"], [])
+        self.assertEqual(self.api.post("/v1/vms/web/nic-add", {"network": "user"})["spec"]["network"], "lan,user")
+        self.assertEqual(self.api.post("/v1/vms/web/nic-remove", {"network": "user"})["spec"]["network"], "lan")
         self.fails("conflict", "status.machines", "DELETE", "/v1/networks/lan")
         self.api.settled("web")
         self.api.delete("/v1/vms/web")

@@ -27,10 +27,12 @@ def member(name, mode, data):
     return text + data + b"\0" * (-len(data) % 4)
 
 
-def image_with_agent(m):
+def image_with_agent(m, files=None):
+    """`files`: more of them, data by name."""
     source = pathlib.Path(tempfile.mkdtemp(dir=m.home))
     (source / "vmlinuz").symlink_to(vivtest.GUEST / "vmlinuz")
     archive = member("bin/viv-agent", 0o100755, AGENT.read_bytes()) + member("sbin", 0o40755, b"")
+    archive += b"".join(member(name, 0o100644, data) for name, data in (files or {}).items())
     # What the agent runs first: the guest's init is a shell that does not heed busybox' signal.
     archive += member("sbin/poweroff", 0o100755, b"#!/bin/sh\nexec /bin/busybox poweroff -f\n") + member("TRAILER!!!", 0, b"")
     (source / "tiny.cpio.gz").write_bytes((vivtest.GUEST / "tiny.cpio.gz").read_bytes() + gzip.compress(archive, 1))

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is changed of a machine while it runs: by viv, by the API and by files, seen in the guest; and what its status
+says of the rest."""
+import json
+import unittest
+
+import manager
+import vivtest
+from test_balloon import with_driver
+from test_manager_agent import image_with_agent
+
+LIMIT = manager.LIMIT
+MODULES = "viv.modules=virtio_pci,virtio_net,vmw_vsock_virtio_transport viv.run=viv-agent"
+MIB = 1 << 20
+
+
+class Live(unittest.TestCase):
+    def setUp(self):
+        self.m = manager.Manager(self)
+        self.api = self.m.api
+        self.m.start()
+
+    def begin(self, files=None, **spec):
+        image_with_agent(self.m, files)
+        self.m.create("web", **{"memory": 128 * MIB, "network": "none", "append": MODULES, "power": "on", **spec})
+        self.ready()
+
+    def ready(self):
+        self.m.viv("wait", "web", "--for", "ready", "--timeout", str(LIMIT))
+
+    def run_in(self, text):
+        return self.m.viv("exec", "web", "--", "sh", "-c", text)
+
+    def status(self):
+        return self.api.vm("web")["status"]
+
+    def fails(self, code, field, method, target, body=None):
+        with self.assertRaises(manager.Failure) as caught:
+            self.api.call(method, target, body)
+        self.assertEqual((caught.exception.code, caught.exception.body["field"]), (code, field), caught.exception.body)
+
+    def apply(self, **spec):
+        path = self.m.home / "web.yaml"
+        path.write_text(json.dumps({"kind": "vm", "name": "web", "spec": spec}), encoding="utf-8")
+        return self.m.viv("apply", "-f", str(path))
+
+    def until(self, what, condition):
+        self.m.wait_for(condition, what)
+
+
+class Interfaces(Live):
+    def macs(self):
+        return sorted(self.run_in("cat /sys/class/net/e*/address 2>/dev/null; true").split())
+
+    def test_interfaces_come_and_go_while_the_machine_runs(self):
+        self.api.post("/v1/networks", {"name": "lan", "spec": {"subnet": "10.81.0.0/24"}})
+        self.begin()
+        self.assertEqual(self.macs(), [])
+        self.m.viv("nic", "add", "web", "lan")
+        lan = self.status()["networks"]["lan"]["mac"]
+        self.until("it is in the guest", lambda: self.macs() == [lan])
+        mine = "52:54:00:aa:bb:cc"
+        self.api.post("/v1/vms/web/nic-add", {"network": "user", "mac": mine.upper()})
+        self.until("the second", lambda: self.macs() == sorted([lan, mine]))
+        self.until("its end", lambda: "pending" not in self.status())
+        self.assertEqual(self.status()["nics"], [f"lan/virtio/{lan}", f"user/virtio/{mine}"])
+        self.assertEqual(self.api.vm("web")["spec"]["network"], f"lan,user/{mine}")
+        # What cannot be.
+        self.fails("conflict", "spec.network", "POST", "/v1/vms/web/nic-add", {"network": "lan"})
+        self.fails("conflict", "spec.network", "POST", "/v1/vms/web/nic-add", {"network": "nowhere"})
+        self.fails("conflict", "spec.network", "POST", "/v1/vms/web/nic-remove", {"network": "nowhere"})
+        self.fails("invalid", "spec.network", "PATCH", "/v1/vms/web", {"spec": {"network": "user/03:00:00:00:00:01"}})
+        self.fails("invalid", "spec.network", "PATCH", "/v1/vms/web", {"spec": {"network": "none/e1000e"}})
+        self.fails("invalid", "spec.network", "PATCH", "/v1/vms/web", {"spec": {"network": f"lan/{mine},user/{mine}"}})
+        self.fails("conflict", "spec.network", "POST", "/v1/vms", {"name": "b", "spec": {"image": "tiny", "network": f"lan/{lan}"}})
+        # Another manager finds what there is; a memory that is kept as well.
+        self.m.kill()
+        self.m.start()
+        self.m.viv("suspend", "web")
+        self.m.viv("start", "web")
+        self.assertEqual(self.macs(), sorted([lan, mine]))
+        # A file takes one away; forwards lead through the one that is left.
+        self.assertIn("changed", self.apply(network="user", forward=[]))
+        self.until("one has gone", lambda: self.macs() == [mine] or self.macs())
+        self.m.viv("nic", "rm", "web", "user", "--force")
+        self.until("the last has gone", lambda: self.macs() == [])
+        self.assertEqual(self.api.vm("web")["spec"]["network"], "none")
+        rows = json.loads(self.m.viv("nic", "list", "--json"))
+        self.assertEqual(rows, [])
+
+    def test_another_model_holds_from_the_next_start(self):
+        self.begin(network="user")
+        self.m.viv("edit", "web", "--nic-model", "e1000e")
+        self.assertEqual(self.status()["pending"], {"nic_model": "after the next restart"})
+        self.m.viv("edit", "web", "--nic-model", "virtio")
+        self.assertNotIn("pending", self.status())
+        said = self.m.viv("edit", "web", "--network", "user/e1000e/02:00:5e:10:00:01")
+        self.until("it is told", lambda: "next restart" in self.status().get("pending", {}).get("network", ""))
+        self.m.viv("restart", "web", "--timeout", "0")
+        self.ready()
+        self.assertIn("0x10d3", self.run_in("cat /sys/bus/pci/devices/*/device"))
+        self.until("it is seen", lambda: self.status().get("nics") == ["user/e1000e/02:00:5e:10:00:01"])
+        self.assertNotIn("pending", self.status(), said)
+
+
+class Memory(Live):
+    def usable(self):
+        return self.api.get("/v1/usage/web").get("usable")
+
+    def test_a_balloon_takes_memory_and_gives_it_back(self):
+        with_driver(self.m.home)
+        self.begin({"virtio_balloon.ko": (self.m.home / "virtio_balloon.ko").read_bytes()}, balloon=112 * MIB)
+        self.until("the figure", lambda: self.usable() == 128 * MIB)  # there is no driver yet
+        self.run_in("insmod /virtio_balloon.ko")
+        self.until("what was wanted at the start", lambda: self.usable() == 112 * MIB)
+        self.m.viv("set", "web", "--balloon", "96M")
+        self.until("less", lambda: self.usable() == 96 * MIB)
+        self.assertIn("viv_vm_usable_bytes", self.api.raw("GET", "/metrics")[2].decode())
+        self.apply(balloon="0")
+        self.until("all", lambda: self.usable() == 128 * MIB)
+        self.assertNotIn("pending", self.status())
+
+
+class Hardware(Live):
+    def test_details_of_the_hardware_reach_the_guest(self):
+        self.begin(hpet=True, cpu_model="x86-64-v2", network="user", nic_rom="none", cdrom="empty", cdrom_bus="ide")
+        self.assertNotIn("avx", self.run_in("cat /proc/cpuinfo"))
+        self.assertIn("hpet", self.run_in("cat /sys/devices/system/clocksource/clocksource0/available_clocksource"))
+        self.m.viv("edit", "web", "--hpet=false", "--bootfile", "http://10.0.2.2/x")
+        self.assertEqual(set(self.status()["pending"]), {"hpet", "bootfile"})
+        self.fails("invalid", "spec.tftp", "PATCH", "/v1/vms/web", {"spec": {"tftp": "/nowhere"}})
+        self.fails("invalid", "spec.nic_rom", "PATCH", "/v1/vms/web", {"spec": {"nic_rom": "/nowhere"}})
+        self.m.viv("restart", "web", "--timeout", "0")
+        self.ready()
+        self.assertNotIn("hpet", self.run_in("cat /sys/devices/system/clocksource/clocksource0/available_clocksource"))
+        self.assertNotIn("pending", self.status())
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
