@@ -111,6 +111,12 @@ static const struct field run_flags[] = {
      .help = "give the command a terminal, which it has anyway if viv has one; also -t"},
     {0}};
 
+static const struct field logs_flags[] = {
+    {.name = "vm",
+     .type = FIELD_BOOL,
+     .help = "print what viv-vm said since the last start instead: warnings, errors, crashes"},
+    {0}};
+
 static const struct field exec_flags[] = {
     {.name = "tty", .type = FIELD_BOOL, .help = "give the command a terminal; also -t"},
     {.name = "user",
@@ -253,8 +259,11 @@ const struct cli_command cli_commands[] = {
     {"ssh", "vm", "get", NAME_AND_WORDS, "NAME",
      "Log in by ssh: through a forward to port 22 if there is one, else through the agent",
      "ssh web -- uptime", ssh_flags, do_ssh},
-    {"logs", "vm", "log", ONE_NAME, "NAME", "Print what viv-vm said since the machine's last start",
-     "logs web", NULL, do_logs},
+    {"logs", "vm", "log", ONE_NAME, "NAME",
+     "Print what the guest said on its serial line, the newest mebibyte over all its starts, also "
+     "when "
+     "the machine is off",
+     "logs web", logs_flags, do_logs},
     {"snapshot create", "snapshot", "create", TWO_NAMES, "MACHINE NAME",
      "Keep a machine as it is: its disk, and if it runs its memory at the same instant",
      "snapshot create web before", no_wait, do_snapshot_create},

@@ -202,8 +202,11 @@ int do_edit(struct cli *c) {
 
 int do_logs(struct cli *c) {
     struct buf text = {0};
-    int r = remote_get_text(c->remote, &text, &c->failure, "/v1/vms/%s/log%s", c->name[0],
-                            cli_true(c, "old") ? "?old=true" : "");
+    bool old = cli_true(c, "old");
+    int r = remote_get_text(c->remote, &text, &c->failure, "/v1/vms/%s/%s", c->name[0],
+                            old                 ? "log?old=true"
+                            : cli_true(c, "vm") ? "log"
+                                                : "output");
 
     if (r == 0)
         fwrite(text.data, 1, text.len, stdout);

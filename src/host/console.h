@@ -3,11 +3,20 @@
 #ifndef HOST_CONSOLE_H
 #define HOST_CONSOLE_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/error.h"
 
 struct buf;
 struct console;
 struct consoles;
+
+/* What the guest said on its serial line, without what a terminal would obey; for free. NULL: there
+ * is none. `path` is that of the file; FILE.old is what was said before. */
+char *console_log_read(const char *path);
+/* The same of bytes in place: how many are left. */
+size_t console_log_clean(uint8_t *p, size_t n);
 
 /* That of a machine, connected to it. NULL with a sentence: there is none now (-EBUSY: there are
  * too many clients). console_add must follow. */

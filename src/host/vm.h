@@ -55,6 +55,7 @@ void machine_path(const struct manager *m, const char *id, const char *file, cha
 
 /* The disk that tells the guest who it is (cloud.h), made anew at each start. */
 #define VM_SEED "seed.img"
+#define VM_SERIAL_LOG "serial.log"
 
 /* The command line of its process; NULL with a sentence. For vm_argv_free. */
 char **vm_argv(struct manager *m, const struct store_row *row, struct error *err);

@@ -183,6 +183,8 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     }
     words_add(w, "--serial");
     words_add(w, "unix:serial");
+    words_add(w, "--serial-log");
+    words_add(w, VM_SERIAL_LOG);
     words_add(w, "--control");
     words_add(w, "unix:control");
     words_add(w, "--vsock");

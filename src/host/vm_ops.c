@@ -7,6 +7,7 @@
 
 #include "host/api.h"
 #include "host/cloud.h"
+#include "host/console.h"
 #include "host/expiry.h"
 #include "host/forward.h"
 #include "host/history.h"
@@ -435,6 +436,17 @@ static int log_text(struct api_call *call) {
     return 1;
 }
 
+static int output(struct api_call *call) {
+    char path[160], *text;
+
+    machine_path(call->m, call->row.id, VM_SERIAL_LOG, path, sizeof(path));
+    text = console_log_read(path);
+    http_answer(call->x, 200, "text/plain; charset=utf-8", text ? text : "",
+                text ? strlen(text) : 0);
+    free(text);
+    return 1;
+}
+
 static int console(struct api_call *call) {
     if (!http_header_has(http_request(call->x), "Upgrade", "serial"))
         return api_fail(call, FAILURE_INVALID, "Upgrade",
@@ -458,6 +470,7 @@ const struct api_handler vm_handlers[] = {
     {"console", console},
     {"agent", agent},
     {"log", log_text},
+    {"output", output},
     {"history", history_of_vm},
     {"get", get},
     {"clone", vm_clone},

@@ -563,6 +563,13 @@ static const struct operation ops[] = {
                .help = "to be joined to"}},
      .result = ticket},
     RESOURCE_HISTORY("vm", "a machine"),
+    {.name = "output",
+     .shape = OP_LOOK,
+     .answer = ANSWER_TEXT,
+     .status = 200,
+     .permission = "vm.console",
+     .help = "What the guest said on its serial line, over all its starts: the newest MiB as text, "
+             "without what a terminal would obey"},
     {.name = "log",
      .shape = OP_LOOK,
      .answer = ANSWER_TEXT,

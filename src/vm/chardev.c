@@ -26,6 +26,7 @@
 #include "base/loop.h"
 #include "base/unix_socket.h"
 #include "base/zero.h"
+#include "vm/line_log.h"
 #include "vm/terminal.h"
 
 enum { RING = 65536, INPUT = 65536, SLICE = 512, SOCKET_MODE = 0600, ESCAPE = 0x1d /* Ctrl-] */ };
@@ -35,6 +36,7 @@ enum kind { NONE, STDIO, OUTPUT_FILE, SOCKET };
 struct chardev {
     struct loop *loop;
     struct chardev_user user;
+    struct line_log *log; /* NULL: none */
     enum kind kind;
     char label[128]; /* for sentences */
     int in, out, listener, wake;
@@ -155,7 +157,11 @@ static void flush_out(struct chardev *c) {
     }
 }
 
-void chardev_flush(struct chardev *c) { flush_out(c); }
+void chardev_flush(struct chardev *c) {
+    flush_out(c);
+    if (c->log)
+        line_log_flush(c->log);
+}
 
 /* Only from the loop: on_writable writes again. */
 static void notify_writer(struct chardev *c) {
@@ -175,7 +181,7 @@ bool chardev_can_write(const struct chardev *c) {
     return c->out < 0 || RING - c->used >= CHARDEV_RESERVE;
 }
 
-size_t chardev_write(struct chardev *c, const uint8_t *p, size_t n) {
+static size_t put(struct chardev *c, const uint8_t *p, size_t n) {
     size_t done = 0;
 
     if (c->out < 0 && c->kind != SOCKET)
@@ -201,6 +207,14 @@ size_t chardev_write(struct chardev *c, const uint8_t *p, size_t n) {
     }
     c->starved |= done < n || RING - c->used < CHARDEV_RESERVE;
     if (c->out >= 0 && !c->out_watch)
+        wake_up(c);
+    return done;
+}
+
+size_t chardev_write(struct chardev *c, const uint8_t *p, size_t n) {
+    size_t done = put(c, p, n);
+
+    if (c->log && line_log_put(c->log, p, done))
         wake_up(c);
     return done;
 }
@@ -327,7 +341,7 @@ static void woken(void *opaque, int fd, uint32_t events) {
     if (read(fd, &count, sizeof(count)) < 0)
         return;
     c->woken = false;
-    flush_out(c);
+    chardev_flush(c);
     notify_writer(c);
     if (c->in_unpolled && !c->input_len)
         read_input(c);
@@ -471,12 +485,16 @@ struct chardev *chardev_open(struct loop *loop, const char *spec, struct error *
     return c;
 }
 
+void chardev_set_log(struct chardev *c, struct line_log *log) { c->log = log; }
+
 void chardev_set_user(struct chardev *c, const struct chardev_user *user) { c->user = *user; }
 
 void chardev_close(struct chardev *c) {
     if (!c)
         return;
     c->user = (struct chardev_user){0};
+    line_log_close(c->log);
+    c->log = NULL;
     flush_out(c);
     for (unsigned tries = 0; c->used && c->out >= 0 && tries < 10; tries++) {
         struct pollfd p = {.fd = c->out, .events = POLLOUT};

@@ -18,6 +18,7 @@
 #include "base/error.h"
 
 struct chardev;
+struct line_log;
 struct loop;
 
 enum { CHARDEV_RESERVE = 64 }; /* bytes that surely fit while chardev_can_write says yes */
@@ -34,6 +35,8 @@ struct chardev_user {
 /* spec: "stdio", "file:PATH", "unix:PATH" or "none". */
 struct chardev *chardev_open(struct loop *loop, const char *spec, struct error *err);
 void chardev_set_user(struct chardev *c, const struct chardev_user *user);
+/* What is written from now on is kept there as well, whoever takes it. Closed by chardev_close. */
+void chardev_set_log(struct chardev *c, struct line_log *log);
 size_t chardev_write(struct chardev *c, const uint8_t *p, size_t n);
 bool chardev_can_write(const struct chardev *c);
 void chardev_resume_input(struct chardev *c);

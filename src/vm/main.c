@@ -23,6 +23,7 @@
 #include "vm/cdrom.h"
 #include "vm/chardev.h"
 #include "vm/control.h"
+#include "vm/line_log.h"
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
@@ -359,6 +360,13 @@ static int open_lines(struct vm *vm, struct error *err) {
     if (!vm->serial)
         return -EINVAL;
     chardev_set_user(vm->serial, &user);
+    if (vm->options.serial_log) {
+        struct line_log *log = line_log_open(vm->options.serial_log, err);
+
+        if (!log)
+            return -EINVAL;
+        chardev_set_log(vm->serial, log);
+    }
     if (!vm->options.console)
         return 0;
     vm->console = chardev_open(vm->loop, vm->options.console, err);

@@ -662,6 +662,13 @@ static int set_serial(struct options *o, const char *v, struct error *err) {
     return set_line(&o->serial, "serial port", v, err);
 }
 
+static int set_serial_log(struct options *o, const char *v, struct error *err) {
+    if (!*v)
+        return error_set(err, -EINVAL, "--serial-log needs the name of a file");
+    o->serial_log = v;
+    return 0;
+}
+
 static int set_console(struct options *o, const char *v, struct error *err) {
     return set_line(&o->console, "console", v, err);
 }
@@ -928,6 +935,10 @@ static const struct option table[] = {
      "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, "
      "Ctrl-] twice sends one",
      "--serial unix:/tmp/web.serial"},
+    {"serial-log", "FILE", set_serial_log,
+     "keeps what the guest says on its first serial port in FILE as well, wherever it goes: the "
+     "newest mebibyte, half of it in FILE.old. An earlier log is gone on with",
+     "--serial unix:/tmp/web.serial --serial-log /tmp/web.log"},
     {"console", "stdio|file:PATH|unix:PATH|none", set_console,
      "adds a virtio console (hvc0) that goes there",
      "--console unix:/tmp/web.console --serial none"},

@@ -565,6 +565,10 @@ class Guest(Case):
         status, _, text = self.api.raw("GET", "/v1/vms/web/log")
         self.api.check("GET", "/v1/vms/web/log", status, text)
         self.assertEqual((status, text), (200, b""))
+        status, headers, text = self.api.raw("GET", "/v1/vms/web/output")
+        self.api.check("GET", "/v1/vms/web/output", status, text)
+        self.assertTrue(headers["Content-Type"].startswith("text/plain"))
+        self.assertIn(b"BOOTED\n", text)
 
 
 class Words(Case):

@@ -168,10 +168,10 @@ class Agent(unittest.TestCase):
         self.m.image(mini.STOP)
         vm = self.m.create("web")
         self.api.settled("web")
-        self.assertEqual(self.m.viv("logs", "web"), "")
+        self.assertEqual(self.m.viv("logs", "web", "--vm"), "")
         (self.m.home / "machines" / vm["id"] / "log").write_bytes(b"viv-vm: \x1b[2Jword\n")
         (self.m.home / "machines" / vm["id"] / "log.old").write_bytes(b"before\n")
-        self.assertEqual(self.m.viv("logs", "web"), "viv-vm:  [2Jword\n")
+        self.assertEqual(self.m.viv("logs", "web", "--vm"), "viv-vm:  [2Jword\n")
         self.assertEqual(self.m.viv("logs", "web", "--old"), "before\n")
 
 

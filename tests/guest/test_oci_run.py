@@ -137,6 +137,13 @@ class Machines(Case):
         self.api.get(f"/v1/vms/one/wait?for=stopped&timeout={LIMIT}")
         status = self.api.vm("one")["status"]
         self.assertEqual((status["state"], status.get("command_exit")), ("stopped", 3))
+        # What it said is known after its end, and what it said before is not lost by another start.
+        self.assertEqual(self.m.viv("logs", "one").count("from the command\n"), 1)
+        self.m.viv("start", "one")
+        self.m.wait_for(lambda: self.m.viv("logs", "one").count("from the command\n") == 2, "its word")
+        self.m.kill()
+        self.m.start()
+        self.assertEqual(self.m.viv("logs", "one").count("from the command\n"), 2)
 
     def test_the_code_of_the_shortest_command_is_told(self):
         self.begin_oci(Cmd=["/bin/sh", "-c", "exit 5"])
