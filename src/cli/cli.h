@@ -144,6 +144,8 @@ int cli_exec(struct cli *c, const char *name, bool image);
 /* The image of the library that an OCI image becomes, imported if need be, and a name for machines.
  */
 int cli_ensure_oci(struct cli *c, const char *word, char image[80], char base[80]);
+/* The same for what a user calls an image: debian, debian:13 or oci:FILE. */
+int cli_find_image(struct cli *c, const char *word, char image[80], char base[80]);
 
 /* ---- commands ---- */
 

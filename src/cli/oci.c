@@ -141,3 +141,13 @@ int cli_ensure_oci(struct cli *c, const char *word, char image[80], char base[80
     }
     return r;
 }
+
+int cli_find_image(struct cli *c, const char *word, char image[80], char base[80]) {
+    if (oci_ref_is(word))
+        return cli_ensure_oci(c, word, image, base);
+    snprintf(image, 80, "%s", word);
+    if (strchr(image, ':')) /* debian:13 is called debian-13 */
+        *strchr(image, ':') = '-';
+    snprintf(base, 80, "%s", image);
+    return cli_ensure_image(c, image);
+}

@@ -64,7 +64,8 @@ int do_list(struct cli *c) {
     else if (r == 0 && cli_true(c, "yaml"))
         show_yaml(c->resource, items);
     else if (r == 0 && !json_array_size(items))
-        show_note(c, "there is no %s%s", c->resource->noun,
+        show_note(c, "there is no %s%s",
+                  c->command->run == do_template_list ? "template" : c->resource->noun,
                   !strcmp(c->resource->name, "vm") ? "; 'viv run debian' makes one" : "");
     else if (r == 0)
         show_table(c->resource, items);

@@ -53,13 +53,7 @@ static int find_image(struct run *r) {
         return 0;
     }
     r->oci = oci_ref_is(word);
-    if (r->oci)
-        return cli_ensure_oci(r->c, word, r->image, r->base);
-    snprintf(r->image, sizeof(r->image), "%s", word);
-    if (strchr(r->image, ':')) /* debian:13 is called debian-13 */
-        *strchr(r->image, ':') = '-';
-    snprintf(r->base, sizeof(r->base), "%s", r->image);
-    return cli_ensure_image(r->c, r->image);
+    return cli_find_image(r->c, word, r->image, r->base);
 }
 
 /* In a machine that is there for one command of ours, its image's own does not run. */

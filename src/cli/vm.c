@@ -29,13 +29,33 @@ int cli_check_started(struct cli *c, const json_t *vm) {
                        last ? last + 1 : words);
 }
 
+/* The image is made first if it is not there, as by 'viv run'. */
+static int find_image(struct cli *c, json_t *spec) {
+    const char *word = item_text(spec, NULL, "image");
+    char image[80], base[80];
+    int r;
+
+    if (!*word || !strcmp(word, "none"))
+        return 0;
+    r = cli_find_image(c, word, image, base);
+    if (r == 0)
+        json_object_set_new(spec, "image", json_string(image));
+    return r;
+}
+
 int do_create(struct cli *c) {
     bool start = cli_true(c, "start");
     json_t *vm = NULL, *settled = NULL, *spec = cli_spec(c, resource_op(c->resource, "create"));
-    int r;
+    int r = 0;
 
     if (cli_given(c, "template"))
         json_object_set_new(spec, "image", json_string(cli_text(c, "template")));
+    else
+        r = find_image(c, spec);
+    if (r < 0) {
+        json_decref(spec);
+        return r;
+    }
     r = cli_create(c, c->name[0], spec, start, &vm);
     if (r == 0 && !cli_true(c, "no_wait")) {
         r = cli_settle(c, c->name[0], SETTLE_SECONDS, &settled);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Requests to operations: routes, permission, arguments, transactions, answers. */
-#include "host/api.h"
+/* Doing what is asked for: callers, permission, transactions, repeats. */
+#include "host/api_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,22 +17,7 @@
 #include "proto/lines.h"
 #include "proto/units.h"
 
-enum { MAX_DEPTH = 16, LIST_STANDARD = 1000, LIST_MAX = 10000, KEY_MAX = 128 };
-
-static const struct field list_args[] = {
-    {.name = "limit",
-     .type = FIELD_INT,
-     .min = 1,
-     .max = LIST_MAX,
-     .standard = "1000",
-     .help = "items at most"},
-    {.name = "after",
-     .type = FIELD_STRING,
-     .min = 1,
-     .max = 63,
-     .help = "begin behind this one: `next` of the answer before"},
-    {0},
-};
+enum { KEY_MAX = 128 };
 
 static const struct {
     const char *name;
@@ -42,355 +27,6 @@ static const struct {
 #include "proto/resources.def"
 #undef RESOURCE
 };
-
-/* ------------------------------------------------------------------ failures */
-
-int api_fail(struct api_call *call, enum failure kind, const char *field, const char *remedy,
-             const char *fmt, ...) {
-    struct api_failure *f = &call->failure;
-    va_list ap;
-
-    f->kind = kind;
-    snprintf(f->field, sizeof(f->field), "%s", field);
-    snprintf(f->remedy, sizeof(f->remedy), "%s", remedy);
-    va_start(ap, fmt);
-    vsnprintf(f->reason, sizeof(f->reason), fmt, ap);
-    va_end(ap);
-    return -EINVAL;
-}
-
-/* Sentences of struct error say the remedy behind a colon or semicolon already. */
-int api_fail_error(struct api_call *call, const struct error *err) {
-    enum failure kind = err->code == -EEXIST   ? FAILURE_EXISTS
-                        : err->code == -ENOENT ? FAILURE_NOT_FOUND
-                        : err->code == -EINVAL ? FAILURE_INVALID
-                                               : FAILURE_FAILED;
-
-    return api_fail(call, kind, kind == FAILURE_EXISTS ? "name" : "", "", "%s", err->text);
-}
-
-char *api_failure_body(const struct api_failure *f) {
-    json_t *o = json_pack("{s:s, s:o, s:o, s:o}", "code", failure_word(f->kind), "field",
-                          message_text(f->field), "reason", message_text(f->reason), "remedy",
-                          message_text(f->remedy));
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-
-    json_decref(o);
-    return text;
-}
-
-char *api_parse_failure_body(int status, const char *why) {
-    struct api_failure f = {.kind = FAILURE_INVALID};
-
-    if (status == 413 || status == 431)
-        f.kind = FAILURE_TOO_LARGE;
-    if (status == 429)
-        f.kind = FAILURE_LIMIT;
-    snprintf(f.reason, sizeof(f.reason), "%s", why);
-    return api_failure_body(&f);
-}
-
-void api_send_failure(struct http_exchange *x, const struct api_failure *f) {
-    char *body = api_failure_body(f);
-
-    http_answer(x, failure_status(f->kind), "application/json", body, body ? strlen(body) : 0);
-    free(body);
-}
-
-/* ------------------------------------------------------------------ answers */
-
-/* Kinds, ids, tenants and names are made of characters that JSON leaves alone. */
-void api_put_text(struct buf *out, const struct store_text *t) {
-    char time[UNITS_TIME_SIZE];
-
-    units_put_time(t->created, time);
-    buf_printf(out,
-               "{\"kind\":\"%s\",\"id\":\"%s\",\"name\":\"%s\",\"tenant\":\"%s\",\"revision\":%lld,"
-               "\"created\":\"%s\",\"spec\":",
-               t->kind, t->id, t->name, t->tenant, (long long)t->revision, time);
-    buf_put(out, t->spec, strlen(t->spec));
-    buf_printf(out, ",\"status\":");
-    buf_put(out, t->status, strlen(t->status));
-    buf_put(out, "}", 1);
-}
-
-static void put_row(struct buf *out, const struct store_row *row) {
-    char *spec = json_dumps(row->spec, JSON_COMPACT),
-         *status = json_dumps(row->status, JSON_COMPACT);
-    struct store_text t = {.kind = row->kind,
-                           .id = row->id,
-                           .tenant = row->tenant,
-                           .name = row->name,
-                           .revision = row->revision,
-                           .created = row->created,
-                           .spec = spec ? spec : "{}",
-                           .status = status ? status : "{}"};
-
-    api_put_text(out, &t);
-    free(spec);
-    free(status);
-}
-
-void api_send_row(struct http_exchange *x, int status, const struct store_row *row) {
-    struct buf body = {0};
-
-    put_row(&body, row);
-    http_add_header(x, "ETag: \"%lld\"", (long long)row->revision);
-    http_answer(x, status, "application/json", body.data, body.len);
-    buf_done(&body);
-}
-
-/* ------------------------------------------------------------------ lists */
-
-static const struct field *find_filter(const struct resource *r, const char *name) {
-    const struct field *f = field_find(r->fields, name);
-
-    return f && f->flags & FIELD_FILTER ? f : NULL;
-}
-
-void api_list_query(const struct api_call *call, struct store_query *q) {
-    const char *key;
-    json_t *v;
-
-    *q = (struct store_query){.kind = call->resource->name,
-                              .tenant = call->tenant,
-                              .limit = (unsigned)row_number(call->args, "limit")};
-    if (call->resource->plain)
-        q->after_seq = strtoll(row_text(call->args, "after"), NULL, 10);
-    else
-        q->after = row_text(call->args, "after");
-    json_object_foreach(call->args, key, v) {
-        const struct field *f = find_filter(call->resource, key);
-
-        if (f && q->filters < STORE_MAX_FILTERS)
-            q->filter[q->filters++] =
-                (struct store_filter){f->place == FIELD_SPEC ? "spec" : "status", f->name, v};
-    }
-}
-
-struct listing {
-    struct buf out;
-    unsigned count, limit;
-    char next[STORE_WORD];
-};
-
-static bool add_item(void *opaque, const struct store_text *t) {
-    struct listing *l = opaque;
-
-    if (l->count == l->limit) { /* one more than wanted: there is a next page */
-        buf_printf(&l->out, "],\"next\":\"%s\"}", l->next);
-        l->count++;
-        return false;
-    }
-    if (l->count++)
-        buf_put(&l->out, ",", 1);
-    api_put_text(&l->out, t);
-    snprintf(l->next, sizeof(l->next), "%s", t->name);
-    return true;
-}
-
-static int send_list(struct api_call *call) {
-    struct listing l = {0};
-    struct store_query q;
-
-    api_list_query(call, &q);
-    l.limit = q.limit++;
-    buf_printf(&l.out, "{\"items\":[");
-    if (store_list(call->m->store, &q, add_item, &l) < 0) {
-        buf_done(&l.out);
-        return api_fail(call, FAILURE_FAILED, "", "look at vivd.log", "the store cannot be read");
-    }
-    if (l.count <= l.limit)
-        buf_printf(&l.out, "]}");
-    http_answer_buf(call->x, 200, "application/json", &l.out);
-    return 1;
-}
-
-/* ------------------------------------------------------------------ routes */
-
-/* The part of the path up to the next slash, decoded, into out; NULL: it is malformed. */
-static const char *take_part(const char *path, char *out, size_t size) {
-    size_t n = strcspn(path, "/");
-
-    if (!n || n >= size)
-        return NULL;
-    memcpy(out, path, n);
-    out[n] = 0;
-    if (!http_decode(out, false))
-        return NULL;
-    return path + n + (path[n] == '/');
-}
-
-static const char *method_of(enum op_shape shape) {
-    switch (shape) {
-    case OP_CREATE:
-    case OP_ACTION:
-        return "POST";
-    case OP_UPDATE:
-        return "PATCH";
-    case OP_DELETE:
-        return "DELETE";
-    default:
-        return "GET";
-    }
-}
-
-static bool has_item(enum op_shape shape) { return shape != OP_LIST && shape != OP_CREATE; }
-
-static bool has_verb(enum op_shape shape) { return shape == OP_ACTION || shape == OP_LOOK; }
-
-static int find_operation(struct api_call *call, const char *verb) {
-    const char *method = http_request(call->x)->method;
-    bool other = false;
-
-    for (const struct operation *o = call->resource->ops; o->shape != OP_END; o++) {
-        if (has_item(o->shape) != (*call->name != 0) || has_verb(o->shape) != (*verb != 0) ||
-            (*verb && strcmp(verb, o->name) != 0))
-            continue;
-        if (!strcmp(method_of(o->shape), method)) {
-            call->op = o;
-            return 0;
-        }
-        other = true;
-    }
-    if (other)
-        return api_fail(call, FAILURE_NOT_ALLOWED, "", "GET /openapi.json tells what there is",
-                        "this path does not take %s", method);
-    return api_fail(call, FAILURE_NOT_FOUND, "", "GET /openapi.json tells what there is",
-                    "the operation '%s' of a %s is unknown", verb, call->resource->noun);
-}
-
-static int route(struct api_call *call) {
-    const char *path = http_request(call->x)->path;
-    char plural[40], verb[40] = "";
-
-    if (!strncmp(path, "/v1/", 4) && (path = take_part(path + 4, plural, sizeof(plural))))
-        call->resource = resource_by_plural(plural);
-    if (!call->resource)
-        return api_fail(call, FAILURE_NOT_FOUND, "", "GET /openapi.json tells what there is",
-                        "there is nothing at this path");
-    if (*path)
-        path = take_part(path, call->name, sizeof(call->name));
-    if (path && *path)
-        path = take_part(path, verb, sizeof(verb));
-    if (!path || *path)
-        return api_fail(call, FAILURE_NOT_FOUND, "", "GET /openapi.json tells what there is",
-                        "there is nothing at this path");
-    return find_operation(call, verb);
-}
-
-/* ------------------------------------------------------------------ arguments */
-
-static const struct field *find_arg(const struct api_call *call, const char *name) {
-    const struct field *f = field_find(call->op->args, name);
-
-    if (!f && call->op->shape == OP_LIST)
-        f = field_find(list_args, name);
-    return !f && call->op->shape == OP_LIST ? find_filter(call->resource, name) : f;
-}
-
-static int add_query_arg(struct api_call *call, char *pair) {
-    char *value = strchr(pair, '=');
-    const struct field *f;
-    struct error e = {0};
-    json_t *v;
-
-    if (value)
-        *value++ = 0;
-    if (!http_decode(pair, true) || (value && !http_decode(value, true)))
-        return api_fail(call, FAILURE_INVALID, "", "encode it with percent signs",
-                        "the query is malformed");
-    f = find_arg(call, pair);
-    if (!f)
-        return api_fail(call, FAILURE_INVALID, pair, "leave it out", "there is no argument '%.60s'",
-                        pair);
-    v = field_read(f, value ? value : f->type == FIELD_BOOL ? "true" : "", &e);
-    if (!v)
-        return api_fail(call, FAILURE_INVALID, pair, "", "%s", e.text);
-    json_object_set_new(call->args, f->name, v);
-    return 0;
-}
-
-static int read_query(struct api_call *call) {
-    char *query = strdup(http_request(call->x)->query), *save = NULL;
-    int r = query ? 0 : -ENOMEM;
-
-    for (char *pair = query ? strtok_r(query, "&", &save) : NULL; pair && r == 0;
-         pair = strtok_r(NULL, "&", &save))
-        r = add_query_arg(call, pair);
-    free(query);
-    return r;
-}
-
-static void add_standards(const struct field *fields, json_t *args) {
-    for (const struct field *f = fields; f->type != FIELD_END; f++)
-        if (f->standard && !json_object_get(args, f->name))
-            json_object_set_new(args, f->name, json_loads(f->standard, JSON_DECODE_ANY, NULL));
-}
-
-/* Nothing of ours is deep, and what is would be walked by recursion. */
-static bool too_deep(const char *s, size_t n) {
-    bool string = false;
-    int depth = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        if (string)
-            i += s[i] == '\\', string = i < n && s[i] != '"';
-        else if (s[i] == '"')
-            string = true;
-        else if ((s[i] == '{' || s[i] == '[') && ++depth > MAX_DEPTH)
-            return true;
-        else if (s[i] == '}' || s[i] == ']')
-            depth--;
-    }
-    return false;
-}
-
-static int read_body(struct api_call *call, json_t **ret) {
-    const struct http_request *r = http_request(call->x);
-    struct error e = {0};
-
-    if (too_deep(r->body, r->body_len))
-        return api_fail(call, FAILURE_INVALID, "", "flatten it",
-                        "the body is nested more than %d levels deep", MAX_DEPTH);
-    *ret = message_parse(r->body, r->body_len, &e);
-    return *ret ? 0 : api_fail(call, FAILURE_INVALID, "", "send a JSON object", "%s", e.text);
-}
-
-static int fail_field(struct api_call *call, const char *field, const struct error *e) {
-    return api_fail(call, FAILURE_INVALID, field, "GET /openapi.json tells what is possible", "%s",
-                    e->text);
-}
-
-static int read_arguments(struct api_call *call) {
-    enum op_shape shape = call->op->shape;
-    char field[FIELD_PATH_MAX];
-    struct error e = {0};
-    int r = read_query(call);
-
-    if (r == 0 && shape == OP_ACTION && http_request(call->x)->body_len) {
-        json_t *body = NULL;
-
-        r = read_body(call, &body);
-        if (r == 0 && fields_check_args(call->op->args, body, field, &e) < 0)
-            r = fail_field(call, field, &e);
-        if (r == 0)
-            json_object_update(call->args, body);
-        json_decref(body);
-    }
-    if (r == 0 && (shape == OP_CREATE || shape == OP_UPDATE)) {
-        r = read_body(call, &call->body);
-        if (r == 0 &&
-            (shape == OP_CREATE ? resource_check_create(call->resource, call->body, field, &e)
-                                : resource_check_update(call->resource, call->body, field, &e)) < 0)
-            r = fail_field(call, field, &e);
-    }
-    if (r == 0 && shape == OP_LIST)
-        add_standards(list_args, call->args);
-    if (r == 0)
-        add_standards(call->op->args, call->args);
-    return r;
-}
 
 /* ------------------------------------------------------------------ callers */
 
@@ -488,14 +124,14 @@ static int perform(struct api_call *call) {
     api_fn *fn = find_handler(call);
     int r = 0;
 
-    if (has_item(call->op->shape) && !call->resource->plain)
+    if (api_has_item(call->op->shape) && !call->resource->plain)
         r = find_item(call);
     if (r < 0)
         return r;
     if (fn)
         return fn(call);
     if (call->op->shape == OP_LIST)
-        return send_list(call);
+        return api_send_list(call);
     assert(call->op->shape == OP_GET && !call->resource->plain);
     return api_answer_unchanged(call);
 }
@@ -507,7 +143,7 @@ static void answer_text(struct api_call *call, struct buf *out) {
         buf_put(out, text, text ? strlen(text) : 0);
         free(text);
     } else {
-        put_row(out, &call->row);
+        api_put_row(out, &call->row);
     }
 }
 
@@ -661,11 +297,11 @@ void api_handle(void *opaque, struct http_exchange *x) {
     if (r == 0 && answer_document(call.m, x))
         r = 1;
     if (r == 0)
-        r = route(&call);
+        r = api_route(&call);
     if (r == 0)
         r = check_permission(&call);
     if (r == 0)
-        r = read_arguments(&call);
+        r = api_read_arguments(&call);
     if (r == 0)
         r = check_files(&call);
     if (r == 0)

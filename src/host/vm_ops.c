@@ -238,6 +238,13 @@ static int check_spec(struct api_call *call, const json_t *spec) {
     return 0;
 }
 
+static int fail_no_image(struct api_call *call, const char *name) {
+    char remedy[120];
+
+    snprintf(remedy, sizeof(remedy), "make it first: viv image build %.80s", name);
+    return api_fail(call, FAILURE_CONFLICT, "spec.image", remedy, "there is no image '%s'", name);
+}
+
 static int check_image(struct api_call *call, const char *name, char id[STORE_WORD]) {
     struct store_row image = {0};
     struct image_files files;
@@ -254,8 +261,7 @@ static int check_image(struct api_call *call, const char *name, char id[STORE_WO
     }
     r = store_find(call->m->store, "image", call->tenant, name, &image);
     if (r < 0)
-        return api_fail(call, FAILURE_CONFLICT, "spec.image", "make it first: viv image build NAME",
-                        "there is no image '%s'", name);
+        return fail_no_image(call, name);
     if (image_files(call->m, image.id, &files, &e) < 0)
         r = api_fail(call, FAILURE_CONFLICT, "spec.image", "wait for its job", "%s", e.text);
     else if (disk && !*files.disk)

@@ -135,6 +135,13 @@ static bool look_at_machine(void *opaque, const struct store_text *t) {
     return true;
 }
 
+/* Networks of older versions do not say. */
+static json_int_t connections_of(const json_t *spec) {
+    int64_t n = row_number(spec, "connections");
+
+    return n > 0 ? n : 4096;
+}
+
 int vnet_plan(struct manager *m, const struct store_row *network, struct vnet_plan *ret) {
     struct store_query q = {.kind = "vm", .tenant = network->tenant};
     const json_t *spec = network->spec;
@@ -148,11 +155,11 @@ int vnet_plan(struct manager *m, const struct store_row *network, struct vnet_pl
     *ret = (struct vnet_plan){
         .machines = json_array(), .addresses = json_object(), .ids = json_array()};
     r = store_list(m->store, &q, look_at_machine, &p);
-    ret->config =
-        json_pack("{s:s, s:s, s:b, s:b, s:I, s:o, s:o}", "name", network->name, "subnet",
-                  row_text(spec, "subnet"), "isolated", (int)row_flag(spec, "isolated"), "spoofing",
-                  (int)row_flag(spec, "spoofing"), "mtu", (json_int_t)row_number(spec, "mtu"),
-                  "members", p.members, "forwards", p.forwards);
+    ret->config = json_pack(
+        "{s:s, s:s, s:b, s:b, s:I, s:I, s:o, s:o}", "name", network->name, "subnet",
+        row_text(spec, "subnet"), "isolated", (int)row_flag(spec, "isolated"), "spoofing",
+        (int)row_flag(spec, "spoofing"), "mtu", (json_int_t)row_number(spec, "mtu"), "connections",
+        connections_of(spec), "members", p.members, "forwards", p.forwards);
     json_decref(p.taken);
     return r < 0 ? r : ret->config ? 0 : -ENOMEM;
 }

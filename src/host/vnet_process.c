@@ -19,6 +19,8 @@
 #include "host/vm_control.h"
 #include "proto/place.h"
 
+#define IDLE_S "10"
+
 enum {
     QUIT_MS = 2000,    /* from `quit` to SIGKILL */
     LASTED_MS = 10000, /* what ran that long has not failed at once */
@@ -155,8 +157,10 @@ int vnet_write_config(struct vnet *n, const char *text, struct error *err) {
 int vnet_launch(struct vnet *n, const char *text, struct error *err) {
     const char *given = getenv("VIV_NET");
     char program[PATH_MAX];
-    char *const argv[] = {program,      "--config",  "config",       "--ports",
-                          "unix:ports", "--control", "unix:control", NULL};
+    /* It outlives a manager, as machines do; but one whose manager does not come back is not to
+     * stay when they have gone. */
+    char *const argv[] = {program,     "--config",     "config", "--ports", "unix:ports",
+                          "--control", "unix:control", "--idle", IDLE_S,    NULL};
     int r;
 
     if (given && *given)

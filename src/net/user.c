@@ -32,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "net/forward.h"
+#include "net/limit.h"
 #include "net/queue.h"
 #include "net/reassemble.h"
 #include "net/segment.h"
@@ -86,8 +88,10 @@ struct net_user {
     struct net_queue queue;
     struct segment segment;
     struct reassemble reassemble;
-    bool sending;  /* inside net_send */
-    bool received; /* the NIC took frames since its last `received` */
+    struct net_limit *limit;
+    uint64_t limited; /* frames that it stopped */
+    bool sending;     /* inside net_send */
+    bool received;    /* the NIC took frames since its last `received` */
     uint8_t flat[NET_FRAME_MAX];
 };
 
@@ -365,6 +369,10 @@ static void user_send(struct net_port *p, const struct iovec *iov, unsigned coun
     frame = reassemble_add(&u->reassemble, frame, len, &len);
     if (!frame)
         return;
+    if (!net_limit_allows(u->limit, frame, len, (int64_t)(now_ns() / NS_PER_MS))) {
+        u->limited++;
+        return;
+    }
     segment_learn(&u->segment, frame, len);
     u->sending = true;
     if (now_ns() - u->polled_at > STALE_NS)
@@ -412,6 +420,7 @@ static void user_close(struct net_port *p) {
     if (u->timer_fd >= 0)
         close(u->timer_fd);
     reassemble_done(&u->reassemble);
+    net_limit_free(u->limit);
     free(u->fds);
     free(u->watched);
     free(u);
@@ -589,6 +598,37 @@ static int set_up_events(struct net_user *u, struct error *err) {
         "user-mode network: no descriptors; raise the limit of open files (ulimit -n)");
 }
 
+/* ------------------------------------------------------------------ the limit of connections */
+
+static char *tell_connections(void *opaque) {
+    return slirp_connection_info(((struct net_user *)opaque)->slirp);
+}
+
+/* A quarter of the descriptors is left for everything else. */
+static unsigned most_connections(void) {
+    struct rlimit files = {0};
+    rlim_t most = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur / 4 * 3 : 256;
+
+    return most < NET_USER_CONNECTIONS ? (unsigned)most : NET_USER_CONNECTIONS;
+}
+
+static int set_limit(struct net_user *u, const struct net_user_config *c) {
+    uint32_t mask = c->prefix ? UINT32_MAX << (32 - c->prefix) : 0;
+    unsigned most = most_connections();
+
+    u->limit = net_limit_new(most, c->connections ? c->connections : most, c->network & mask, mask,
+                             tell_connections, u);
+    return u->limit ? 0 : -ENOMEM;
+}
+
+void net_user_set_connections(struct net_port *p, unsigned each) {
+    net_limit_set_each(((struct net_user *)p)->limit, each);
+}
+
+uint64_t net_user_limited(const struct net_port *p) {
+    return ((const struct net_user *)p)->limited;
+}
+
 static struct in_addr address(uint32_t a) { return (struct in_addr){htonl(a)}; }
 
 static Slirp *start_slirp(struct net_user *u, const struct net_user_config *user) {
@@ -628,7 +668,9 @@ struct net_port *net_user_open_at(struct loop *loop, const struct net_user_confi
     u->epoll = u->timer_fd = -1;
     net_queue_init(&u->queue, QUEUE_FRAMES, QUEUE_BYTES);
     ignore_sigpipe();
-    if (set_up_events(u, err) < 0)
+    if (set_limit(u, c) < 0)
+        error_set(err, -ENOMEM, "user-mode network: out of memory");
+    if (!u->limit || set_up_events(u, err) < 0)
         goto fail;
     u->slirp = start_slirp(u, c);
     if (!u->slirp) {

@@ -11,8 +11,8 @@ const struct command network_commands[] = {
     {.name = "status",
      .needs = COMMAND_READ,
      .help = "What the network is and what it is doing",
-     .answer = "name, version, pid, state (running), subnet, isolated, mtu, how many ports are "
-               "plugged in; open and failed: its forwards; capture, if there is one",
+     .answer = "name, version, pid, state (running), subnet, isolated, mtu, connections_each, "
+               "limited (frames that would have begun one more), how many ports are plugged in; open and failed: its forwards; capture, if there is one",
      .example = "status"},
     {.name = "ports",
      .needs = COMMAND_READ,

@@ -113,6 +113,8 @@ static void put(struct client_end *c, json_t *message) {
     json_decref(message);
 }
 
+unsigned server_clients(const struct server *s) { return s ? s->count : 0; }
+
 void server_event(struct server *s, const char *name, json_t *data) {
     json_t *message = json_pack("{s:s, s:o}", "event", name, "data", data);
 

@@ -39,6 +39,7 @@ struct server *server_new(struct loop *loop, const char *path, const struct serv
                           struct error *err);
 /* To all who asked for events; takes the reference. */
 void server_event(struct server *s, const char *name, json_t *data);
+unsigned server_clients(const struct server *s); /* connected now; 0 for NULL */
 /* When the loop runs no more: sends what is taken at once, unlinks the socket. Accepts NULL. */
 void server_free(struct server *s);
 

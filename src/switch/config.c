@@ -122,12 +122,13 @@ static int take_forwards(struct config *c, const json_t *list, struct error *err
 }
 
 static int parse(const json_t *v, struct config *c, struct error *err) {
-    static const char *const known[] = {"name", "subnet",  "isolated", "spoofing", "open",
-                                        "mtu",  "members", "forwards", NULL};
-    const json_t *mtu = json_object_get(v, "mtu");
+    static const char *const known[] = {"name", "subnet",  "isolated", "spoofing",    "open",
+                                        "mtu",  "members", "forwards", "connections", NULL};
+    const json_t *mtu = json_object_get(v, "mtu"), *most = json_object_get(v, "connections");
     const char *name = "", *subnet = "";
 
     c->mtu = LINK_MTU_MAX;
+    c->connections = CONFIG_CONNECTIONS;
     if (!json_is_object(v))
         return error_set(err, -EINVAL, "it is no JSON object");
     if (check_keys(v, known, err) < 0 || take_text(v, "name", &name, err) < 0 ||
@@ -144,6 +145,11 @@ static int parse(const json_t *v, struct config *c, struct error *err) {
         return wrong("mtu", "a number of 576 to 65520", err);
     if (mtu)
         c->mtu = (uint16_t)json_integer_value(mtu);
+    if (most && (!json_is_integer(most) || json_integer_value(most) < CONFIG_MIN_CONNECTIONS ||
+                 json_integer_value(most) > CONFIG_MAX_CONNECTIONS))
+        return wrong("connections", "a number of 16 to 16384", err);
+    if (most)
+        c->connections = (unsigned)json_integer_value(most);
     if (take_members(c, json_object_get(v, "members"), err) < 0)
         return -EINVAL;
     return take_forwards(c, json_object_get(v, "forwards"), err);

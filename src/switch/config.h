@@ -11,6 +11,13 @@
 #include "net/net.h"
 #include "switch/directory.h"
 
+/* To the outside, of one machine. */
+enum {
+    CONFIG_CONNECTIONS = 4096,
+    CONFIG_MIN_CONNECTIONS = 16,
+    CONFIG_MAX_CONNECTIONS = 16384,
+};
+
 enum { CONFIG_MAX_FORWARDS = 2048, CONFIG_MAX_BYTES = 4 << 20 };
 
 struct config {
@@ -19,6 +26,7 @@ struct config {
     bool spoofing; /* machines may send from any address */
     bool open;     /* machines that are not listed may come */
     uint16_t mtu;
+    unsigned connections;       /* of one machine to the outside at most */
     struct directory directory; /* subnet and members */
     struct net_forward *forward;
     unsigned forwards;

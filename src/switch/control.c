@@ -10,6 +10,7 @@
 #include "base/version.h"
 #include "net/forward.h"
 #include "net/link.h"
+#include "net/user.h"
 #include "proto/lines.h"
 #include "proto/network.h"
 #include "proto/server.h"
@@ -81,14 +82,33 @@ static unsigned plugged(const struct network *n) {
     return count;
 }
 
+/* Twice in a row at half the time, so that an idle process wakes up rarely. */
+static void look_idle(void *opaque) {
+    struct network *n = opaque;
+    bool idle = !plugged(n) && !server_clients(n->server);
+
+    if (idle && n->idle_seen) {
+        n->quit(n);
+        return;
+    }
+    n->idle_seen = idle;
+    timer_start(n->timers, &n->idle_timer, (int64_t)n->idle_s * 500, look_idle, n);
+}
+
+void control_watch_idle(struct network *n) {
+    if (n->idle_s)
+        timer_start(n->timers, &n->idle_timer, (int64_t)n->idle_s * 500, look_idle, n);
+}
+
 static int do_status(struct server_call *call, struct error *err) {
     const struct network *n = call->opaque;
-    json_t *v = json_pack("{s:o, s:s, s:i, s:s, s:o, s:b, s:b, s:i, s:i, s:o, s:o}", "name",
-                          message_text(n->config.name), "version", VIVARIUM_VERSION, "pid",
-                          (int)getpid(), "state", "running", "subnet", subnet(&n->config.directory),
-                          "isolated", (int)n->config.isolated, "spoofing", (int)n->config.spoofing,
-                          "mtu", (int)n->config.mtu, "ports", (int)plugged(n), "open",
-                          forwards(n, true), "failed", forwards(n, false));
+    json_t *v = json_pack(
+        "{s:o, s:s, s:i, s:s, s:o, s:b, s:b, s:i, s:i, s:o, s:o, s:i, s:I}", "name",
+        message_text(n->config.name), "version", VIVARIUM_VERSION, "pid", (int)getpid(), "state",
+        "running", "subnet", subnet(&n->config.directory), "isolated", (int)n->config.isolated,
+        "spoofing", (int)n->config.spoofing, "mtu", (int)n->config.mtu, "ports", (int)plugged(n),
+        "open", forwards(n, true), "failed", forwards(n, false), "connections_each",
+        (int)n->config.connections, "limited", (json_int_t)net_user_limited(n->uplink.user));
     int r = v ? json_object_update(call->result, v) : -1;
 
     json_decref(v);

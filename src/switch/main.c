@@ -17,7 +17,7 @@
 #include "proto/server.h"
 #include "switch/network.h"
 
-enum { FILES_WANTED = 65536 };
+enum { FILES_WANTED = 65536, IDLE_MOST = 1000000 };
 enum exit_code { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 static const struct {
@@ -26,6 +26,7 @@ static const struct {
     {"--config", "FILE", "what the network is, who belongs to it, which ports lead to whom (JSON)"},
     {"--ports", "unix:PATH", "listen there for machines: viv-vm --nic link=PATH"},
     {"--control", "unix:PATH", "listen there for programs that look after the network: viv-ctl"},
+    {"--idle", "SECONDS", "end when for so long no machine was plugged in and nobody connected"},
     {"--trace", "PATTERN", "print trace events whose names match"},
     {"--help", NULL, "print this text"},
     {"--help-man", NULL, "print the manual page"},
@@ -39,6 +40,7 @@ static const char codes[] = "0 it was asked to end; 1 it failed; 2 wrong options
 
 struct settings {
     const char *config, *ports, *control;
+    unsigned idle;
     bool help, man, version;
 };
 
@@ -76,6 +78,16 @@ static int take_value(const char *name, const char *value, bool socket, const ch
     return 0;
 }
 
+static int take_idle(struct settings *s, const char *value, struct error *err) {
+    char *end = NULL;
+    unsigned long n = value ? strtoul(value, &end, 10) : 0;
+
+    if (!value || *value < '0' || *value > '9' || *end || !n || n > IDLE_MOST)
+        return error_set(err, -EINVAL, "--idle needs a number of seconds, as in --idle 60");
+    s->idle = (unsigned)n;
+    return 0;
+}
+
 static int parse(struct settings *s, int argc, char **argv, struct error *err) {
     const char *trace = NULL;
     int r = 0;
@@ -95,6 +107,8 @@ static int parse(struct settings *s, int argc, char **argv, struct error *err) {
             r = take_value(w, argv[++i], true, &s->ports, err);
         else if (!strcmp(w, "--control"))
             r = take_value(w, argv[++i], true, &s->control, err);
+        else if (!strcmp(w, "--idle"))
+            r = take_idle(s, argv[++i], err);
         else if (!strcmp(w, "--trace")) {
             r = take_value(w, argv[++i], false, &trace, err);
             if (r == 0 && !trace_enable(trace))
@@ -135,6 +149,8 @@ static int run(struct network *n, const struct settings *s, struct error *err) {
         r = control_open(n, s->control, err);
     if (r == 0) {
         n->quit = quit;
+        n->idle_s = s->idle;
+        control_watch_idle(n);
         loop_run(loop);
     }
     if (loop) {

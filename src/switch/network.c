@@ -167,6 +167,7 @@ int network_reload(struct network *n, struct error *err) {
                          "are: start viv-net anew");
     }
     n->config = c;
+    net_user_set_connections(n->uplink.user, c.connections);
     plugs_check(n);
     config_done(&old);
     set_forwards(n);

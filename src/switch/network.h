@@ -70,6 +70,9 @@ struct network {
     struct timer capture_timer;
     struct server *server;
     void (*quit)(struct network *n);
+    unsigned idle_s; /* ends after so long without anybody; 0: never */
+    bool idle_seen;
+    struct timer idle_timer;
     uint8_t frame[SWITCH_FRAME_MAX]; /* the one that was just read */
 };
 
@@ -107,5 +110,7 @@ void uplink_flush(struct network *n); /* after a burst of frames */
 /* ---- control.c ---- */
 
 int control_open(struct network *n, const char *path, struct error *err);
+/* Calls n->quit when for idle_s seconds no machine was plugged in and nobody was connected. */
+void control_watch_idle(struct network *n);
 
 #endif

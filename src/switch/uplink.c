@@ -113,7 +113,8 @@ int uplink_open(struct network *n, struct error *err) {
                                       .host = directory_gateway(d),
                                       .nameserver = directory_dns(d),
                                       .dhcp_start = d->subnet.network + SUBNET_FIRST,
-                                      .isolated = n->config.isolated};
+                                      .isolated = n->config.isolated,
+                                      .connections = n->config.connections};
     struct uplink *u = &n->uplink;
 
     u->network = n;

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import unittest
 
@@ -181,6 +182,27 @@ class Declared(Case):
         self.m.viv("net", "rm", "lan")
         self.assertEqual(list((self.m.home / "networks").iterdir()), [])
 
+    def test_a_process_whose_manager_died_as_it_began_ends_by_itself(self):
+        self.m.image()
+        deadly = self.m.home / "deadly"
+        program = os.environ.get("VIV_NET", str(vivtest.ROOT / "build/viv-net"))
+        deadly.write_text(f'#!/bin/sh\necho $$ >{self.m.home}/began\nkill -9 $PPID\nexec {program} "$@"\n')
+        deadly.chmod(0o755)
+        self.m.stop()
+        self.m.env["VIV_NET"] = str(deadly)
+        self.m.start()
+        self.network("lan")
+        try:
+            self.m.create("a", network="lan", power="on")
+        except OSError:
+            pass  # it was killed before it could answer
+        self.m.wait_for(lambda: (self.m.home / "began").exists(), "the beginning")
+        self.assertEqual(self.m.process.wait(LIMIT), -signal.SIGKILL)
+        self.m.process = None
+        for pid in self.m.machine_pids():
+            os.kill(pid, signal.SIGKILL)
+        self.m.wait_for(lambda: not self.network_pids(), "its end")
+
     def test_a_network_that_cannot_begin_says_why(self):
         self.m.image()
         broken = self.m.home / "broken"
@@ -275,6 +297,36 @@ class Guests(Case):
         self.m.wait_for(lambda: self.fetch(port) is None, "the end of the forward")
         self.assertEqual(self.api.get("/v1/networks/lan")["status"]["addresses"],
                          {n: self.address(n) for n in ("web", "db")})
+
+    def test_a_machine_has_so_many_connections_and_no_more(self):
+        self.network("lan", connections=16)
+        self.machines("lan", "a")
+        status = lambda: json.loads(subprocess.run(  # noqa: E731
+            [vivtest.ROOT / "build/viv-ctl", "--json", str(self.m.home / "networks" / self.api.get("/v1/networks/lan")["id"] / "control"),
+             "status"], check=True, capture_output=True, text=True).stdout)
+        self.assertEqual((status()["connections_each"], status()["limited"]), (16, 0))
+        came = []
+
+        def serve(listener):
+            while True:
+                try:
+                    came.append(listener.accept()[0])
+                except OSError:
+                    return
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            threading.Thread(target=serve, args=[s], daemon=True).start()
+            port = s.getsockname()[1]
+            self.sh("a", f"mkfifo /tmp/wait; for i in $(seq 40); do (nc gateway {port} </tmp/wait >/dev/null 2>&1 &); done; "
+                         "(exec 3>/tmp/wait; sleep 1000) >/dev/null 2>&1 &")
+            self.m.wait_for(lambda: status()["limited"] > 10, "the limit")
+            self.assertLessEqual(len(came), 16)
+            self.assertGreater(len(came), 8)
+            before = len(came)
+            for one in list(came):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                one.close()
+            self.m.wait_for(lambda: len(came) > before, "others in their place")
+            s.shutdown(socket.SHUT_RDWR)
 
     def test_an_isolated_network_leads_nowhere_but_forwards_lead_in(self):
         self.network("iso", isolated=True)
