@@ -11,7 +11,7 @@ import sys
 
 # Folder of src/ -> the folders it may include besides itself. docs/ARCHITECTURE.md draws it.
 LOW = ["base", "state", "proto"]
-MIDDLE = LOW + ["bus", "block", "net", "display"]
+MIDDLE = LOW + ["bus", "block", "net", "display", "share"]
 ALLOWED = {
     "base": [],
     "state": ["base"],
@@ -20,6 +20,7 @@ ALLOWED = {
     "block": LOW + ["bus"],
     "net": LOW + ["bus"],
     "display": LOW + ["bus"],
+    "share": LOW,
     # A device never sees a CPU, a CPU never sees a device; the board alone sees both.
     "devices": MIDDLE,
     "cpu": LOW + ["bus"],

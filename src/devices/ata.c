@@ -10,7 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/trace.h"
-#include "devices/virtio/iov.h"
+#include "base/iov.h"
 
 // clang-format off
 enum {

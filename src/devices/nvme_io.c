@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "base/trace.h"
 #include "devices/nvme_internal.h"
-#include "devices/virtio/iov.h"
+#include "base/iov.h"
 
 // clang-format off
 enum { FLUSH = 0x00, WRITE = 0x01, READ = 0x02, WRITE_ZEROES = 0x08, DATASET_MANAGEMENT = 0x09 };

@@ -23,6 +23,7 @@
 #include "devices/pic.h"
 #include "devices/rtc.h"
 #include "devices/vga.h"
+#include "devices/virtio/virtio_fs.h"
 #include "devices/virtio/virtio_gpu.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
@@ -419,6 +420,10 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     }
     if (r == 0 && m->has_vsock)
         r = add_function(b, m, "virtio_vsock", &m->vsock, &b->vsock, err);
+    for (unsigned i = 0; r == 0 && i < m->shares; i++) {
+        struct virtio_fs_config c = {m->share[i].tag, m->share[i].share};
+        r = add_function(b, m, "virtio_fs", &c, NULL, err);
+    }
     if (r == 0 && m->has_balloon)
         r = add_function(b, m, "virtio_balloon", NULL, &b->balloon, err);
     return r;

@@ -26,6 +26,7 @@
 #include "machine/plug.h"
 #include "machine/plug_internal.h"
 #include "net/net.h"
+#include "share/share.h"
 
 struct machine_cpu { /* what a pin or bus callback gets as opaque */
     struct machine *machine;
@@ -236,6 +237,8 @@ void machine_pause(struct machine *m) {
     for (unsigned i = 0; i < m->config.cdroms; i++)
         if (m->config.cdrom[i])
             block_drain(m->config.cdrom[i]);
+    for (unsigned i = 0; i < m->config.shares; i++)
+        share_drain(m->config.share[i].share);
 }
 
 void machine_resume(struct machine *m) {

@@ -28,6 +28,7 @@ struct machine;
 struct net_port;
 struct smbios_setting;
 struct screen;
+struct share;
 struct x86_state;
 
 enum {
@@ -36,6 +37,7 @@ enum {
     MACHINE_MAX_CPUS = 32,
     MACHINE_MAX_CDROMS = 4,
     MACHINE_MAX_INITRDS = 32,
+    MACHINE_MAX_SHARES = 8,
     MACHINE_MAX_SITES = 32
 };
 enum machine_bus {
@@ -71,6 +73,11 @@ struct machine_nic {
     enum machine_nic_model model;
     uint8_t *rom; /* of rom_size bytes, the caller's; 0: none */
     uint32_t rom_size;
+};
+
+struct machine_share {
+    const char *tag;
+    struct share *share; /* the caller's, outlives the machine */
 };
 
 enum machine_adapter { MACHINE_NO_SCREEN, MACHINE_VGA, MACHINE_VIRTIO_GPU };
@@ -132,6 +139,8 @@ struct machine_config {
     bool has_balloon;
     bool has_vsock;
     struct virtio_vsock_config vsock; /* if has_vsock */
+    struct machine_share share[MACHINE_MAX_SHARES];
+    unsigned shares;
     struct machine_display display;
     bool no_reboot, debug_exit;
     void (*ended)(void *opaque, enum machine_end how, unsigned code);

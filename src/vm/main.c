@@ -27,6 +27,7 @@
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
+#include "vm/shares.h"
 #include "vm/template.h"
 #include "vm/terminal.h"
 #include "vm/uefi_vars.h"
@@ -42,6 +43,7 @@ struct vm {
     struct machine *machine;
     struct chardev *serial, *console;
     struct vsock *vsock;
+    struct shares shares;
     struct vm_screen *screen;
     struct control_vm controlled;
     struct control *control;
@@ -198,6 +200,7 @@ static void save_lines(void *opaque, struct snapshot_sections *out) {
 
     save_line(vm->serial, "serial.input", out);
     save_line(vm->console, "console.input", out);
+    shares_save(&vm->shares, out);
 }
 
 static void load_line(struct chardev *c, const char *name, const struct snapshot *s) {
@@ -412,6 +415,8 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         if (!vm->screen)
             return -ENOMEM;
     }
+    if (shares_open(&vm->shares, vm->loop, &vm->options, m, err) < 0)
+        return -EINVAL;
     if (!vm->options.vsock)
         return 0;
     vm->vsock = vsock_open(vm->loop, vm->options.vsock, err);
@@ -506,6 +511,8 @@ static int restore_machine(struct vm *vm, const struct snapshot *s, struct error
         return r;
     pthread_mutex_lock(&vm->lock);
     r = machine_load(vm->machine, s, err);
+    if (r == 0)
+        r = shares_load(&vm->shares, &vm->options, s, err);
     if (r == 0 && vm->options.renew_identity)
         machine_replug_nics(vm->machine);
     if (r == 0)
@@ -568,6 +575,7 @@ static void close_all(struct vm *vm) {
     uefi_vars_close(vm->vars);
     firmware_close(&vm->firmware);
     vsock_close(vm->vsock);
+    shares_close(&vm->shares);
     vm_screen_free(vm->screen);
     pthread_mutex_unlock(&vm->lock);
     loop_free(vm->loop);

@@ -17,6 +17,7 @@
 #include "devices/virtio/virtio_scsi.h"
 #include "net/forward.h"
 #include "net/link.h"
+#include "share/share.h"
 #include "vm/chardev.h"
 #include "vm/nics.h"
 
@@ -699,6 +700,45 @@ static int set_vsock(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+int options_add_share(struct options *o, const char *tag, const char *path, bool readonly,
+                      struct error *err) {
+    if (o->shares == MACHINE_MAX_SHARES)
+        return error_set(err, -EINVAL, "at most %d folders can be shared", MACHINE_MAX_SHARES);
+    if (!*tag || strlen(tag) > SHARE_TAG_MAX || !*path)
+        return error_set(err, -EINVAL,
+                         "a shared folder has a tag of 1 to %d characters, by which the guest "
+                         "mounts it, and a path: use TAG=PATH[,ro]",
+                         SHARE_TAG_MAX);
+    for (unsigned i = 0; i < o->shares; i++)
+        if (!strcmp(o->share[i].tag, tag))
+            return error_set(err, -EINVAL,
+                             "two folders have the tag '%s': give one of them another", tag);
+    o->share[o->shares++] = (struct options_share){tag, path, readonly};
+    return 0;
+}
+
+static int set_share(struct options *o, const char *v, struct error *err) {
+    char *rest = options_keep(o, v), *tag, *path, *part;
+    bool readonly = false;
+
+    if (!rest)
+        return error_set(err, -ENOMEM, "out of memory");
+    tag = next_part(&rest);
+    path = strchr(tag, '=');
+    if (!path)
+        return error_set(err, -EINVAL, "'%s' has no path: use TAG=PATH[,ro]", v);
+    *path++ = 0;
+    while ((part = next_part(&rest))) {
+        if (strcmp(part, "ro") != 0)
+            return error_set(err, -EINVAL,
+                             "'%s' is nothing a shared folder knows: ro makes it read-only, and a "
+                             "comma in a path is written twice",
+                             part);
+        readonly = true;
+    }
+    return options_add_share(o, tag, path, readonly, err);
+}
+
 static int set_balloon(struct options *o, const char *v, struct error *err) {
     o->balloon = true;
     return 0;
@@ -953,6 +993,10 @@ static const struct option table[] = {
      "own "
      "address, default 3",
      "--vsock unix:/tmp/web.vsock"},
+    {"share", "TAG=PATH[,ro]", set_share,
+     "shares a folder of the host with the guest, which mounts it with 'mount -t virtiofs TAG "
+     "/mnt'; ro: it cannot change anything. May be repeated. docs/share.md says who owns what",
+     "--share src=/home/me/src"},
     {"display", "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH]|none", set_display,
      "gives the machine a screen, keyboard and mouse; VNC viewers connect there. The first line of "
      "the file is the password that they must know. none: nobody sees it but 'viv-ctl PATH "
@@ -966,8 +1010,8 @@ static const struct option table[] = {
     {"restore", "FOLDER", set_restore,
      "go on with a machine that was saved ('viv-ctl SOCKET snapshot FOLDER'); what other options "
      "do "
-     "not say is as it was. --disk, --nic, --serial, --console and --vsock attach other things of "
-     "the host",
+     "not say is as it was. --disk, --nic, --serial, --console, --share and --vsock attach "
+     "other things of the host",
      "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
     {"renew-identity", NULL, set_renew_identity,
      "with --restore: the network interfaces get new MAC addresses, at random unless --nic says "

@@ -13,6 +13,11 @@
 #include "machine/smbios.h"
 #include "net/net.h"
 
+struct options_share {
+    const char *tag, *path;
+    bool readonly;
+};
+
 enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
 
 #define OPTIONS_MEMORY_MIN (16ll << 20)
@@ -52,6 +57,8 @@ struct options {
     const char *restore;    /* folder of a snapshot, NULL = boot */
     const char *vsock;      /* path, NULL = none */
     uint64_t vsock_cid;
+    struct options_share share[MACHINE_MAX_SHARES];
+    unsigned shares;
     const char *display; /* as given; NULL = no screen unless vga says so */
     struct vnc_options vnc;
     const char *vga; /* "std", "virtio" or "none"; NULL = std with a display */
@@ -105,6 +112,8 @@ unsigned options_all_cpus(const struct options *o);
 unsigned options_disk_queues(const struct options *o, unsigned disk);
 /* What follows the path in it, "" if nothing does. */
 const char *options_disk_properties(const char *text);
+int options_add_share(struct options *o, const char *tag, const char *path, bool readonly,
+                      struct error *err);
 bool options_vga_valid(const char *v);
 bool options_has_screen(const struct options *o);
 int options_set_display(struct options *o, const char *text, struct error *err); /* as --display */

@@ -183,6 +183,16 @@ static json_t *smbios(const struct options *o) {
     return list;
 }
 
+static json_t *shares(const struct options *o) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < o->shares; i++)
+        json_array_append_new(list, json_pack("{s:s, s:o, s:b}", "tag", o->share[i].tag, "path",
+                                              absolute(o->share[i].path), "readonly",
+                                              (int)o->share[i].readonly));
+    return list;
+}
+
 /* Of machines that are not booted directly. A name stands for what the host has installed. */
 static json_t *firmware(const struct options *o) {
     return json_pack("{s:o, s:o, s:b, s:o}", "uefi_vars", absolute(o->uefi_vars), "rom",
@@ -211,6 +221,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
     if (v && ((o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
               (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
               (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
+              (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
               (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
                              json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)))) {
@@ -595,6 +606,27 @@ static int take_vsock(struct options *o, const json_t *v, struct error *err) {
     return r;
 }
 
+static int take_shares(struct options *o, const json_t *list, struct error *err) {
+    const char *tag, *path;
+    const json_t *v;
+    size_t i;
+    int r = 0;
+
+    if (options_given(o, "share"))
+        return 0;
+    json_array_foreach(list, i, v) {
+        tag = take_word(o, v, "tag");
+        path = json_string_value(json_object_get(v, "path"));
+        path = path ? options_keep(o, path) : NULL;
+        if (!tag || !path)
+            return missing("tag or path of a shared folder", err);
+        r = options_add_share(o, tag, path, json_is_true(json_object_get(v, "readonly")), err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 /* The display may be another one, or none; the adapter is part of the machine. Older snapshots say
  * nothing of either. */
 static int take_screen(struct options *o, const json_t *v, struct error *err) {
@@ -643,7 +675,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     if (memory % (2 << 20))
         return missing("memory", err);
     if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0 ||
-        take_initrds(o, v, err) < 0 || take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0)
+        take_initrds(o, v, err) < 0 || take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0 ||
+        take_shares(o, json_object_get(v, "shares"), err) < 0)
         return -EINVAL;
     o->cpus = (unsigned)cpus;
     o->cpus_max = (unsigned)max;

@@ -383,6 +383,23 @@ static void what_is_about_a_snapshot_needs_one(void **state) {
     bad("--restore|s|--record-working-set|10|--prefetch", "one of the two");
 }
 
+static void shared_folders_have_tags_and_paths(void **state) {
+    good("--share|src=/home/me|--share|a,,b=/x,,y,ro");
+    assert_int_equal(o.shares, 2);
+    assert_string_equal(o.share[0].tag, "src");
+    assert_string_equal(o.share[0].path, "/home/me");
+    assert_false(o.share[0].readonly);
+    assert_string_equal(o.share[1].tag, "a,b");
+    assert_string_equal(o.share[1].path, "/x,y");
+    assert_true(o.share[1].readonly);
+    options_done(&o);
+    bad("--share|src", "'src' has no path: use TAG=PATH");
+    bad("--share|=/x", "a tag of 1 to 36 characters");
+    bad("--share|src=", "a tag of 1 to 36 characters");
+    bad("--share|src=/x,rw", "'rw' is nothing a shared folder knows");
+    bad("--share|a=/x|--share|a=/y", "two folders have the tag 'a'");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_sensible),
@@ -394,6 +411,7 @@ int main(void) {
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
         cmocka_unit_test(the_hpet_is_on_or_off),
+        cmocka_unit_test(shared_folders_have_tags_and_paths),
         cmocka_unit_test(a_network_has_an_address_and_forwards),
         cmocka_unit_test(a_network_may_be_a_link_to_a_switch),
         cmocka_unit_test(too_many_forwards_are_refused),

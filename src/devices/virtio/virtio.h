@@ -28,7 +28,7 @@
 #define DEVICES_VIRTIO_VIRTIO_H
 
 #include "devices/pci.h"
-#include "devices/virtio/iov.h"
+#include "base/iov.h"
 
 enum { VIRTIO_MAX_QUEUES = 8, VIRTIO_QUEUE_SIZE_MAX = 512, VIRTIO_CHAIN_MAX = 258 };
 enum {
@@ -40,7 +40,8 @@ enum {
     VIRTIO_ID_SCSI = 8,
     VIRTIO_ID_GPU = 16,
     VIRTIO_ID_INPUT = 18,
-    VIRTIO_ID_VSOCK = 19
+    VIRTIO_ID_VSOCK = 19,
+    VIRTIO_ID_FS = 26
 };
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
 #define VIRTIO_F_EVENT_IDX     (1ull << 29)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Copies between memory and the scattered buffers of a descriptor chain. */
-#include "devices/virtio/iov.h"
+/* Copies between memory and scattered buffers. */
+#include "base/iov.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Scattered buffers in guest memory: copies, and parts of them. */
-#ifndef DEVICES_VIRTIO_IOV_H
-#define DEVICES_VIRTIO_IOV_H
+#ifndef BASE_IOV_H
+#define BASE_IOV_H
 
 #include <sys/uio.h>
 
