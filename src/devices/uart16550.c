@@ -95,9 +95,13 @@ static uint8_t iir_of(const struct uart *u) {
     return IIR_NONE;
 }
 
-static void update(struct uart *u) {
-    irq_set(&u->dev.env.irq[0], iir_of(u) != IIR_NONE && (u->mcr & MCR_OUT2));
+bool uart_wants_irq(const struct device *dev) {
+    const struct uart *u = (const struct uart *)dev;
+
+    return iir_of(u) != IIR_NONE && (u->mcr & MCR_OUT2);
 }
+
+static void update(struct uart *u) { irq_set(&u->dev.env.irq[0], uart_wants_irq(&u->dev)); }
 
 /* ------------------------------------------------------------------ receiver */
 

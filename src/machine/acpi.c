@@ -159,8 +159,12 @@ static void dsdt_isa(struct buf *b, const struct acpi_config *config) {
     dsdt_isa_device(b, "KBD", "PNP0303", 0, 0x60, 1, 0x64, 1);
     if (config->screen)
         dsdt_mouse(b);
-    if (config->serial)
-        dsdt_isa_device(b, "COM1", "PNP0501", 1, 0x3f8, 8, 0, 4);
+    for (unsigned i = 0; i < config->serials; i++) {
+        const char name[] = {'C', 'O', 'M', (char)('1' + i), 0};
+
+        dsdt_isa_device(b, name, "PNP0501", i + 1, (uint16_t)map_serial_port(i), 8, 0,
+                        map_serial_irq(i));
+    }
     dsdt_panic(b);
     aml_close(b, isa);
 }

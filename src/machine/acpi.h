@@ -11,7 +11,7 @@
 struct acpi_config {
     unsigned cpus;
     uint64_t pci64_base, pci64_end; /* 64-bit PCI window, 0 = none */
-    bool serial;                    /* COM1 is there */
+    unsigned serials;               /* COM1 and so on */
     bool screen;                    /* a display adapter and a PS/2 mouse are */
     bool hpet;
     uint32_t cpus_absent; /* of them, a bit each: they may come. 0: none ever does */

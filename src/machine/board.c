@@ -175,10 +175,31 @@ static void plug_irq(void *opaque, unsigned n, bool level) {
         acpi_pm_gpe(((struct board *)opaque)->pm, n);
 }
 
+/* Two ports share a wire. */
+static void serial_irq(void *opaque, unsigned n, bool level) {
+    struct board *b = opaque;
+
+    for (unsigned i = 0; i < MACHINE_MAX_SERIALS; i++)
+        if (i != n && b->uart[i] && map_serial_irq(i) == map_serial_irq(n))
+            level |= uart_wants_irq(b->uart[i]);
+    isa_irq(b, map_serial_irq(n), level);
+}
+
+static int add_serials(struct board *b, const struct machine_config *m, struct error *err) {
+    for (unsigned i = 0; i == 0 || i < m->serials; i++) {
+        struct mount at[] = {{0, map_serial_port(i), false}, {0}};
+        struct uart_config serial = {.port = m->serial[i]};
+
+        b->uart[i] = add_isa(b, "uart16550", &serial, (struct irq){serial_irq, b, i}, at, err);
+        if (!b->uart[i])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
 static int add_isa_devices(struct board *b, const struct machine_config *m, struct error *err) {
     static const struct mount pit[] = {{0, 0x40, false}, {1, 0x61, false}, {0}};
     static const struct mount rtc[] = {{0, 0x70, false}, {1, 0x72, false}, {0}};
-    static const struct mount uart[] = {{0, 0x3f8, false}, {0}};
     static const struct mount pm[] = {{0, MAP_PM1_EVENT, false},
                                       {1, MAP_PM1_CONTROL, false},
                                       {2, MAP_PM_TIMER, false},
@@ -192,12 +213,12 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     static const struct mount debug_exit[] = {{0, 0xf4, false}, {0}};
     struct rtc_config clock = {.memory_low = map_low_size(b->memory),
                                .memory_high = map_high_size(b->memory)};
-    struct uart_config serial = {.port = m->serial};
 
     b->pit = add_isa(b, "pit", NULL, timer_wire(b, 0), pit, err);
     b->rtc = b->pit ? add_isa(b, "rtc", &clock, timer_wire(b, 8), rtc, err) : NULL;
-    b->uart = b->rtc ? add_isa(b, "uart16550", &serial, isa_wire(b, 4), uart, err) : NULL;
-    b->pm = b->uart ? add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err) : NULL;
+    if (!b->rtc || add_serials(b, m, err) < 0)
+        return -ENOMEM;
+    b->pm = add_isa(b, "acpi_pm", NULL, isa_wire(b, MAP_SCI_IRQ), pm, err);
     b->plug = b->pm ? add_isa(b, "acpi_plug", b->unplug, (struct irq){plug_irq, b, MAP_GPE_PLUG},
                               plug, err)
                     : NULL;
@@ -553,6 +574,7 @@ static int tell_firmware(struct board *b, struct error *err) {
                                    .hpet = b->hpet,
                                    .smbios = &b->smbios,
                                    .screen = b->vga,
+                                   .serials = board_serials(b),
                                    .plug_slots = board_plug_slots(b)};
     struct buf order = {0};
     int r;
@@ -678,9 +700,17 @@ int board_new_generation(struct board *b, struct error *err) {
     return 0;
 }
 
+unsigned board_serials(const struct board *b) {
+    unsigned n = 0;
+
+    while (n < MACHINE_MAX_SERIALS && b->uart[n])
+        n++;
+    return n;
+}
+
 int board_reset(struct board *b, struct error *err) {
     struct acpi_config acpi = {.cpus = b->cpus,
-                               .serial = true,
+                               .serials = board_serials(b),
                                .hpet = b->hpet,
                                .screen = b->tablet,
                                .cpus_absent = board_absent_cpus(b),

@@ -34,8 +34,9 @@ struct board {
     struct device *device[BOARD_MAX_DEVICES]; /* every device in order of creation */
     unsigned devices;
     struct device *lapic[MACHINE_MAX_CPUS];
-    struct device *pic, *pit, *rtc, *ioapic, *uart, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042,
-        *vga, *keyboard, *tablet;
+    struct device *pic, *pit, *rtc, *ioapic, *pm, *reset_ctl, *lpc, *console, *vsock, *i8042, *vga,
+        *keyboard, *tablet;
+    struct device *uart[MACHINE_MAX_SERIALS]; /* NULL: none */
     struct device *plug, *cpu_plug; /* the latter NULL: all processors are there for good */
     struct device *balloon;         /* NULL: none */
     struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
@@ -85,6 +86,7 @@ uint32_t board_plug_slots(const struct board *b);
 /* The same for the IDE adapter, which has ports and interrupts of its own. */
 int board_add_ide(struct board *b, const void *config, unsigned devfn, struct device **ret,
                   struct error *err);
+unsigned board_serials(const struct board *b);
 /* All devices to power-on, then, if there is none, APIC, PCI addresses and ACPI tables as firmware
  * would leave them. */
 int board_reset(struct board *b, struct error *err);

@@ -221,7 +221,7 @@ static void clear_sums(struct acpi_blob *a) {
 /* The loader adds addresses to what stands in the tables, and mends the sums. */
 static int add_acpi(struct device *d, const struct firmware_config *config, struct error *err) {
     struct acpi_config c = {.cpus = config->cpus,
-                            .serial = true,
+                            .serials = config->serials,
                             .hpet = config->hpet,
                             .screen = config->screen,
                             .cpus_absent = config->cpus_absent,

@@ -44,6 +44,7 @@ struct firmware_config {
     uint64_t memory;
     const char *boot_order; /* lines for the file bootorder, NULL: none */
     bool boot_menu, hpet;
+    unsigned serials;
     const struct smbios_config *smbios; /* NULL: no such tables */
     uint32_t plug_slots;                /* of the PCI bus, a bit each */
     bool screen; /* there is a VGA adapter; without it a BIOS speaks through COM1 */

@@ -582,8 +582,8 @@ bool machine_medium_locked(const struct machine *m, unsigned drive) {
 
 void machine_power_button(struct machine *m) { acpi_pm_power_button(m->board.pm); }
 
-struct device *machine_serial(struct machine *m) {
-    return m->board.uart;
+struct device *machine_serial(struct machine *m, unsigned i) {
+    return m->board.uart[i];
 }
 
 struct device *machine_balloon(struct machine *m) {

@@ -38,6 +38,7 @@ enum {
     MACHINE_MAX_CDROMS = 4,
     MACHINE_MAX_INITRDS = 32,
     MACHINE_MAX_SHARES = 8,
+    MACHINE_MAX_SERIALS = 4,
     MACHINE_MAX_SITES = 32
 };
 enum machine_bus {
@@ -133,7 +134,8 @@ struct machine_config {
     unsigned disks;
     struct machine_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
-    struct serial_port serial; /* COM1 */
+    struct serial_port serial[MACHINE_MAX_SERIALS];
+    unsigned serials; /* COM1 is always there */
     bool has_console;
     struct console_port console; /* virtio console, if has_console */
     bool has_balloon;
@@ -194,7 +196,8 @@ void machine_reset(struct machine *m); /* as by the reset button; takes effect s
 void machine_change_medium(struct machine *m, unsigned drive, struct block *block);
 bool machine_medium_locked(const struct machine *m, unsigned drive); /* by the guest */
 
-struct device *machine_serial(struct machine *m);  /* COM1, for uart_receive and uart_writable */
+/* COM1 and so on, for uart_receive and uart_writable. */
+struct device *machine_serial(struct machine *m, unsigned i);
 struct device *machine_console(struct machine *m); /* NULL without has_console */
 struct device *machine_balloon(struct machine *m); /* NULL without has_balloon */
 struct device *machine_vsock(struct machine *m);   /* NULL without has_vsock */

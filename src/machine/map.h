@@ -38,7 +38,14 @@
 #define MAP_EBDA             0x9fc00ull
 
 enum { MAP_PM1_EVENT = 0x600, MAP_PM1_CONTROL = 0x604, MAP_PM_TIMER = 0x608, MAP_GPE0 = 0x620 };
-enum { MAP_PVPANIC = 0x505 };
+enum { MAP_PVPANIC = 0x505, MAP_SERIALS = 4 };
+
+/* COM1 to COM4, two on a wire each, as on a PC. */
+static inline unsigned map_serial_port(unsigned i) {
+    return (i & 2 ? 0x3e8 : 0x3f8) - 0x100 * (i & 1);
+}
+static inline unsigned map_serial_irq(unsigned i) { return 4 - (i & 1); }
+
 /* Slots of the PCI bus for disks, networks and the like. */
 enum { MAP_FIRST_SLOT = 1, MAP_LAST_SLOT = 0x1b };
 /* The DSDT's methods have these numbers in their names. */

@@ -21,9 +21,8 @@
 #include "state/snapshot.h"
 #include "vm/attach.h"
 #include "vm/cdrom.h"
-#include "vm/chardev.h"
+#include "vm/consoles.h"
 #include "vm/control.h"
-#include "vm/line_log.h"
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
@@ -41,7 +40,7 @@ struct vm {
     pthread_mutex_t lock; /* the machine lock */
     struct loop *loop;
     struct machine *machine;
-    struct chardev *serial, *console;
+    struct consoles consoles;
     struct vsock *vsock;
     struct shares shares;
     struct vm_screen *screen;
@@ -62,90 +61,15 @@ struct vm {
     int exit_code;
 };
 
-/* ---- serial port and console ---- */
-
-/* The lines are opened after the machine, so that a machine that cannot be built neither touches
- * the terminal nor empties a log file; devices may try to speak before. */
-static void serial_write(void *opaque, const uint8_t *p, size_t n) {
-    struct vm *vm = opaque;
-
-    if (vm->serial)
-        chardev_write(vm->serial, p, n);
-}
-
-static bool serial_can_write(void *opaque) {
-    struct vm *vm = opaque;
-
-    return !vm->serial || chardev_can_write(vm->serial);
-}
-
-static void resume_serial(void *opaque) { chardev_resume_input(((struct vm *)opaque)->serial); }
-
-static void serial_can_receive(void *opaque) {
-    struct vm *vm = opaque;
-
-    loop_post(vm->loop, resume_serial, vm); /* not from inside the UART */
-}
-
-/* While the machine is paused its devices take nothing; `resumed` makes up for it. */
-static bool takes_input(const struct vm *vm) {
-    return vm->machine && !machine_is_paused(vm->machine);
-}
-
-static size_t serial_input(void *opaque, const uint8_t *p, size_t n) {
-    struct vm *vm = opaque;
-
-    return takes_input(vm) ? uart_receive(machine_serial(vm->machine), p, n) : 0;
-}
-
-static void serial_writable(void *opaque) {
-    struct vm *vm = opaque;
-
-    if (takes_input(vm))
-        uart_writable(machine_serial(vm->machine));
-}
-
-static size_t console_write(void *opaque, const uint8_t *p, size_t n) {
-    struct vm *vm = opaque;
-
-    return vm->console ? chardev_write(vm->console, p, n) : n;
-}
-
-static void resume_console(void *opaque) { chardev_resume_input(((struct vm *)opaque)->console); }
-
-static void console_can_receive(void *opaque) {
-    struct vm *vm = opaque;
-
-    loop_post(vm->loop, resume_console, vm);
-}
-
-static size_t console_input(void *opaque, const uint8_t *p, size_t n) {
-    struct vm *vm = opaque;
-
-    return takes_input(vm) ? virtio_console_receive(machine_console(vm->machine), p, n) : 0;
-}
-
-static void console_writable(void *opaque) {
-    struct vm *vm = opaque;
-
-    if (takes_input(vm))
-        virtio_console_writable(machine_console(vm->machine));
-}
-
 static void resumed(void *opaque) {
     struct vm *vm = opaque;
 
     for (unsigned i = 0; i < vm->options.disks; i++)
         if (vm->disk[i])
             block_resume(vm->disk[i]);
-    serial_writable(vm);
-    loop_post(vm->loop, resume_serial, vm);
+    consoles_resumed(&vm->consoles);
     if (vm->vsock)
         virtio_vsock_resume(machine_vsock(vm->machine));
-    if (!vm->console)
-        return;
-    console_writable(vm);
-    loop_post(vm->loop, resume_console, vm);
 }
 
 static void leave(void *opaque) {
@@ -184,30 +108,11 @@ static void quit(void *opaque) {
 
 /* ---- snapshots ---- */
 
-static void save_line(const struct chardev *c, const char *name, struct snapshot_sections *out) {
-    const uint8_t *p;
-    size_t n;
-
-    if (!c)
-        return;
-    p = chardev_kept_input(c, &n);
-    if (n)
-        snapshot_add(out, name, SNAPSHOT_RAW, p, n);
-}
-
 static void save_lines(void *opaque, struct snapshot_sections *out) {
     struct vm *vm = opaque;
 
-    save_line(vm->serial, "serial.input", out);
-    save_line(vm->console, "console.input", out);
+    consoles_save(&vm->consoles, out);
     shares_save(&vm->shares, out);
-}
-
-static void load_line(struct chardev *c, const char *name, const struct snapshot *s) {
-    const struct snapshot_section *section = s ? snapshot_find(s, name) : NULL;
-
-    if (c && section && section->kind == SNAPSHOT_RAW)
-        chardev_put_input(c, section->data, section->size);
 }
 
 static void panicked(void *opaque) { tell_crash(opaque, true); }
@@ -218,8 +123,7 @@ static void machine_ended(void *opaque, enum machine_end how, unsigned code) {
     static const char *const names[] = {"powered-off", "reset", "crashed", "debug-exit", "failed"};
     struct vm *vm = opaque;
 
-    if (vm->serial)
-        chardev_flush(vm->serial); /* the guest's last words before ours */
+    consoles_flush(&vm->consoles);
     if (how == MACHINE_CRASHED)
         tell_crash(vm, code);
     switch (how) {
@@ -356,30 +260,6 @@ static int open_firmware(struct vm *vm, struct machine_config *m, struct error *
     return 0;
 }
 
-static int open_lines(struct vm *vm, struct error *err) {
-    struct chardev_user user = {serial_input, serial_writable, leave, vm};
-
-    vm->serial = chardev_open(vm->loop, vm->options.serial, err);
-    if (!vm->serial)
-        return -EINVAL;
-    chardev_set_user(vm->serial, &user);
-    if (vm->options.serial_log) {
-        struct line_log *log = line_log_open(vm->options.serial_log, err);
-
-        if (!log)
-            return -EINVAL;
-        chardev_set_log(vm->serial, log);
-    }
-    if (!vm->options.console)
-        return 0;
-    vm->console = chardev_open(vm->loop, vm->options.console, err);
-    if (!vm->console)
-        return -EINVAL;
-    user = (struct chardev_user){console_input, console_writable, leave, vm};
-    chardev_set_user(vm->console, &user);
-    return 0;
-}
-
 static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *err) {
     for (unsigned i = 0; i < vm->options.cdroms; i++) {
         if (vm->options.cdrom[i]) {
@@ -470,10 +350,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .smbios_settings = o->smbios_settings,
         .firmware_log = {firmware_says, vm},
         .restoring = o->restore != NULL,
-        .serial = {serial_write, serial_can_write, serial_can_receive, vm},
-        .has_console = o->console != NULL,
         .has_balloon = o->balloon,
-        .console = {console_write, console_can_receive, vm},
         .no_reboot = o->no_reboot,
         .debug_exit = o->debug_exit,
         .ended = machine_ended,
@@ -483,7 +360,10 @@ static int build_machine(struct vm *vm, struct error *err) {
         .unplugged = unplugged,
         .opaque = vm,
     };
-    int r = open_backends(vm, &m, err);
+    int r;
+
+    consoles_begin(&vm->consoles, vm->loop, o, &m);
+    r = open_backends(vm, &m, err);
 
     if (r == 0 && o->firmware)
         r = open_firmware(vm, &m, err);
@@ -491,6 +371,8 @@ static int build_machine(struct vm *vm, struct error *err) {
         return r;
     m.sites = o->sites;
     memcpy(m.site, o->site, sizeof(m.site));
+    vm->consoles.leave = leave;
+    vm->consoles.opaque = vm;
     vm->machine = machine_new(&m, vm->loop, &vm->lock, err);
     vm->attach.machine = vm->machine;
     if (vm->machine && vm->vsock)
@@ -529,11 +411,9 @@ static int make_machine(struct vm *vm, struct error *err) {
     int r = !from ? build_machine(vm, err) : s ? restore_machine(vm, s, err) : -EINVAL;
 
     if (r == 0)
-        r = open_lines(vm, err);
-    if (r == 0 && s) {
-        load_line(vm->serial, "serial.input", s);
-        load_line(vm->console, "console.input", s);
-    }
+        r = consoles_open(&vm->consoles, vm->machine, &vm->options, err);
+    if (r == 0 && s)
+        consoles_load(&vm->consoles, s);
     snapshot_close(s);
     if (r == 0 && vm->screen)
         r = vm_screen_attach(vm->screen, vm->machine, &vm->options, err);
@@ -568,8 +448,7 @@ static void close_all(struct vm *vm) {
         net_close(vm->nic[i]);
     for (unsigned i = 0; i < vm->options.nics; i++)
         free(vm->nic_rom[i]);
-    chardev_close(vm->serial);
-    chardev_close(vm->console);
+    consoles_close(&vm->consoles);
     if (vm->firmware_log)
         fclose(vm->firmware_log);
     uefi_vars_close(vm->vars);

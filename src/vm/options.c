@@ -660,7 +660,10 @@ static int set_line(const char **to, const char *what, const char *v, struct err
 }
 
 static int set_serial(struct options *o, const char *v, struct error *err) {
-    return set_line(&o->serial, "serial port", v, err);
+    if (o->serials == MACHINE_MAX_SERIALS)
+        return error_set(err, -EINVAL, "a machine has at most %d serial ports",
+                         MACHINE_MAX_SERIALS);
+    return set_line(&o->serial[o->serials++], "serial port", v, err);
 }
 
 static int set_serial_log(struct options *o, const char *v, struct error *err) {
@@ -972,8 +975,8 @@ static const struct option table[] = {
      "ROM for firmware; docs/firmware.md says which is there if none is named",
      "--nic user,forward=tcp:127.0.0.1:2222:22"},
     {"serial", "stdio|file:PATH|unix:PATH|none", set_serial,
-     "where the first serial port (ttyS0) goes; default stdio. On stdio, Ctrl-] then q leaves, "
-     "Ctrl-] twice sends one",
+     "where the first serial port (ttyS0) goes; default stdio. Given again it adds the next one, up "
+     "to four (COM1 to COM4). On stdio, Ctrl-] then q leaves, Ctrl-] twice sends one",
      "--serial unix:/tmp/web.serial"},
     {"serial-log", "FILE", set_serial_log,
      "keeps what the guest says on its first serial port in FILE as well, wherever it goes: the "
@@ -1164,6 +1167,21 @@ static int check_translator(const struct options *o, struct error *err) {
     return 0;
 }
 
+/* Serial ports, and behind them the console: no two have the same place. */
+static int check_lines(const struct options *o, struct error *err) {
+    for (unsigned i = 0; i < o->serials; i++)
+        for (unsigned k = i + 1; k <= o->serials; k++) {
+            const char *other = k < o->serials ? o->serial[k] : o->console;
+
+            if (other && !strcmp(o->serial[i], other) && strcmp(other, "none") != 0)
+                return error_set(err, -EINVAL,
+                                 "--serial and %s both want %s: give one of them "
+                                 "another place",
+                                 k < o->serials ? "another --serial" : "--console", other);
+        }
+    return 0;
+}
+
 static int check(const struct options *o, struct error *err) {
     if (o->help || o->help_man || o->version)
         return 0;
@@ -1187,10 +1205,8 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--initrd and --append belong to --kernel: firmware boots what is on the "
                          "disks, with its own settings");
-    if (o->console && !strcmp(o->serial, o->console) && strcmp(o->serial, "none") != 0)
-        return error_set(err, -EINVAL,
-                         "--serial and --console both want %s: give one of them another place",
-                         o->serial);
+    if (check_lines(o, err) < 0)
+        return -EINVAL;
     if (o->display && !options_has_screen(o) && o->vnc.on)
         return error_set(err, -EINVAL,
                          "--display shows a screen, and --vga none takes it away: leave one of "
@@ -1221,7 +1237,6 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err) {
     *o = (struct options){.name = "",
                           .cpu = "auto",
                           .cpu_model = "host",
-                          .serial = "stdio",
                           .vsock_cid = VSOCK_CID_DEFAULT,
                           .cpus = 1,
                           .memory = 512ull << 20};
@@ -1230,6 +1245,8 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err) {
         if (r < 0)
             return r;
     }
+    if (!o->serials)
+        o->serial[o->serials++] = "stdio";
     return check(o, err);
 }
 

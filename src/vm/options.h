@@ -41,8 +41,10 @@ struct options_nic {
 
 struct options {
     const char *name; /* empty if not given */
-    const char *cpu, *cpu_model, *kernel, *append, *serial, *console;
-    const char *serial_log;                  /* path, NULL: none */
+    const char *cpu, *cpu_model, *kernel, *append, *console;
+    const char *serial[MACHINE_MAX_SERIALS];
+    unsigned serials;
+    const char *serial_log; /* path, NULL: none */
     const char *initrd[MACHINE_MAX_INITRDS]; /* each a path, arguments may follow */
     unsigned initrds;
     const char *firmware;  /* NULL: the kernel is booted directly */

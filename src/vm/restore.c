@@ -173,6 +173,15 @@ static json_t *cdrom_buses(const struct options *o) {
     return list;
 }
 
+/* COM2 and so on: the first one stands by itself, as before there could be others. */
+static json_t *more_serials(const struct options *o) {
+    json_t *list = json_array();
+
+    for (unsigned i = 1; i < o->serials; i++)
+        json_array_append_new(list, json_string(o->serial[i]));
+    return list;
+}
+
 /* For the next reset. */
 static json_t *smbios(const struct options *o) {
     json_t *list = json_array();
@@ -208,7 +217,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         "format", "vivarium snapshot 1", "program", "viv-vm " VIVARIUM_VERSION, "saved",
         real_time(), "name", text(o->name), "cpus", (int)machine_cpus(m), "memory",
         (json_int_t)o->memory, "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd",
-        initrds(o), "append", text(o->append), "serial", text(o->serial), "console",
+        initrds(o), "append", text(o->append), "serial", text(o->serial[0]), "console",
         text(o->console), "vsock", text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display",
         text(o->display), "vga",
         !options_has_screen(o) ? "none"
@@ -221,6 +230,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
     if (v && ((o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
               (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
               (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
+              (o->serials > 1 && json_object_set_new(v, "more_serials", more_serials(o)) < 0) ||
               (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
               (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
@@ -305,6 +315,10 @@ static const char *take_word(struct options *o, const json_t *v, const char *key
     const char *s = json_string_value(json_object_get(v, key));
 
     return s && strlen(s) < 128 ? options_keep(o, s) : NULL;
+}
+
+static const char *keep_string(struct options *o, const json_t *v) {
+    return json_is_string(v) ? options_keep(o, json_string_value(v)) : NULL;
 }
 
 /* What the guest knows disks by, and where they are. Older snapshots tell less. */
@@ -606,6 +620,29 @@ static int take_vsock(struct options *o, const json_t *v, struct error *err) {
     return r;
 }
 
+/* A port that the options do not speak of is as it was. */
+static int take_serials(struct options *o, const json_t *v, struct error *err) {
+    const json_t *more = json_object_get(v, "more_serials");
+    unsigned count = 1 + (unsigned)json_array_size(more);
+    int r = 0;
+
+    if (!options_given(o, "serial"))
+        o->serials = 0;
+    if (count > MACHINE_MAX_SERIALS)
+        return missing("more_serials", err);
+    for (; r == 0 && o->serials < count; o->serials++) {
+        const char **to = &o->serial[o->serials];
+
+        if (o->serials == 0)
+            r = take_text(o, v, "serial", to, err);
+        else
+            *to = keep_string(o, json_array_get(more, o->serials - 1));
+        if (r == 0 && (!*to || !chardev_spec_valid(*to)))
+            r = missing("serial or more_serials", err);
+    }
+    return r;
+}
+
 static int take_shares(struct options *o, const json_t *list, struct error *err) {
     const char *tag, *path;
     const json_t *v;
@@ -651,9 +688,9 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         const char *option, *key;
         const char **to;
     } texts[] = {
-        {"name", "name", &o->name},       {"cpu-model", "cpu_model", &o->cpu_model},
-        {"kernel", "kernel", &o->kernel}, {"append", "append", &o->append},
-        {"serial", "serial", &o->serial}, {"console", "console", &o->console},
+        {"name", "name", &o->name},          {"cpu-model", "cpu_model", &o->cpu_model},
+        {"kernel", "kernel", &o->kernel},    {"append", "append", &o->append},
+        {"console", "console", &o->console},
     };
     int64_t cpus = o->cpus, max = o->cpus_max, memory = (int64_t)o->memory;
     int r = 0;
@@ -661,9 +698,10 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]) && r == 0; i++)
         if (!options_given(o, texts[i].option))
             r = take_text(o, v, texts[i].key, texts[i].to, err);
-    if (r == 0 && (!o->name || !o->serial || !o->cpu_model || !chardev_spec_valid(o->serial) ||
-                   (o->console && !chardev_spec_valid(o->console))))
-        r = missing("name, cpu_model, serial or console", err);
+    if (r == 0)
+        r = take_serials(o, v, err);
+    if (r == 0 && (!o->name || !o->cpu_model || (o->console && !chardev_spec_valid(o->console))))
+        r = missing("name, cpu_model or console", err);
     if (r == 0 && !options_given(o, "cpus"))
         r = take_number(v, "cpus", 1, MACHINE_MAX_CPUS, &cpus, err);
     if (r == 0 && !options_given(o, "cpus") && json_object_get(v, "cpus_max"))

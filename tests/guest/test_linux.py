@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # run: on every processor backend
 """What needs a guest with drivers, in the busybox guest: disks that fail, reboots, the virtio console."""
+import hashlib
 import os
 import resource
 import socket
@@ -71,6 +72,38 @@ class Linux(unittest.TestCase):
         guest.expect("Kernel panic")
         self.assertEqual(guest.wait(), 3)
         self.assertIn("asked for a reset", guest.stderr)
+
+    def test_four_serial_ports_talk_at_once_with_two_on_a_wire(self):
+        self.disk("unused", 0)
+        paths = [os.path.join(self.dir, f"com{i}") for i in (2, 3, 4)]
+        command = """
+            for n in 1 2 3; do
+                { stty raw -echo; echo port $n; head -n 200 | md5sum; } <>/dev/ttyS$n >&0 &
+            done
+            wait; grep -c . /proc/tty/driver/serial; for n in 2 3 4; do ls -d /sys/bus/acpi/devices/PNP0501:0$((n - 1)); done
+            cat /proc/interrupts | grep ttyS; sleep 1
+        """
+        guest = vivtest.tiny(self, command, *(w for p in paths for w in ("--serial", f"unix:{p}")))
+        guest.expect(r"BOOTED\n")
+        wanted = "".join(f"{i}\n" for i in range(1, 201)).encode()
+        clients = []
+        for path in paths:
+            clients.append(socket.socket(socket.AF_UNIX))
+            self.addCleanup(clients[-1].close)
+            clients[-1].settimeout(guest.timeout)
+            clients[-1].connect(path)
+        got = [b""] * 3
+        for i, client in enumerate(clients):
+            while b"\n" not in got[i]:
+                got[i] += client.recv(4096)
+            client.sendall(wanted)
+        for i, client in enumerate(clients):
+            while got[i].count(b"\n") < 2:
+                got[i] += client.recv(4096)
+            self.assertEqual(got[i].decode(), f"port {i + 1}\n{hashlib.md5(wanted).hexdigest()}  -\n")
+        guest.expect(r"PNP0501:03\n")
+        guest.expect(r"EXIT 0\n")
+        self.assertEqual(guest.wait(), 0)
 
     def test_the_virtio_console_talks_both_ways(self):
         self.disk("unused", 0)

@@ -65,8 +65,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-static void write_tables(unsigned cpus, bool serial) {
-    struct acpi_config config = {.cpus = cpus, .serial = serial};
+static void write_tables(unsigned cpus, unsigned serials) {
+    struct acpi_config config = {.cpus = cpus, .serials = serials};
     struct error err = {0};
 
     assert_int_equal(acpi_write(&mem, &config, &err), 0);
@@ -77,7 +77,7 @@ static void write_tables(unsigned cpus, bool serial) {
 static void the_rsdp_has_two_checksums_and_leads_to_all_tables(void **state) {
     const uint8_t *rsdp;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     rsdp = at(MAP_ACPI_TABLES, 36);
     assert_memory_equal(rsdp, "RSD PTR ", 8);
     assert_int_equal(rsdp[15], 2);
@@ -98,7 +98,7 @@ static void generic_address_is(const uint8_t *p, unsigned bits, uint64_t addr) {
 static void the_fadt_says_where_the_fixed_hardware_is(void **state) {
     const uint8_t *t;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     t = find_table("FACP");
     assert_int_equal(load_le32(t + 4), 276);
     assert_int_equal(load_le32(table(load_le32(t + 36), "FACS") + 4), 64);
@@ -150,7 +150,7 @@ static void the_madt_lists_every_processor_and_the_overrides(void **state) {
     unsigned cpus = 0, ioapics = 0, overrides = 0, nmis = 0, end;
     const uint8_t *t;
 
-    write_tables(32, true);
+    write_tables(32, 1);
     t = find_table("APIC");
     end = load_le32(t + 4);
     assert_int_equal(load_le32(t + 36), MAP_LAPIC);
@@ -192,7 +192,7 @@ static void the_madt_of_one_processor_names_a_second_that_could_come(void **stat
     unsigned present = 0, absent = 0;
     const uint8_t *t;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     t = find_table("APIC");
     for (unsigned i = 44; i < load_le32(t + 4); i += t[i + 1]) {
         if (t[i] != 0)
@@ -208,7 +208,7 @@ static void the_madt_of_one_processor_names_a_second_that_could_come(void **stat
 static void the_mcfg_gives_the_window_for_all_buses(void **state) {
     const uint8_t *t;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     t = find_table("MCFG");
     assert_int_equal(load_le32(t + 4), 60);
     assert_int_equal(load_le64(t + 44), MAP_ECAM);
@@ -423,14 +423,14 @@ static bool find_object(const char *path, struct value *ret) {
 }
 
 static void the_dsdt_is_well_formed_down_to_the_last_byte(void **state) {
-    write_tables(1, true);
+    write_tables(1, 1);
     assert_false(find_object(NULL, NULL));
 }
 
 static void the_root_bridge_is_a_pci_express_one_without_an_address(void **state) {
     struct value v;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     assert_true(find_object("\\_SB_.PCI0._HID", &v));
     assert_int_equal(v.number, 0x080ad041); /* PNP0A08 */
     assert_true(find_object("\\_SB_.PCI0._CID", &v));
@@ -459,7 +459,7 @@ static void routes_are_as_the_bus_is_wired(bool apic) {
 }
 
 static void every_slot_and_pin_is_routed_with_and_without_the_io_apic(void **state) {
-    write_tables(1, true);
+    write_tables(1, 1);
     routes_are_as_the_bus_is_wired(true);
     routes_are_as_the_bus_is_wired(false);
 }
@@ -468,7 +468,7 @@ static void the_sleep_state_is_the_one_that_the_chip_knows(void **state) {
     struct value v;
     const uint8_t *p;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     assert_true(find_object("\\_S5_", &v));
     assert_int_equal(v.count, 4);
     p = v.data;
@@ -479,7 +479,7 @@ static void the_sleep_state_is_the_one_that_the_chip_knows(void **state) {
 static void devices_are_named_with_their_ports(void **state) {
     struct value v;
 
-    write_tables(1, true);
+    write_tables(1, 1);
     assert_true(find_object("\\_SB_.PCI0.ISA_.COM1._CRS", &v));
     assert_int_equal(load_le16(v.data + 2), 0x3f8);
     assert_true(find_object("\\_SB_.PCI0.ISA_.RTC_._CRS", &v));
@@ -490,12 +490,18 @@ static void devices_are_named_with_their_ports(void **state) {
     assert_int_equal(v.kind, STRING);
     assert_true(find_object("\\_SB_.MBRD._CRS", &v)); /* claims the ECAM window */
     assert_int_equal(load_le32(v.data + 4), MAP_ECAM);
-    write_tables(1, false);
+    assert_false(find_object("\\_SB_.PCI0.ISA_.COM2._CRS", &v));
+    write_tables(1, 0);
     assert_false(find_object("\\_SB_.PCI0.ISA_.COM1._CRS", &v));
+    write_tables(1, 4);
+    assert_true(find_object("\\_SB_.PCI0.ISA_.COM4._CRS", &v));
+    assert_int_equal(load_le16(v.data + 2), 0x2e8);
+    assert_true(find_object("\\_SB_.PCI0.ISA_.COM3._CRS", &v));
+    assert_int_equal(load_le16(v.data + 2), 0x3e8);
 }
 
 static void tables_that_do_not_fit_are_an_error_and_no_overflow(void **state) {
-    struct acpi_config config = {.cpus = 20000, .serial = true};
+    struct acpi_config config = {.cpus = 20000, .serials = 1};
     struct error err = {0};
 
     assert_true(acpi_write(&mem, &config, &err) < 0);
@@ -504,7 +510,7 @@ static void tables_that_do_not_fit_are_an_error_and_no_overflow(void **state) {
 
 static void both_64_bit_and_32_bit_windows_are_given(void **state) {
     struct acpi_config config = {
-        .cpus = 1, .pci64_base = 0x8000000000, .pci64_end = 0x9000000000, .serial = true};
+        .cpus = 1, .pci64_base = 0x8000000000, .pci64_end = 0x9000000000, .serials = 1};
     struct error err = {0};
     struct value v;
     bool wide = false, narrow = false;

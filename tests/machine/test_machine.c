@@ -70,7 +70,7 @@ static void box_make(struct box *b, const void *code, size_t n) {
                                         .memory = 16 << 20,
                                         .cpu = "ref",
                                         .kernel = b->image.path,
-                                        .serial = {.write = serial_write, .opaque = b},
+                                        .serial[0] = {.write = serial_write, .opaque = b},
                                         .debug_exit = true,
                                         .ended = ended,
                                         .was_reset = was_reset,
@@ -542,7 +542,7 @@ static void input_on_the_serial_port_wakes_it(void **state) {
         loop_step(b.loop, 1);
         pthread_mutex_lock(&b.lock);
         if (b.output_len) /* ready */
-            sent += uart_receive(machine_serial(b.machine), (const uint8_t *)text + sent,
+            sent += uart_receive(machine_serial(b.machine, 0), (const uint8_t *)text + sent,
                                  strlen(text) - sent);
         pthread_mutex_unlock(&b.lock);
     }

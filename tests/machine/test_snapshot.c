@@ -96,7 +96,7 @@ static void box_make(struct box *b, const char *cpu, const void *code, size_t n)
                                         .cpu = cpu,
                                         .cpu_model = "x86-64-v1",
                                         .kernel = b->image.path,
-                                        .serial = {.write = serial_write, .opaque = b},
+                                        .serial[0] = {.write = serial_write, .opaque = b},
                                         .debug_exit = true,
                                         .ended = ended,
                                         .opaque = b};

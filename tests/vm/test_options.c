@@ -41,7 +41,8 @@ static void defaults_are_sensible(void **state) {
     good("");
     assert_string_equal(o.kernel, "k");
     assert_string_equal(o.cpu, "auto");
-    assert_string_equal(o.serial, "stdio");
+    assert_int_equal(o.serials, 1);
+    assert_string_equal(o.serial[0], "stdio");
     assert_string_equal(o.name, "");
     assert_null(o.console);
     assert_int_equal(o.initrds, 0);
@@ -383,6 +384,19 @@ static void what_is_about_a_snapshot_needs_one(void **state) {
     bad("--restore|s|--record-working-set|10|--prefetch", "one of the two");
 }
 
+static void there_are_up_to_four_serial_ports(void **state) {
+    good("--serial|none|--serial|unix:/tmp/a|--serial|none|--serial|stdio");
+    assert_int_equal(o.serials, 4);
+    assert_string_equal(o.serial[1], "unix:/tmp/a");
+    assert_string_equal(o.serial[3], "stdio");
+    options_done(&o);
+    bad("--serial|none|--serial|none|--serial|none|--serial|none|--serial|none",
+        "at most 4 serial ports");
+    bad("--serial|unix:x|--serial|none|--serial|unix:x", "--serial and another --serial both want");
+    bad("--serial|none|--serial|unix:x|--console|unix:x",
+        "--serial and --console both want unix:x");
+}
+
 static void shared_folders_have_tags_and_paths(void **state) {
     good("--share|src=/home/me|--share|a,,b=/x,,y,ro");
     assert_int_equal(o.shares, 2);
@@ -411,6 +425,7 @@ int main(void) {
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
         cmocka_unit_test(the_hpet_is_on_or_off),
+        cmocka_unit_test(there_are_up_to_four_serial_ports),
         cmocka_unit_test(shared_folders_have_tags_and_paths),
         cmocka_unit_test(a_network_has_an_address_and_forwards),
         cmocka_unit_test(a_network_may_be_a_link_to_a_switch),
