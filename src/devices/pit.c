@@ -21,9 +21,10 @@
 #include "devices/pit.h"
 
 #include "base/trace.h"
+#include "devices/pit_internal.h"
 #include "devices/ticks.h"
 
-enum { PIT_CHANNELS = 3, PIT_MIN_SPACING = 20000 /* ns */, PIT_REFRESH_NS = 15085 };
+enum { PIT_MIN_SPACING = 20000 /* ns */, PIT_REFRESH_NS = 15085 };
 
 enum { /* access: how bytes go in and out */
        PIT_LATCH_COMMAND,
@@ -32,46 +33,14 @@ enum { /* access: how bytes go in and out */
        PIT_LSB_MSB
 };
 
-struct pit_channel {
-    uint8_t mode, access;
-    bool bcd, gate;
-    bool counting;              /* a count has been loaded and the gate or trigger lets it run */
-    bool loaded;                /* a count was written since the control word */
-    bool triggered;             /* modes 1 and 5: the gate has risen since */
-    bool read_high, write_high; /* the next byte is the high one */
-    uint8_t write_low;          /* low byte, waits for the high one */
-    uint8_t count_latched;      /* bytes of `latch` left to read */
-    uint16_t latch;
-    bool status_latched;
-    uint8_t status;
-    uint16_t count; /* initial count, as a number; 0 is the largest */
-    uint16_t next;  /* a count written while another one runs, if has_next */
-    bool has_next;
-    uint64_t start;   /* tick at which the counter was loaded */
-    uint64_t elapsed; /* ticks counted when the gate stopped it */
-};
-
-struct pit {
-    struct device dev;
-    struct clock_timer timer;
-    struct pit_channel channel[PIT_CHANNELS];
-    uint8_t port61;     /* bits 0-3 */
-    uint64_t delivered; /* rising edges of OUT0 since channel[0].start that were given out */
-    uint64_t deadline;  /* next one, ns; 0 = none */
-};
-
 static uint64_t tick_now(const struct pit *p) {
     return ticks_from_ns(clock_now(p->dev.env.clock), PIT_HZ);
 }
 
-static uint64_t elapsed_at(const struct pit_channel *c, uint64_t now) {
+uint64_t pit_elapsed_at(const struct pit_channel *c, uint64_t now) {
     if (!c->counting)
         return c->elapsed;
     return now > c->start ? now - c->start : 0;
-}
-
-static uint32_t count_of(const struct pit_channel *c) {
-    return c->count ? c->count : c->bcd ? 10000 : 65536;
 }
 
 static bool periodic(const struct pit_channel *c) { return c->mode == 2 || c->mode == 3; }
@@ -82,21 +51,28 @@ static void use_next(struct pit_channel *c) {
     if (c->has_next)
         c->count = c->next;
     c->has_next = false;
+    c->turn = 0;
 }
 
-/* Modes 2 and 3: a count written on the way is taken over where the running period ends (mode 3:
- * the half period). Channel 0 does so in its timer, where the edges of the old count have been
- * given out. */
-static void take_over(struct pit_channel *c, uint64_t now) {
-    uint64_t count = count_of(c), d = elapsed_at(c, now), end = d - d % count;
+uint64_t pit_take_over_tick(const struct pit_channel *c, uint64_t now) {
+    uint64_t count = pit_count_of(c), d = pit_elapsed_at(c, now), end = d - d % count;
 
     if (!c->has_next || !c->counting || !periodic(c))
-        return;
+        return 0;
+    if (c->turn)
+        return c->turn <= now ? c->turn : 0;
     if (c->mode == 3 && d - end >= (count + 1) / 2)
         end += (count + 1) / 2;
-    if (!end) /* still in the part in which it was written */
+    return end ? c->start + end : 0; /* 0: still in the part in which it was written */
+}
+
+/* Channel 0 does so in its timer, where the edges of the old count have been given out. */
+void pit_take_over(struct pit_channel *c, uint64_t now) {
+    uint64_t tick = pit_take_over_tick(c, now);
+
+    if (!tick)
         return;
-    c->start += end;
+    c->start = tick;
     use_next(c);
 }
 
@@ -105,7 +81,8 @@ static uint16_t to_bcd(uint32_t v) {
 }
 
 static uint16_t counter_at(const struct pit_channel *c, uint64_t now) {
-    uint64_t count = count_of(c), d = elapsed_at(c, now), modulus = c->bcd ? 10000 : 65536, left;
+    uint64_t count = pit_count_of(c), d = pit_elapsed_at(c, now), modulus = c->bcd ? 10000 : 65536,
+             left;
 
     if (c->mode == 2) {
         left = count - d % count;
@@ -121,8 +98,8 @@ static uint16_t counter_at(const struct pit_channel *c, uint64_t now) {
     return c->bcd ? to_bcd((uint32_t)left) : (uint16_t)left;
 }
 
-static bool out_at(const struct pit_channel *c, uint64_t now) {
-    uint64_t count = count_of(c), d = elapsed_at(c, now);
+bool pit_out_at(const struct pit_channel *c, uint64_t now) {
+    uint64_t count = pit_count_of(c), d = pit_elapsed_at(c, now);
 
     if (!c->loaded)
         return c->mode != 0;
@@ -144,7 +121,7 @@ static bool out_at(const struct pit_channel *c, uint64_t now) {
 
 /* Rising edges of OUT0 that d ticks have brought. */
 static uint64_t edges_of(const struct pit_channel *c, uint64_t d) {
-    uint64_t count = count_of(c);
+    uint64_t count = pit_count_of(c);
 
     if (!c->loaded || !c->counting)
         return 0;
@@ -167,9 +144,9 @@ static uint64_t edge_tick(const struct pit_channel *c, uint64_t n) {
 
     if (!c->loaded || !c->counting || one_shot(c) || (!periodic(c) && n > 1))
         return 0;
-    if (periodic(c) && count_of(c) < 2)
+    if (periodic(c) && pit_count_of(c) < 2)
         return 0;
-    if (__builtin_mul_overflow(n, (uint64_t)count_of(c), &d))
+    if (__builtin_mul_overflow(n, (uint64_t)pit_count_of(c), &d))
         return 0;
     return ticks_add(c->start, ticks_add(d, c->mode == 4));
 }
@@ -194,7 +171,7 @@ static void schedule(struct pit *p, uint64_t earliest) {
 /* Channel 0 was loaded or stopped: edges count from here. */
 static void restart(struct pit *p) {
     p->delivered = 0;
-    irq_set(&p->dev.env.irq[0], out_at(&p->channel[0], tick_now(p)));
+    irq_set(&p->dev.env.irq[0], pit_out_at(&p->channel[0], tick_now(p)));
     schedule(p, 1);
 }
 
@@ -202,7 +179,7 @@ static void expire(void *opaque) {
     struct pit *p = opaque;
     struct pit_channel *c = &p->channel[0];
     uint64_t now_ns = clock_now(p->dev.env.clock), now = ticks_from_ns(now_ns, PIT_HZ);
-    uint64_t due = edges_of(c, elapsed_at(c, now)), spacing = 0, old_start = c->start, most;
+    uint64_t due = edges_of(c, pit_elapsed_at(c, now)), spacing = 0, old_start = c->start, most;
 
     p->deadline = 0;
     if (p->delivered > due)
@@ -213,19 +190,27 @@ static void expire(void *opaque) {
         stat_inc(pit_ticks);
         p->delivered++;
     }
-    most = PIT_HZ / count_of(c) + 1;
+    most = PIT_HZ / pit_count_of(c) + 1;
     if (due - p->delivered > most) {
         trace(pit_dropped, due - p->delivered - most);
         p->delivered = due - most;
     }
     if (due == p->delivered) {
-        take_over(c, now);
+        pit_take_over(c, now);
         if (c->start != old_start)
-            p->delivered = edges_of(c, elapsed_at(c, now));
+            p->delivered = edges_of(c, pit_elapsed_at(c, now));
     } else {
-        spacing = ticks_to_ns(count_of(c), PIT_HZ) / 2;
+        spacing = ticks_to_ns(pit_count_of(c), PIT_HZ) / 2;
     }
     schedule(p, ticks_add(now_ns, spacing > PIT_MIN_SPACING ? spacing : PIT_MIN_SPACING));
+}
+
+/* Where the running period of modes 2 and 3 ends (mode 3: the half period). */
+static uint64_t end_of_part(const struct pit_channel *c, uint64_t now) {
+    uint64_t count = pit_count_of(c), half = (count + 1) / 2, d = pit_elapsed_at(c, now),
+             in = d % count;
+
+    return c->start + d - in + (c->mode == 3 && in < half ? half : count);
 }
 
 static void load(struct pit *p, unsigned n, uint16_t value) {
@@ -237,13 +222,16 @@ static void load(struct pit *p, unsigned n, uint16_t value) {
         count = (uint16_t)((value >> 12) * 1000 + (value >> 8 & 15) * 100 + (value >> 4 & 15) * 10 +
                            (value & 15));
     if (n != 0)
-        take_over(c, now);
+        pit_take_over(c, now);
     c->next = count;
     c->has_next = true;
     /* A running periodic channel takes it over at the end of its period, a triggered one-shot at
      * the next trigger. */
-    if (c->loaded && c->counting && (one_shot(c) || (periodic(c) && count_of(c) > 1)))
+    if (c->loaded && c->counting && (one_shot(c) || (periodic(c) && pit_count_of(c) > 1))) {
+        if (n != 0 && periodic(c))
+            c->turn = end_of_part(c, now);
         return;
+    }
     use_next(c);
     c->loaded = true;
     c->elapsed = 0;
@@ -294,8 +282,8 @@ static void latch_status(struct pit_channel *c, uint64_t now) {
 
     if (c->status_latched)
         return;
-    c->status =
-        (uint8_t)(out_at(c, now) << 7 | null_count << 6 | c->access << 4 | c->mode << 1 | c->bcd);
+    c->status = (uint8_t)(pit_out_at(c, now) << 7 | null_count << 6 | c->access << 4 |
+                          c->mode << 1 | c->bcd);
     c->status_latched = true;
 }
 
@@ -306,7 +294,7 @@ static void read_back(struct pit *p, uint8_t command) {
         if (!(command & 2 << i))
             continue;
         if (i != 0)
-            take_over(&p->channel[i], now);
+            pit_take_over(&p->channel[i], now);
         if (!(command & 0x20))
             latch_count(&p->channel[i], now);
         if (!(command & 0x10))
@@ -323,7 +311,7 @@ static void write_control(struct pit *p, uint8_t value) {
         return read_back(p, value);
     if ((value >> 4 & 3) == PIT_LATCH_COMMAND) {
         if (n != 0)
-            take_over(c, tick_now(p));
+            pit_take_over(c, tick_now(p));
         return latch_count(c, tick_now(p));
     }
     gate = c->gate;
@@ -351,7 +339,7 @@ static uint8_t read_count(struct pit *p, unsigned n) {
         return (uint8_t)(high ? c->latch >> 8 : c->latch);
     }
     if (n != 0)
-        take_over(c, now);
+        pit_take_over(c, now);
     v = counter_at(c, now);
     high = c->access == PIT_MSB;
     if (c->access == PIT_LSB_MSB) {
@@ -367,17 +355,17 @@ static void set_gate(struct pit *p, unsigned n, bool level) {
 
     if (c->gate == level)
         return;
-    take_over(c, now);
+    pit_take_over(c, now);
     switch (c->mode) {
     case 0:
     case 4: /* the gate stops and resumes */
-        c->elapsed = elapsed_at(c, now);
+        c->elapsed = pit_elapsed_at(c, now);
         c->counting = level && c->loaded;
         c->start = now - c->elapsed;
         break;
     case 2:
     case 3: /* the gate stops and restarts */
-        c->elapsed = elapsed_at(c, now);
+        c->elapsed = pit_elapsed_at(c, now);
         c->counting = level && c->loaded;
         if (c->counting) {
             c->start = now + 1;
@@ -396,16 +384,26 @@ static void set_gate(struct pit *p, unsigned n, bool level) {
     c->gate = level;
 }
 
+/* A read may be what takes a new count over. */
+static void before_read(struct pit *p, uint64_t now) {
+    if (p->channel[2].has_next)
+        pit_speaker_until(p, now);
+}
+
 static uint64_t pit_read(void *dev, uint64_t offset, unsigned size) {
+    if (offset == 2)
+        before_read(dev, tick_now(dev));
     return offset < PIT_CHANNELS ? read_count(dev, (unsigned)offset) : 0xff;
 }
 
 static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     trace(pit_write, (unsigned)offset, (unsigned)value);
+    pit_speaker_until(dev, tick_now(dev));
     if (offset < PIT_CHANNELS)
         write_count(dev, (unsigned)offset, (uint8_t)value);
     else
         write_control(dev, (uint8_t)value);
+    pit_speaker_trace(dev);
 }
 
 /* Guests poll this port tens of thousands of times to calibrate their clocks. */
@@ -413,31 +411,43 @@ static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
     struct pit *p = dev;
     uint64_t now_ns = clock_now(p->dev.env.clock), now = ticks_from_ns(now_ns, PIT_HZ);
 
-    take_over(&p->channel[2], now);
+    before_read(p, now);
+    pit_take_over(&p->channel[2], now);
     return p->port61 | (now_ns / PIT_REFRESH_NS & 1) << 4 |
-           (uint64_t)out_at(&p->channel[2], now) << 5;
+           (uint64_t)pit_out_at(&p->channel[2], now) << 5;
 }
 
 static void port61_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct pit *p = dev;
 
+    pit_speaker_until(p, tick_now(p));
     p->port61 = value & 15;
     set_gate(p, 2, value & 1);
+    pit_speaker_trace(p);
 }
 
 static int pit_init(struct device *dev, struct error *err) {
     struct pit *p = (struct pit *)dev;
+    const struct pit_speaker *speaker = dev->env.config;
 
+    if (speaker)
+        p->speaker = *speaker;
     clock_timer_init(&p->timer, dev->env.clock, expire, p);
     return 0;
 }
 
-static void pit_done(struct device *dev) { clock_timer_disarm(&((struct pit *)dev)->timer); }
+static void pit_done(struct device *dev) {
+    struct pit *p = (struct pit *)dev;
+
+    pit_speaker_until(p, tick_now(p));
+    clock_timer_disarm(&p->timer);
+}
 
 /* The chip has no reset and comes up undefined; ours is idle, in mode 0, until it is programmed. */
 static void pit_reset(struct device *dev) {
     struct pit *p = (struct pit *)dev;
 
+    pit_speaker_until(p, tick_now(p));
     for (unsigned i = 0; i < PIT_CHANNELS; i++)
         p->channel[i] = (struct pit_channel){.access = PIT_LSB_MSB, .gate = i < 2};
     p->port61 = 0;
@@ -447,12 +457,13 @@ static void pit_reset(struct device *dev) {
 static void post_load(void *obj) {
     struct pit *p = obj;
 
+    p->heard = tick_now(p);
     arm(p, p->deadline);
 }
 
 static const struct state_desc pit_channel_state = {
     .name = "pit_channel",
-    .version = 1,
+    .version = 2,
     .struct_size = sizeof(struct pit_channel),
     .fields = (const struct state_field[]){STATE_MAX(struct pit_channel, mode, 5),
                                            STATE_MAX(struct pit_channel, access, 3),
@@ -473,6 +484,7 @@ static const struct state_desc pit_channel_state = {
                                            STATE(struct pit_channel, has_next),
                                            STATE(struct pit_channel, start),
                                            STATE(struct pit_channel, elapsed),
+                                           STATE_SINCE(struct pit_channel, turn, 2),
                                            STATE_END},
 };
 

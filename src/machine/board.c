@@ -214,7 +214,7 @@ static int add_isa_devices(struct board *b, const struct machine_config *m, stru
     struct rtc_config clock = {.memory_low = map_low_size(b->memory),
                                .memory_high = map_high_size(b->memory)};
 
-    b->pit = add_isa(b, "pit", NULL, timer_wire(b, 0), pit, err);
+    b->pit = add_isa(b, "pit", &m->speaker, timer_wire(b, 0), pit, err);
     b->rtc = b->pit ? add_isa(b, "rtc", &clock, timer_wire(b, 8), rtc, err) : NULL;
     if (!b->rtc || add_serials(b, m, err) < 0)
         return -ENOMEM;

@@ -17,6 +17,7 @@
 #include "cpu/debug.h"
 #include "devices/debugcon.h"
 #include "devices/pflash.h"
+#include "devices/pit.h"
 #include "devices/uart16550.h"
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_vsock.h"
@@ -136,6 +137,7 @@ struct machine_config {
     unsigned nics;
     struct serial_port serial[MACHINE_MAX_SERIALS];
     unsigned serials; /* COM1 is always there */
+    struct pit_speaker speaker; /* who hears it */
     bool has_console;
     struct console_port console; /* virtio console, if has_console */
     bool has_balloon;

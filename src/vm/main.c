@@ -27,6 +27,7 @@
 #include "vm/restore.h"
 #include "vm/screen.h"
 #include "vm/shares.h"
+#include "vm/speaker.h"
 #include "vm/template.h"
 #include "vm/terminal.h"
 #include "vm/uefi_vars.h"
@@ -43,6 +44,7 @@ struct vm {
     struct consoles consoles;
     struct vsock *vsock;
     struct shares shares;
+    struct speaker *speaker; /* NULL: nobody hears it */
     struct vm_screen *screen;
     struct control_vm controlled;
     struct control *control;
@@ -295,6 +297,12 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         if (!vm->screen)
             return -ENOMEM;
     }
+    if (vm->options.speaker) {
+        vm->speaker = speaker_open(vm->options.speaker, err);
+        if (!vm->speaker)
+            return -EINVAL;
+        m->speaker = speaker_sink(vm->speaker);
+    }
     if (shares_open(&vm->shares, vm->loop, &vm->options, m, err) < 0)
         return -EINVAL;
     if (!vm->options.vsock)
@@ -455,6 +463,7 @@ static void close_all(struct vm *vm) {
     firmware_close(&vm->firmware);
     vsock_close(vm->vsock);
     shares_close(&vm->shares);
+    speaker_close(vm->speaker);
     vm_screen_free(vm->screen);
     pthread_mutex_unlock(&vm->lock);
     loop_free(vm->loop);

@@ -179,6 +179,11 @@ static int set_firmware_log(struct options *o, const char *v, struct error *err)
     return 0;
 }
 
+static int set_speaker(struct options *o, const char *v, struct error *err) {
+    o->speaker = v;
+    return *v ? 0 : error_set(err, -EINVAL, "give the path of a file");
+}
+
 static int set_append(struct options *o, const char *v, struct error *err) {
     o->append = v;
     return 0;
@@ -975,7 +980,8 @@ static const struct option table[] = {
      "ROM for firmware; docs/firmware.md says which is there if none is named",
      "--nic user,forward=tcp:127.0.0.1:2222:22"},
     {"serial", "stdio|file:PATH|unix:PATH|none", set_serial,
-     "where the first serial port (ttyS0) goes; default stdio. Given again it adds the next one, up "
+     "where the first serial port (ttyS0) goes; default stdio. Given again it adds the next one, "
+     "up "
      "to four (COM1 to COM4). On stdio, Ctrl-] then q leaves, Ctrl-] twice sends one",
      "--serial unix:/tmp/web.serial"},
     {"serial-log", "FILE", set_serial_log,
@@ -1042,6 +1048,9 @@ static const struct option table[] = {
      "--control unix:/tmp/web.ctl"},
     {"paused", NULL, set_paused, "do not run before 'viv-ctl PATH resume'",
      "--paused --control unix:/tmp/web.ctl"},
+    {"speaker", "FILE", set_speaker,
+     "write what the PC speaker plays into a WAV file; silence is cut to a second",
+     "--speaker beeps.wav"},
     {"hpet", "on|off", set_hpet,
      "high precision event timers, for systems that want them; default off: Linux keeps better "
      "time "

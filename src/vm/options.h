@@ -44,12 +44,13 @@ struct options {
     const char *cpu, *cpu_model, *kernel, *append, *console;
     const char *serial[MACHINE_MAX_SERIALS];
     unsigned serials;
-    const char *serial_log; /* path, NULL: none */
+    const char *serial_log;                  /* path, NULL: none */
     const char *initrd[MACHINE_MAX_INITRDS]; /* each a path, arguments may follow */
     unsigned initrds;
     const char *firmware;  /* NULL: the kernel is booted directly */
     const char *uefi_vars; /* path, NULL: not kept */
     const char *firmware_log;
+    const char *speaker; /* path of a WAV file, NULL: nobody hears it */
     bool boot_menu;
     bool hpet;
     struct smbios_setting smbios[SMBIOS_SETTINGS];

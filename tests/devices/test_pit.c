@@ -408,6 +408,114 @@ static void port_61_keeps_its_low_bits(void **state) {
     chip_close(&c);
 }
 
+/* ---- the speaker ---- */
+
+static struct pit_sound heard[64];
+static unsigned sounds;
+
+static void hear(void *opaque, const struct pit_sound *s) {
+    assert_true(s->from < s->to && sounds < 64);
+    if (sounds)
+        assert_int_equal(heard[sounds - 1].to, s->from); /* nothing is left out */
+    heard[sounds++] = *s;
+}
+
+static const struct pit_speaker listener = {hear, NULL};
+
+static void a_tone_is_heard_while_gate_and_speaker_are_on(void **state) {
+    struct chip c;
+
+    sounds = 0;
+    chip_open(&c, &pit_class, &listener);
+    program(&c, 2, 3, 1193); /* 1000 Hz */
+    go_to_tick(&c, 100);
+    chip_out(&c, 1, 0, 3);
+    go_to_tick(&c, 50000);
+    chip_out(&c, 1, 0, 1); /* the gate stays, the speaker is off */
+    go_to_tick(&c, 60000);
+    chip_out(&c, 1, 0, 0);
+    chip_close(&c);
+    assert_int_equal(heard[0].period, 0);
+    assert_int_equal(heard[0].high, 0);
+    for (unsigned i = 0; i < sounds; i++)
+        if (heard[i].period) {
+            assert_int_equal(heard[i].period, 1193);
+            assert_int_equal(heard[i].high, 597);
+            assert_true(heard[i].from >= 100 && heard[i].to <= 50000);
+            assert_int_equal(heard[i].to, 50000);
+            assert_int_equal(heard[i].phase, 101); /* the gate restarts the counter */
+        }
+    assert_int_equal(heard[sounds - 1].high, 0);
+}
+
+static void one_shots_make_pulses_of_their_length(void **state) {
+    struct chip c;
+
+    sounds = 0;
+    chip_open(&c, &pit_class, &listener);
+    chip_out(&c, 1, 0, 3);
+    go_to_tick(&c, 1000);
+    chip_out(&c, 0, CONTROL, 0x90); /* mode 0, low byte only */
+    chip_out(&c, 0, 2, 72);
+    go_to_tick(&c, 1500);
+    chip_out(&c, 0, 2, 30);
+    go_to_tick(&c, 1600);
+    chip_out(&c, 1, 0, 0);
+    chip_close(&c);
+    assert_true(sounds >= 5);
+    assert_int_equal(heard[sounds - 4].from, 1000);
+    assert_int_equal(heard[sounds - 4].to, 1001 + 72);
+    assert_int_equal(heard[sounds - 4].high, 0);
+    assert_int_equal(heard[sounds - 3].to, 1500);
+    assert_int_equal(heard[sounds - 3].high, 1);
+    assert_int_equal(heard[sounds - 2].to, 1501 + 30);
+    assert_int_equal(heard[sounds - 2].high, 0);
+    assert_int_equal(heard[sounds - 1].to, 1600);
+    assert_int_equal(heard[sounds - 1].high, 1);
+}
+
+static void a_tone_changes_at_the_end_of_its_half_period(void **state) {
+    struct chip c;
+
+    sounds = 0;
+    chip_open(&c, &pit_class, &listener);
+    chip_out(&c, 1, 0, 3);
+    program(&c, 2, 3, 1000); /* counts from tick 1 */
+    go_to_tick(&c, 1100);
+    chip_out(&c, 0, 2, 200 & 255);
+    chip_out(&c, 0, 2, 0);
+    go_to_tick(&c, 4000);
+    chip_out(&c, 1, 0, 0);
+    chip_close(&c);
+    assert_int_equal(heard[sounds - 2].period, 1000);
+    assert_int_equal(heard[sounds - 2].to, 1501);
+    assert_int_equal(heard[sounds - 1].period, 200);
+    assert_int_equal(heard[sounds - 1].to, 4000);
+}
+
+/* As Linux' quick_pit_calibrate and boot loaders do it: OUT2 rises when the count is over. */
+static void clocks_are_calibrated_by_port_61(void **state) {
+    struct chip c;
+    uint64_t start;
+
+    chip_open(&c, &pit_class, NULL);
+    chip_out(&c, 1, 0, (uint8_t)((chip_in(&c, 1, 0) & ~2) | 1));
+    chip_out(&c, 0, CONTROL, 0xb0);
+    chip_out(&c, 0, 2, 59659 & 255); /* 50 ms */
+    chip_out(&c, 0, 2, 59659 >> 8);
+    start = clock_now(c.clock);
+    while (!out2(&c))
+        chip_step(&c, 1000);
+    assert_in_range(clock_now(c.clock) - start, 50000000, 50003000);
+    for (int i = 0; i < 4; i++) { /* the refresh bit toggles every 15 us */
+        uint8_t was = chip_in(&c, 1, 0) & 0x10;
+
+        chip_step(&c, 15085);
+        assert_int_equal(chip_in(&c, 1, 0) & 0x10, was ^ 0x10);
+    }
+    chip_close(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_thousand_ticks_do_not_drift),
@@ -431,6 +539,10 @@ int main(void) {
         cmocka_unit_test(ticks_missed_by_the_host_are_made_up_for),
         cmocka_unit_test(the_refresh_bit_toggles_every_15_microseconds),
         cmocka_unit_test(port_61_keeps_its_low_bits),
+        cmocka_unit_test(a_tone_is_heard_while_gate_and_speaker_are_on),
+        cmocka_unit_test(one_shots_make_pulses_of_their_length),
+        cmocka_unit_test(a_tone_changes_at_the_end_of_its_half_period),
+        cmocka_unit_test(clocks_are_calibrated_by_port_61),
     };
 
     return chip_run(tests);

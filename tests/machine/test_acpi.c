@@ -129,7 +129,7 @@ static void the_fadt_says_where_the_fixed_hardware_is(void **state) {
 
 static void processors_that_may_come_are_listed_and_not_enabled(void **state) {
     struct acpi_config config = {
-        .cpus = 4, .cpus_absent = 1 << 1 | 1 << 3, .cpus_plug = true, .serial = true};
+        .cpus = 4, .cpus_absent = 1 << 1 | 1 << 3, .cpus_plug = true, .serials = 1};
     struct error err = {0};
     unsigned found = 0;
     const uint8_t *t;
