@@ -36,6 +36,7 @@ int do_token_rm(struct cli *c) {
             return -1;
         show_note(c, "'%s' is good no more", c->name[i]);
     }
+    show_names(c, "deleted");
     return 0;
 }
 

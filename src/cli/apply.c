@@ -327,5 +327,6 @@ int do_set_rm(struct cli *c) {
             return -1;
         show_note(c, "'%s' is forgotten; what was in it stays", c->name[i]);
     }
+    show_names(c, "deleted");
     return 0;
 }

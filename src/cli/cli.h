@@ -93,6 +93,8 @@ bool cli_completion(const char *shell, FILE *f);
 /* ---- results (show.c) ---- */
 
 void show_json(const json_t *v);
+/* With --json {word: [the names of the command]}, for what has no answer of its own. */
+void show_names(const struct cli *c, const char *word);
 void show_yaml(const struct resource *r, const json_t *items); /* what `viv apply` takes */
 void show_value(const struct field *f, const json_t *v, char *out, size_t size);
 void show_table(const struct resource *r, const json_t *items);

@@ -53,6 +53,8 @@ int do_net_rm(struct cli *c) {
         wait_gone(c, c->name[i]);
         show_note(c, "'%s' is deleted", c->name[i]);
     }
+    if (first.kind == FAILURE_NONE)
+        show_names(c, "deleted");
     c->failure = first;
     return first.kind == FAILURE_NONE ? 0 : -1;
 }

@@ -231,10 +231,21 @@ int do_image_rm(struct cli *c) {
             return -1;
         show_note(c, "'%s' is deleted", c->name[i]);
     }
+    show_names(c, "deleted");
     return 0;
 }
 
-int do_job_wait(struct cli *c) { return cli_wait_job(c, c->name[0], c->name[0]); }
+int do_job_wait(struct cli *c) {
+    json_t *job = NULL;
+    int r = cli_wait_job(c, c->name[0], c->name[0]);
+
+    if (r == 0 && c->json)
+        r = remote_call(c->remote, "GET", NULL, &job, &c->failure, "/v1/jobs/%s", c->name[0]);
+    if (job)
+        show_json(job);
+    json_decref(job);
+    return r;
+}
 
 int do_job_cancel(struct cli *c) {
     json_t *job = NULL;

@@ -15,6 +15,17 @@ void show_json(const json_t *v) {
     putchar('\n');
 }
 
+void show_names(const struct cli *c, const char *word) {
+    json_t *names = json_array(), *all;
+
+    for (unsigned i = 0; i < c->names; i++)
+        json_array_append_new(names, json_string(c->name[i]));
+    all = json_pack("{s:o}", word, names);
+    if (c->json)
+        show_json(all);
+    json_decref(all);
+}
+
 static const json_t *member(const json_t *item, const struct resource *r, const struct field *f) {
     if (!r->plain && f->place != FIELD_META)
         item = json_object_get(item, f->place == FIELD_SPEC ? "spec" : "status");

@@ -63,6 +63,10 @@ int do_snapshot_revert(struct cli *c) {
 }
 
 int do_snapshot_rm(struct cli *c) {
-    return remote_call(c->remote, "DELETE", NULL, NULL, &c->failure, "/v1/snapshots/%s.%s",
-                       c->name[0], c->name[1]);
+    int r = remote_call(c->remote, "DELETE", NULL, NULL, &c->failure, "/v1/snapshots/%s.%s",
+                        c->name[0], c->name[1]);
+
+    if (r == 0)
+        show_names(c, "deleted");
+    return r;
 }

@@ -173,6 +173,8 @@ int do_rm(struct cli *c) {
             first = c->failure;
         else if (asked[i])
             show_note(c, "'%s' is deleted", c->name[i]);
+    if (first.kind == FAILURE_NONE)
+        show_names(c, "deleted");
     c->failure = first;
     return first.kind == FAILURE_NONE ? 0 : -1;
 }

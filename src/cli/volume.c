@@ -123,5 +123,6 @@ int do_volume_rm(struct cli *c) {
             return -1;
         show_note(c, "'%s' is deleted", c->name[i]);
     }
+    show_names(c, "deleted");
     return 0;
 }

@@ -98,6 +98,15 @@ static int find_source(struct api_call *call, const json_t *spec, struct store_r
     return 0;
 }
 
+static int fail_unknown(struct api_call *call, const char *name) {
+    char remedy[300];
+
+    snprintf(remedy, sizeof(remedy), "known are %.150s; a disk image is imported: viv image import",
+             image_known_names());
+    return api_fail(call, FAILURE_INVALID, "name", remedy,
+                    "it is not known how to make an image '%s'", name);
+}
+
 static int create_image(struct api_call *call, struct store_row *vm) {
     const char *name = row_text(call->body, "name");
     const json_t *spec = json_object_get(call->body, "spec");
@@ -111,10 +120,7 @@ static int create_image(struct api_call *call, struct store_row *vm) {
         if (check_import(call, spec) < 0)
             return -EINVAL;
     } else if (!image_known_find(*row_text(spec, "base") ? row_text(spec, "base") : name)) {
-        return api_fail(call, FAILURE_INVALID, "name", image_known_names(),
-                        "it is not known how to make an image '%s'; the known ones are: %s",
-                        *row_text(spec, "base") ? row_text(spec, "base") : name,
-                        image_known_names());
+        return fail_unknown(call, *row_text(spec, "base") ? row_text(spec, "base") : name);
     }
     if (json_array_size(json_object_get(spec, "packages")) && *row_text(spec, "source"))
         return api_fail(
