@@ -51,10 +51,28 @@ static int check_permission(struct api_call *call) {
                     role_word(call->role), call->op->permission);
 }
 
+bool api_is_local_admin(const struct api_call *call) {
+    return !*call->caller_id && call->role == ROLE_ADMIN;
+}
+
+/* A guest that gets a folder of the host hands it to whoever has the guest: that is for those to
+ * decide who could hand it out anyway. */
+static int check_local(struct api_call *call, const json_t *spec) {
+    for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++)
+        if (f->flags & FIELD_LOCAL && json_array_size(json_object_get(spec, f->name)) &&
+            !api_is_local_admin(call))
+            return api_fail(
+                call, FAILURE_FORBIDDEN, "spec", "ask an admin, who does it on the host",
+                "%s may not hand out folders of the manager's host (%s)", call->caller, f->name);
+    return 0;
+}
+
 /* The manager reads and writes files of its host with the rights of its user. */
 static int check_files(struct api_call *call) {
     const json_t *spec = json_object_get(call->body, "spec");
 
+    if (check_local(call, spec) < 0)
+        return -EINVAL;
     if (role_names_files(call->role))
         return 0;
     for (const struct field *f = call->op->args; f->type != FIELD_END; f++)

@@ -67,6 +67,8 @@ void api_send_failure(struct http_exchange *x, const struct api_failure *f);
 void api_send_row(struct http_exchange *x, int status, const struct store_row *row);
 void api_put_text(struct buf *out, const struct store_text *t);
 
+/* An admin, and by the local socket. */
+bool api_is_local_admin(const struct api_call *call);
 /* For a get: 1 if the caller knows it already (If-None-Match) and was told so, 0: answer it. */
 int api_answer_unchanged(struct api_call *call);
 

@@ -84,6 +84,8 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
         json_object_set_new(clone->wanted, "nics",
                             json_deep_copy(json_object_get(call->row.wanted, "nics")));
     nics_forget_addresses(clone);
+    if (!api_is_local_admin(call) && json_object_get(clone->spec, "share")) /* not to hand out */
+        json_object_set_new(clone->spec, "share", json_array());
     if (*row_text(clone->spec, "hostname"))
         row_set_text(clone->spec, "hostname", name);
     row_set_text(clone->spec, "power", on ? "on" : "off");
@@ -140,6 +142,11 @@ int vm_clone(struct api_call *call) {
     if (live && json_array_size(json_object_get(call->row.spec, "volumes")))
         return api_fail(call, FAILURE_CONFLICT, "mode", "make a linked clone, which has none",
                         "'%s' has volumes, which belong to one machine", call->row.name);
+    if (live && !api_is_local_admin(call) &&
+        json_array_size(json_object_get(call->row.spec, "share")))
+        return api_fail(call, FAILURE_FORBIDDEN, "mode", "make a linked clone, which has none",
+                        "the memory of '%s' knows folders of the host, which %s may not hand out",
+                        call->row.name, call->caller);
     fill_clone(call, mode, &clone);
     r = insert_clone(call, mode, &clone);
     if (r == 0)

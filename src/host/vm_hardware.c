@@ -167,6 +167,27 @@ static int check_folder(struct api_call *call, const char *field, const char *pa
     return 0;
 }
 
+static int check_shares(struct api_call *call, const json_t *list) {
+    char path[4000], tags[8 * 40] = ",";
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(list, i, one) {
+        const char *text = json_string_value(one), *equals = strchr(text, '=');
+        char tag[40];
+
+        snprintf(tag, sizeof(tag), ",%.*s,", (int)(equals - text), text);
+        snprintf(path, sizeof(path), "%.*s", (int)strcspn(equals + 1, ","), equals + 1);
+        if (strstr(tags, tag))
+            return api_fail(call, FAILURE_INVALID, "spec.share", "choose another one",
+                            "two folders have the same tag as '%.60s'", text);
+        snprintf(tags + strlen(tags), sizeof(tags) - strlen(tags), "%s", tag + 1);
+        if (check_folder(call, "spec.share", path) < 0)
+            return -EINVAL;
+    }
+    return 0;
+}
+
 /* Each place once. */
 static bool is_repeated(const char *boot) {
     unsigned seen = 0;
@@ -194,6 +215,8 @@ int hardware_check(struct api_call *call, const json_t *spec) {
     if (is_repeated(row_text(spec, "boot")))
         return api_fail(call, FAILURE_INVALID, "spec.boot", "name each place once",
                         "'%s' names a place twice", row_text(spec, "boot"));
+    if (check_shares(call, json_object_get(spec, "share")) < 0)
+        return -EINVAL;
     return check_smbios(call, json_object_get(spec, "smbios"));
 }
 
@@ -202,7 +225,7 @@ bool hardware_changes(const json_t *patch) {
         if (f->place == FIELD_SPEC && f->flags & FIELD_START && json_object_get(patch, f->name) &&
             strcmp(f->name, "cpu") != 0) /* which is the host's */
             return true;
-    return false;
+    return json_object_get(patch, "boot");
 }
 
 int hardware_check_boot(struct api_call *call, const json_t *spec,
@@ -239,14 +262,21 @@ const char *hardware_boots_by(const json_t *spec, const struct image_files *file
     return *files->kernel ? "kernel" : *files->firmware ? files->firmware : "bios";
 }
 
-static void add_boot_order(struct words *w, const json_t *spec) {
+/* As old PCs name them. */
+void hardware_boot_letters(const json_t *spec, char out[BOOT_LETTERS]) {
     const char *boot = row_text(spec, "boot");
-    bool menu = row_flag(spec, "boot_menu");
-    char letters[8] = "";
     size_t n = 0;
 
-    for (; *boot && n + 1 < sizeof(letters); boot += strcspn(boot, ","), boot += *boot == ',')
-        letters[n++] = *boot == 'd' ? 'c' : *boot == 'c' ? 'd' : 'n'; /* as old PCs did */
+    for (; *boot && n + 1 < BOOT_LETTERS; boot += strcspn(boot, ","), boot += *boot == ',')
+        out[n++] = *boot == 'd' ? 'c' : *boot == 'c' ? 'd' : 'n';
+    out[n] = 0;
+}
+
+static void add_boot_order(struct words *w, const json_t *spec) {
+    bool menu = row_flag(spec, "boot_menu");
+    char letters[BOOT_LETTERS];
+
+    hardware_boot_letters(spec, letters);
     if (!*letters && !menu)
         return;
     words_add(w, "--boot");
@@ -266,6 +296,16 @@ static void add_details(struct words *w, const json_t *spec) {
     if (row_flag(spec, "hpet")) {
         words_add(w, "--hpet");
         words_add(w, "on");
+    }
+}
+
+static void add_shares(struct words *w, const json_t *list) {
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(list, i, one) {
+        words_add(w, "--share");
+        words_add(w, "%s", json_string_value(one));
     }
 }
 
@@ -290,6 +330,7 @@ void hardware_words(struct words *w, const struct store_row *row, const struct i
     }
     if (!restored)
         add_details(w, spec);
+    add_shares(w, json_object_get(spec, "share"));
     if (!restored)
         add_smbios(w, row);
     if (*row_text(spec, "vga") && strcmp(row_text(spec, "vga"), "none") != 0) {

@@ -16,7 +16,7 @@
 #include "host/vm_pending.h"
 #include "proto/units.h"
 
-enum { AGAIN_MS = 3000, TEXT = 400, BALLOON_GRAIN = 4096, MEMORY_GRAIN = 2 << 20 };
+enum { AGAIN_MS = 3000, TEXT = 400, BALLOON_GRAIN = 4096, MEMORY_GRAIN = 2 << 20, WORD = 20 };
 #define EVERYTHING (INT64_MAX / 2)
 
 enum verdict {
@@ -37,6 +37,13 @@ static bool near(int64_t a, int64_t b, int64_t grain) { return llabs(a - b) < gr
 
 /* ------------------------------------------------------------------ balloon */
 
+/* Of an older viv-vm, which does not change it. */
+static int64_t or_all(const struct machine *v, const char *name) {
+    int64_t n = row_number(v->live, name);
+
+    return n ? n : row_number(v->live, "memory");
+}
+
 static json_t *balloon_value(const struct store_row *row) {
     int64_t want = row_number(row->spec, "balloon");
 
@@ -45,7 +52,7 @@ static json_t *balloon_value(const struct store_row *row) {
 
 static enum verdict look_at_balloon(const struct machine *v, const struct store_row *row, bool told,
                                     char text[TEXT]) {
-    int64_t want = row_number(row->spec, "balloon"), all = row_number(v->live, "memory");
+    int64_t want = row_number(row->spec, "balloon"), all = or_all(v, "memory_plugged_bytes");
     const json_t *balloon = json_object_get(v->live, "balloon");
 
     if (!balloon && want && want < all) {
@@ -58,10 +65,78 @@ static enum verdict look_at_balloon(const struct machine *v, const struct store_
                                                                                         : TELL;
 }
 
+/* ------------------------------------------------------------------ processors and memory */
+
+static json_t *cpus_value(const struct store_row *row) {
+    return json_integer(row_number(row->spec, "cpus"));
+}
+
+static enum verdict look_at_cpus(const struct machine *v, const struct store_row *row, bool told,
+                                 char text[TEXT]) {
+    int64_t want = row_number(row->spec, "cpus"), has = row_number(v->live, "cpus");
+    int64_t max = row_number(v->live, "cpus_max");
+
+    if (want == has)
+        return SAME;
+    if (want > (max ? max : has)) {
+        snprintf(text, TEXT,
+                 "%lld processors " PENDING_START ": it was started with at most %lld (cpus_max)",
+                 (long long)want, (long long)(max ? max : has));
+        return LATER;
+    }
+    snprintf(text, TEXT, "the guest has %lld processors so far", (long long)has);
+    return told ? WAIT : TELL;
+}
+
+static json_t *memory_value(const struct store_row *row) {
+    return json_integer(row_number(row->spec, "memory"));
+}
+
+static enum verdict look_at_memory(const struct machine *v, const struct store_row *row, bool told,
+                                   char text[TEXT]) {
+    int64_t want = row_number(row->spec, "memory"), start = row_number(v->live, "memory");
+    int64_t has = or_all(v, "memory_plugged_bytes"), max = or_all(v, "memory_max_bytes");
+    char wanted[WORD], other[WORD];
+
+    units_put_size(want, wanted, sizeof(wanted));
+    units_put_size(want > max ? max : want < start ? start : has, other, sizeof(other));
+    if (near(has, want, MEMORY_GRAIN))
+        return near(or_all(v, "memory_bytes"), want, MEMORY_GRAIN) || told ? SAME : TELL;
+    if (want > max || want < start) {
+        snprintf(text, TEXT, "%s " PENDING_START ": it was started with %s %s%s", wanted,
+                 want > max ? "at most" : "no less than", other,
+                 want > max ? " (memory_max)" : "; a balloon takes some of it at once");
+        return LATER;
+    }
+    snprintf(text, TEXT, "the guest has %s of memory so far", other);
+    return told ? WAIT : TELL;
+}
+
+/* ------------------------------------------------------------------ boot order */
+
+static json_t *boot_value(const struct store_row *row) {
+    char letters[BOOT_LETTERS];
+
+    hardware_boot_letters(row->spec, letters);
+    return json_string(*letters ? letters : "cdn");
+}
+
+/* viv-vm does not tell the order: only what was changed is told to it. */
+static enum verdict look_at_boot(const struct machine *v, const struct store_row *row, bool told,
+                                 char text[TEXT]) {
+    const char *by = row_text(row->status, "boots_by");
+    bool changed = json_object_get(json_object_get(row->status, "pending"), "boot");
+
+    return !changed || told || !strcmp(by, "kernel") ? SAME : TELL;
+}
+
 /* ------------------------------------------------------------------ the table */
 
 static const struct live lives[] = {
+    {"cpus", "cpus-set", "cpus", look_at_cpus, cpus_value},
+    {"memory", "memory-set", "bytes", look_at_memory, memory_value},
     {"balloon", "balloon-set", "bytes", look_at_balloon, balloon_value},
+    {"boot", "boot-order-set", "order", look_at_boot, boot_value},
 };
 enum { LIVES = sizeof(lives) / sizeof(lives[0]) };
 
@@ -111,7 +186,8 @@ static void tell(struct machine *v, const struct live *l, json_t *value) {
 }
 
 /* True: viv-vm was asked. */
-static bool step(struct machine *v, const struct live *l, struct store_row *row, bool *news) {
+static bool step(struct machine *v, const struct live *l, struct store_row *row, bool *news,
+                 bool *waits) {
     json_t *value = l->value(row);
     bool told = json_equal(value, json_object_get(v->live_told, l->field));
     const char *refused = row_text(v->live_refused, l->field);
@@ -128,37 +204,29 @@ static bool step(struct machine *v, const struct live *l, struct store_row *row,
         tell(v, l, value);
     else
         *news |= pending_note(row, "pending", l->field, is == SAME ? NULL : text);
-    if (is == WAIT)
-        machine_again_in(v, AGAIN_MS);
+    *waits |= is == WAIT;
     json_decref(value);
     return is == TELL;
 }
 
-static bool waits(const struct store_row *row) {
-    const json_t *pending = json_object_get(row->status, "pending");
-
-    for (unsigned i = 0; i < LIVES; i++)
-        if (json_object_get(pending, lives[i].field))
-            return true;
-    return false;
-}
-
 void machine_step_live(struct machine *v, struct store_row *row) {
     int64_t now = timer_now_ms();
-    bool news = false;
+    bool news = false, waits = false;
 
     if (!v->live || v->live_asked || v->paused)
         return;
     for (unsigned i = 0; i < LIVES; i++)
-        if (step(v, &lives[i], row, &news))
+        if (step(v, &lives[i], row, &news, &waits))
             break;
     if (news && row_number(row->wanted, "launched") ==
                     v->process.cycle) /* who follows the events looks at the row again */
         machine_save_row(v, row, STORE_NOTE, "changed", "what it has of its spec has changed");
     /* What the guest does by itself is looked at again while somebody waits for it. */
-    if (!v->live_asked && waits(row) && now - v->live_again >= AGAIN_MS) {
-        v->live_again = now;
-        vm_control_send(v->control, "status");
-        machine_again_in(v, AGAIN_MS);
-    }
+    if (!waits || v->live_asked)
+        return;
+    machine_again_in(v, AGAIN_MS);
+    if (now - v->live_again < AGAIN_MS)
+        return;
+    v->live_again = now;
+    vm_control_send(v->control, "status");
 }

@@ -23,13 +23,13 @@
         {.name = "boot",                                                                           \
          .type = FIELD_STRING,                                                                     \
          .place = FIELD_SPEC,                                                                      \
-         .flags = HARDWARE_START | FIELD_JOIN,                                                     \
+         .flags = HARDWARE_CHANGE | FIELD_LIVE | FIELD_JOIN,                                       \
          .min = 0,                                                                                 \
          .max = 40,                                                                                \
          .pattern = "^((disk|cdrom|network)(,(disk|cdrom|network)){0,2})?$",                       \
          .standard = "\"\"",                                                                       \
          .help = "what firmware tries, in this order: disk, cdrom, network, with commas between; " \
-                 "without it disk,cdrom,network"},                                                 \
+                 "without it disk,cdrom,network; of one that runs from its next reset on"},        \
         {.name = "cdrom",                                                                          \
          .type = FIELD_STRING,                                                                     \
          .place = FIELD_SPEC,                                                                      \

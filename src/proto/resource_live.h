@@ -11,13 +11,29 @@
 #define LIVE_NOW   (FIELD_CREATE | FIELD_UPDATE | FIELD_LIVE)
 
 #define RESOURCE_LIVE                                                                              \
-    {.name = "balloon",                                                                            \
-     .type = FIELD_SIZE,                                                                           \
+    {.name = "cpus_max",                                                                           \
+     .type = FIELD_INT,                                                                            \
      .place = FIELD_SPEC,                                                                          \
-     .flags = LIVE_NOW,                                                                            \
-     .max = 128ll << 30,                                                                           \
+     .flags = LIVE_START,                                                                          \
+     .max = 32,                                                                                    \
      .standard = "0",                                                                              \
-     .help = "how much of its memory the guest may use, by a balloon; the rest goes back to the "  \
+     .help = "how many processors it can be given while it runs (cpus); 0: none"},                 \
+        {.name = "memory_max",                                                                     \
+         .type = FIELD_SIZE,                                                                       \
+         .place = FIELD_SPEC,                                                                      \
+         .flags = LIVE_START,                                                                      \
+         .max = 128ll << 30,                                                                       \
+         .standard = "0",                                                                          \
+         .help =                                                                                   \
+             "how much memory it can be given while it runs (memory), by virtio-mem; 0: none"},    \
+        {.name = "balloon",                                                                        \
+         .type = FIELD_SIZE,                                                                       \
+         .place = FIELD_SPEC,                                                                      \
+         .flags = LIVE_NOW,                                                                        \
+         .max = 128ll << 30,                                                                       \
+         .standard = "0",                                                                          \
+         .help =                                                                                   \
+             "how much of its memory the guest may use, by a balloon; the rest goes back to the "  \
              "host as the guest frees it; 0: all. One that runs follows at once"},                 \
         {.name = "cpu_model",                                                                      \
          .type = FIELD_CHOICE,                                                                     \

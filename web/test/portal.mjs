@@ -35,7 +35,7 @@ async function console_(line, answer) {
   if (answer) await until(`'${answer}' on the console`, async () => (await screen()).includes(answer));
 }
 
-const SCREENS = ['', 'machines', 'machines/web', 'machines/web/console', 'machines/web/snapshots', 'machines/web/events', 'machines/web/log', 'machines/web/settings', 'images', 'systems', 'jobs', 'events', 'system', 'nowhere'];
+const SCREENS = ['', 'machines', 'machines/web', 'machines/web/console', 'machines/web/hardware', 'machines/web/snapshots', 'machines/web/events', 'machines/web/log', 'machines/web/settings', 'images', 'systems', 'jobs', 'events', 'system', 'nowhere'];
 
 const cases = [];
 const test = (name, work) => cases.push([name, work]);
@@ -230,6 +230,38 @@ test('a machine is paused, goes on, and its settings are changed', async () => {
   await d.type('Memory', '1K');
   await d.button('Save');
   await d.see('at least 16 MiB');
+});
+
+test('interfaces, disks, memory and the boot order are changed while it runs', async () => {
+  const web = async () => (await api('GET', '/v1/vms/web')).body;
+  assert.equal((await api('POST', '/v1/volumes', { name: 'data', spec: { size: 8 << 20 } })).status, 201);
+  await d.tab('Hardware');
+  assert.equal((await api('POST', '/v1/networks', { name: 'lan' })).status, 201);
+  await d.see('user', '.parts');
+  await d.button('Add an interface');
+  await d.page.waitForSelector('dialog option[value=lan]');
+  await d.choose('Network', 'lan');
+  await d.type('MAC address', '02:00:5e:10:00:01');
+  assert.deepEqual(await d.axe('new interface'), []);
+  await d.button('Add');
+  await until('the interface in the machine', async () => (await web()).status.nics?.includes('lan/virtio/02:00:5e:10:00:01'), 60_000);
+  await d.see('virtio · 02:00:5e:10:00:01', '.parts');
+  await until('a volume that is free', async () => (await api('GET', '/v1/volumes/data')).body.status.state === 'ready');
+  await d.button('Attach a volume');
+  await d.button('Attach');
+  await until('the volume in the machine', async () => (await web()).spec.volumes.join() === 'data');
+  await d.button('Detach data');
+  await d.button('Detach');
+  await until('the end of the volume', async () => !(await web()).spec.volumes.length, 60_000);
+  await d.button('Optical drive: earlier');
+  await until('the order', async () => (await web()).spec.boot === 'cdrom,disk,network');
+  await d.type('Balloon', '64M');
+  await d.button('Apply');
+  await until('the balloon', async () => (await web()).spec.balloon === 64 << 20);
+  await d.button('Remove the interface in lan');
+  await d.button('Remove');
+  await until('the end of the interface', async () => (await web()).spec.network === 'user' && (await web()).status.nics?.length === 1, 60_000);
+  await d.seeNot('Remove the interface in lan', '.parts');
 });
 
 test('what somebody else does appears by itself', async () => {

@@ -23,6 +23,7 @@ const pictures = [
   ['machine-light', `machines/${name}`, 'light', WIDE, 500],
   ['console-light', `machines/${name}/console`, 'light', WIDE, 3000],
   ['snapshots-light', `machines/${name}/snapshots`, 'light', WIDE, 1000],
+  ['hardware-light', `machines/${name}/hardware`, 'light', WIDE, 1000],
   ['settings-dark', `machines/${name}/settings`, 'dark', WIDE, 1000],
   ['images-light', 'images', 'light', WIDE, 1000],
   ['events-dark', 'events', 'dark', WIDE, 1000],

@@ -11,9 +11,10 @@ import { Form, type Group } from '../ui/form';
 import { Icon } from '../ui/icon';
 
 export const vmGroups: Group[] = [
-  { title: '', fields: ['image', 'template', 'cpus', 'memory', 'disk'], open: true },
-  { title: 'Network', fields: ['network', 'networks', 'net', 'nets', 'nics', 'forward'] },
-  { title: 'Boot and hardware', fields: ['firmware', 'cdrom', 'boot', 'vga', 'bus', 'smbios'] },
+  { title: '', fields: ['image', 'template', 'cpus', 'memory', 'disk', 'volumes'], open: true },
+  { title: 'Network', fields: ['network', 'nic_model', 'forward', 'bootfile', 'tftp', 'nic_rom'] },
+  { title: 'Boot and hardware', fields: ['firmware', 'boot', 'boot_menu', 'cdrom', 'cdrom_bus', 'bus', 'vga', 'hpet', 'share', 'smbios'] },
+  { title: 'Processors and memory, in detail', fields: ['cpus_max', 'memory_max', 'balloon', 'cpu', 'cpu_model'] },
   { title: 'Inside the guest', fields: ['hostname', 'user', 'ssh_key', 'user_data'] },
   { title: 'More', fields: ['*'] },
 ];
@@ -25,9 +26,11 @@ const placeholders = {
   user: 'debian',
   user_data: '#cloud-config',
   disk: 'as the image',
+  network: 'user,lan/e1000e',
   cdrom: '/srv/installer.iso',
   boot: 'disk,cdrom,network',
   smbios: 'serial=A-17',
+  share: 'src=/home/me/src,ro',
 };
 
 /** The button for it, where it is allowed, and the form behind it. */

@@ -18,6 +18,7 @@ import { RANGES, useHistory } from '../history';
 import { allowed, Calls, menuOf, run } from './actions';
 import { vmGroups } from './create_machine';
 import { EventList } from './event_list';
+import { Hardware, Pending } from './hardware';
 import { Picture } from './picture';
 import { Snapshots } from './snapshots';
 import { Stream } from './stream';
@@ -127,7 +128,6 @@ function Trouble({ vm }: { vm: Vm }) {
 function Settings({ vm }: { vm: Vm }) {
   const schema = resource('vm')?.update;
   if (!schema) return null;
-  const on = !['stopped', 'failed', 'suspended'].includes(vm.status.state);
   return (
     <Panel title="What is wanted of it" class="settings">
       <Form
@@ -138,16 +138,18 @@ function Settings({ vm }: { vm: Vm }) {
         hidden={['power']}
         changesOnly
         verb="Save"
-        before={on && <Note tone="info" text="What its process was started with holds until the next start." />}
+        before={<Pending vm={vm} />}
         onSubmit={async (_, changes) => {
+          let late = false;
           if (!Object.keys(changes).length) return toast({ tone: 'good', title: 'Nothing to save' });
           try {
-            await machines().update(vm, changes);
+            const saved = await machines().update(vm, changes);
+            late = Object.values((saved.status.pending ?? {}) as Record<string, string>).some((why) => why.includes('restart'));
           } catch (e) {
             if (e instanceof Failure && e.code === 'changed') await machines().look(vm.name);
             throw e;
           }
-          toast({ tone: 'good', title: `Saved ${vm.name}`, text: on ? 'It holds from the next start on.' : undefined });
+          toast({ tone: 'good', title: `Saved ${vm.name}`, text: late ? 'Some of it holds from the next restart on.' : undefined });
         }}
       />
     </Panel>
@@ -210,6 +212,7 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
     { id: 'overview', title: 'Overview' },
     ...(can('vm', 'ticket') ? [{ id: 'console', title: 'Console' }] : []),
     ...(hasScreen ? [{ id: 'screen', title: 'Screen' }] : []),
+    { id: 'hardware', title: 'Hardware' },
     ...(resource('snapshot') ? [{ id: 'snapshots', title: 'Snapshots', count }] : []),
     { id: 'events', title: 'Events' },
     { id: 'log', title: 'Log' },
@@ -243,6 +246,7 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
       {tab !== 'console' && tab !== 'screen' && <Trouble vm={vm} />}
       {tab === 'overview' && (
         <>
+          <Pending vm={vm} />
           <Graphs vm={vm} />
           {hasScreen && !!vm.status.pid && can('vm', 'screenshot') && <Picture vm={vm} />}
           <About vm={vm} />
@@ -253,6 +257,7 @@ export function Machine({ name, tab }: { name: string; tab: string }) {
       )}
       {tab === 'console' && <Stream key="serial" what="serial" vm={vm} />}
       {tab === 'screen' && <Stream key="vnc" what="vnc" vm={vm} />}
+      {tab === 'hardware' && <Hardware vm={vm} />}
       {tab === 'snapshots' && <Snapshots vm={vm} />}
       {tab === 'events' && (
         <Panel flush>
