@@ -11,13 +11,24 @@
 #define LIVE_NOW   (FIELD_CREATE | FIELD_UPDATE | FIELD_LIVE)
 
 #define RESOURCE_LIVE                                                                              \
-    {.name = "cpus_max",                                                                           \
-     .type = FIELD_INT,                                                                            \
+    {.name = "share",                                                                              \
+     .type = FIELD_STRINGS,                                                                        \
      .place = FIELD_SPEC,                                                                          \
-     .flags = LIVE_START,                                                                          \
-     .max = 32,                                                                                    \
-     .standard = "0",                                                                              \
-     .help = "how many processors it can be given while it runs (cpus); 0: none"},                 \
+     .flags = LIVE_START | FIELD_LOCAL,                                                            \
+     .min = 3,                                                                                     \
+     .max = 8,                                                                                     \
+     .pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,34}=/[^,]*(,ro)?$",                                  \
+     .standard = "[]",                                                                             \
+     .help = "folders of this host that the guest gets, each TAG=PATH or TAG=PATH,ro, which "      \
+             "cannot be changed from there: mount -t virtiofs TAG /mnt. Only a user of this "      \
+             "host who is an admin may share something, and no caller from the network"},          \
+        {.name = "cpus_max",                                                                       \
+         .type = FIELD_INT,                                                                        \
+         .place = FIELD_SPEC,                                                                      \
+         .flags = LIVE_START,                                                                      \
+         .max = 32,                                                                                \
+         .standard = "0",                                                                          \
+         .help = "how many processors it can be given while it runs (cpus); 0: none"},             \
         {.name = "memory_max",                                                                     \
          .type = FIELD_SIZE,                                                                       \
          .place = FIELD_SPEC,                                                                      \

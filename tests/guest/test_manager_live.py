@@ -5,6 +5,7 @@ says of the rest."""
 import json
 import unittest
 
+import drivers
 import manager
 import vivtest
 from test_balloon import with_driver
@@ -136,6 +137,27 @@ class Processors(Live):
         self.api.call("PATCH", "/v1/vms/web", {"spec": {"cpus": 2}})
         self.until("one has gone", lambda: "cpu2" not in self.run_in("ls /sys/devices/system/cpu"))
         self.until("nothing waits", lambda: "pending" not in self.status())
+
+
+class Shares(Live):
+    def test_a_folder_of_the_host_is_seen_in_the_guest(self):
+        release = drivers.debugfs("ls -p /lib/modules").decode()
+        release = next(w for w in release.split("/") if w.endswith("-amd64"))
+        module = lambda name: drivers.debugfs(f"cat /lib/modules/{release}/kernel/fs/fuse/{name}.ko")  # noqa: E731
+        for name in ("plain", "fixed"):
+            (self.m.home / name).mkdir()
+            (self.m.home / name / "word").write_text(name, encoding="utf-8")
+        self.begin({f"{n}.ko": module(n) for n in ("fuse", "virtiofs")},
+                   share=[f"a={self.m.home}/plain", f"b={self.m.home}/fixed,ro"])
+        self.run_in("insmod /fuse.ko; insmod /virtiofs.ko; mkdir /a /b; mount -t virtiofs a /a && mount -t virtiofs b /b")
+        self.assertEqual(self.run_in("cat /a/word /b/word"), "plainfixed")
+        self.run_in("echo more >/a/more; ! echo more >/b/more")
+        self.assertEqual((self.m.home / "plain/more").read_text(encoding="utf-8"), "more\n")
+        self.assertFalse((self.m.home / "fixed/more").exists())
+        self.fails("invalid", "spec.share", "PATCH", "/v1/vms/web", {"spec": {"share": ["a=/nowhere"]}})
+        self.fails("invalid", "spec.share", "PATCH", "/v1/vms/web", {"spec": {"share": [f"a={self.m.home}", f"a={self.m.home}"]}})
+        self.m.viv("edit", "web", "--share", f"a={self.m.home}/plain")
+        self.assertEqual(self.status()["pending"], {"share": "after the next restart"})
 
 
 class Hardware(Live):

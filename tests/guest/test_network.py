@@ -268,6 +268,23 @@ class Callers(Case):
         self.fails(HttpsApi(self.door, Authorization="Basic cm9vdDo="), 401, "GET", "/v1/vms")
         self.fails(HttpsApi(self.door, Cookie="viv_session=" + "0" * 64), 401, "GET", "/v1/vms")
 
+    def test_only_an_admin_on_the_host_hands_out_its_folders(self):
+        self.begin()
+        self.m.image()
+        spec = {"image": "tiny", "share": [f"data={self.m.home},ro"]}
+        for role in ("operator", "admin"):
+            api = self.caller(role)
+            with self.assertRaises(manager.Failure) as caught:
+                api.post("/v1/vms", {"name": "web", "spec": spec})
+            self.assertEqual(caught.exception.code, "forbidden")
+        self.api.post("/v1/vms", {"name": "web", "spec": spec})
+        self.api.settled("web")
+        with self.assertRaises(manager.Failure) as caught:
+            api.call("PATCH", "/v1/vms/web", {"spec": {"share": spec["share"]}})
+        self.assertEqual(caught.exception.code, "forbidden")
+        self.assertEqual(api.post("/v1/vms/web/clone", {"name": "copy"})["spec"]["share"], [])
+        self.assertEqual(api.call("PATCH", "/v1/vms/web", {"spec": {"share": []}})["spec"]["share"], [])
+
     def test_roles_may_do_what_is_theirs_and_nothing_else(self):
         self.begin("--rate", "100000")
         callers = {role: self.caller(role) for role in ("viewer", "operator", "admin")}
