@@ -8,7 +8,7 @@
  * of an item give zeros. A request that begins outside of RAM is dropped: there is no place for
  * the error.
  *
- * Departure: a write past the end of the writable file, or to another, is an error; the guest's
+ * Departure: a write past the end of a writable file, or to another, is an error; the guest's
  * memory is not touched then.
  */
 #include "devices/fw_cfg.h"
@@ -31,8 +31,9 @@ enum { ITEMS = 64, ID_TRADITIONAL = 1, ID_DMA = 2, DIR_ENTRY = 64, REQUEST_SIZE 
 struct item {
     unsigned key;
     char name[FW_CFG_NAME_MAX + 1]; /* empty: not in the directory */
-    uint8_t *data;                  /* NULL: the answer */
+    uint8_t *data;                  /* NULL: shared.data */
     uint32_t size;
+    struct fw_cfg_shared shared;
 };
 
 struct fw_cfg {
@@ -154,13 +155,22 @@ int fw_cfg_set_file(struct device *dev, const char *name, const void *data, size
     return r < 0 ? r : update_directory(f, err);
 }
 
-static int set_answer(struct fw_cfg *f, const char *name, struct error *err) {
+int fw_cfg_share_file(struct device *dev, const char *name, const struct fw_cfg_shared *shared,
+                      struct error *err) {
+    struct fw_cfg *f = (struct fw_cfg *)dev;
     struct item *it = file(f, name, err);
 
     if (!it)
         return -ENOSPC;
-    it->size = FW_CFG_ANSWER_SIZE;
+    it->shared = *shared;
+    it->size = shared->size;
     return update_directory(f, err);
+}
+
+static int set_answer(struct fw_cfg *f, const char *name, struct error *err) {
+    struct fw_cfg_shared answer = {f->answer, FW_CFG_ANSWER_SIZE, true, NULL, NULL};
+
+    return fw_cfg_share_file(&f->dev, name, &answer, err);
 }
 
 const uint8_t *fw_cfg_answer(const struct device *dev) {
@@ -170,9 +180,13 @@ const uint8_t *fw_cfg_answer(const struct device *dev) {
 /* ---- the guest's side ---- */
 
 static void choose(struct fw_cfg *f, uint16_t key) {
+    const struct item *it = find_key(f, key);
+
     trace(fw_cfg_select, key);
     f->selected = key;
     f->offset = 0;
+    if (it && it->shared.chosen)
+        it->shared.chosen(it->shared.opaque);
 }
 
 /* What is left of the selected item at the offset; NULL: nothing. */
@@ -182,7 +196,7 @@ static uint8_t *rest(struct fw_cfg *f, uint32_t *ret_left) {
     if (!it || f->offset >= it->size)
         return NULL;
     *ret_left = it->size - f->offset;
-    return (it->data ? it->data : f->answer) + f->offset;
+    return (it->data ? it->data : it->shared.data) + f->offset;
 }
 
 static void advance(struct fw_cfg *f, uint32_t n) {
@@ -230,7 +244,7 @@ static int dma_write(struct fw_cfg *f, gpa from, uint32_t n) {
     uint32_t left;
     uint8_t *p = rest(f, &left);
 
-    if (!p || it->data || n > left || mem_read(f->dev.env.mem, from, p, n) < 0)
+    if (!p || !it->shared.writable || n > left || mem_read(f->dev.env.mem, from, p, n) < 0)
         return -EFAULT;
     advance(f, n);
     return 0;

@@ -40,6 +40,17 @@ int fw_cfg_set_file(struct device *dev, const char *name, const void *data, size
 int fw_cfg_set_number(struct device *dev, unsigned key, unsigned bytes, uint64_t value,
                       struct error *err);
 
+/* A file whose bytes belong to somebody else, who also saves and resets them. */
+struct fw_cfg_shared {
+    uint8_t *data;
+    uint32_t size;
+    bool writable;                /* by the guest */
+    void (*chosen)(void *opaque); /* before the guest reads or writes it; NULL allowed */
+    void *opaque;
+};
+int fw_cfg_share_file(struct device *dev, const char *name, const struct fw_cfg_shared *shared,
+                      struct error *err);
+
 /* What the guest has written into the answer. */
 const uint8_t *fw_cfg_answer(const struct device *dev);
 

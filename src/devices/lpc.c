@@ -93,6 +93,10 @@ struct irq lpc_pirq_wire(struct device *dev, unsigned pirq) {
     return (struct irq){.fn = pirq_set, .opaque = dev, .n = pirq % LPC_PIRQS};
 }
 
+bool lpc_smi_locked(const struct device *dev) {
+    return ((const struct lpc *)dev)->pci.config[GEN_PMCON] & SMI_LOCK;
+}
+
 static void update_lock(struct lpc *l) {
     if (l->pci.config[GEN_PMCON] & SMI_LOCK)
         l->pci.wmask[GEN_PMCON] &= (uint8_t)~SMI_LOCK;

@@ -17,4 +17,7 @@ enum { LPC_PIRQS = 8 };
 /* Input wire of PIRQ A (0) to H (7), active high: what pci_bus_set_intx takes. */
 struct irq lpc_pirq_wire(struct device *dev, unsigned pirq);
 
+/* GEN_PMCON_1's SMI_LOCK is set: global SMI enabling stays as it is until the next reset. */
+bool lpc_smi_locked(const struct device *dev);
+
 #endif

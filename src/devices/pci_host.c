@@ -5,10 +5,13 @@
  * mapped registers); PCI Local Bus 3.0, 3.2.2.3.2 (configuration mechanism); PCI Express 3.0, 7.2.2
  * (ECAM).
  *
- *   60 PCIEXBAR  8 bytes: 0 enable, 2:1 length (256, 128, 64 MiB), 35:26 base
- *   90 PAM0-PAM6 7 bytes: who answers reads and writes of c0000-fffff
- *   9d SMRAM     6 open, 5 closed, 4 locked (then all read-only until reset), 3 enabled, 2:0 = 2
- *   9e ESMRAMC   7 high, 2:1 TSEG size, 0 TSEG enabled
+ *   50 EXT_TSEG  2 bytes, of virtual q35 boards only: once it was written to, the MiB of TSEG size
+ * 3 52 GGC       2 bytes, storage 60 PCIEXBAR  8 bytes: 0 enable, 2:1 length (256, 128, 64 MiB),
+ * 35:26 base 90 PAM0-PAM6 7 bytes: who answers reads and writes of c0000-fffff 9d SMRAM     6 open,
+ * 5 closed, 4 locked (then all read-only until reset), 3 enabled, 2:0 = 2 9e ESMRAMC   7 high, 2:1
+ * TSEG size, 0 TSEG enabled a4 GBSM, a8 BGSM, ac TSEGMB  31:20 addresses that firmware computes, b0
+ * TOLUD  15:4; storage, and read-only once SMRAM is locked: TSEG ends where the memory below 4 GiB
+ * does
  */
 #include "devices/pci_host.h"
 
@@ -20,11 +23,13 @@
 // clang-format off
 enum {
     VENDOR_INTEL = 0x8086, DEVICE_MCH = 0x29c0, CLASS_HOST_BRIDGE = 0x06000002, SUBSYS = 0x1100,
-    PCIEXBAR = 0x60, PAM0 = 0x90, PAM6 = 0x96, SMRAM = 0x9d, ESMRAMC = 0x9e,
+    EXT_TSEG = 0x50, PCIEXBAR = 0x60, PAM0 = 0x90, PAM6 = 0x96, SMRAM = 0x9d, ESMRAMC = 0x9e,
+    GGC = 0x52, GBSM = 0xa4, BGSM = 0xa8, TSEGMB = 0xac, TOLUD = 0xb0,
     PCIEXBAR_ENABLE = 1,
     SMRAM_OPEN = 0x40, SMRAM_CLOSED = 0x20, SMRAM_LOCKED = 0x10, SMRAM_ENABLED = 8,
     SMRAM_SEGMENT = 2,
-    ESMRAMC_WMASK = 0x87, ESMRAMC_CACHE = 0x38,
+    ESMRAMC_WMASK = 0x87, ESMRAMC_CACHE = 0x38, TSEG_ENABLED = 1,
+    EXT_TSEG_MIB = 16,
     CONFIG_ENABLE = 0x80000000,
     OFFSET_RESET = 1,
 };
@@ -35,7 +40,7 @@ struct pci_host {
     uint32_t address;      /* port 0xcf8 */
     struct io_region ecam;
     bool ecam_mapped;
-    struct device *reset_ctl;
+    struct pci_host_config to;
 };
 
 static uint64_t ones(unsigned size) { return size >= 8 ? ~0ull : (1ull << (8 * size)) - 1; }
@@ -47,8 +52,8 @@ static uint64_t address_read(void *opaque, uint64_t offset, unsigned size) {
 
     if (!offset && size == 4)
         return h->address;
-    if (offset == OFFSET_RESET && size == 1 && h->reset_ctl)
-        return reset_ctl_read(h->reset_ctl);
+    if (offset == OFFSET_RESET && size == 1 && h->to.reset_ctl)
+        return reset_ctl_read(h->to.reset_ctl);
     return ones(size);
 }
 
@@ -57,8 +62,8 @@ static void address_write(void *opaque, uint64_t offset, unsigned size, uint64_t
 
     if (!offset && size == 4)
         h->address = (uint32_t)value & 0x80fffffc;
-    else if (offset == OFFSET_RESET && size == 1 && h->reset_ctl)
-        reset_ctl_write(h->reset_ctl, (uint8_t)value);
+    else if (offset == OFFSET_RESET && size == 1 && h->to.reset_ctl)
+        reset_ctl_write(h->to.reset_ctl, (uint8_t)value);
 }
 
 static unsigned port_bdf(const struct pci_host *h) { return h->address >> 8 & 0xffff; }
@@ -143,14 +148,45 @@ static void update_ecam(struct pci_host *h) {
         trace(pci_bar_refused, h->pci.dev.name, h->ecam.name, base, err.text);
 }
 
+static void set_lockable(struct pci_host *h, bool locked) {
+    uint8_t *wmask = h->pci.wmask;
+    uint32_t address = locked ? 0 : 0xfff00000;
+
+    wmask[SMRAM] = locked ? 0 : SMRAM_OPEN | SMRAM_CLOSED | SMRAM_LOCKED | SMRAM_ENABLED;
+    wmask[ESMRAMC] = locked ? 0 : ESMRAMC_WMASK;
+    store_le32(wmask + GBSM, address);
+    store_le32(wmask + BGSM, address);
+    store_le32(wmask + TSEGMB, address);
+    store_le16(wmask + TOLUD, locked ? 0 : 0xfff0);
+}
+
+static void tell_smram(struct pci_host *h) {
+    static const unsigned mib[] = {1, 2, 8, EXT_TSEG_MIB};
+    uint8_t smram = h->pci.config[SMRAM], esmramc = h->pci.config[ESMRAMC];
+    struct pci_host_smram now = {.legacy = smram & SMRAM_ENABLED, .open = smram & SMRAM_OPEN};
+
+    if (!h->to.smram)
+        return;
+    if (now.legacy && (esmramc & TSEG_ENABLED))
+        now.tseg = (uint64_t)mib[esmramc >> 1 & 3] << 20;
+    trace(pci_host_smram, now.legacy, now.open, now.tseg);
+    h->to.smram(h->to.opaque, &now);
+}
+
 /* A locked SMRAM register forgets "open" and takes no write until the next reset. */
 static void update_smram(struct pci_host *h) {
     bool locked = h->pci.config[SMRAM] & SMRAM_LOCKED;
 
     if (locked)
         h->pci.config[SMRAM] &= (uint8_t)~SMRAM_OPEN;
-    h->pci.wmask[SMRAM] = locked ? 0 : SMRAM_OPEN | SMRAM_CLOSED | SMRAM_LOCKED | SMRAM_ENABLED;
-    h->pci.wmask[ESMRAMC] = locked ? 0 : ESMRAMC_WMASK;
+    set_lockable(h, locked);
+    tell_smram(h);
+}
+
+/* Firmware learns by it that there is such a register. */
+static void update_ext_tseg(struct pci_host *h) {
+    if (h->to.smram)
+        store_le16(h->pci.config + EXT_TSEG, EXT_TSEG_MIB);
 }
 
 static void config_written(struct pci_device *d, unsigned offset, unsigned size) {
@@ -158,6 +194,8 @@ static void config_written(struct pci_device *d, unsigned offset, unsigned size)
 
     if (pci_overlaps(offset, size, SMRAM, 2))
         update_smram(h);
+    if (pci_overlaps(offset, size, EXT_TSEG, 2))
+        update_ext_tseg(h);
     if (pci_overlaps(offset, size, PCIEXBAR, 8))
         update_ecam(h);
 }
@@ -173,11 +211,10 @@ static void attached(struct pci_device *d, bool yes) {
 
 static void set_masks(struct pci_device *d) {
     store_le64(d->wmask + PCIEXBAR, 0xffc000007ull);
+    store_le16(d->wmask + GGC, 0xffff);
     d->wmask[PAM0] = 0x30; /* only its high segment (f0000) exists */
     for (unsigned i = PAM0 + 1; i <= PAM6; i++)
         d->wmask[i] = 0x33;
-    d->wmask[SMRAM] = SMRAM_OPEN | SMRAM_CLOSED | SMRAM_LOCKED | SMRAM_ENABLED;
-    d->wmask[ESMRAMC] = ESMRAMC_WMASK;
     d->config[SMRAM] = SMRAM_SEGMENT;
     d->config[ESMRAMC] = ESMRAMC_CACHE;
 }
@@ -188,9 +225,13 @@ static int init(struct device *dev, struct error *err) {
 
     pci_init_header(&h->pci, VENDOR_INTEL, DEVICE_MCH, CLASS_HOST_BRIDGE, VENDOR_INTEL, SUBSYS);
     set_masks(&h->pci);
+    set_lockable(h, false);
     h->pci.config_written = config_written;
     h->pci.attached = attached;
-    h->reset_ctl = config ? config->reset_ctl : NULL;
+    if (config)
+        h->to = *config;
+    if (h->to.smram)
+        store_le16(h->pci.wmask + EXT_TSEG, 0xffff);
     return 0;
 }
 
@@ -198,8 +239,8 @@ static void reset(struct device *dev) {
     struct pci_host *h = (struct pci_host *)dev;
 
     /* A lock bit ends with the reset: make it clearable first. */
-    h->pci.wmask[SMRAM] |= SMRAM_OPEN | SMRAM_CLOSED | SMRAM_LOCKED | SMRAM_ENABLED;
-    h->pci.wmask[ESMRAMC] |= ESMRAMC_WMASK;
+    h->pci.config[SMRAM] &= (uint8_t)~SMRAM_LOCKED;
+    set_lockable(h, false);
     pci_reset(&h->pci);
     h->address = 0;
     store_le64(h->pci.config + PCIEXBAR, PCI_HOST_ECAM_BASE | PCIEXBAR_ENABLE);

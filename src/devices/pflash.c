@@ -47,6 +47,7 @@ struct pflash {
     gpa cells;
     void (*changed)(void *opaque, uint32_t offset, const uint8_t *p, uint32_t n);
     void *opaque;
+    const bool *unlocked; /* NULL: always */
     uint8_t mode;
     uint8_t pending; /* the command that waits for more, 0: none */
     uint8_t status;  /* as it is read */
@@ -104,10 +105,12 @@ static uint8_t cfi(const struct pflash *f, uint32_t at) {
     }
 }
 
+static bool is_unlocked(const struct pflash *f) { return !f->unlocked || *f->unlocked; }
+
 static uint8_t byte_at(const struct pflash *f, uint32_t at) {
     uint8_t cell = 0xff;
 
-    switch (f->mode) {
+    switch (is_unlocked(f) ? f->mode : MODE_ARRAY) {
     case MODE_STATUS:
         return f->status;
     case MODE_ID:
@@ -216,6 +219,8 @@ static void flash_write(void *dev, uint64_t offset, unsigned size, uint64_t valu
     uint32_t at = (uint32_t)offset;
 
     trace(pflash_write, at, size, value, f->pending);
+    if (!is_unlocked(f))
+        return;
     switch (f->pending) {
     case CMD_PROGRAM:
     case CMD_PROGRAM_ALT:
@@ -258,6 +263,7 @@ static int pflash_init(struct device *dev, struct error *err) {
         f->cells = c->cells;
         f->changed = c->changed;
         f->opaque = c->opaque;
+        f->unlocked = c->unlocked;
     }
     return 0;
 }

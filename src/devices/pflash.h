@@ -20,6 +20,9 @@ struct pflash_config {
     uint32_t size; /* a multiple of PFLASH_BLOCK, at most PFLASH_MAX_SIZE */
     void (*changed)(void *opaque, uint32_t offset, const uint8_t *p, uint32_t n); /* NULL allowed */
     void *opaque;
+    /* NULL: anybody may write. Else only while this is set; otherwise writes do nothing and reads
+     * give the contents. */
+    const bool *unlocked;
 };
 
 /* Tells `changed` of everything: after a saved state was loaded. */

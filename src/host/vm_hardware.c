@@ -320,7 +320,7 @@ void hardware_words(struct words *w, const struct store_row *row, const struct i
         words_add(w, "%s", by);
         add_boot_order(w, spec);
     }
-    if (!strcmp(by, "uefi")) { /* the snapshot's may be those of another machine */
+    if (!strncmp(by, "uefi", 4)) { /* the snapshot's may be those of another machine */
         words_add(w, "--uefi-vars");
         words_add(w, UEFI_VARS);
     }

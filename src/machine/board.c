@@ -22,6 +22,7 @@
 #include "devices/pci_host.h"
 #include "devices/pic.h"
 #include "devices/rtc.h"
+#include "devices/smi.h"
 #include "devices/vga.h"
 #include "devices/virtio/virtio_fs.h"
 #include "devices/virtio/virtio_gpu.h"
@@ -68,9 +69,35 @@ static struct irq timer_wire(struct board *b, unsigned n) {
     return (struct irq){.fn = timer_irq, .opaque = b, .n = n};
 }
 
+/* ---- memory of system management mode ---- */
+
+static void place(struct board *b, int index, uint64_t base) {
+    mem_place(&b->mem, (unsigned)index, base);
+    if (b->common != &b->mem)
+        mem_place(b->common, (unsigned)index, base);
+}
+
+static void place_smram(void *opaque, const struct pci_host_smram *now) {
+    struct board *b = opaque;
+    uint64_t tseg = now->open ? 0 : now->tseg;
+    bool hole = now->legacy && !now->open;
+
+    place(b, b->smram, now->legacy ? MAP_VGA_HOLE : MEM_NOWHERE);
+    mem_hide(b->common, 0, map_low_size(b->memory) - tseg, tseg);
+    mem_hide(b->common, 1, MAP_VGA_HOLE, hole ? MAP_SHADOW - MAP_VGA_HOLE : 0);
+}
+
+static void raise_smi(void *opaque, bool all) {
+    struct board *b = opaque;
+
+    for (unsigned i = 0; i < b->cpus; i++)
+        if ((all || i == b->accessing) && b->pin[i].smi)
+            b->pin[i].smi(b->pin[i].opaque);
+}
+
 static struct device_env make_env(struct board *b, const void *config) {
     return (struct device_env){
-        .mem = &b->mem,
+        .mem = b->common,
         .clock = b->clock,
         .msi = {.send = apic_bus_deliver_msi, .opaque = b->apics},
         .power = b->power,
@@ -282,6 +309,7 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
         struct pflash_config config = m->flash;
 
         config.cells = MAP_FLASH_CELLS;
+        config.unlocked = b->smi ? &b->in_smm : NULL;
         if (mem_load(&b->mem, MAP_FLASH_CELLS, m->flash_contents, m->flash.size) < 0)
             return -ENOMEM;
         b->flash = add_isa(b, "pflash", &config, (struct irq){0}, flash, err);
@@ -289,7 +317,9 @@ static int add_firmware(struct board *b, const struct machine_config *m, struct 
             return -ENOMEM;
     }
     b->fw_cfg = add_isa(b, "fw_cfg", &answer, (struct irq){0}, ports, err);
-    return b->fw_cfg ? 0 : -ENOMEM;
+    if (!b->fw_cfg)
+        return -ENOMEM;
+    return b->smi ? smi_add_files(b->smi, b->fw_cfg, err) : 0;
 }
 
 /* ---- PCI ---- */
@@ -298,8 +328,10 @@ static int attach(struct board *b, struct device *d, unsigned devfn, struct erro
     return d ? pci_bus_attach(b->pci, (struct pci_device *)d, devfn, err) : -ENOMEM;
 }
 
-static int add_chipset_functions(struct board *b, struct error *err) {
-    struct pci_host_config host = {.reset_ctl = b->reset_ctl};
+static int add_chipset_functions(struct board *b, const struct machine_config *m,
+                                 struct error *err) {
+    struct pci_host_config host = {
+        .reset_ctl = b->reset_ctl, .smram = m->smm ? place_smram : NULL, .opaque = b};
     struct device_env env = make_env(b, &host);
     struct irq wires[4];
     struct device *d;
@@ -329,6 +361,14 @@ static int add_chipset_functions(struct board *b, struct error *err) {
     if (r == 0)
         pci_bus_set_intx(b->pci, wires);
     return r;
+}
+
+static int add_smi(struct board *b, struct error *err) {
+    static const struct mount ports[] = {{0, MAP_SMI, false}, {1, 0xb2, false}, {0}};
+    struct smi_config config = {.raise = raise_smi, .opaque = b, .lpc = b->lpc};
+
+    b->smi = add_isa(b, "smi", &config, (struct irq){0}, ports, err);
+    return b->smi ? 0 : -ENOMEM;
 }
 
 int board_add_function(struct board *b, const char *class, const void *config, unsigned devfn,
@@ -491,7 +531,7 @@ void board_remove(struct board *b, struct device *d) {
 static void place_vga_memory(void *opaque, uint64_t base) {
     struct board *b = opaque;
 
-    mem_place(&b->mem, (unsigned)b->adapter_memory, base);
+    place(b, b->adapter_memory, base);
 }
 
 static int add_vga(struct board *b, const struct machine_display *display, struct error *err) {
@@ -557,10 +597,14 @@ static int add_memory(struct board *b, const struct board_config *config, struct
         r = mem_add(&b->mem, MAP_HIGH - config->rom, config->rom, true, err);
     if (r == 0 && config->machine->flash.size)
         r = mem_add(&b->mem, MAP_FLASH_CELLS, config->machine->flash.size, true, err);
-    if (r == 0 && config->machine->display.adapter == MACHINE_VGA)
+    if (r == 0 && config->machine->smm)
+        r = b->smram = mem_add_moving(&b->mem, MAP_SHADOW - MAP_VGA_HOLE, err);
+    if (r >= 0 && config->machine->display.adapter == MACHINE_VGA)
         r = b->adapter_memory = mem_add_moving(&b->mem, VGA_MEMORY, err);
-    if (r == 0 && config->machine->display.adapter == MACHINE_VIRTIO_GPU)
+    if (r >= 0 && config->machine->display.adapter == MACHINE_VIRTIO_GPU)
         r = b->adapter_memory = mem_add_moving(&b->mem, VIRTIO_GPU_MEMORY, err);
+    mem_view(&b->seen, &b->mem);
+    b->common = config->machine->smm ? &b->seen : &b->mem;
     return r < 0 ? r : 0;
 }
 
@@ -597,6 +641,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->cpus = m->cpus;
     b->unplug = &config->unplug;
     b->unplug_cpu = &config->unplug_cpu;
+    memcpy(b->pin, config->cpu_pins, m->cpus * sizeof(b->pin[0]));
     b->smbios = (struct smbios_config){.cpus = m->cpus, .memory = m->memory};
     for (unsigned i = 0; i < m->smbios_settings && i < SMBIOS_SETTINGS; i++)
         b->smbios.setting[b->smbios.settings++] = m->smbios[i];
@@ -617,7 +662,9 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     if (r == 0)
         r = add_keyboard(b, m->display.adapter != MACHINE_NO_SCREEN, err);
     if (r == 0)
-        r = add_chipset_functions(b, err);
+        r = add_chipset_functions(b, m, err);
+    if (r == 0 && m->smm)
+        r = add_smi(b, err);
     if (r == 0)
         r = add_virtio(b, m, err);
     if (r == 0 && config->rom)
@@ -695,7 +742,7 @@ int board_new_generation(struct board *b, struct error *err) {
         return 0;
     if (getrandom(id, sizeof(id), 0) != sizeof(id))
         return error_set(err, -EIO, "the machine's generation: no random numbers from the host");
-    if (mem_write(&b->mem, place, id, sizeof(id)) < 0)
+    if (mem_write(b->common, place, id, sizeof(id)) < 0)
         return b->fw_cfg ? 0 : -EFAULT; /* the guest chose a place that is no RAM */
     return 0;
 }
@@ -738,20 +785,22 @@ int board_reset(struct board *b, struct error *err) {
     return r < 0 ? r : mptable_write(&b->mem, present_cpus(b), DEVFN_LPC, err);
 }
 
-uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size) {
-    if (port)
-        return io_read(&b->pio, addr, size);
-    if (lapic_claims(b->lapic[cpu], addr))
-        return lapic_mmio_read(b->lapic[cpu], addr & 0xfff);
-    return io_read(&b->mmio, addr, size);
+uint64_t board_read(struct board *b, const struct board_access *a) {
+    b->in_smm = a->smm;
+    if (a->port)
+        return io_read(&b->pio, a->addr, a->size);
+    if (lapic_claims(b->lapic[a->cpu], a->addr))
+        return lapic_mmio_read(b->lapic[a->cpu], a->addr & 0xfff);
+    return io_read(&b->mmio, a->addr, a->size);
 }
 
-void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size,
-                 uint64_t value) {
-    if (port)
-        io_write(&b->pio, addr, size, value);
-    else if (lapic_claims(b->lapic[cpu], addr))
-        lapic_mmio_write(b->lapic[cpu], addr & 0xfff, (uint32_t)value);
+void board_write(struct board *b, const struct board_access *a, uint64_t value) {
+    b->accessing = a->cpu;
+    b->in_smm = a->smm;
+    if (a->port)
+        io_write(&b->pio, a->addr, a->size, value);
+    else if (lapic_claims(b->lapic[a->cpu], a->addr))
+        lapic_mmio_write(b->lapic[a->cpu], a->addr & 0xfff, (uint32_t)value);
     else
-        io_write(&b->mmio, addr, size, value);
+        io_write(&b->mmio, a->addr, a->size, value);
 }

@@ -26,7 +26,9 @@ struct board_drive { /* an optical drive: where it hangs, and how its medium is 
 };
 
 struct board {
-    struct mem mem;
+    struct mem mem;     /* all of it */
+    struct mem seen;    /* with system management mode: what others than it see, devices too */
+    struct mem *common; /* the map of everybody: one of these */
     struct clock *clock;
     struct io_space pio, mmio;
     struct pci_bus *pci;
@@ -43,10 +45,15 @@ struct board {
     struct device *hpet;                                            /* NULL: none */
     struct device *flash;                                           /* NULL: none */
     bool boot_menu;
+    struct device *smi;                                             /* NULL: no such mode */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
-    struct device *ahci;   /* NULL: none */
-    struct device *scsi;   /* the same */
+    int smram;             /* the same of the RAM behind the hole for VGA */
+    struct lapic_cpu pin[MACHINE_MAX_CPUS];
+    unsigned accessing;  /* the processor whose access is being done */
+    bool in_smm;         /* it is in system management mode */
+    struct device *ahci; /* NULL: none */
+    struct device *scsi; /* the same */
     struct board_drive drive[MACHINE_MAX_CDROMS];
     struct board_boot boot[BOARD_MAX_BOOTS];
     unsigned boots;
@@ -93,9 +100,15 @@ int board_reset(struct board *b, struct error *err);
 /* A new identity of the guest's run, where the ACPI tables say. */
 int board_new_generation(struct board *b, struct error *err);
 
-/* A processor's access; machine lock held. */
-uint64_t board_read(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size);
-void board_write(struct board *b, unsigned cpu, bool port, uint64_t addr, unsigned size,
-                 uint64_t value);
+struct board_access { /* a processor's */
+    unsigned cpu;
+    bool smm; /* in system management mode */
+    bool port;
+    uint64_t addr;
+    unsigned size;
+};
+/* Machine lock held. */
+uint64_t board_read(struct board *b, const struct board_access *a);
+void board_write(struct board *b, const struct board_access *a, uint64_t value);
 
 #endif

@@ -24,6 +24,9 @@ static const struct {
 } known[] = {
     {"bios", "seabios", {"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"}},
     {"uefi", "ovmf", {"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd"}},
+    {"uefi-secure",
+     "ovmf",
+     {"/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_CODE.ms.fd"}},
 };
 
 static int find_file(const char *name, const char **ret, struct error *err) {
@@ -104,15 +107,27 @@ int firmware_open(struct firmware *f, const char *name, struct error *err) {
         return r;
     fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return error_set(err, -errno,
-                         "the firmware '%s' cannot be opened: %s; give bios, uefi or the path of a "
-                         "ROM image",
-                         f->path, strerror(errno));
+        return error_set(
+            err, -errno,
+            "the firmware '%s' cannot be opened: %s; give bios, uefi, uefi-secure or the path of "
+            "a ROM image",
+            f->path, strerror(errno));
     r = open_rom(f, fd, err);
     close(fd);
     if (r < 0)
         firmware_close(f);
     return r;
+}
+
+/* The builds of Debian, Fedora and Arch have the one word in their names, those of openSUSE the
+ * other. */
+bool firmware_needs_smm(const struct firmware *f) {
+    char *real = realpath(f->path, NULL);
+    const char *name = real ? strrchr(real, '/') : NULL;
+    bool needs = name && (strstr(name, "secboot") || strstr(name, "-smm-"));
+
+    free(real);
+    return needs;
 }
 
 void firmware_close(struct firmware *f) {

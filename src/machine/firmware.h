@@ -28,8 +28,11 @@ struct firmware {
     uint64_t size;
 };
 
-/* `name`: bios, uefi, or the path of a ROM image. */
+/* `name`: bios, uefi, uefi-secure, or the path of a ROM image. */
 int firmware_open(struct firmware *f, const char *name, struct error *err);
+/* Its file's name, links followed, says that it keeps its variables behind system management mode.
+ */
+bool firmware_needs_smm(const struct firmware *f);
 void firmware_close(struct firmware *f); /* idempotent */
 /* ROM and shadow into memory, the boot processor to its power-on state. */
 int firmware_load(const struct firmware *f, struct mem *mem, struct x86_state *ret_state,

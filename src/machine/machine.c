@@ -56,21 +56,29 @@ struct machine {
 
 /* ---- a processor's view of the board ---- */
 
+static struct board_access access_of(const struct machine_cpu *c, bool port, uint64_t addr,
+                                     unsigned size) {
+    return (struct board_access){
+        .cpu = c->index, .smm = vcpu_cpu(c->vcpu)->smm, .port = port, .addr = addr, .size = size};
+}
+
 static uint64_t bus_read(void *opaque, bool port, uint64_t addr, unsigned size) {
     struct machine_cpu *c = opaque;
+    struct board_access a = access_of(c, port, addr, size);
     uint64_t v;
 
     pthread_mutex_lock(c->machine->lock);
-    v = board_read(&c->machine->board, c->index, port, addr, size);
+    v = board_read(&c->machine->board, &a);
     pthread_mutex_unlock(c->machine->lock);
     return v;
 }
 
 static void bus_write(void *opaque, bool port, uint64_t addr, unsigned size, uint64_t value) {
     struct machine_cpu *c = opaque;
+    struct board_access a = access_of(c, port, addr, size);
 
     pthread_mutex_lock(c->machine->lock);
-    board_write(&c->machine->board, c->index, port, addr, size, value);
+    board_write(&c->machine->board, &a, value);
     pthread_mutex_unlock(c->machine->lock);
 }
 
@@ -174,6 +182,13 @@ static void pin_nmi(void *opaque) {
 
     if (c->vcpu)
         vcpu_signal(c->vcpu, CPU_SIGNAL_NMI, 0);
+}
+
+static void pin_smi(void *opaque) {
+    struct machine_cpu *c = opaque;
+
+    if (c->vcpu && c->machine->config.smm)
+        vcpu_signal(c->vcpu, CPU_SIGNAL_SMI, 0);
 }
 
 static void pin_init(void *opaque) {
@@ -405,7 +420,8 @@ static int make_cpus(struct machine *m, struct error *err) {
             .peers = m->config.cpus > 1 ? m->peers : NULL,
             .debug = m->config.cpu_debug,
             .bus = {.opaque = &m->cpu[i],
-                    .mem = &m->board.mem,
+                    .mem = m->board.common,
+                    .smm_mem = m->config.smm ? &m->board.mem : NULL,
                     .clock = m->board.clock,
                     .io_read = bus_read,
                     .io_write = bus_write,
@@ -427,6 +443,8 @@ static int make_cpus(struct machine *m, struct error *err) {
     clock_set_promise(m->board.clock, vcpu_promise, m);
     m->board.mem.code_opaque = m;
     m->board.mem.code_written = code_written;
+    m->board.seen.code_opaque = m;
+    m->board.seen.code_written = code_written;
     return 0;
 }
 
@@ -459,6 +477,7 @@ static int build(struct machine *m, struct error *err) {
         m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
         pins[i] = (struct lapic_cpu){.intr = pin_intr,
                                      .nmi = pin_nmi,
+                                     .smi = pin_smi,
                                      .init = pin_init,
                                      .sipi = pin_sipi,
                                      .opaque = &m->cpu[i]};
@@ -533,7 +552,7 @@ void machine_free(struct machine *m) {
         m->cpu[i].vcpu = NULL; /* devices that go away may still move their wires */
         vcpu_free(v);
     }
-    m->board.mem.code_written = NULL;
+    m->board.mem.code_written = m->board.seen.code_written = NULL;
     pthread_mutex_lock(m->lock);
     board_done(&m->board);
     plug_free(m->plug);

@@ -111,6 +111,7 @@ struct machine_config {
     const uint8_t *flash_contents; /* at the start */
     bool boot_menu;
     bool hpet;
+    bool smm;                            /* system management mode */
     struct debugcon_config firmware_log; /* what firmware says at its debug port */
     /* machine_load follows: nothing is booted. Files of the kernel that cannot be opened then count
      * only at a reset. */

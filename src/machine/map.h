@@ -38,6 +38,7 @@
 #define MAP_EBDA             0x9fc00ull
 
 enum { MAP_PM1_EVENT = 0x600, MAP_PM1_CONTROL = 0x604, MAP_PM_TIMER = 0x608, MAP_GPE0 = 0x620 };
+enum { MAP_SMI = 0x630 };
 enum { MAP_PVPANIC = 0x505, MAP_SERIALS = 4 };
 
 /* COM1 to COM4, two on a wire each, as on a PC. */

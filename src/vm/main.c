@@ -247,6 +247,14 @@ static int open_firmware(struct vm *vm, struct machine_config *m, struct error *
     if (r < 0)
         return r;
     m->firmware = &vm->firmware;
+    if (vm->options.smm == SMM_AUTO)
+        vm->options.smm = firmware_needs_smm(&vm->firmware) ? SMM_ON : SMM_OFF;
+    m->smm = vm->options.smm == SMM_ON;
+    /* One that the firmware does not know would enter the mode where anybody may have put code. */
+    if (m->smm && vm->options.cpus_max > vm->options.cpus)
+        return error_set(err, -EINVAL,
+                         "--cpus: firmware with system management mode knows no processors that "
+                         "come later: leave max= out, or take other firmware (or --smm off)");
     if (vm->vars) {
         m->flash_contents = uefi_vars_data(vm->vars, &m->flash.size);
         m->flash.changed = uefi_vars_changed;

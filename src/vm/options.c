@@ -166,7 +166,8 @@ static int set_initrd(struct options *o, const char *v, struct error *err) {
 
 static int set_firmware(struct options *o, const char *v, struct error *err) {
     o->firmware = v;
-    return *v ? 0 : error_set(err, -EINVAL, "give bios, uefi or the path of a ROM image");
+    return *v ? 0
+              : error_set(err, -EINVAL, "give bios, uefi, uefi-secure or the path of a ROM image");
 }
 
 static int set_uefi_vars(struct options *o, const char *v, struct error *err) {
@@ -479,6 +480,16 @@ static int set_hpet(struct options *o, const char *v, struct error *err) {
     if (parse_word(v, switch_words, &on) < 0)
         return error_set(err, -EINVAL, "--hpet is on or off, not '%s'", v);
     o->hpet = on;
+    return 0;
+}
+
+static int set_smm(struct options *o, const char *v, struct error *err) {
+    static const char *const words[] = {"auto", "off", "on", NULL}; /* enum options_smm */
+    unsigned which;
+
+    if (parse_word(v, words, &which) < 0)
+        return error_set(err, -EINVAL, "--smm is on, off or auto, not '%s'", v);
+    o->smm = which;
     return 0;
 }
 
@@ -1056,6 +1067,10 @@ static const struct option table[] = {
      "time "
      "by the TSC",
      "--hpet on"},
+    {"smm", "on|off|auto", set_smm,
+     "system management mode, behind which UEFI firmware keeps the variables of Secure Boot; "
+     "default auto: with firmware that needs it",
+     "--firmware uefi-secure --smm on"},
     {"no-reboot", NULL, set_no_reboot, "end with code 3 instead when the guest resets or crashes",
      "--no-reboot"},
     {"trace", "PATTERN", set_trace,
@@ -1210,6 +1225,9 @@ static int check(const struct options *o, struct error *err) {
             err, -EINVAL,
             "--uefi-vars keeps the variables of UEFI firmware: give it with --firmware "
             "uefi");
+    if (o->smm == SMM_ON && !o->firmware && !o->restore)
+        return error_set(err, -EINVAL,
+                         "--smm on is for firmware: give it with --firmware uefi-secure");
     if (o->firmware && (o->initrds || o->append))
         return error_set(err, -EINVAL,
                          "--initrd and --append belong to --kernel: firmware boots what is on the "

@@ -39,6 +39,8 @@ struct options_nic {
     unsigned forwards;
 };
 
+enum options_smm { SMM_AUTO, SMM_OFF, SMM_ON };
+
 struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *append, *console;
@@ -53,6 +55,7 @@ struct options {
     const char *speaker; /* path of a WAV file, NULL: nobody hears it */
     bool boot_menu;
     bool hpet;
+    enum options_smm smm; /* AUTO until the firmware is known */
     struct smbios_setting smbios[SMBIOS_SETTINGS];
     unsigned smbios_settings;
     const char *boot_order; /* letters or names, see --boot */

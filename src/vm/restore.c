@@ -229,6 +229,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
 
     if (v && ((o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
               (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
+              (o->smm == SMM_ON && json_object_set_new(v, "smm", json_true()) < 0) ||
               (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
               (o->serials > 1 && json_object_set_new(v, "more_serials", more_serials(o)) < 0) ||
               (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
@@ -722,6 +723,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->balloon |= json_is_true(json_object_get(v, "balloon"));
     o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
+    o->smm = json_is_true(json_object_get(v, "smm")) ? SMM_ON : SMM_OFF;
     o->hpet = json_is_true(json_object_get(v, "hpet"));
     if (!options_given(o, "disk"))
         r = take_disks(o, json_object_get(v, "disks"), err);

@@ -84,11 +84,19 @@ static int read_all(struct uefi_vars *v, int fd, struct error *err) {
 /* Beside OVMF_CODE_4M.fd there is OVMF_VARS_4M.fd. */
 static bool find_template(const char *rom, char *ret) {
     const char *name = strrchr(rom, '/'), *word = strstr(name ? name : rom, "CODE");
+    char *build;
 
     if (!word || strlen(rom) >= PATH_MAX)
         return false;
     snprintf(ret, PATH_MAX, "%s", rom);
     memcpy(ret + (word - rom), "VARS", 4);
+    if (access(ret, R_OK) == 0)
+        return true;
+    /* Builds that differ in their code only share the variables. */
+    build = strstr(ret + (word - rom), ".secboot");
+    if (!build)
+        return false;
+    memmove(build, build + strlen(".secboot"), strlen(build + strlen(".secboot")) + 1);
     return access(ret, R_OK) == 0;
 }
 

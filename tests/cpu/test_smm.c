@@ -115,6 +115,19 @@ static void the_handler_begins_in_real_mode_with_large_segments(void **state) {
     assert_false(box.s.smm);
 }
 
+static void sixteen_bit_code_goes_past_64_kib_in_such_a_segment(void **state) {
+    /* As firmware does it: JMP EBP to where its own code is. */
+    box_put(&box, HANDLER, "\x66\xbd\xf0\xef\x01\x00\x66\xff\xe5", 9); /* mov, jmp *%ebp */
+    box_put(&box, X86_SMBASE_RESET + 0x1eff0,
+            "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\xb0\x01\xf8" /* ... clc */
+            "\x66\x0f\x82\x10\x00\x00\x00"                                     /* jc, not taken */
+            "\x67\x66\xff\x05\x00\x00\x05\x00\x0f\xaa",                        /* incl, rsm */
+            33);
+    box.s.smi_pending = true;
+    BOX_EXEC(&box, plain);
+    assert_int_equal(box_get(&box, COUNT, 4), 1);
+}
+
 static void rsm_is_undefined_outside(void **state) {
     GUEST(lone, ".code64", "rsm\n hlt");
 
@@ -344,6 +357,7 @@ int main(void) {
         TEST(rsm_brings_everything_back),
         TEST(the_saved_state_stands_where_firmware_looks),
         TEST(the_handler_begins_in_real_mode_with_large_segments),
+        TEST(sixteen_bit_code_goes_past_64_kib_in_such_a_segment),
         TEST(rsm_is_undefined_outside),
         TEST(without_such_memory_an_smi_does_nothing),
         TEST(the_smi_of_a_port_comes_before_the_next_instruction),

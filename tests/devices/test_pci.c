@@ -530,13 +530,24 @@ static void state_of_another_device_is_refused(void **state) {
 /* ---- host bridge ---- */
 
 static struct device *host;
+static struct pci_host_smram smram;
 
-static int make_host(void **state) {
+static void note_smram(void *opaque, const struct pci_host_smram *now) { smram = *now; }
+
+static int make_host_with(const struct pci_host_config *config) {
     board_init(&b, 1 << 20);
-    host = board_add(&b, "pci_host", NULL, 0);
+    host = board_add(&b, "pci_host", config, 0);
     assert_int_equal(device_mount(host, 0, &b.pio, 0xcf8, NULL), 0);
     assert_int_equal(device_mount(host, 1, &b.pio, 0xcfc, NULL), 0);
     return 0;
+}
+
+static int make_host(void **state) { return make_host_with(NULL); }
+
+static int make_host_with_smram(void **state) {
+    static const struct pci_host_config config = {.smram = note_smram};
+
+    return make_host_with(&config);
 }
 
 static int drop_host(void **state) {
@@ -645,6 +656,41 @@ static void memory_control_registers_keep_their_bits(void **state) {
     assert_int_equal(cfg(0, 0x90, 1), 0);
     cfg_write(0, 0x9d, 1, 0x4a);
     assert_int_equal(cfg(0, 0x9d, 1), 0x4a);
+}
+
+static bool smram_is(bool legacy, bool open, uint64_t mib) {
+    return smram.legacy == legacy && smram.open == open && smram.tseg == mib << 20;
+}
+
+static void smram_is_where_its_registers_say_until_they_are_locked(void **state) {
+    struct buf saved = {0};
+    struct error err = {0};
+
+    device_reset(host);
+    assert_true(smram_is(false, false, 0));
+    cfg_write(0, 0x50, 2, 0xffff);
+    assert_int_equal(cfg(0, 0x50, 2), 16); /* MiB of size 3 */
+    cfg_write(0, 0x9e, 1, 0x07);
+    assert_true(smram_is(false, false, 0)); /* nothing without G_SMRAME */
+    cfg_write(0, 0x9d, 1, 0x4a);
+    assert_true(smram_is(true, true, 16));
+    cfg_write(0, 0x9e, 1, 0x03);
+    assert_true(smram_is(true, true, 2));
+    cfg_write(0, 0xac, 4, 0x7fe00000);
+    cfg_write(0, 0x9d, 1, 0x1a);
+    assert_true(smram_is(true, false, 2));
+    cfg_write(0, 0x9d, 1, 0x42);
+    cfg_write(0, 0x9e, 1, 0);
+    cfg_write(0, 0xac, 4, 0);
+    assert_true(smram_is(true, false, 2));
+    assert_int_equal(cfg(0, 0xac, 4), 0x7fe00000);
+    state_save(host->cls->state, host, &saved);
+    device_reset(host);
+    assert_true(smram_is(false, false, 0));
+    assert_int_equal(cfg(0, 0xac, 4), 0);
+    assert_int_equal(state_load(host->cls->state, host, saved.data, saved.len, &err), 0);
+    assert_true(smram_is(true, false, 2));
+    buf_done(&saved);
 }
 
 static void a_loaded_host_bridge_moves_its_window(void **state) {
@@ -760,6 +806,8 @@ int main(void) {
         H(ecam_stands_where_pciexbar_says),
         H(ecam_over_a_bar_waits_for_nobody_and_crashes_nobody),
         H(memory_control_registers_keep_their_bits),
+        cmocka_unit_test_setup_teardown(smram_is_where_its_registers_say_until_they_are_locked,
+                                        make_host_with_smram, drop_host),
         H(a_loaded_host_bridge_moves_its_window),
         T(the_lpc_bridge_has_its_registers),
         T(pirqs_go_to_the_ioapic_and_where_the_guest_routes_them),

@@ -8,6 +8,7 @@
 extern const struct device_class pflash_class;
 
 static unsigned told;
+static bool unlocked = true;
 enum { CELLS = 0x10000 };
 static struct mem memory;
 static uint8_t copy[2 * PFLASH_BLOCK];
@@ -19,7 +20,8 @@ static void changed(void *opaque, uint32_t offset, const uint8_t *p, uint32_t n)
 
 static void open_flash(struct chip *c) {
     static uint8_t contents[2 * PFLASH_BLOCK];
-    struct pflash_config config = {CELLS, sizeof(contents), changed, NULL};
+    struct pflash_config config = {
+        .cells = CELLS, .size = sizeof(contents), .changed = changed, .unlocked = &unlocked};
 
     memset(contents, 0xf0, sizeof(contents));
     memset(copy, 0xf0, sizeof(copy));
@@ -110,6 +112,25 @@ static void it_says_what_it_is(void **state) {
     close_flash(&c);
 }
 
+static void locked_it_can_be_read_and_nothing_else(void **state) {
+    struct chip c;
+
+    open_flash(&c);
+    chip_out(&c, 0, 5, 0x40);
+    unlocked = false;
+    chip_out(&c, 0, 5, 0);
+    chip_out(&c, 0, 0, 0x20);
+    chip_out(&c, 0, 0, 0xd0);
+    assert_int_equal(chip_in(&c, 0, 5), 0xf0); /* though the status is to be read */
+    assert_int_equal(told, 0);
+    unlocked = true;
+    chip_out(&c, 0, 5, 0x30); /* ends what was begun before */
+    assert_int_equal(chip_in(&c, 0, 5), 0x80);
+    assert_int_equal(told, 1);
+    assert_int_equal(copy[5], 0x30);
+    close_flash(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_give_the_array_at_any_width),
@@ -117,6 +138,7 @@ int main(void) {
         cmocka_unit_test(an_erasure_without_its_confirmation_fails),
         cmocka_unit_test(a_buffer_is_written_when_it_is_confirmed),
         cmocka_unit_test(it_says_what_it_is),
+        cmocka_unit_test(locked_it_can_be_read_and_nothing_else),
     };
 
     return chip_run(tests);

@@ -72,7 +72,7 @@ void ref_op_gp0(struct ref *c, const struct ref_op *o) { ref_raise_error(c, o, X
 void ref_op_end(struct ref *c, const struct ref_op *o) {
     c->rip = ref_op_rip(c, o);
     if ((c->mode & REF_MODE_CODE) != 2)
-        c->rip = (c->mode & REF_MODE_CODE) ? (uint32_t)c->rip : (uint16_t)c->rip;
+        c->rip = (uint32_t)c->rip; /* in 16-bit code too: what is past 64 KiB the limit decides */
     ref_follow_link(c, 0);
 }
 

@@ -25,9 +25,7 @@ static uint64_t narrow(struct ref *c, const struct ref_op *o, uint64_t rip) {
 static uint64_t after(const struct ref *c, const struct ref_op *o) {
     uint64_t rip = ref_next_rip(c, o);
 
-    if ((c->mode & REF_MODE_CODE) == 2)
-        return rip;
-    return (c->mode & REF_MODE_CODE) ? (uint32_t)rip : (uint16_t)rip;
+    return (c->mode & REF_MODE_CODE) == 2 ? rip : (uint32_t)rip;
 }
 
 static void check_target(struct ref *c, const struct ref_op *o, uint64_t rip) {

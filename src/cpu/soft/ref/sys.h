@@ -29,9 +29,8 @@ static inline void sys_set_if(struct ref *c, bool on) {
 /* End of a handler of a block-ending instruction that does not branch. */
 static inline void ref_end(struct ref *c, const struct ref_op *o) {
     uint64_t rip = ref_next_rip(c, o);
-    unsigned code = c->mode & REF_MODE_CODE;
 
-    ref_goto(c, code == 2 ? rip : code ? (uint32_t)rip : (uint16_t)rip);
+    ref_goto(c, sys_code64(c) ? rip : (uint32_t)rip);
 }
 
 /* The same after an instruction that changed neither mode nor translation: the successor may be

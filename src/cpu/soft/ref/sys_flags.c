@@ -115,7 +115,7 @@ static void software_interrupt(struct ref *c, const struct ref_op *o, enum ref_e
     uint64_t rip = ref_next_rip(c, o);
 
     if (!sys_code64(c))
-        rip = (c->mode & REF_MODE_CODE) ? (uint32_t)rip : (uint16_t)rip;
+        rip = (uint32_t)rip;
     sys_deliver(c, o, kind, vector, rip, false, 0);
     c->entered = true;
 }
