@@ -68,5 +68,7 @@ int do_snapshot_rm(struct cli *c) {
 
     if (r == 0)
         show_names(c, "deleted");
+    if (r == 0)
+        show_note(c, "'%s' of '%s' is forgotten", c->name[1], c->name[0]);
     return r;
 }

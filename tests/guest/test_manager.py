@@ -258,6 +258,15 @@ class Crash(Case):
         self.assertEqual(done.returncode, 3)
         self.assertIn(f"another manager, process {self.m.process.pid}, looks after the folder", done.stderr)
 
+    def test_messages_are_objects_if_that_is_wanted(self):
+        self.m.start("--log-format", "json")
+        done = subprocess.run([manager.VIVD, "--log-format", "json"], env=self.m.env, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 3)
+        first, second = (json.loads(line) for line in ((self.m.home / "test.log").read_text(), done.stderr))
+        self.assertEqual((first["level"], first["component"], second["level"]), ("notice", "vivd", "error"))
+        self.assertRegex(first["time"], r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+        self.assertIn("another manager", second["message"])
+
     def test_a_damaged_store_is_refused_with_the_remedy(self):
         self.begin("tiny")
         self.m.stop()
