@@ -3,7 +3,7 @@
 # Copies what "make build" has made, and what belongs to it, to where a system looks for it.
 # usage: install.sh DESTDIR PREFIX        (make install DESTDIR= PREFIX=/usr/local)
 #   PREFIX/bin                  viv, vivd, viv-vm and the tools
-#   PREFIX/lib/vivarium         viv-agent, which goes into guests
+#   PREFIX/lib/vivarium         viv-agent, which goes into guests, and tls-module.so, TLS for viv-vm
 #   PREFIX/lib/systemd          units: the system's manager, a user's manager
 #   PREFIX/share/vivarium       guest.sh, which builds images
 #   PREFIX/share/man            manual pages, written by the programs themselves
@@ -30,6 +30,7 @@ for file in "$built"/viv*; do
     "$file" --help-man >"$top/share/man/man1/$name.1"
 done
 install -D -m 755 -s "$built/viv-agent" "$top/lib/vivarium/viv-agent"
+install -D -m 644 -s "$built/tls-module.so" "$top/lib/vivarium/tls-module.so"
 install -D -m 755 scripts/guest.sh "$top/share/vivarium/guest.sh"
 
 "$built/viv" completion bash >"$top/share/bash-completion/completions/viv"

@@ -55,8 +55,17 @@ static int take_place(const char *text, size_t n, struct vnc_options *o, struct 
     return 0;
 }
 
+static bool take_word(const char *text, size_t n, const char *key, char *to, size_t room) {
+    size_t k = strlen(key);
+
+    if (n <= k || strncmp(text, key, k) != 0 || n - k >= room)
+        return false;
+    memcpy(to, text + k, n - k);
+    to[n - k] = 0;
+    return true;
+}
+
 int vnc_options_parse(const char *text, struct vnc_options *ret, struct error *err) {
-    static const char password[] = "password-file=";
     struct vnc_options o = {0};
     size_t n;
     int r = 0;
@@ -73,12 +82,11 @@ int vnc_options_parse(const char *text, struct vnc_options *ret, struct error *e
     r = take_place(text, n, &o, err);
     while (r == 0 && *(text += n)) {
         n = strcspn(++text, ",");
-        if (n >= sizeof(password) && !strncmp(text, password, sizeof(password) - 1) &&
-            n - (sizeof(password) - 1) < sizeof(o.password_file))
-            memcpy(o.password_file, text + sizeof(password) - 1, n - (sizeof(password) - 1));
-        else
+        if (!take_word(text, n, "password-file=", o.password_file, sizeof(o.password_file)) &&
+            !take_word(text, n, "tls=", o.tls, sizeof(o.tls)))
             r = error_set(err, -EINVAL,
-                          "'%.*s' is no property of a display: use password-file=", (int)n, text);
+                          "'%.*s' is no property of a display: use password-file= or tls=", (int)n,
+                          text);
     }
     o.on = true;
     if (r == 0)
@@ -87,7 +95,7 @@ int vnc_options_parse(const char *text, struct vnc_options *ret, struct error *e
 }
 
 static int read_password(struct vnc *v, struct error *err) {
-    char line[256] = "";
+    char line[VNC_PASSWORD_MAX + 3] = "";
     FILE *f;
 
     if (!*v->options.password_file)
@@ -107,11 +115,13 @@ static int read_password(struct vnc *v, struct error *err) {
     if (!*line)
         return error_set(err, -EINVAL, "the VNC password file '%s' has an empty first line",
                          v->options.password_file);
-    if (strlen(line) > VNC_PASSWORD)
+    if (strlen(line) > (*v->options.tls ? VNC_PASSWORD_MAX : VNC_PASSWORD))
         return error_set(err, -EINVAL,
                          "the VNC password in '%s' is longer than the %d bytes that the protocol "
-                         "looks at: shorten it",
-                         v->options.password_file, VNC_PASSWORD);
+                         "looks at: shorten it%s",
+                         v->options.password_file,
+                         *v->options.tls ? VNC_PASSWORD_MAX : VNC_PASSWORD,
+                         *v->options.tls ? "" : ", or use tls=");
     memcpy(v->password, line, strlen(line));
     explicit_bzero(line, sizeof(line));
     v->has_password = true;
@@ -129,8 +139,7 @@ void vnc_drop(struct vnc_client *c) {
     timer_stop(&c->more);
     loop_remove(c->watch);
     c->watch = NULL;
-    close(c->fd);
-    c->fd = -1;
+    vnc_hang_up(c);
     c->vnc->count--;
     if (c->state == VNC_RUNNING)
         screen_watch_remove(c->vnc->screen, &c->look);
@@ -157,14 +166,12 @@ static void reap(struct vnc *v) {
 
 static size_t unsent(const struct vnc_client *c) { return c->out.len - c->sent; }
 
-static void watch(struct vnc_client *c) {
-    uint32_t events = 0;
+static bool takes_input(const struct vnc_client *c) {
+    return !c->leaving && unsent(c) <= OUT_COMMANDS + VNC_OUT_HIGH;
+}
 
-    if (unsent(c))
-        events |= EPOLLOUT;
-    if (!c->leaving && unsent(c) <= OUT_COMMANDS + VNC_OUT_HIGH)
-        events |= EPOLLIN;
-    loop_modify(c->watch, events);
+static void watch(struct vnc_client *c) {
+    loop_modify(c->watch, vnc_events(c, takes_input(c), unsent(c) > 0));
 }
 
 void vnc_put(struct vnc_client *c, const void *p, size_t n) {
@@ -174,22 +181,24 @@ void vnc_put(struct vnc_client *c, const void *p, size_t n) {
 
 void vnc_flush(struct vnc_client *c) {
     while (c->fd >= 0 && unsent(c)) {
-        ssize_t n = send(c->fd, c->out.data + c->sent, unsent(c), MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = vnc_send(c, c->out.data + c->sent, unsent(c));
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n == -EAGAIN)
             break;
-        if (n < 0) {
+        if (n <= 0) {
             vnc_drop(c);
             return;
         }
         c->sent += (size_t)n;
     }
-    if (c->fd < 0)
+    if (c->fd < 0 || c->state == VNC_TLS)
         return;
     if (!unsent(c)) {
         c->out.len = c->sent = 0;
+        if (c->wants_tls) {
+            vnc_tls_begin(c);
+            return;
+        }
         if (c->leaving) {
             vnc_drop(c);
             return;
@@ -229,14 +238,14 @@ static void take_input(struct vnc_client *c) {
 }
 
 static void readable(struct vnc_client *c) {
-    ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+    ssize_t n = vnc_recv(c, c->in + c->in_len, sizeof(c->in) - c->in_len);
 
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
+    if (n == -EAGAIN)
+        return;
+    if (n <= 0) {
         vnc_drop(c);
         return;
     }
-    if (n < 0)
-        return;
     c->in_len += (size_t)n;
     take_input(c);
     if (c->fd >= 0 && c->in_len == sizeof(c->in)) /* no message is so long */
@@ -248,12 +257,19 @@ static void client_ready(void *opaque, int fd, uint32_t events) {
     struct vnc *v = c->vnc;
 
     v->inside++;
-    if (events & EPOLLIN)
+    if (c->state == VNC_TLS)
+        vnc_tls_go_on(c);
+    else if (events & EPOLLIN)
         readable(c);
     else if (events & (EPOLLHUP | EPOLLERR))
         vnc_drop(c);
     if (c->fd >= 0)
         vnc_pump(c);
+    while (c->fd >= 0 && c->state != VNC_TLS && takes_input(c) && vnc_pending(c)) {
+        readable(c);
+        if (c->fd >= 0)
+            vnc_pump(c);
+    }
     v->inside--;
     reap(v);
 }
@@ -333,7 +349,8 @@ void vnc_adopt(struct vnc *v, int sock) {
         return;
     }
     setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* refused by unix sockets */
-    *c = (struct vnc_client){.vnc = v, .fd = sock, .next = v->clients, .level = 2};
+    *c = (struct vnc_client){
+        .vnc = v, .fd = sock, .stream = {.fd = sock}, .next = v->clients, .level = 2};
     c->watch = loop_add(v->loop, sock, EPOLLIN, client_ready, c);
     v->clients = c;
     v->count++;
@@ -390,7 +407,7 @@ struct vnc *vnc_open(struct loop *loop, const struct vnc_options *options, const
     v->listener = -1;
     snprintf(v->name, sizeof(v->name), "%s", *name ? name : "viv-vm");
     v->timers = timers_new(loop, err);
-    if (!v->timers || read_password(v, err) < 0)
+    if (!v->timers || read_password(v, err) < 0 || vnc_tls_open(v, err) < 0)
         goto failed;
     v->listener = *options->path
                       ? unix_socket_listen(options->path, SOCKET_MODE, "the VNC socket", err)
@@ -419,6 +436,8 @@ void vnc_close(struct vnc *v) {
     reap(v);
     timer_stop(&v->refresh);
     timers_free(v->timers);
+    if (v->tls)
+        v->options.module->tls_free(v->tls);
     explicit_bzero(v->password, sizeof(v->password));
     free(v);
 }

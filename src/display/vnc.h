@@ -15,6 +15,7 @@
 #include "display/screen.h"
 
 struct loop;
+struct tls_module;
 struct vnc;
 
 struct vnc_options {
@@ -22,9 +23,11 @@ struct vnc_options {
     char host[256], port[8]; /* TCP, or */
     char path[108];          /* a unix socket */
     char password_file[1024];
+    char tls[1024]; /* folder of the certificate: nothing is offered without TLS; empty: no TLS */
+    const struct tls_module *module; /* if so; not of the text */
 };
 
-/* "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH]" or "none". */
+/* "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH][,tls=FOLDER]" or "none". */
 int vnc_options_parse(const char *text, struct vnc_options *ret, struct error *err);
 
 /* Listens. `name` is that of the machine. */

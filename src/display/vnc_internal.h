@@ -10,14 +10,18 @@
 #include "base/timer.h"
 #include "display/keys.h"
 #include "display/vnc.h"
+#include "proto/tls_module.h"
 
 // clang-format off
 enum {
     VNC_MAX_CLIENTS = 16, VNC_IN = 4096, VNC_OUT_HIGH = 512 * 1024, /* nothing more is drawn */
     VNC_RECT_H = 64, VNC_CUT_MAX = 1 << 20, VNC_HANDSHAKE_MS = 20000, VNC_PASSWORD = 8, VNC_CHALLENGE = 16,
+    VNC_PASSWORD_MAX = 255, /* of those that are sent whole, under TLS */
 };
-enum vnc_state { VNC_VERSION, VNC_SECURITY, VNC_AUTH, VNC_INIT, VNC_RUNNING };
-enum vnc_security { VNC_SECURITY_NONE = 1, VNC_SECURITY_VNC = 2 };
+enum vnc_state {
+    VNC_VERSION, VNC_SECURITY, VNC_VENCRYPT, VNC_SUBTYPE, VNC_TLS, VNC_AUTH, VNC_PLAIN, VNC_INIT, VNC_RUNNING,
+};
+enum vnc_security { VNC_SECURITY_NONE = 1, VNC_SECURITY_VNC = 2, VNC_SECURITY_VENCRYPT = 19 };
 enum vnc_encoding {
     VNC_RAW = 0, VNC_TIGHT = 7, VNC_ZRLE = 16,
     VNC_DESKTOP_SIZE = -223, VNC_LAST_RECT = -224, VNC_EXTENDED_KEY = -258, VNC_EXTENDED_SIZE = -308, VNC_LED_STATE = -261,
@@ -39,12 +43,16 @@ struct vnc_rect {
 struct vnc_client {
     struct vnc *vnc;
     struct vnc_client *next;
-    int fd; /* -1: gone, to be freed */
+    int fd;               /* -1: gone, to be freed */
+    struct stream stream; /* of fd */
+    bool secure;          /* under TLS, from its handshake on */
     struct loop_watch *watch;
     struct timer deadline; /* of the handshake */
     enum vnc_state state;
     unsigned minor; /* of protocol 3 */
     uint8_t security;
+    uint32_t subtype; /* of VeNCrypt */
+    bool wants_tls;   /* when all that was said in the clear is sent */
     uint8_t challenge[VNC_CHALLENGE];
     uint8_t in[VNC_IN];
     size_t in_len;
@@ -86,9 +94,10 @@ struct vnc {
     struct loop_watch *watch;
     struct vnc_client *clients;
     unsigned count;
-    unsigned inside; /* callbacks that may hold a client */
-    uint8_t password[VNC_PASSWORD];
+    unsigned inside;                     /* callbacks that may hold a client */
+    char password[VNC_PASSWORD_MAX + 1]; /* padded with zeros */
     bool has_password;
+    struct tls *tls;       /* NULL: none */
     unsigned failures;     /* wrong passwords since the last right one */
     int64_t locked_until;  /* ms */
     int64_t changed, busy; /* ms: when the picture changed last, or somebody did something */
@@ -104,6 +113,25 @@ void vnc_want(struct vnc_client *c); /* it asked for an update */
 /* vnc_login.c: the handshake. Bytes used, 0: more are needed, -1: it was sent away. */
 int vnc_login(struct vnc_client *c);
 void vnc_greet(struct vnc_client *c);
+/* What follows a choice or a password: from 3.8 on with a reason. */
+void vnc_send_away(struct vnc_client *c, const char *why);
+int vnc_send_challenge(struct vnc_client *c);
+void vnc_let_in(struct vnc_client *c); /* nothing is to be proved any more */
+void vnc_put_be32(struct vnc_client *c, uint32_t v);
+/* 0, or negative: it was sent away for this, or for too many like it. */
+int vnc_judge(struct vnc_client *c, bool right);
+
+/* vnc_tls.c: VeNCrypt. As of vnc_login, and what comes before it. */
+int vnc_tls_open(struct vnc *v, struct error *err);
+int vnc_vencrypt(struct vnc_client *c);
+/* Bytes of a client, whichever way they go: as of proto/stream.h. */
+ssize_t vnc_recv(struct vnc_client *c, void *p, size_t n);
+ssize_t vnc_send(struct vnc_client *c, const void *p, size_t n);
+bool vnc_pending(const struct vnc_client *c);
+uint32_t vnc_events(const struct vnc_client *c, bool read, bool write);
+void vnc_hang_up(struct vnc_client *c);
+void vnc_tls_begin(struct vnc_client *c); /* all that was said in the clear is sent */
+void vnc_tls_go_on(struct vnc_client *c); /* something has come during the handshake */
 
 /* vnc_messages.c: what clients say, the same. */
 int vnc_message(struct vnc_client *c);

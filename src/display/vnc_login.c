@@ -12,7 +12,7 @@
 
 enum { VERSION_LENGTH = 12, GUESSES = 5, LOCK_MS = 10000 };
 
-static void put_be32(struct vnc_client *c, uint32_t v) {
+void vnc_put_be32(struct vnc_client *c, uint32_t v) {
     uint8_t b[4];
 
     store_be32(b, v);
@@ -20,22 +20,21 @@ static void put_be32(struct vnc_client *c, uint32_t v) {
 }
 
 static void put_text(struct vnc_client *c, const char *text) {
-    put_be32(c, (uint32_t)strlen(text));
+    vnc_put_be32(c, (uint32_t)strlen(text));
     vnc_put(c, text, strlen(text));
 }
 
 void vnc_greet(struct vnc_client *c) { vnc_put(c, "RFB 003.008\n", VERSION_LENGTH); }
 
-/* What follows the choice of a security type, or the password: from 3.8 on with a reason. */
-static void send_away(struct vnc_client *c, const char *why) {
-    put_be32(c, 1);
+void vnc_send_away(struct vnc_client *c, const char *why) {
+    vnc_put_be32(c, 1);
     if (c->minor >= 8)
         put_text(c, why);
     c->leaving = true;
     vnc_flush(c);
 }
 
-static int send_challenge(struct vnc_client *c) {
+int vnc_send_challenge(struct vnc_client *c) {
     if (getrandom(c->challenge, sizeof(c->challenge), 0) != sizeof(c->challenge)) {
         vnc_drop(c);
         return -1;
@@ -43,6 +42,12 @@ static int send_challenge(struct vnc_client *c) {
     vnc_put(c, c->challenge, sizeof(c->challenge));
     c->state = VNC_AUTH;
     return 0;
+}
+
+void vnc_let_in(struct vnc_client *c) {
+    if (c->minor >= 8)
+        vnc_put_be32(c, 0);
+    c->state = VNC_INIT;
 }
 
 static int take_version(struct vnc_client *c) {
@@ -59,11 +64,20 @@ static int take_version(struct vnc_client *c) {
     }
     /* Some clients say 3.889 and mean 3.8; all other numbers mean 3.3 (7.1.1). */
     c->minor = major > 3 || minor >= 8 ? 8 : minor == 7 ? 7 : 3;
-    c->security = c->vnc->has_password ? VNC_SECURITY_VNC : VNC_SECURITY_NONE;
+    c->security = c->vnc->tls            ? VNC_SECURITY_VENCRYPT
+                  : c->vnc->has_password ? VNC_SECURITY_VNC
+                                         : VNC_SECURITY_NONE;
+    if (c->minor == 3 && c->vnc->tls) { /* it cannot choose, and nothing else is offered */
+        vnc_put_be32(c, 0);
+        put_text(c, "This server wants TLS (VeNCrypt), which RFB 3.3 does not know.");
+        c->leaving = true;
+        vnc_flush(c);
+        return -1;
+    }
     if (c->minor == 3) { /* the server chooses */
-        put_be32(c, c->security);
+        vnc_put_be32(c, c->security);
         c->state = VNC_INIT;
-        if (c->vnc->has_password && send_challenge(c) < 0)
+        if (c->vnc->has_password && vnc_send_challenge(c) < 0)
             return -1;
     } else {
         types[1] = c->security;
@@ -76,42 +90,52 @@ static int take_version(struct vnc_client *c) {
 
 static int take_security(struct vnc_client *c) {
     if (c->in[0] != c->security) {
-        send_away(c, "This security type was not offered.");
+        vnc_send_away(c, "This security type was not offered.");
         return -1;
     }
-    if (c->security == VNC_SECURITY_VNC) {
-        if (send_challenge(c) < 0)
+    if (c->security == VNC_SECURITY_VENCRYPT) {
+        static const uint8_t version[] = {0, 2};
+
+        vnc_put(c, version, sizeof(version));
+        c->state = VNC_VENCRYPT;
+    } else if (c->security == VNC_SECURITY_VNC) {
+        if (vnc_send_challenge(c) < 0)
             return -1;
     } else {
-        if (c->minor >= 8)
-            put_be32(c, 0);
-        c->state = VNC_INIT;
+        vnc_let_in(c);
     }
     vnc_flush(c);
     return 1;
 }
 
-static int take_password(struct vnc_client *c) {
+int vnc_judge(struct vnc_client *c, bool right) {
     struct vnc *v = c->vnc;
+
+    if (timer_now_ms() < v->locked_until) {
+        vnc_send_away(c, "Too many wrong passwords: wait ten seconds.");
+        return -1;
+    }
+    if (!right) {
+        if (++v->failures >= GUESSES)
+            v->locked_until = timer_now_ms() + LOCK_MS;
+        vnc_send_away(c, "The password is wrong.");
+        return -1;
+    }
+    v->failures = 0;
+    return 0;
+}
+
+static int take_password(struct vnc_client *c) {
     uint8_t wanted[VNC_CHALLENGE], differ = 0;
 
     if (c->in_len < VNC_CHALLENGE)
         return 0;
-    if (timer_now_ms() < v->locked_until) {
-        send_away(c, "Too many wrong passwords: wait ten seconds.");
-        return -1;
-    }
-    vnc_des(v->password, c->challenge, wanted);
+    vnc_des((const uint8_t *)c->vnc->password, c->challenge, wanted);
     for (unsigned i = 0; i < VNC_CHALLENGE; i++)
         differ |= wanted[i] ^ c->in[i];
-    if (differ) {
-        if (++v->failures >= GUESSES)
-            v->locked_until = timer_now_ms() + LOCK_MS;
-        send_away(c, "The password is wrong.");
+    if (vnc_judge(c, !differ) < 0)
         return -1;
-    }
-    v->failures = 0;
-    put_be32(c, 0);
+    vnc_put_be32(c, 0);
     c->state = VNC_INIT;
     vnc_flush(c);
     return VNC_CHALLENGE;
@@ -160,6 +184,12 @@ int vnc_login(struct vnc_client *c) {
         return take_version(c);
     case VNC_SECURITY:
         return take_security(c);
+    case VNC_VENCRYPT:
+    case VNC_SUBTYPE:
+    case VNC_PLAIN:
+        return vnc_vencrypt(c);
+    case VNC_TLS: /* its bytes are OpenSSL's */
+        return 0;
     case VNC_AUTH:
         return take_password(c);
     default:

@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 #include "host/auth.h"
-#include "host/certificate.h"
+#include "proto/certificate.h"
 #include "proto/stream.h"
 #include "proto/units.h"
 

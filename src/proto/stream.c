@@ -54,10 +54,12 @@ void tls_free(struct tls *t) { SSL_CTX_free((SSL_CTX *)t); }
 
 int stream_init(struct stream *s, int fd, struct tls *tls, struct error *err) {
     *s = (struct stream){.fd = fd};
-    if (!tls)
-        return 0;
+    return tls ? stream_be_secure(s, tls, err) : 0;
+}
+
+int stream_be_secure(struct stream *s, struct tls *tls, struct error *err) {
     s->ssl = SSL_new((SSL_CTX *)tls);
-    if (s->ssl && SSL_set_fd(s->ssl, fd) == 1) {
+    if (s->ssl && SSL_set_fd(s->ssl, s->fd) == 1) {
         if (SSL_is_server(s->ssl))
             SSL_set_accept_state(s->ssl);
         else
@@ -130,6 +132,8 @@ ssize_t stream_recv(struct stream *s, void *data, size_t n) {
     return result(s, SSL_read(s->ssl, data, n > INT32_MAX ? INT32_MAX : (int)n),
                   &s->reads_by_writing, SSL_ERROR_WANT_READ);
 }
+
+bool stream_pending(const struct stream *s) { return s->ssl && SSL_pending(s->ssl) > 0; }
 
 ssize_t stream_send(struct stream *s, const void *data, size_t n) {
     if (!s->ssl) {

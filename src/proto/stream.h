@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A connection as a stream of bytes, plain or under TLS, that never waits. The files that know
- * OpenSSL are stream.c, trust.c and, for other things than TLS, host/certificate.c and host/ws.c.
+ * OpenSSL are stream.c, trust.c and, for other things than TLS, certificate.c and host/ws.c.
  *
  * Contract: one thread at a time. Functions give a count, 0 for the end, or a negative errno; after
  * -EAGAIN, stream_events tells what to wait for beside what the caller waits for anyway.
@@ -52,8 +52,12 @@ void stream_done(struct stream *s);
 int stream_release(struct stream *s);
 
 int stream_handshake(struct stream *s); /* 0: done */
+/* From the next byte on under TLS; before the handshake. */
+int stream_be_secure(struct stream *s, struct tls *tls, struct error *err);
 void stream_be_plain(struct stream *s); /* before the handshake has begun */
 ssize_t stream_recv(struct stream *s, void *data, size_t n);
+/* Bytes that were taken from the socket and not read: no event tells of them. */
+bool stream_pending(const struct stream *s);
 ssize_t stream_send(struct stream *s, const void *data, size_t n);
 /* Nothing more will be sent. Under TLS it is said within, and the connection stays whole. */
 void stream_shut(struct stream *s);

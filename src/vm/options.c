@@ -1017,9 +1017,11 @@ static const struct option table[] = {
      "shares a folder of the host with the guest, which mounts it with 'mount -t virtiofs TAG "
      "/mnt'; ro: it cannot change anything. May be repeated. docs/share.md says who owns what",
      "--share src=/home/me/src"},
-    {"display", "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH]|none", set_display,
+    {"display", "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH][,tls=FOLDER]|none",
+     set_display,
      "gives the machine a screen, keyboard and mouse; VNC viewers connect there. The first line of "
-     "the file is the password that they must know. none: nobody sees it but 'viv-ctl PATH "
+     "the file is the password that they must know. tls: everything under TLS, with cert.pem and "
+     "key.pem of the folder, made if there are none. none: nobody sees it but 'viv-ctl PATH "
      "screenshot'",
      "--display vnc=127.0.0.1:5900"},
     {"vga", "std|virtio|none", set_vga,

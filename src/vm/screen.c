@@ -15,6 +15,7 @@
 #include "display/vnc.h"
 #include "machine/machine.h"
 #include "vm/options.h"
+#include "vm/tls.h"
 
 #define ROM_FILE "/usr/share/seabios/vgabios-stdvga.bin"
 enum { ROM_SIZE = 65536 };
@@ -160,11 +161,18 @@ struct vm_screen *vm_screen_new(struct loop *loop, const struct options *options
 int vm_screen_attach(struct vm_screen *s, struct machine *machine, const struct options *options,
                      struct error *err) {
     struct input_sink input = {key, pointer, s};
+    struct vnc_options vnc;
 
     s->machine = machine;
     if (!options->vnc.on)
         return 0;
-    s->vnc = vnc_open(s->loop, &options->vnc, options->name, s->screen, &input, err);
+    vnc = options->vnc;
+    if (*vnc.tls) {
+        vnc.module = tls_module_load(err);
+        if (!vnc.module)
+            return -EINVAL;
+    }
+    s->vnc = vnc_open(s->loop, &vnc, options->name, s->screen, &input, err);
     return s->vnc ? 0 : -EINVAL;
 }
 

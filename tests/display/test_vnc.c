@@ -632,14 +632,17 @@ static void options_are_understood(void **state) {
     assert_int_equal(vnc_options_parse("vnc=[::1]:1,password-file=/p", &o, &err), 0);
     assert_string_equal(o.host, "::1");
     assert_string_equal(o.password_file, "/p");
+    assert_int_equal(vnc_options_parse("vnc=a:1,tls=/d,password-file=/p", &o, &err), 0);
+    assert_string_equal(o.tls, "/d");
+    assert_string_equal(o.password_file, "/p");
     assert_int_equal(vnc_options_parse("vnc=unix:/a b:c", &o, &err), 0);
     assert_string_equal(o.path, "/a b:c");
     assert_int_equal(vnc_options_parse("none", &o, &err), 0);
     assert_false(o.on);
     for (const char *const *bad =
              (const char *const[]){"vnc", "vnc=", "vnc=:1", "vnc=a:", "vnc=a:0", "vnc=a:70000",
-                                   "vnc=a:1x", "vnc=unix:", "vnc=a:1,", "vnc=a:1,x=y", "spice",
-                                   NULL};
+                                   "vnc=a:1x", "vnc=unix:", "vnc=a:1,",
+                                   "vnc=a:1,tls=", "vnc=a:1,x=y", "spice", NULL};
          *bad; bad++)
         if (vnc_options_parse(*bad, &o, &err) == 0)
             fail_msg("'%s' is taken", *bad);

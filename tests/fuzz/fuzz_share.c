@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: the input is a guest of a shared folder. Requests of all kinds with numbers that
- * were answered before and others, over a small tree with links that lead outside, a FIFO and what
- * earlier requests made; sometimes the session is saved and loaded. What lies outside is never
- * read, changed, or joined by others.
+ * Fuzz target: the input is a guest of a shared folder. Requests of all kinds
+ * with numbers that were answered before and others, over a small tree with
+ * links that lead outside, a FIFO and what earlier requests made; sometimes the
+ * session is saved and loaded. What lies outside is never read, changed, or
+ * joined by others.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -36,8 +37,17 @@ static int remove_one(const char *path, const struct stat *st, int what, struct 
     return ftw->level ? remove(path) : 0;
 }
 
+static const char *at(const char *name) {
+    static char path[2][128];
+    static unsigned next;
+    char *p = path[next++ % 2];
+
+    snprintf(p, sizeof(path[0]), "%s/%s", base, name);
+    return p;
+}
+
 static void put_file(const char *name, const char *text) {
-    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    int fd = open(at(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
 
     check(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     close(fd);
@@ -49,18 +59,18 @@ static void make_tree(void) {
         check(mkdtemp(base) != NULL);
     }
     nftw(base, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    check(chdir(base) == 0 && mkdir("in", 0755) == 0 && mkdir("in/d", 0755) == 0);
+    check(mkdir(at("in"), 0755) == 0 && mkdir(at("in/d"), 0755) == 0);
     put_file("secret", secret);
     put_file("in/a", "a");
     put_file("in/d/b", "b");
-    check(symlink("..", "in/up") == 0 && symlink("../secret", "in/s") == 0);
-    check(mkfifo("in/fifo", 0644) == 0);
+    check(symlink("..", at("in/up")) == 0 && symlink("../secret", at("in/s")) == 0);
+    check(mkfifo(at("in/fifo"), 0644) == 0);
 }
 
 static void check_outside(void) {
     char text[64] = "";
-    int fd = open("secret", O_RDONLY);
-    DIR *d = opendir(".");
+    int fd = open(at("secret"), O_RDONLY);
+    DIR *d = opendir(base);
     unsigned n = 0;
 
     check(fd >= 0 && read(fd, text, sizeof(text)) == (ssize_t)strlen(secret));
@@ -113,7 +123,8 @@ static void save_and_load(void) {
     buf_done(&b);
 }
 
-/* Arguments are words of 64 bits (numbers that are known, and small ones), then names. */
+/* Arguments are words of 64 bits (numbers that are known, and small ones), then
+ * names. */
 static void step(void) {
     unsigned opcode = (unsigned)choices_draw(&input, 1) % 56, words, names, n = 0;
     uint64_t args[16];
@@ -145,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     make_tree();
     input = (struct choices){.p = data, .left = size};
     c.share =
-        share_open(NULL, &(struct share_options){"in", choices_draw(&input, 1) % 8 == 0}, NULL);
+        share_open(NULL, &(struct share_options){at("in"), choices_draw(&input, 1) % 8 == 0}, NULL);
     check(c.share != NULL);
     fuse_hello(&c);
     for (unsigned i = 0; i < IDS; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* X.509 (RFC 5280) by OpenSSL. A key is safe on the disk before its certificate is there, so that a
  * kill in between leaves nothing that would be used. */
-#include "host/certificate.h"
+#include "proto/certificate.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

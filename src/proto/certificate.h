@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The manager's own certificate: made once, signed by itself, for all names and addresses that this
+ * A program's own certificate (the manager's, a VNC server's): made once, signed by itself, for all names and addresses that this
  * host has then. Who connects trusts it by its fingerprint, or takes the file as its authority.
  */
-#ifndef HOST_CERTIFICATE_H
-#define HOST_CERTIFICATE_H
+#ifndef PROTO_CERTIFICATE_H
+#define PROTO_CERTIFICATE_H
 
 #include <limits.h>
 #include <stdint.h>
