@@ -16,9 +16,10 @@
      .flags = HARDWARE_START | FIELD_FILE,                                                         \
      .min = 1,                                                                                     \
      .max = 4000,                                                                                  \
-     .pattern = "^(auto|none|bios|uefi|/.*)$",                                                     \
+     .pattern = "^(auto|none|bios|uefi|uefi-secure|/.*)$",                                         \
      .standard = "\"auto\"",                                                                       \
      .help = "what boots it: none is the image's kernel, directly; bios (SeaBIOS); uefi (OVMF); "  \
+             "uefi-secure, which starts only what is signed; "                                     \
              "a file with a ROM image; auto takes what the image needs"},                          \
         {.name = "boot",                                                                           \
          .type = FIELD_STRING,                                                                     \

@@ -49,6 +49,31 @@ static void files_that_are_not_there_are_named(void **state) {
     assert_non_null(strstr(err.text, "a directory"));
 }
 
+static void the_files_name_tells_who_needs_system_management_mode(void **state) {
+    static const char *const need[] = {"OVMF_CODE_4M.secboot.fd", "ovmf-x86_64-smm-ms-code.bin"};
+    static const char *const others[] = {"OVMF_CODE_4M.fd", "bios-256k.bin"};
+    char folder[] = "/tmp/viv-secboot-XXXXXX", path[100], link[100];
+
+    assert_non_null(mkdtemp(folder)); /* a folder's name does not count */
+    snprintf(link, sizeof(link), "%s/CODE.ms.fd", folder);
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned yes = 0; yes < 2; yes++) {
+            struct firmware f = {.path = path}, by_link = {.path = link};
+            FILE *file;
+
+            snprintf(path, sizeof(path), "%s/%s", folder, yes ? need[i] : others[i]);
+            file = fopen(path, "w");
+            assert_non_null(file);
+            fclose(file);
+            assert_int_equal(symlink(path, link), 0);
+            assert_int_equal(firmware_needs_smm(&f), yes);
+            assert_int_equal(firmware_needs_smm(&by_link), yes);
+            unlink(link);
+            unlink(path);
+        }
+    rmdir(folder);
+}
+
 /* ---- machines ---- */
 
 /* At f000:0: changes a byte of the shadow, reads it back, tries to change the ROM at 4 GiB - 64 KiB
@@ -235,6 +260,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_no_rom_is_refused),
         cmocka_unit_test(files_that_are_not_there_are_named),
+        cmocka_unit_test(the_files_name_tells_who_needs_system_management_mode),
         cmocka_unit_test(a_machine_begins_in_its_rom_and_can_write_its_shadow),
         cmocka_unit_test(its_acpi_tables_can_be_put_anywhere),
     };

@@ -232,6 +232,22 @@ static void a_disk_is_a_path_and_properties(void **state) {
     bad("--disk|a,", "'' is no property");
 }
 
+static void system_management_mode_is_on_off_or_as_firmware_needs(void **state) {
+    char *argv[] = {"viv-vm", "--firmware", "uefi", "--smm", "on"};
+
+    good("");
+    assert_int_equal(o.smm, SMM_AUTO);
+    options_done(&o);
+    good("--smm|off");
+    assert_int_equal(o.smm, SMM_OFF);
+    options_done(&o);
+    assert_int_equal(options_parse(&o, 5, argv, &err), 0);
+    assert_int_equal(o.smm, SMM_ON);
+    options_done(&o);
+    bad("--smm|maybe", "on, off or auto");
+    bad("--smm|on", "for firmware");
+}
+
 static void the_hpet_is_on_or_off(void **state) {
     good("--kernel|k");
     assert_false(o.hpet);
@@ -425,6 +441,7 @@ int main(void) {
         cmocka_unit_test(sizes_have_units_and_are_whole_huge_pages),
         cmocka_unit_test(a_disk_is_a_path_and_properties),
         cmocka_unit_test(the_hpet_is_on_or_off),
+        cmocka_unit_test(system_management_mode_is_on_off_or_as_firmware_needs),
         cmocka_unit_test(there_are_up_to_four_serial_ports),
         cmocka_unit_test(shared_folders_have_tags_and_paths),
         cmocka_unit_test(a_network_has_an_address_and_forwards),
