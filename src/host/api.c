@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Doing what is asked for: callers, permission, transactions, repeats. */
-#include "host/api_internal.h"
+#include "host/api.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/api_internal.h"
 #include "host/auth.h"
 #include "host/portal.h"
 #include "host/ticket.h"

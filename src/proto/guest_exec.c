@@ -89,6 +89,18 @@ static int exit_code(const uint8_t *p, size_t n) {
     return code & 0xff;
 }
 
+/* The exit code that a shell would have for it. Older agents say it in words alone. */
+static json_int_t why_not_run(const json_t *v, const char *text) {
+    const char *code = json_string_value(json_object_get(v, "code"));
+    const json_t *own = json_object_get(v, "exit");
+
+    if (own)
+        return json_integer_value(own);
+    if (!text || !code || !strstr(text, "' cannot be run: "))
+        return GUEST_FAILED;
+    return strcmp(code, "ENOENT") ? GUEST_NOT_RUN : GUEST_NOT_FOUND;
+}
+
 /* Frames that are there. -1: go on; else the exit code. */
 static int take_frames(struct guest *g, struct error *err) {
     enum agent_frame type;
@@ -103,7 +115,7 @@ static int take_frames(struct guest *g, struct error *err) {
             json_t *v = agent_json(p, n, err);
             const char *text = json_string_value(json_object_get(v, "error"));
 
-            json_int_t code = json_integer_value(json_object_get(v, "exit"));
+            json_int_t code = why_not_run(v, text);
 
             error_set(err, -ENOEXEC, "%s", text ? text : "the command was not started");
             json_decref(v);

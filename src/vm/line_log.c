@@ -3,6 +3,8 @@
  * The newest that was said on a line, in two files that are open all the time: when one is full it
  * is copied over the other one and begun anew. Nothing is renamed, so that a process without a
  * right to its folder can go on.
+ *
+ * Calls (main, vcpu): pread64 pwrite64 ftruncate
  */
 #include "vm/line_log.h"
 
