@@ -3,17 +3,25 @@
 """What is changed of a machine while it runs: by viv, by the API and by files, seen in the guest; and what its status
 says of the rest."""
 import json
+import pathlib
+import subprocess
 import unittest
 
+import bootmedia
 import drivers
 import manager
 import vivtest
-from test_balloon import with_driver
 from test_manager_agent import image_with_agent
 
 LIMIT = manager.LIMIT
 MODULES = "viv.modules=virtio_pci,virtio_net,vmw_vsock_virtio_transport viv.run=viv-agent"
 MIB = 1 << 20
+
+
+def module(path):
+    """One of the guest's kernel."""
+    names = drivers.debugfs("ls -p /lib/modules").decode().split("/")
+    return drivers.debugfs(f"cat /lib/modules/{next(n for n in names if n.endswith('-amd64'))}/kernel/{path}.ko")
 
 
 class Live(unittest.TestCase):
@@ -110,8 +118,7 @@ class Memory(Live):
         return self.api.get("/v1/usage/web").get("usable")
 
     def test_a_balloon_takes_memory_and_gives_it_back(self):
-        with_driver(self.m.home)
-        self.begin({"virtio_balloon.ko": (self.m.home / "virtio_balloon.ko").read_bytes()}, balloon=112 * MIB)
+        self.begin({"virtio_balloon.ko": module("drivers/virtio/virtio_balloon")}, balloon=112 * MIB)
         self.until("the figure", lambda: self.usable() == 128 * MIB)  # there is no driver yet
         self.run_in("insmod /virtio_balloon.ko")
         self.until("what was wanted at the start", lambda: self.usable() == 112 * MIB)
@@ -121,6 +128,20 @@ class Memory(Live):
         self.apply(balloon="0")
         self.until("all", lambda: self.usable() == 128 * MIB)
         self.assertNotIn("pending", self.status())
+
+
+    def test_memory_comes_and_goes_as_far_as_it_was_started_for(self):
+        self.begin({"virtio_mem.ko": module("drivers/virtio/virtio_mem")}, memory_max=512 * MIB)
+        self.run_in("echo online_movable >/sys/devices/system/memory/auto_online_blocks; insmod /virtio_mem.ko")
+        total = lambda: int(self.run_in("sed -n 's/MemTotal: *//p' /proc/meminfo").split()[0]) << 10  # noqa: E731
+        before = total()
+        self.m.viv("set", "web", "--memory", "256M")
+        self.until("more", lambda: total() > before + 100 * MIB)
+        self.until("nothing waits", lambda: "pending" not in self.status())
+        self.m.viv("set", "web", "--memory", "1G")
+        self.assertIn("at most 512M", self.status()["pending"]["memory"])
+        self.apply(memory="128M")
+        self.until("less again", lambda: total() < before + 100 * MIB)
 
 
 class Processors(Live):
@@ -139,15 +160,28 @@ class Processors(Live):
         self.until("nothing waits", lambda: "pending" not in self.status())
 
 
+class Booting(Live):
+    def test_the_boot_order_holds_from_the_next_reset_on(self):
+        raw, iso = self.m.home / "disk.raw", self.m.home / "a.iso"
+        raw.write_bytes(bootmedia.sector("DISK").ljust(MIB, b"\0"))
+        iso.write_bytes(bootmedia.iso("MEDIUM"))
+        self.m.viv("image", "import", "box", str(raw))
+        self.m.viv("create", "web", "--image", "box", "--cdrom", str(iso), "--memory", "32M", "--network", "none", "--start")
+        control = self.m.home / "machines" / self.api.vm("web")["id"] / "control"
+        heard = lambda: self.m.viv("logs", "web")  # noqa: E731
+        self.until("the disk", lambda: "DISK" in heard())
+        self.m.viv("set", "web", "--boot", "cdrom,disk")
+        self.assertNotIn("pending", self.status())
+        subprocess.run([pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"), control, "reset"], check=True)
+        self.until("the medium", lambda: "MEDIUM" in heard())
+
+
 class Shares(Live):
     def test_a_folder_of_the_host_is_seen_in_the_guest(self):
-        release = drivers.debugfs("ls -p /lib/modules").decode()
-        release = next(w for w in release.split("/") if w.endswith("-amd64"))
-        module = lambda name: drivers.debugfs(f"cat /lib/modules/{release}/kernel/fs/fuse/{name}.ko")  # noqa: E731
         for name in ("plain", "fixed"):
             (self.m.home / name).mkdir()
             (self.m.home / name / "word").write_text(name, encoding="utf-8")
-        self.begin({f"{n}.ko": module(n) for n in ("fuse", "virtiofs")},
+        self.begin({f"{n}.ko": module(f"fs/fuse/{n}") for n in ("fuse", "virtiofs")},
                    share=[f"a={self.m.home}/plain", f"b={self.m.home}/fixed,ro"])
         self.run_in("insmod /fuse.ko; insmod /virtiofs.ko; mkdir /a /b; mount -t virtiofs a /a && mount -t virtiofs b /b")
         self.assertEqual(self.run_in("cat /a/word /b/word"), "plainfixed")

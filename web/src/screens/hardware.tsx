@@ -7,6 +7,7 @@ import { call, path, request, sentence } from '../api/client';
 import { can, resource, type Schema } from '../api/document';
 import type { Vm } from '../api/schema';
 import { bytes, label } from '../format';
+import { to } from '../router';
 import { collection, machines } from '../store';
 import { Note, Panel } from '../ui/bits';
 import { ask, Dialog } from '../ui/dialog';
@@ -207,6 +208,10 @@ function Disks({ vm }: { vm: Vm }) {
   const [adding, add] = useState(false);
   const volumes = [...collection('volume').use().items.value.values()];
   const errors = (vm.status.volume_errors ?? {}) as Record<string, string>;
+  const sizeOf = (name: string) => {
+    const size = volumes.find((v) => v.name === name)?.spec.size;
+    return size ? bytes(Number(size)) : '';
+  };
   const may = can('volume', 'attach');
   const free = volumes.filter((v) => !v.status.vm).map((v) => v.name);
   const detach = (name: string) =>
@@ -243,7 +248,7 @@ function Disks({ vm }: { vm: Vm }) {
             name={name}
             about={
               <>
-                {bytes(Number(volumes.find((v) => v.name === name)?.spec.size ?? 0))}
+                {sizeOf(name)}
                 {errors[name] && <span class="wrong-text"> {errors[name]}</span>}
               </>
             }
@@ -296,7 +301,7 @@ function Boot({ vm }: { vm: Vm }) {
     change(vm, { boot: next.join(',') }).catch(fail('The boot order stays'));
   };
   return (
-    <Panel title="Boot order" flush>
+    <Panel title="Boot order" action={may && <a href={to('machines', vm.name, 'settings')}>Firmware and the rest</a>} flush>
       <ol class="parts">
         {order.map((p, i) => (
           <Row key={p} icon="right" name={PLACES[p] ?? p}>
@@ -314,7 +319,7 @@ function Boot({ vm }: { vm: Vm }) {
         ))}
       </ol>
       <p class="muted parts-note">
-        {vm.status.boots_by === 'kernel' ? 'It boots its kernel directly, without firmware: the order is not used.' : 'What firmware tries, the first one first.'} {may && <a href={`#/machines/${vm.name}/settings`}>Firmware and the rest: Settings</a>}
+        {vm.status.boots_by === 'kernel' ? 'It boots its kernel directly, without firmware: the order is not used.' : 'What firmware tries, the first one first.'}
       </p>
     </Panel>
   );
