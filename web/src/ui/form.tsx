@@ -68,6 +68,9 @@ function limits(s: Schema): string {
   return s.maximum > 2 ** 52 ? `at least ${say(s.minimum)}` : `${say(s.minimum)} to ${say(s.maximum)}`;
 }
 
+/* What is in such a state cannot be referred to. */
+const NOT_THERE = ['building', 'creating', 'failed', 'deleting'];
+
 interface FieldProps {
   name: string;
   title?: string;
@@ -83,7 +86,7 @@ interface FieldProps {
 export function Field({ name, title, schema, value, wrong, required, placeholder, set, onChange }: FieldProps) {
   const id = useId();
   const other = resources.value.get(name);
-  const offers = other?.verbs.list && schema.type === 'string' ? [...collection(name).use().items.value.values()].filter((i) => [undefined, 'ready'].includes(i.status?.state as string)).map((i) => i.name) : null;
+  const offers = other?.verbs.list && schema.type === 'string' ? [...collection(name).use().items.value.values()].filter((i) => !NOT_THERE.includes(String(i.status?.state))).map((i) => i.name) : null;
   const help = [schema.description, limits(schema), isList(schema) ? 'one a line' : ''].filter(Boolean).join('; ');
   const common = {
     id,
