@@ -80,21 +80,18 @@ static int check_range(const struct mem *m, gpa base, uint64_t size, struct erro
     if (m->count == MEM_MAX_RANGES)
         return error_set(err, -ENOSPC, "guest memory: more than %d ranges", MEM_MAX_RANGES);
     for (unsigned i = 0; i < m->count; i++)
-        if (base < m->range[i].base + m->range[i].size && m->range[i].base < base + size)
+        if (base < m->range[i].base + m->range[i].whole && m->range[i].base < base + size)
             return error_set(err, -EEXIST,
                              "guest memory at 0x%" PRIx64 " overlaps the range at 0x%" PRIx64, base,
                              m->range[i].base);
     return 0;
 }
 
-static void insert(struct mem *m, const struct mem_range *r) {
-    unsigned i = m->count++;
-
-    for (; i > 0 && m->range[i - 1].base > r->base; i--)
-        m->range[i] = m->range[i - 1];
-    m->range[i] = *r;
+/* Where nearly every access is. Not again when a room is mapped: processors look here all the time.
+ */
+static void find_big(struct mem *m) {
     m->big[0] = m->big[1] = 0;
-    for (i = 1; i < m->count && !m->range[i].moving; i++) { /* these come last */
+    for (unsigned i = 1; i < m->count && !m->range[i].moving; i++) { /* these come last */
         if (m->range[i].size > m->range[m->big[0]].size) {
             m->big[1] = m->big[0];
             m->big[0] = i;
@@ -104,10 +101,20 @@ static void insert(struct mem *m, const struct mem_range *r) {
     }
 }
 
+static void insert(struct mem *m, const struct mem_range *r) {
+    unsigned i = m->count++;
+
+    for (; i > 0 && m->range[i - 1].base > r->base; i--)
+        m->range[i] = m->range[i - 1];
+    m->range[i] = *r;
+    find_big(m);
+}
+
 static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
     struct mem_range r = {.base = base,
                           .size = size,
                           .whole = size,
+                          .shown = size,
                           .readonly = readonly,
                           .moving = base == MEM_NOWHERE};
     uint64_t offset = m->file_size;
@@ -152,6 +159,19 @@ int mem_add_moving(struct mem *m, uint64_t size, struct error *err) {
     return r < 0 ? r : (int)m->count - 1;
 }
 
+int mem_add_room(struct mem *m, gpa base, uint64_t room, struct error *err) {
+    int r = mem_add(m, base, room, false, err);
+
+    if (r < 0)
+        return r;
+    m->ram_size -= room;
+    for (unsigned i = 0; i < m->count; i++)
+        if (m->range[i].base == base)
+            m->range[i].size = m->range[i].shown = 0;
+    find_big(m);
+    return 0;
+}
+
 void mem_place(struct mem *m, unsigned index, gpa base) {
     struct mem_range *r = &m->range[index];
 
@@ -171,12 +191,26 @@ void mem_view(struct mem *view, const struct mem *m) { *view = *m; }
 static void cut(struct mem *view) {
     for (unsigned i = 0; i < view->count; i++) {
         struct mem_range *r = &view->range[i];
-        uint64_t size = r->whole;
+        uint64_t size = r->shown;
 
         for (unsigned k = 0; k < MEM_HIDDEN && !r->moving; k++)
             if (view->hidden[k].size && view->hidden[k].base - r->base < size)
                 size = view->hidden[k].base - r->base;
         __atomic_store_n(&r->size, size, __ATOMIC_SEQ_CST);
+    }
+}
+
+void mem_show(struct mem *m, gpa base, uint64_t size) {
+    for (unsigned i = 0; i < m->count; i++) {
+        struct mem_range *r = &m->range[i];
+
+        if (r->base != base || r->moving || r->shown == size)
+            continue;
+        assert(size <= r->whole && !(size % MEM_PAGE_SIZE));
+        r->shown = size;
+        cut(m);
+        if (m->code_written)
+            m->code_written(m->code_opaque, MEM_MOVED);
     }
 }
 
@@ -193,8 +227,8 @@ void mem_hide(struct mem *view, unsigned i, gpa base, uint64_t size) {
 
 static struct mem_range *range_at(struct mem *m, uint64_t offset, uint64_t size) {
     for (unsigned i = 0; i < m->count; i++)
-        if (offset - m->range[i].offset < m->range[i].size &&
-            size <= m->range[i].size - (offset - m->range[i].offset))
+        if (offset - m->range[i].offset < m->range[i].whole &&
+            size <= m->range[i].whole - (offset - m->range[i].offset))
             return &m->range[i];
     return NULL;
 }
@@ -203,6 +237,12 @@ uint8_t *mem_at_offset(const struct mem *m, uint64_t offset, uint64_t size) {
     const struct mem_range *r = range_at((struct mem *)m, offset, size); /* only looked at */
 
     return r ? r->host + (offset - r->offset) : NULL;
+}
+
+bool mem_is_hidden(const struct mem *m, uint64_t offset, uint64_t size) {
+    const struct mem_range *r = range_at((struct mem *)m, offset, size); /* only looked at */
+
+    return r && offset - r->offset >= r->size;
 }
 
 static bool is_filed(const struct mem_range *r, uint64_t page) {

@@ -33,6 +33,7 @@ struct mem_range {
     gpa base;
     uint64_t size;        /* as it is seen: mem_hide may have cut it */
     uint64_t whole;       /* as it was added */
+    uint64_t shown;       /* of it, from the base on: all, but for a room (mem_show) */
     uint64_t offset;      /* in a snapshot's `memory` */
     uint8_t *host;        /* private mapping: a forked child keeps it as it was */
     uint64_t *page_flags; /* one word a page, atomic access */
@@ -64,6 +65,13 @@ void mem_done(struct mem *m);
 /* Adds zeroed memory; overlapping or unaligned ranges are refused. */
 int mem_add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err);
 
+/* Adds a range of which nothing is mapped yet, and no RAM that firmware or a kernel is told of. */
+int mem_add_room(struct mem *m, gpa base, uint64_t room, struct error *err);
+/* Maps the first `size` bytes of the room at `base`, whole pages, or of less than before the rest
+ * no longer, which keeps what it holds. Machine lock held, and for less no processor runs. Without
+ * such a room nothing happens. Of views each is to be told. */
+void mem_show(struct mem *m, gpa base, uint64_t size);
+
 /* Adds memory of a device, after all others: mapped nowhere yet, zeroed. Its index. RAM hides it
  * where they overlap.
  */
@@ -86,6 +94,9 @@ int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error 
 
 /* Host pointer by offset in a snapshot, NULL if that is not all in one range. */
 uint8_t *mem_at_offset(const struct mem *m, uint64_t offset, uint64_t size);
+
+/* All of that part of a snapshot is room of which nothing is mapped: zeros. */
+bool mem_is_hidden(const struct mem *m, uint64_t offset, uint64_t size);
 
 const struct mem_range *mem_find(const struct mem *m, gpa addr);
 /* Host pointer to [addr, addr+len) if it lies wholly in one range (writable one for `write`), else

@@ -32,9 +32,9 @@ enum {
     GHC_RESET = 1, GHC_IE = 2,
     CMD_ST = 1, CMD_CLO = 8, CMD_FRE = 0x10, CMD_FR = 0x4000, CMD_CR = 0x8000, CMD_ATAPI = 0x1000000,
     CMD_WMASK = 0xf3000017, /* ICC, DLAE, ATAPI, FRE, POD, SUD, ST */
-    IS_DHR = 1, IS_PIO = 2, IS_SDB = 8, IS_PCS = 0x40, IS_HBD = 0x10000000, IS_TFE = 0x40000000,
+    IS_DHR = 1, IS_PIO = 2, IS_SDB = 8, IS_PCS = 0x40, IS_PRCS = 0x400000, IS_HBD = 0x10000000, IS_TFE = 0x40000000,
     IS_WMASK = 0x7dc000af, IE_WMASK = 0x7dc000ff,
-    SERR_X = 1 << 26,
+    SERR_N = 1 << 16, SERR_X = 1 << 26,
     SIG_DISK = 0x00000101, SSTS_UP = 0x133,
     FIS_PIO_AT = 0x20, FIS_D2H_AT = 0x40, FIS_SDB_AT = 0x58,
     FIS_H2D = 0x27, FIS_D2H = 0x34, FIS_PIO = 0x5f, FIS_SDB = 0xa1,
@@ -429,6 +429,8 @@ static void write_port(struct ahci_port *p, unsigned reg, uint32_t v) {
         p->serr &= ~v;
         if (!(p->serr & SERR_X))
             p->is &= ~(uint32_t)IS_PCS;
+        if (!(p->serr & SERR_N))
+            p->is &= ~(uint32_t)IS_PRCS;
         break;
     case 0x34:
         p->sact |= p->cmd & CMD_ST ? v : 0;
@@ -541,6 +543,42 @@ static void init_port(struct ahci *a, unsigned n, const struct ahci_port_config 
         (struct scsi_unit){.block = c->block, .cdrom = true, .ejected = tray_opened, .opaque = p};
     memcpy(p->ata.unit.serial, c->serial, sizeof(p->ata.unit.serial));
     use_block(p, c->block);
+}
+
+/* 7.3: the link went down or came up, and who is there may have changed. */
+static void link_changed(struct ahci_port *p) {
+    set_signature(p);
+    p->serr |= SERR_N | SERR_X;
+    raise(p, IS_PCS | IS_PRCS);
+}
+
+void ahci_add(struct device *dev, unsigned port, const struct ahci_port_config *c) {
+    struct ahci *a = (struct ahci *)dev;
+    struct ahci_port *p = &a->port[port];
+
+    init_port(a, port, c);
+    p->ata.write_cache = true;
+    scsi_reset(&p->ata.unit);
+    p->kept = 0;
+    link_changed(p);
+    post_signature(p);
+}
+
+/* Commands stay in the registers, unanswered, until the guest stops the port. */
+void ahci_remove(struct device *dev, unsigned port) {
+    struct ahci_port *p = &((struct ahci *)dev)->port[port];
+
+    p->epoch++;
+    if (p->ata.block && p->busy)
+        block_drain(p->ata.block);
+    use_block(p, NULL);
+    p->present = false;
+    p->busy = p->kept = 0;
+    link_changed(p);
+}
+
+bool ahci_is_used(const struct device *dev, unsigned port) {
+    return ((const struct ahci *)dev)->port[port].present;
 }
 
 static int ahci_init(struct device *dev, struct error *err) {

@@ -28,6 +28,12 @@ struct ahci_config { /* NULL: nothing is connected */
     void *opaque;
 };
 
+/* While the machine runs: a disk comes to a port that is free, or is pulled out, which the guest is
+ * told by its link. What is on its way to the image is waited for, and the block no longer used. */
+void ahci_add(struct device *dev, unsigned port, const struct ahci_port_config *c);
+void ahci_remove(struct device *dev, unsigned port);
+bool ahci_is_used(const struct device *dev, unsigned port);
+
 /* Another medium into the drive at the port, NULL: none. The old one is no longer used afterwards.
  */
 void ahci_change_medium(struct device *dev, unsigned port, struct block *block);

@@ -16,7 +16,8 @@ struct acpi_config {
     bool hpet;
     uint32_t cpus_absent; /* of them, a bit each: they may come. 0: none ever does */
     bool cpus_plug;
-    uint32_t plug_slots; /* PCI slots that can be plugged at run time, a bit each */
+    uint64_t memory, memory_more; /* what is there, and may come; 0: never, and no SRAT */
+    uint32_t plug_slots;          /* PCI slots that can be plugged at run time, a bit each */
 };
 
 /* Addresses in the tables, which are a table's place in the blob plus that of the blob. */

@@ -26,6 +26,7 @@
 #include "devices/vga.h"
 #include "devices/virtio/virtio_fs.h"
 #include "devices/virtio/virtio_gpu.h"
+#include "devices/virtio/virtio_mem.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/acpi.h"
 #include "machine/firmware.h"
@@ -463,8 +464,14 @@ int board_add_nic(struct board *b, const struct machine_config *m, unsigned i, s
         return r;
     memcpy(c.mac, nic->mac, sizeof(c.mac));
     memcpy(e.mac, nic->mac, sizeof(e.mac));
-    storage_boot_nic(b, m, at.slot);
+    storage_boot_nic(b, at.slot);
     return board_add_at(b, class, virtio ? (const void *)&c : &e, &at, &b->nic[i], err);
+}
+
+static void show_more(void *opaque, uint64_t bytes) {
+    struct board *b = opaque;
+
+    mem_show(&b->mem, map_plugged(b->memory), bytes);
 }
 
 static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {
@@ -487,6 +494,11 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
     }
     if (r == 0 && m->has_balloon)
         r = add_function(b, m, "virtio_balloon", NULL, &b->balloon, err);
+    if (r == 0 && m->memory_more) {
+        struct virtio_mem_config c = {
+            .base = map_plugged(m->memory), .size = m->memory_more, .show = show_more, .opaque = b};
+        r = add_function(b, m, "virtio_mem", &c, &b->vmem, err);
+    }
     return r;
 }
 
@@ -593,6 +605,8 @@ static int add_memory(struct board *b, const struct board_config *config, struct
         r = mem_add(&b->mem, MAP_1M, low - MAP_1M, false, err);
     if (r == 0 && high)
         r = mem_add(&b->mem, MAP_HIGH, high, false, err);
+    if (r == 0 && b->memory_more)
+        r = mem_add_room(&b->mem, map_plugged(b->memory), b->memory_more, err);
     if (r == 0 && config->rom)
         r = mem_add(&b->mem, MAP_HIGH - config->rom, config->rom, true, err);
     if (r == 0 && config->machine->flash.size)
@@ -614,6 +628,7 @@ static int tell_firmware(struct board *b, struct error *err) {
                                    .cpus_absent = board_absent_cpus(b),
                                    .cpus_plug = b->cpu_plug,
                                    .memory = b->memory,
+                                   .memory_more = b->memory_more,
                                    .boot_menu = b->boot_menu,
                                    .hpet = b->hpet,
                                    .smbios = &b->smbios,
@@ -638,6 +653,9 @@ int board_init(struct board *b, const struct board_config *config, struct error 
 
     b->power = config->power;
     b->memory = m->memory;
+    b->memory_more = m->memory_more;
+    b->boot_menu = m->boot_menu;
+    b->boot_order = m->boot_order;
     b->cpus = m->cpus;
     b->unplug = &config->unplug;
     b->unplug_cpu = &config->unplug_cpu;
@@ -671,7 +689,6 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_firmware(b, m, err);
     if (r == 0 && m->display.adapter)
         r = add_screen(b, &m->display, err);
-    b->boot_menu = m->boot_menu;
     return r < 0 || !b->fw_cfg ? r : tell_firmware(b, err);
 }
 
@@ -762,6 +779,8 @@ int board_reset(struct board *b, struct error *err) {
                                .screen = b->tablet,
                                .cpus_absent = board_absent_cpus(b),
                                .cpus_plug = b->cpu_plug,
+                               .memory = b->memory,
+                               .memory_more = b->memory_more,
                                .plug_slots = board_plug_slots(b)};
     int r;
 

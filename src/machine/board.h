@@ -12,10 +12,19 @@
 
 enum { BOARD_MAX_DEVICES = 96 }; /* 32 LAPICs, 26 PCI functions, and the fixed ones */
 
-enum { BOARD_MAX_BOOTS = 32, BOARD_BOOT_PATH = 80 };
+enum { BOARD_MAX_BOOTS = 128, BOARD_BOOT_PATH = 80 };
 struct board_boot { /* what firmware can boot from */
-    unsigned rank;
+    char kind;      /* a letter of the order */
+    unsigned index; /* 0: by the order of kinds */
     char path[BOARD_BOOT_PATH];
+};
+
+enum { BOARD_UNIT_NAME = 32 };
+struct board_unit { /* a disk that shares an adapter with others; dev NULL: none */
+    struct device *dev;
+    unsigned unit;
+    void (*remove)(struct device *dev, unsigned unit);
+    char name[BOARD_UNIT_NAME]; /* where it hangs, for a snapshot */
 };
 
 struct board_drive { /* an optical drive: where it hangs, and how its medium is changed there */
@@ -23,6 +32,7 @@ struct board_drive { /* an optical drive: where it hangs, and how its medium is 
     unsigned unit;
     void (*change)(struct device *dev, unsigned unit, struct block *block);
     bool (*locked)(const struct device *dev, unsigned unit);
+    char name[BOARD_UNIT_NAME]; /* as of a disk */
 };
 
 struct board {
@@ -40,6 +50,7 @@ struct board {
         *keyboard, *tablet;
     struct device *uart[MACHINE_MAX_SERIALS]; /* NULL: none */
     struct device *plug, *cpu_plug; /* the latter NULL: all processors are there for good */
+    struct device *vmem;            /* memory that comes and goes; NULL: none */
     struct device *balloon;         /* NULL: none */
     struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
     struct device *hpet;                                            /* NULL: none */
@@ -54,12 +65,14 @@ struct board {
     bool in_smm;         /* it is in system management mode */
     struct device *ahci; /* NULL: none */
     struct device *scsi; /* the same */
+    struct board_unit unit[MACHINE_MAX_DISKS];
     struct board_drive drive[MACHINE_MAX_CDROMS];
     struct board_boot boot[BOARD_MAX_BOOTS];
     unsigned boots;
+    const char *boot_order; /* letters; NULL: the usual */
     struct power_sink power;
     const struct acpi_plug_config *unplug, *unplug_cpu; /* who is told what the guest does */
-    uint64_t memory;
+    uint64_t memory, memory_more;
     struct smbios_config smbios;
     unsigned cpus;
 };

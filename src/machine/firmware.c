@@ -169,6 +169,14 @@ static int add_memory_map(struct device *d, uint64_t memory, struct error *err) 
     return r;
 }
 
+/* Where the firmware may put what it finds place for above 4 GiB. */
+static int add_memory_end(struct device *d, const struct firmware_config *c, struct error *err) {
+    uint8_t end[8];
+
+    store_le64(end, map_plugged(c->memory) + c->memory_more);
+    return fw_cfg_set_file(d, "etc/reserved-memory-end", end, sizeof(end), err);
+}
+
 /* Commands of etc/table-loader: 128 bytes each. */
 enum { ALLOCATE = 1, ADD_POINTER = 2, ADD_CHECKSUM = 3, WRITE_POINTER = 4, COMMAND_SIZE = 128 };
 enum { ZONE_HIGH = 1, ZONE_LOW = 2, NAME_SIZE = 56 };
@@ -241,6 +249,8 @@ static int add_acpi(struct device *d, const struct firmware_config *config, stru
                             .screen = config->screen,
                             .cpus_absent = config->cpus_absent,
                             .cpus_plug = config->cpus_plug,
+                            .memory = config->memory,
+                            .memory_more = config->memory_more,
                             .plug_slots = config->plug_slots};
     uint8_t page[MEM_PAGE_SIZE] = {0};
     struct acpi_blob a;
@@ -306,6 +316,8 @@ int firmware_configure(struct device *d, const struct firmware_config *c, struct
 
     if (r == 0)
         r = add_memory_map(d, c->memory, err);
+    if (r == 0 && c->memory_more)
+        r = add_memory_end(d, c, err);
     if (r == 0)
         r = add_acpi(d, c, err);
     if (r == 0 && c->smbios)

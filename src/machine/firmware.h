@@ -44,8 +44,8 @@ struct firmware_config {
     unsigned cpus;        /* all that may ever be */
     uint32_t cpus_absent; /* of them, at the start */
     bool cpus_plug;
-    uint64_t memory;
-    const char *boot_order; /* lines for the file bootorder, NULL: none */
+    uint64_t memory, memory_more; /* at the start, and what may come */
+    const char *boot_order;       /* lines for the file bootorder, NULL: none */
     bool boot_menu, hpet;
     unsigned serials;
     const struct smbios_config *smbios; /* NULL: no such tables */

@@ -578,6 +578,15 @@ const char *machine_cpu_backend(const struct machine *m, const char **ret_why) {
     return m->ops->name;
 }
 
+int machine_set_boot_order(struct machine *m, const char *order, struct error *err) {
+    if (!m->config.firmware)
+        return error_set(err, -EBUSY,
+                         "the machine has no firmware that chooses what to boot: --kernel is "
+                         "booted directly");
+    m->config.boot_order = m->board.boot_order = order;
+    return 0;
+}
+
 void machine_replug_nics(struct machine *m) {
     for (unsigned i = 0; i < m->board.devices; i++)
         if (!strcmp(m->board.device[i]->cls->name, "virtio_net"))
@@ -585,6 +594,12 @@ void machine_replug_nics(struct machine *m) {
         else if (!strcmp(m->board.device[i]->cls->name, "e1000e"))
             e1000e_replug(m->board.device[i]);
 }
+
+const char *machine_drive_name(const struct machine *m, unsigned drive) {
+    return m->board.drive[drive].name;
+}
+
+bool machine_has_sata(const struct machine *m) { return m->board.ahci; }
 
 void machine_change_medium(struct machine *m, unsigned drive, struct block *block) {
     const struct board_drive *d = &m->board.drive[drive];
@@ -607,6 +622,10 @@ struct device *machine_serial(struct machine *m, unsigned i) {
 
 struct device *machine_balloon(struct machine *m) {
     return m->board.balloon;
+}
+
+struct device *machine_vmem(struct machine *m) {
+    return m->board.vmem;
 }
 
 struct device *machine_vsock(struct machine *m) {

@@ -96,6 +96,7 @@ struct machine_config {
     unsigned cpus;         /* all that may ever be */
     unsigned cpus_present; /* of them, at the start; 0: all, for good */
     uint64_t memory;       /* bytes, multiple of 2 MiB */
+    uint64_t memory_more;  /* that may be plugged by virtio-mem, the same; 0: none */
     const char *cpu;       /* backend: auto, ref */
     const char *cpu_model; /* NULL = default */
     struct cpu_debug cpu_debug;
@@ -130,7 +131,9 @@ struct machine_config {
         *boot_order; /* letters: c disks, d optical drives, n network; NULL: all, in this order */
     struct block *cdrom[MACHINE_MAX_CDROMS];        /* the caller's; NULL: an empty drive */
     enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS]; /* SATA, SCSI or IDE */
+    const char *cdrom_device[MACHINE_MAX_CDROMS];   /* where it hangs, as of disks */
     unsigned cdroms;
+    bool has_sata; /* an adapter is there also if nothing hangs on it */
     void (*ejected_port)(void *opaque, unsigned port); /* the guest opened the tray. NULL allowed */
     const char *disk_serial[MACHINE_MAX_DISKS];        /* NULL: disk0, disk1 ... */
     unsigned disks;
@@ -193,8 +196,14 @@ const char *machine_cpu_backend(const struct machine *m, const char **ret_why);
 void machine_power_button(struct machine *m);
 /* Pulls the network cables out for a moment: guests then ask for their addresses again. */
 void machine_replug_nics(struct machine *m);
+/* The order of booting from the next reset on, as boot_order of the configuration; the string is to
+ * outlive the machine. Only with firmware. */
+int machine_set_boot_order(struct machine *m, const char *order, struct error *err);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
 
+/* Where a drive hangs, for a snapshot; "": nowhere in particular. */
+const char *machine_drive_name(const struct machine *m, unsigned drive);
+bool machine_has_sata(const struct machine *m);
 /* Another medium into an optical drive, NULL: none. The one before is no longer used afterwards. */
 void machine_change_medium(struct machine *m, unsigned drive, struct block *block);
 bool machine_medium_locked(const struct machine *m, unsigned drive); /* by the guest */
@@ -203,6 +212,7 @@ bool machine_medium_locked(const struct machine *m, unsigned drive); /* by the g
 struct device *machine_serial(struct machine *m, unsigned i);
 struct device *machine_console(struct machine *m); /* NULL without has_console */
 struct device *machine_balloon(struct machine *m); /* NULL without has_balloon */
+struct device *machine_vmem(struct machine *m);    /* NULL without memory_more */
 struct device *machine_vsock(struct machine *m);   /* NULL without has_vsock */
 struct device *machine_i8042(struct machine *m);
 struct device *machine_keyboard(struct machine *m); /* virtio, NULL without a screen */

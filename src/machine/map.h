@@ -63,4 +63,10 @@ static inline uint64_t map_low_size(uint64_t total) {
 }
 static inline uint64_t map_high_size(uint64_t total) { return total - map_low_size(total); }
 
+/* Where memory that comes later begins: behind the rest, at whole GiB, as Linux wants its blocks of
+ * memory. */
+static inline uint64_t map_plugged(uint64_t total) {
+    return (MAP_HIGH + map_high_size(total) + (1ull << 30) - 1) & ~((1ull << 30) - 1);
+}
+
 #endif

@@ -9,6 +9,7 @@
 #include "machine/plug.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -254,6 +255,14 @@ struct plug *plug_new(struct machine *m, struct machine_config *config,
 
 void plug_free(struct plug *p) { free(p); }
 
+/* On an adapter that it shares with others. */
+static struct board_unit *unit_of(struct machine *m, enum machine_part part, unsigned i) {
+    struct board_unit *u =
+        part == MACHINE_DISK && i < MACHINE_MAX_DISKS ? &machine_board(m)->unit[i] : NULL;
+
+    return u && u->dev ? u : NULL;
+}
+
 static struct device *present(struct machine *m, enum machine_part part, unsigned i,
                               struct error *err) {
     struct device **d = find(m, part, i);
@@ -261,15 +270,21 @@ static struct device *present(struct machine *m, enum machine_part part, unsigne
     if (d && *d)
         return *d;
     error_set(err, -EBUSY,
-              "%s %u has no slot of its own on the PCI bus, so it stays while the machine runs: "
-              "only those on bus=virtio or bus=nvme can be removed",
+              "%s %u hangs on a bus that does not tell the guest, so it stays while the machine "
+              "runs: only those on bus=virtio, nvme, scsi and sata can be removed",
               part_names[part], i);
     return NULL;
 }
 
 int machine_unplug(struct machine *m, enum machine_part part, unsigned i, struct error *err) {
-    struct device *d = present(m, part, i, err);
+    struct device *d;
 
+    if (unit_of(m, part, i))
+        return error_set(err, -EBUSY,
+                         "disk %u is on a bus by which a guest cannot be asked: unmount it there, "
+                         "then remove it with force",
+                         i);
+    d = present(m, part, i, err);
     if (!d)
         return -EBUSY;
     acpi_plug_ask(machine_board(m)->plug, slot_of(d));
@@ -279,9 +294,18 @@ int machine_unplug(struct machine *m, enum machine_part part, unsigned i, struct
 /* The function stays, without a disk or network, until the guest's driver has let go of it: Linux
  * waits forever for the reset of a virtio device that is no longer there. */
 int machine_pull(struct machine *m, enum machine_part part, unsigned i, struct error *err) {
-    struct device *d = present(m, part, i, err);
+    struct board_unit *u = unit_of(m, part, i);
     struct plug *p = machine_plug(m);
+    struct device *d;
 
+    if (u) {
+        settle_disk(p->config->disk[i], i);
+        u->remove(u->dev, u->unit);
+        *u = (struct board_unit){.dev = NULL};
+        forget(p, part, i);
+        return 0;
+    }
+    d = present(m, part, i, err);
     if (!d)
         return -EBUSY;
     if (!d->cls->abandon)
@@ -328,24 +352,22 @@ int machine_plug_disk(struct machine *m, unsigned i, const struct machine_config
     struct machine_config *c = machine_plug(m)->config;
     int r;
 
-    if (!storage_can_plug(from->disk_bus[i]))
-        return error_set(err, -EINVAL,
-                         "a disk on this bus cannot be added while the machine runs: "
-                         "use bus=virtio or bus=nvme");
     c->disk[i] = from->disk[i];
     c->disk_bus[i] = from->disk_bus[i];
+    c->disk_unit[i] = from->disk_unit[i];
     c->disk_boot[i] = from->disk_boot[i];
     c->disk_queues[i] = from->disk_queues[i];
     c->disk_serial[i] = from->disk_serial[i];
     c->disk_device[i] = NULL;
-    r = storage_add_disk(machine_board(m), c, i, err);
+    r = storage_plug_disk(machine_board(m), c, i, err);
     if (r < 0) {
         c->disk[i] = NULL;
         return r;
     }
     if (i >= c->disks)
         c->disks = i + 1;
-    announce(m, machine_board(m)->disk[i]);
+    if (machine_board(m)->disk[i])
+        announce(m, machine_board(m)->disk[i]);
     return 0;
 }
 
@@ -378,9 +400,13 @@ bool machine_site_of(const struct machine *m, enum machine_part part, unsigned i
                      struct machine_site *ret) {
     struct device **d = find((struct machine *)m, part, i); /* only looked at */
 
+    const struct board_unit *u = unit_of((struct machine *)m, part, i);
+
     if (d && *d)
         site(*d, ret);
-    return d && *d;
+    else if (u)
+        snprintf(ret->device, sizeof(ret->device), "%s", u->name);
+    return u || (d && *d);
 }
 
 unsigned machine_sites(const struct machine *m, struct machine_site ret[MACHINE_MAX_SITES]) {

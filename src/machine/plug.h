@@ -30,7 +30,8 @@ int machine_set_cpus(struct machine *m, unsigned count, struct error *err);
 bool machine_has_cpu(const struct machine *m, unsigned i);
 unsigned machine_cpus(const struct machine *m); /* that are there */
 bool machine_unplugging(const struct machine *m, enum machine_part part, unsigned i);
-/* How the function is called and where it sits; false: it is none of its own. */
+/* How the function is called and where it sits, or of a disk on a shared adapter, what says where
+ * it hangs (no slot); false: neither. */
 bool machine_site_of(const struct machine *m, enum machine_part part, unsigned i,
                      struct machine_site *ret);
 /* All functions that may be anywhere: as many as fit into `ret`. */

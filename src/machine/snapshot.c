@@ -91,7 +91,7 @@ static void describe(struct machine *m, struct machine_state *s) {
     s->ranges = b->mem.count;
     for (unsigned i = 0; i < b->mem.count; i++) {
         s->range_base[i] = b->mem.range[i].moving ? MEM_NOWHERE : b->mem.range[i].base;
-        s->range_size[i] = b->mem.range[i].size;
+        s->range_size[i] = b->mem.range[i].whole;
         s->range_offset[i] = b->mem.range[i].offset;
     }
 }
@@ -331,7 +331,7 @@ static int map_memory(struct mem *mem, const struct snapshot *s, struct error *e
         map.min_run = MIN_MAP_RUN;
     for (unsigned i = 0; i < mem->count && code == 0; i++)
         code = map_range(&map, mem->range[i].offset / SNAPSHOT_PAGE,
-                         (mem->range[i].offset + mem->range[i].size) / SNAPSHOT_PAGE, err);
+                         (mem->range[i].offset + mem->range[i].whole) / SNAPSHOT_PAGE, err);
     return code;
 }
 

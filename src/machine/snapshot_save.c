@@ -72,9 +72,11 @@ static const uint8_t *child_pages(void *opaque, uint64_t page, unsigned count, u
     uint64_t at = page * SNAPSHOT_PAGE, size = (uint64_t)count * SNAPSHOT_PAGE;
     const uint8_t *host = mem_at_offset(c->mem, at, size);
 
-    if (host)
+    if (host && !mem_is_hidden(c->mem, at, size))
         return host;
     memset(buf, 0, size);
+    if (host)
+        return buf;
     for (unsigned i = 0; i < count; i++) {
         host = mem_at_offset(c->mem, at + (uint64_t)i * SNAPSHOT_PAGE, SNAPSHOT_PAGE);
         if (host)

@@ -11,13 +11,11 @@
 
 /* Makes the adapters and what hangs on them. */
 int storage_add(struct board *b, const struct machine_config *m, struct error *err);
-/* One disk, with an adapter of its own. */
-int storage_add_disk(struct board *b, const struct machine_config *m, unsigned i,
-                     struct error *err);
-/* Whether a disk on this bus can come and go while the machine runs. */
-bool storage_can_plug(enum machine_bus bus);
+/* One disk while the machine runs: an adapter of its own, or a unit of one that is there. */
+int storage_plug_disk(struct board *b, const struct machine_config *m, unsigned i,
+                      struct error *err);
 /* Of a network interface in a slot. */
-void storage_boot_nic(struct board *b, const struct machine_config *m, unsigned slot);
+void storage_boot_nic(struct board *b, unsigned slot);
 /* The lines of bootorder. */
 void storage_boot_order(const struct board *b, struct buf *ret);
 /* Before a machine is built: whether this can be. */

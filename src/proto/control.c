@@ -351,13 +351,23 @@ const struct command control_commands[] = {
      .args = {{"drive", COMMAND_INT, true, 0, 3, NULL, "number of the optical drive"},
               {"file", COMMAND_PATH, false, 1, 4000, NULL, "the image; default none"},
               {"force", COMMAND_BOOL, false, 0, 0, NULL, "also if the guest has locked the tray"}}},
+    {.name = "boot-order-set",
+     .needs = COMMAND_OPERATE,
+     .help =
+         "Say from what firmware boots, from the next reset on. A BIOS boots from the network only "
+         "if it was in the order at the start, too",
+     .answer = "nothing",
+     .example = "boot-order-set dc",
+     .args = {{"order", COMMAND_STRING, true, 1, 16, NULL,
+               "letters, the first one first: c disks, d optical drives, n network, as in --boot "
+               "order="}}},
     {.name = "disk-add",
      .needs = COMMAND_OPERATE,
      .help = "Plug a disk into the running machine. Snapshots made from then on have it",
      .answer = "disk: its number",
      .example = "disk-add data.qcow2,cache=none --id data",
      .args = {{"disk", COMMAND_STRING, true, 1, 4000, NULL,
-               "as viv-vm's --disk takes it, with bus=virtio or nvme"},
+               "as viv-vm's --disk takes it, with bus=virtio, nvme, scsi or sata"},
               {"id", COMMAND_STRING, false, 1, 127, NULL, "a name for it, shown in status"}}},
     {.name = "disk-remove",
      .needs = COMMAND_OPERATE,
@@ -390,6 +400,16 @@ const struct command control_commands[] = {
      .answer = "cpus: how many there are now",
      .example = "cpus-set 4",
      .args = {{"cpus", COMMAND_INT, true, 1, 32, NULL, "how many there are to be"}}},
+    {.name = "memory-set",
+     .needs = COMMAND_OPERATE,
+     .help = "Give the running machine more or less memory (viv-vm --memory SIZE,max=SIZE), by "
+             "virtio-mem. The guest plugs blocks of 2 MiB, and gives back those that it can free",
+     .answer =
+         "memory_bytes: what it is to have; memory_plugged_bytes: what it has now, it follows "
+         "in time",
+     .example = "memory-set 33554432",
+     .args = {{"bytes", COMMAND_INT, true, 0, INT64_MAX, NULL,
+               "from what it began with up to max"}}},
     {.name = "balloon-set",
      .needs = COMMAND_OPERATE,
      .help = "Let the guest use only so much of its memory; the rest goes back to the host as the "

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Media of optical drives. */
+/* Media of optical drives, and what is booted from. */
 #include <errno.h>
 
 #include "block/block.h"
 #include "machine/machine.h"
+#include "vm/attach.h"
 #include "vm/cdrom.h"
 #include "vm/control.h"
 #include "vm/options.h"
@@ -34,7 +35,25 @@ static int do_cdrom_change(struct control_call *call, struct error *err) {
     return 0;
 }
 
+static int do_boot_order_set(struct control_call *call, struct error *err) {
+    struct options *o = call->vm->attach->options;
+    const char *text = json_string_value(json_object_get(call->args, "order"));
+    const char *old = o->boot_order;
+    char *order = options_keep(o, text);
+    int r;
+
+    if (!order)
+        return error_set(err, -ENOMEM, "out of memory");
+    r = options_set_boot_order(o, order, err);
+    if (r == 0)
+        r = machine_set_boot_order(call->vm->machine, order, err);
+    o->boot_order = r == 0 ? order : old;
+    options_drop(o, r == 0 ? old : order);
+    return r;
+}
+
 const struct control_handler control_cdrom_handlers[] = {
+    {"boot-order-set", do_boot_order_set},
     {"cdrom-change", do_cdrom_change},
     {NULL, NULL},
 };

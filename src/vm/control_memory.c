@@ -3,13 +3,25 @@
 #include <errno.h>
 
 #include "devices/virtio/virtio_balloon.h"
+#include "devices/virtio/virtio_mem.h"
 #include "machine/plug.h"
 #include "vm/attach.h"
 #include "vm/control.h"
 #include "vm/options.h"
 
+/* What the guest has without a balloon. */
+static uint64_t present(const struct control_vm *vm, uint64_t *ret_wanted) {
+    struct device *more = machine_vmem(vm->machine);
+    struct virtio_mem_status s = {0};
+
+    if (more)
+        virtio_mem_status(more, &s);
+    *ret_wanted = vm->options->memory + s.wanted;
+    return vm->options->memory + s.plugged;
+}
+
 static json_int_t usable(const struct control_vm *vm, uint64_t in_balloon) {
-    uint64_t all = vm->options->memory;
+    uint64_t wanted, all = present(vm, &wanted);
 
     return (json_int_t)(in_balloon < all ? all - in_balloon : 0);
 }
@@ -27,7 +39,12 @@ static json_t *statistics(const struct virtio_balloon_status *s) {
 void control_put_memory(const struct control_vm *vm, json_t *status) {
     struct device *balloon = machine_balloon(vm->machine);
     struct virtio_balloon_status s;
+    uint64_t wanted, has = present(vm, &wanted), max = vm->options->memory_max;
 
+    json_object_set_new(status, "memory_bytes", json_integer((json_int_t)wanted));
+    json_object_set_new(status, "memory_plugged_bytes", json_integer((json_int_t)has));
+    json_object_set_new(status, "memory_max_bytes",
+                        json_integer((json_int_t)(max ? max : vm->options->memory)));
     if (!balloon)
         return;
     virtio_balloon_status(balloon, &s);
@@ -56,10 +73,33 @@ static int do_cpus_set(struct control_call *call, struct error *err) {
     return 0;
 }
 
+static int do_memory_set(struct control_call *call, struct error *err) {
+    struct device *more = machine_vmem(call->vm->machine);
+    uint64_t bytes = (uint64_t)json_integer_value(json_object_get(call->args, "bytes"));
+    uint64_t min = call->vm->options->memory, max = call->vm->options->memory_max, wanted, has;
+
+    if (!more)
+        return error_set(
+            err, -EBUSY,
+            "the machine's memory stays as it is: start it with --memory SIZE,max=SIZE");
+    if (bytes < min || bytes > max)
+        return error_set(
+            err, -EINVAL, "the machine may have %llu to %llu bytes of memory, not %llu",
+            (unsigned long long)min, (unsigned long long)max, (unsigned long long)bytes);
+    virtio_mem_set(more, bytes - min);
+    has = present(call->vm, &wanted);
+    return json_object_set_new(call->result, "memory_bytes", json_integer((json_int_t)wanted)) <
+                       0 ||
+                   json_object_set_new(call->result, "memory_plugged_bytes",
+                                       json_integer((json_int_t)has)) < 0
+               ? -ENOMEM
+               : 0;
+}
+
 static int do_balloon_set(struct control_call *call, struct error *err) {
     struct device *balloon = machine_balloon(call->vm->machine);
     uint64_t bytes = (uint64_t)json_integer_value(json_object_get(call->args, "bytes"));
-    uint64_t all = call->vm->options->memory;
+    uint64_t wanted, all = present(call->vm, &wanted);
     struct virtio_balloon_status s;
 
     if (!balloon)
@@ -74,6 +114,7 @@ static int do_balloon_set(struct control_call *call, struct error *err) {
 
 const struct control_handler control_memory_handlers[] = {
     {"cpus-set", do_cpus_set},
+    {"memory-set", do_memory_set},
     {"balloon-set", do_balloon_set},
     {NULL, NULL},
 };

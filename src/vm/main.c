@@ -277,6 +277,7 @@ static int open_cdroms(struct vm *vm, struct machine_config *m, struct error *er
             if (!vm->cdrom[i])
                 return -EINVAL;
         }
+        m->cdrom_device[m->cdroms] = vm->options.cdrom_device[i];
         m->cdrom_bus[m->cdroms] = vm->options.cdrom_bus[i];
         m->cdrom[m->cdroms++] = vm->cdrom[i];
     }
@@ -352,6 +353,8 @@ static int build_machine(struct vm *vm, struct error *err) {
         .cpus = options_all_cpus(o),
         .cpus_present = o->cpus_max ? o->cpus : 0,
         .memory = o->memory,
+        .has_sata = o->has_sata,
+        .memory_more = o->memory_max > o->memory ? o->memory_max - o->memory : 0,
         .cpu = o->cpu,
         .cpu_model = o->cpu_model,
         .cpu_debug = o->cpu_debug,

@@ -130,13 +130,43 @@ static int set_cpus(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
-static int set_memory(struct options *o, const char *v, struct error *err) {
-    int r = parse_size(v, &o->memory, err);
+/* Whole blocks of 2 MiB. */
+static int parse_memory(const char *text, uint64_t min, uint64_t *ret, struct error *err) {
+    uint64_t n;
+    int r = parse_size(text, &n, err);
 
-    if (r == 0 && (o->memory < OPTIONS_MEMORY_MIN || o->memory > OPTIONS_MEMORY_MAX))
-        return error_set(err, -EINVAL, "a machine's memory is from 16M to 128G, not %s", v);
-    o->memory = (o->memory + (2 << 20) - 1) & ~((2ull << 20) - 1);
-    return r;
+    if (r < 0)
+        return r;
+    if (n < OPTIONS_MEMORY_MIN || n > OPTIONS_MEMORY_MAX)
+        return error_set(err, -EINVAL, "a machine's memory is from 16M to 128G, not %s", text);
+    n = (n + (2 << 20) - 1) & ~((2ull << 20) - 1);
+    if (n < min)
+        return error_set(err, -EINVAL, "max=%s is less than the memory at the start", text);
+    *ret = n;
+    return 0;
+}
+
+static int set_memory(struct options *o, const char *v, struct error *err) {
+    char *copy = strdup(v), *rest = copy, *part = copy ? next_part(&rest) : NULL;
+    uint64_t n = 0, max = 0;
+    int r;
+
+    if (!copy)
+        return error_set(err, -ENOMEM, "out of memory");
+    r = parse_memory(part ? part : "", 0, &n, err);
+    part = r == 0 ? next_part(&rest) : NULL;
+    if (part && strncmp(part, "max=", 4) != 0)
+        r = error_set(err, -EINVAL, "'%s' is no property of memory: use max=SIZE", part);
+    else if (part)
+        r = parse_memory(part + 4, n, &max, err);
+    if (r == 0 && rest)
+        r = error_set(err, -EINVAL, "'%s' is too much: write 1G,max=8G", v);
+    free(copy);
+    if (r < 0)
+        return r;
+    o->memory = n;
+    o->memory_max = max;
+    return 0;
 }
 
 static int set_cpu(struct options *o, const char *v, struct error *err) {
@@ -493,7 +523,7 @@ static int set_smm(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
-static int set_boot_order(struct options *o, const char *v, struct error *err) {
+int options_set_boot_order(struct options *o, const char *v, struct error *err) {
     if (!*v || strspn(v, "cdn") != strlen(v))
         return error_set(err, -EINVAL,
                          "order= takes the letters c (disks), d (optical drives) and n (network), "
@@ -509,7 +539,7 @@ static int set_boot(struct options *o, const char *v, struct error *err) {
 
     while ((part = next_part(&rest))) {
         if (!strncmp(part, "order=", 6)) {
-            if (set_boot_order(o, part + 6, err) < 0)
+            if (options_set_boot_order(o, part + 6, err) < 0)
                 return -EINVAL;
         } else if (!strncmp(part, "menu=", 5) && parse_word(part + 5, switch_words, &on) == 0) {
             o->boot_menu = on;
@@ -915,7 +945,11 @@ static const struct option table[] = {
      "number of processors, 1 to 32; may be more than the host has. max: 'viv-ctl PATH cpus-set' "
      "changes it up to there while the guest runs",
      "--cpus 2"},
-    {"memory", "SIZE", set_memory, "RAM, 16M to 128G; default 512M", "--memory 2G"},
+    {"memory", "SIZE[,max=SIZE]", set_memory,
+     "RAM, 16M to 128G; default 512M. max: 'viv-ctl PATH memory-set' changes it up to there while "
+     "the "
+     "guest runs (virtio-mem)",
+     "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,
      "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), or "
      "auto; default auto, --stats says what it "

@@ -75,8 +75,9 @@ struct options {
     bool prefetch;
     unsigned record_working_set; /* seconds, 0: not */
     struct cpu_debug cpu_debug;
-    unsigned cpus;     /* at the start */
-    unsigned cpus_max; /* that may be plugged; 0: they stay as they are */
+    unsigned cpus;       /* at the start */
+    unsigned cpus_max;   /* that may be plugged; 0: they stay as they are */
+    uint64_t memory_max; /* with what virtio-mem may plug; 0: it stays as it is */
     uint64_t memory;
     bool log_json;
     struct block_options disk[MACHINE_MAX_DISKS];
@@ -93,7 +94,9 @@ struct options {
     unsigned disks;
     const char *cdrom[MACHINE_MAX_CDROMS]; /* path, NULL: an empty drive */
     enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS];
+    const char *cdrom_device[MACHINE_MAX_CDROMS]; /* of a restored machine: where it hangs */
     unsigned cdroms;
+    bool has_sata; /* the same: there is an adapter, perhaps with nothing on it */
     struct options_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
     const char *trace[OPTIONS_MAX_TRACES];
@@ -120,6 +123,8 @@ unsigned options_disk_queues(const struct options *o, unsigned disk);
 const char *options_disk_properties(const char *text);
 int options_add_share(struct options *o, const char *tag, const char *path, bool readonly,
                       struct error *err);
+int options_set_boot_order(struct options *o, const char *text,
+                           struct error *err); /* the letters */
 bool options_vga_valid(const char *v);
 bool options_has_screen(const struct options *o);
 int options_set_display(struct options *o, const char *text, struct error *err); /* as --display */

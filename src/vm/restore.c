@@ -182,6 +182,14 @@ static json_t *more_serials(const struct options *o) {
     return list;
 }
 
+static json_t *cdrom_devices(const struct options *o, const struct machine *m) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < o->cdroms; i++)
+        json_array_append_new(list, json_string(machine_drive_name(m, i)));
+    return list;
+}
+
 /* For the next reset. */
 static json_t *smbios(const struct options *o) {
     json_t *list = json_array();
@@ -227,7 +235,9 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         disks(o, m, disk), "nics", nics(o, m), "slots", slots(m), "balloon", (int)o->balloon);
     char *s;
 
-    if (v && ((o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
+    if (v && ((o->memory_max &&
+               json_object_set_new(v, "memory_max", json_integer((json_int_t)o->memory_max)) < 0) ||
+              (o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
               (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
               (o->smm == SMM_ON && json_object_set_new(v, "smm", json_true()) < 0) ||
               (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
@@ -235,7 +245,9 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
               (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
               (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
-                             json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)))) {
+                             json_object_set_new(v, "cdrom_devices", cdrom_devices(o, m)) < 0 ||
+                             json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)) ||
+              (machine_has_sata(m) && json_object_set_new(v, "sata", json_true()) < 0))) {
         json_decref(v);
         v = NULL;
     }
@@ -532,6 +544,7 @@ static int take_nics(struct options *o, const json_t *list, struct error *err) {
 static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
     const json_t *list = json_object_get(v, "cdroms"), *path,
                  *buses = json_object_get(v, "cdrom_buses");
+    const char *name;
     size_t i;
 
     if (options_given(o, "cdrom"))
@@ -544,6 +557,8 @@ static int take_cdroms(struct options *o, const json_t *v, struct error *err) {
         /* Snapshots from before there was a choice say nothing. */
         o->cdrom_bus[i] = bus == MACHINE_BUS_SCSI || bus == MACHINE_BUS_IDE ? (enum machine_bus)bus
                                                                             : MACHINE_BUS_SATA;
+        name = json_string_value(json_array_get(json_object_get(v, "cdrom_devices"), i));
+        o->cdrom_device[i] = name && *name && strlen(name) < 128 ? options_keep(o, name) : NULL;
         o->cdrom[i] = json_is_string(path) ? options_keep(o, json_string_value(path)) : NULL;
         o->cdroms++;
     }
@@ -693,7 +708,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         {"kernel", "kernel", &o->kernel},    {"append", "append", &o->append},
         {"console", "console", &o->console},
     };
-    int64_t cpus = o->cpus, max = o->cpus_max, memory = (int64_t)o->memory;
+    int64_t cpus = o->cpus, max = o->cpus_max, memory = (int64_t)o->memory,
+            memory_max = (int64_t)o->memory_max;
     int r = 0;
 
     for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]) && r == 0; i++)
@@ -709,9 +725,11 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         r = take_number(v, "cpus_max", cpus, MACHINE_MAX_CPUS, &max, err);
     if (r == 0 && !options_given(o, "memory"))
         r = take_number(v, "memory", OPTIONS_MEMORY_MIN, (int64_t)OPTIONS_MEMORY_MAX, &memory, err);
+    if (r == 0 && !options_given(o, "memory") && json_object_get(v, "memory_max"))
+        r = take_number(v, "memory_max", memory, (int64_t)OPTIONS_MEMORY_MAX, &memory_max, err);
     if (r < 0)
         return r;
-    if (memory % (2 << 20))
+    if (memory % (2 << 20) || memory_max % (2 << 20))
         return missing("memory", err);
     if (take_vsock(o, v, err) < 0 || take_screen(o, v, err) < 0 || take_firmware(o, v, err) < 0 ||
         take_initrds(o, v, err) < 0 || take_cdroms(o, v, err) < 0 || take_smbios(o, v, err) < 0 ||
@@ -720,10 +738,12 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->cpus = (unsigned)cpus;
     o->cpus_max = (unsigned)max;
     o->memory = (uint64_t)memory;
+    o->memory_max = (uint64_t)memory_max;
     o->balloon |= json_is_true(json_object_get(v, "balloon"));
     o->no_reboot |= json_is_true(json_object_get(v, "no_reboot"));
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
     o->smm = json_is_true(json_object_get(v, "smm")) ? SMM_ON : SMM_OFF;
+    o->has_sata = json_is_true(json_object_get(v, "sata"));
     o->hpet = json_is_true(json_object_get(v, "hpet"));
     if (!options_given(o, "disk"))
         r = take_disks(o, json_object_get(v, "disks"), err);

@@ -251,6 +251,35 @@ static void released_pages_of_a_file_are_zero_too(void **state) {
     fclose(f);
 }
 
+static void a_room_is_seen_as_far_as_it_is_shown(void **state) {
+    struct notices n = {.count = 0};
+    uint64_t ram = mem.ram_size;
+    struct error err = {0};
+    uint8_t byte = 9;
+    gpa at = 8192 * MIB;
+
+    assert_int_equal(mem_add_room(&mem, at, 4 * MIB, &err), 0);
+    assert_int_equal(mem.ram_size, ram);
+    assert_null(mem_find(&mem, at));
+    assert_true(mem_add(&mem, at + MIB, MIB, false, &err) < 0); /* the place is taken */
+    mem.code_written = take_notice;
+    mem.code_opaque = &n;
+    mem_show(&mem, at, MIB);
+    assert_true(n.count == 1 && n.page[0] == MEM_MOVED);
+    assert_int_equal(mem_write(&mem, at + MIB - 1, &byte, 1), 0);
+    assert_int_equal(mem_write(&mem, at + MIB, &byte, 1), -EFAULT);
+    assert_null(mem_ptr(&mem, at + MIB - 1, 2, false));
+    mem_show(&mem, at, 4 * MIB);
+    assert_int_equal(mem_write(&mem, at + MIB, &byte, 1), 0);
+    assert_false(mem_is_hidden(&mem, mem_find(&mem, at)->offset + MIB, 4096));
+    mem_show(&mem, at, MIB);
+    assert_true(mem_is_hidden(&mem, mem_find(&mem, at)->offset + MIB, 4096));
+    assert_false(mem_is_hidden(&mem, mem_find(&mem, at)->offset, 4096));
+    assert_int_equal(mem_read(&mem, at + MIB, &byte, 1), -EFAULT);
+    mem_show(&mem, at + MIB, MIB); /* no room begins there */
+    assert_int_equal(mem_read(&mem, at + MIB, &byte, 1), -EFAULT);
+}
+
 static void memory_without_ranges_refuses_everything(void **state) {
     struct mem none;
     uint8_t b;
@@ -311,6 +340,7 @@ int main(void) {
         TEST(released_pages_are_zero_and_their_code_is_forgotten),
         TEST(released_pages_of_a_file_are_zero_too),
         cmocka_unit_test(a_view_lacks_the_end_of_a_range_and_what_moves_there),
+        TEST(a_room_is_seen_as_far_as_it_is_shown),
         cmocka_unit_test(memory_without_ranges_refuses_everything),
     };
 

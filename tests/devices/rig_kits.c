@@ -30,6 +30,7 @@
 #include "devices/virtio/virtio_console.h"
 #include "devices/virtio/virtio_gpu.h"
 #include "devices/virtio/virtio_input.h"
+#include "devices/virtio/virtio_mem.h"
 #include "devices/virtio/virtio_net.h"
 #include "devices/virtio/virtio_rng.h"
 #include "devices/virtio/virtio_scsi.h"
@@ -896,6 +897,21 @@ static uint64_t poke_balloon(struct rig *r, unsigned what, uint64_t value) {
     return s.target ^ s.actual ^ s.stats;
 }
 
+static const void *config_mem(struct rig *r) {
+    static const struct virtio_mem_config config = {.base = 1ull << 32, .size = 512ull << 20};
+
+    return &config; /* there is no such memory, only what is said of it */
+}
+
+static uint64_t poke_mem(struct rig *r, unsigned what, uint64_t value) {
+    struct virtio_mem_status s;
+
+    if (what & 1)
+        virtio_mem_set(r->dev, value % (600ull << 20));
+    virtio_mem_status(r->dev, &s);
+    return s.wanted ^ s.plugged << 1;
+}
+
 static uint64_t poke_tablet(struct rig *r, unsigned what, uint64_t value) {
     struct input_pointer p = {value & 0x7fff, value >> 16 & 0x7fff, what & 31,
                               (int8_t)(value >> 32), 0};
@@ -925,6 +941,7 @@ const struct rig_kit rig_kits[] = {
     {.name = "virtio_balloon", .poke = poke_balloon},
     {.name = "virtio_blk", .config = config_blk, .done = done_blk},
     {.name = "virtio_console", .config = config_console, .copy = copy_console, .poke = poke_console},
+    {.name = "virtio_mem", .config = config_mem, .poke = poke_mem},
     {.name = "virtio_gpu", .config = config_gpu, .done = done_vga, .copy = copy_gpu, .poke = poke_gpu},
     {.name = "virtio_keyboard", .poke = poke_keyboard},
     {.name = "e1000e", .config = config_e1000e, .done = done_net, .copy = copy_net, .poke = poke_net},

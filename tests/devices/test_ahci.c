@@ -311,6 +311,45 @@ static void a_stopped_port_waits_for_its_commands_and_forgets_them(void **state)
     assert_int_equal(run(PORT, 0x25, 0, 8, 4096, false), GOOD);
 }
 
+/* Pulled out with a command on its way: it stays unanswered, and another disk comes to the port. */
+static void a_disk_is_pulled_out_and_another_one_comes(void **state) {
+    struct ahci_port_config c = {.present = true, .block = image, .serial = "NEW"};
+
+    memset(data(0), 0x5a, 512);
+    fault_hold(true);
+    prepare(PORT, 0, 0x61, 0, 1, 512, true);
+    put(PORT + SACT, 1);
+    put(PORT + CI, 1);
+    assert_int_equal(fault_held(), 1);
+    fault_hold(false);
+    fault_release();
+    assert_true(ahci_is_used(dev, 0));
+    ahci_remove(dev, 0);
+    assert_false(ahci_is_used(dev, 0));
+    assert_int_equal(get(PORT + SSTS), 0);
+    assert_int_equal(get(PORT + SACT), 1);
+    assert_int_equal(get(PORT + IS) & 0x400040, 0x400040);
+    assert_int_equal(get(8) & 1, 1); /* and the interrupt */
+    put(PORT + SERR, ~0u);
+    put(PORT + IS, ~0u);
+    assert_int_equal(get(PORT + IS) & 0x400040, 0);
+    recover(PORT);
+    assert_int_equal(get(PORT + SACT), 0);
+    prepare(PORT, 0, 0x25, 0, 1, 512, false);
+    put(PORT + CI, 1); /* nobody is there */
+    assert_int_equal(get(PORT + CI), 1);
+    put(PORT + CMD, 0x16);
+    ahci_add(dev, 0, &c);
+    assert_int_equal(get(PORT + SSTS), 0x133);
+    assert_int_equal(get(PORT + SIG), 0x00000101);
+    assert_int_equal(get(PORT + IS) & 0x400040, 0x400040);
+    recover(PORT);
+    assert_int_equal(run(PORT, 0xec, 0, 0, 512, false), GOOD);
+    assert_memory_equal(data(0) + 20, "EN W", 4);
+    assert_int_equal(run(PORT, 0x25, 0, 1, 512, false), GOOD);
+    assert_int_equal(data(0)[511], 0x5a); /* it had reached the disk */
+}
+
 static void note_code(void *opaque, gpa page) { code_writes += page == DATA; }
 
 /* Processors that have decoded a page must know when the disk writes to it. */
@@ -337,6 +376,7 @@ int main(void) {
         T(a_readonly_disk_refuses_writes),
         T(a_full_disk_pauses_and_the_command_is_done_again),
         T(a_stopped_port_waits_for_its_commands_and_forgets_them),
+        T(a_disk_is_pulled_out_and_another_one_comes),
         T(what_is_read_over_code_is_told),
     };
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 import unittest
 
+import drivers
 import vivtest
 
 MODULES = "viv.modules=virtio_pci,virtio_blk,virtio_net"
@@ -117,10 +118,55 @@ class Disks(Plugged):
         self.ctl("disk-add", self.image("next"))
         self.appears(guest, "/dev/vda")
 
+    def test_scsi_units_come_and_go_and_a_snapshot_has_them_where_they_were(self):
+        guest = self.start("--disk", f"{self.image('first')},bus=scsi", "--initrd",
+                           drivers.with_drivers(["virtio_pci", "virtio_scsi", "sd_mod"], self.dir),
+                           append="viv.modules=virtio_pci,virtio_scsi,sd_mod")
+        self.appears(guest, "/dev/sda")
+        for i, unit in ((1, ""), (2, ",unit=5:3"), (3, "")):
+            self.assertEqual(self.ctl("disk-add", f"{self.image(f'more{i}')},bus=scsi,serial=S{i}{unit}")["disk"], i)
+        self.assertIn("5:3", self.refused("disk-add", f"{self.image('twice')},bus=scsi,unit=5:3"))
+        where = "/sys/class/scsi_device/0:0:"
+        for place in ("1:0", "5:3", "2:0"):
+            self.appears(guest, f"{where}{place}/device/block")
+        guest.check("head -c 3000000 /dev/urandom >/data; "
+                    f"dd if=/data of=/dev/$(ls {where}2:0/device/block) bs=64k conv=notrunc,fsync")
+        self.assertIn("force", self.refused("disk-remove", 1))
+        self.ctl("disk-remove", 1, "--force")
+        self.vanishes(guest, f"{where}1:0")
+        self.assertEqual(len(self.disks()), 3)
+        done = subprocess.run([CTL, self.dir / "ctl", "snapshot", self.dir / "s", "--then", "quit"], timeout=120)
+        self.assertEqual((done.returncode, guest.wait(60)), (0, 0))
+        guest = vivtest.Guest([vivtest.VM, "--restore", str(self.dir / "s"), "--serial", "stdio", "--control",
+                               f"unix:{self.dir}/ctl"])
+        self.addCleanup(guest.close)
+        guest.shell()
+        self.assertEqual(len(self.disks()), 3)
+        guest.check("echo 3 >/proc/sys/vm/drop_caches; "
+                    f"head -c 3000000 /dev/$(ls {where}2:0/device/block) | cmp - /data")
+        guest.check(f"dd if=/dev/$(ls {where}5:3/device/block) bs=64k count=1 | wc -c")
+        self.assertEqual(self.ctl("disk-add", f"{self.image('last')},bus=scsi")["disk"], 3)
+        self.appears(guest, f"{where}1:0/device/block")  # the first free place
+
+    def test_nvme_comes_and_goes(self):
+        guest = self.start()
+        self.assertEqual(self.ctl("disk-add", f"{self.image('nvme')},bus=nvme,serial=PLUGGED")["disk"], 0)
+        self.appears(guest, "/dev/nvme0n1")
+        guest.check("head -c 3000000 /dev/urandom >/data; dd if=/data of=/dev/nvme0n1 bs=64k conv=notrunc,fsync")
+        guest.check("echo 3 >/proc/sys/vm/drop_caches; head -c 3000000 /dev/nvme0n1 | cmp - /data")
+        self.ctl("disk-remove", 0)
+        self.vanishes(guest, "/dev/nvme0n1")
+        self.until("the image is free", lambda: not self.disks())
+        self.assertEqual(self.ctl("disk-add", f"{self.dir / 'nvme'},bus=nvme")["disk"], 0)
+        self.appears(guest, "/dev/nvme0n1")
+        guest.check("head -c 3000000 /dev/nvme0n1 | cmp - /data")
+
     def test_what_cannot_be_is_refused(self):
-        guest = self.start("--disk", f"{self.image('sata')},bus=sata")
+        guest = self.start("--disk", f"{self.image('ide')},bus=ide")
         self.assertIn("bus=virtio", self.refused("disk-remove", 0))
-        self.assertIn("bus=virtio", self.refused("disk-add", f"{self.image('other')},bus=sata"))
+        self.assertIn("bus=virtio", self.refused("disk-add", f"{self.image('other')},bus=ide"))
+        self.assertIn("no SATA adapter", self.refused("disk-add", f"{self.image('other')},bus=sata"))
+        self.assertIn("no SCSI adapter", self.refused("disk-add", f"{self.image('other')},bus=scsi"))
         self.assertIn("does not exist", self.refused("disk-add", self.dir / "missing"))
         self.assertIn("no property", self.refused("disk-add", f"{self.dir / 'other'},wrong=1"))
         self.assertIn("no disk 3", self.refused("disk-remove", 3))

@@ -29,6 +29,7 @@ void control_box_make(struct control_box *b, bool started) {
                                     .cpus = 4,
                                     .cpus_present = 1,
                                     .memory = 16 << 20,
+                                    .memory_more = 64 << 20,
                                     .cpu = "ref",
                                     .ended = ended,
                                     .opaque = b};
@@ -45,7 +46,8 @@ void control_box_make(struct control_box *b, bool started) {
     need(b->screen, &err);
     b->machine = machine_new(&config, b->loop, &b->lock, &err);
     need(b->machine, &err);
-    b->options = (struct options){.name = "box", .cpus = 1, .cpus_max = 4, .memory = config.memory};
+    b->options = (struct options){
+        .name = "box", .cpus = 1, .cpus_max = 4, .memory = config.memory, .memory_max = 80 << 20};
     b->attach = (struct attach){.loop = b->loop,
                                 .options = &b->options,
                                 .machine = b->machine,

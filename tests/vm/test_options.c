@@ -53,6 +53,23 @@ static void defaults_are_sensible(void **state) {
     options_done(&o);
 }
 
+static void memory_may_come_later(void **state) {
+    good("--memory|1G,max=8G");
+    assert_true(o.memory == 1ull << 30 && o.memory_max == 8ull << 30);
+    options_done(&o);
+    good("--memory|63M,max=65M"); /* whole blocks */
+    assert_true(o.memory == 64ull << 20 && o.memory_max == 66ull << 20);
+    options_done(&o);
+    good("--memory|1G,max=8G|--memory|2G");
+    assert_true(o.memory == 2ull << 30 && !o.memory_max);
+    options_done(&o);
+    bad("--memory|2G,max=1G", "max=1G is less");
+    bad("--memory|2G,max=129G", "16M to 128G");
+    bad("--memory|2G,most=4G", "'most=4G' is no property");
+    bad("--memory|2G,max=4G,max=5G", "too much");
+    bad("--memory|,max=4G", "is no size");
+}
+
 static void processors_may_come_later(void **state) {
     good("--cpus|2");
     assert_int_equal(o.cpus, 2);
@@ -434,6 +451,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_sensible),
         cmocka_unit_test(processors_may_come_later),
+        cmocka_unit_test(memory_may_come_later),
         cmocka_unit_test(both_forms_of_a_value_are_understood_and_the_last_one_counts),
         cmocka_unit_test(
             parts_of_the_translator_can_be_left_out_by_name_or_as_options_of_their_own),

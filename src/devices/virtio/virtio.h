@@ -41,6 +41,7 @@ enum {
     VIRTIO_ID_GPU = 16,
     VIRTIO_ID_INPUT = 18,
     VIRTIO_ID_VSOCK = 19,
+    VIRTIO_ID_MEM = 24,
     VIRTIO_ID_FS = 26
 };
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
