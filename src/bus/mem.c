@@ -166,8 +166,10 @@ int mem_add_room(struct mem *m, gpa base, uint64_t room, struct error *err) {
         return r;
     m->ram_size -= room;
     for (unsigned i = 0; i < m->count; i++)
-        if (m->range[i].base == base)
+        if (m->range[i].base == base) {
             m->range[i].size = m->range[i].shown = 0;
+            m->range[i].room = true;
+        }
     find_big(m);
     return 0;
 }

@@ -355,13 +355,24 @@ static void e1000e_reset(struct device *dev) {
     reset_registers(d);
 }
 
-static void e1000e_done(struct device *dev) {
-    struct e1000e *d = (struct e1000e *)dev;
-
+static void let_go(struct e1000e *d) {
     if (d->port) {
         d->port->receive = NULL;
         d->port->received = NULL;
     }
+    d->port = NULL;
+}
+
+/* The cable is out for good. */
+static void e1000e_abandon(struct device *dev) {
+    let_go((struct e1000e *)dev);
+    e1000e_cause((struct e1000e *)dev, INT_LSC);
+}
+
+static void e1000e_done(struct device *dev) {
+    struct e1000e *d = (struct e1000e *)dev;
+
+    let_go(d);
     if (d->frame) /* init had come so far */
         clock_timer_disarm(&d->plug);
     pci_bus_detach(&d->pci);
@@ -401,5 +412,6 @@ const struct device_class e1000e_class = {
     .init = e1000e_init,
     .reset = e1000e_reset,
     .done = e1000e_done,
+    .abandon = e1000e_abandon,
     .pci = true,
 };

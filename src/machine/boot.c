@@ -222,7 +222,7 @@ unsigned boot_memory_map(const struct mem *mem, struct boot_range *r) {
     r[n++] = (struct boot_range){MAP_ACPI_TABLES, MAP_1M - MAP_ACPI_TABLES, BOOT_RESERVED};
     for (unsigned i = 0; i < mem->count && n < BOOT_MAX_RANGES - 1; i++)
         if (mem->range[i].base >= MAP_1M && !mem->range[i].readonly && !mem->range[i].moving &&
-            mem->range[i].size == mem->range[i].whole)
+            !mem->range[i].room)
             r[n++] = (struct boot_range){mem->range[i].base, mem->range[i].size, BOOT_RAM};
     r[n++] = (struct boot_range){MAP_ECAM, MAP_ECAM_SIZE, BOOT_RESERVED};
     for (unsigned i = 1; i < n; i++) /* by address */

@@ -44,7 +44,6 @@ class Memory(unittest.TestCase):
         return int(guest.check("grep MemTotal: /proc/meminfo").split()[1]) >> 10
 
     def driver(self, guest):
-        guest.expect("BOOTED")
         guest.shell()
         guest.check("echo online_movable >/sys/devices/system/memory/auto_online_blocks; modprobe virtio_mem; "
                     "ls /sys/bus/virtio/drivers/virtio_mem/virtio*/driver")
@@ -52,17 +51,18 @@ class Memory(unittest.TestCase):
     def test_memory_comes_is_used_and_goes(self):
         vm, vivtest.VM = vivtest.VM, vivtest.PROGRAM  # one that snapping_vm.py runs has other sockets
         self.addCleanup(setattr, vivtest, "VM", vm)
-        guest = vivtest.tiny(self, None, "--memory", "256M,max=1G", "--control", f"unix:{self.dir}/ctl", "--initrd",
+        guest = vivtest.tiny(self, None, "--memory", "256M,max=512M", "--control", f"unix:{self.dir}/ctl", "--initrd",
                              drivers.with_drivers(["virtio_pci", "virtio_mem"], self.dir), append="viv.modules=virtio_pci", timeout=240)
+        guest.expect("BOOTED")
         self.driver(guest)
         begun = self.total(guest)
         status = self.ctl("status")
         self.assertEqual((status["memory_bytes"], status["memory_plugged_bytes"], status["memory_max_bytes"]),
-                         (256 * MIB, 256 * MIB, 1024 * MIB))
-        self.ctl("memory-set", 768 * MIB)
-        self.plugged(768)
-        self.assertGreater(self.total(guest), begun + 450)
-        guest.check("mkdir /m; mount -t tmpfs -o size=90% none /m; dd if=/dev/urandom of=/m/x bs=1M count=350 2>/dev/null; "
+                         (256 * MIB, 256 * MIB, 512 * MIB))
+        self.ctl("memory-set", 448 * MIB)
+        self.plugged(448)
+        self.assertGreater(self.total(guest), begun + 170)
+        guest.check("mkdir /m; mount -t tmpfs -o size=90% none /m; dd if=/dev/urandom of=/m/x bs=1M count=180 2>/dev/null; "
                     "md5sum /m/x >/sum", timeout=240)
         done = subprocess.run([TOOLS / "viv-ctl", self.dir / "ctl", "snapshot", self.dir / "s", "--then", "quit"], timeout=200)
         self.assertEqual((done.returncode, guest.wait(60)), (0, 0))
@@ -70,16 +70,16 @@ class Memory(unittest.TestCase):
                                f"unix:{self.dir}/ctl"], timeout=240)
         self.addCleanup(guest.close)
         guest.shell()
-        self.plugged(768)
+        self.plugged(448)
         guest.check("md5sum -c /sum", timeout=240)
         used = self.resident()
         guest.check("rm /m/x")
         self.ctl("memory-set", 256 * MIB)
-        self.plugged(256, 640)  # what holds something of the kernel's stays
-        self.until("it is the host's again", lambda: self.resident() < used - 100 * MIB)
-        self.ctl("memory-set", 1024 * MIB)
-        self.plugged(1024)
-        self.assertGreater(self.total(guest), begun + 700)
+        self.plugged(256, 384)  # what holds something of the kernel's stays
+        self.until("it is the host's again", lambda: self.resident() < used - 50 * MIB)
+        self.ctl("memory-set", 512 * MIB)
+        self.plugged(512)
+        self.assertGreater(self.total(guest), begun + 230)
         done = subprocess.run([TOOLS / "viv-ctl", self.dir / "ctl", "snapshot", self.dir / "t", "--parent", self.dir / "s"],
                               timeout=200)
         self.assertEqual(done.returncode, 0)
@@ -89,8 +89,8 @@ class Memory(unittest.TestCase):
         guest.expect("BOOTED")
         self.assertEqual(self.ctl("status")["memory_plugged_bytes"], 256 * MIB)
         self.driver(guest)
-        self.plugged(1024)  # what is wanted outlives a reset
-        self.assertGreater(self.total(guest), begun + 700)
+        self.plugged(512)  # what is wanted outlives a reset
+        self.assertGreater(self.total(guest), begun + 230)
 
 
 if __name__ == "__main__":
