@@ -472,6 +472,8 @@ static void show_more(void *opaque, uint64_t bytes) {
     struct board *b = opaque;
 
     mem_show(&b->mem, map_plugged(b->memory), bytes);
+    if (b->common != &b->mem)
+        mem_show(b->common, map_plugged(b->memory), bytes);
 }
 
 static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {
