@@ -16,6 +16,7 @@ ALLOWED = {
     "base": [],
     "state": ["base"],
     "proto": ["base", "state"],
+    "jail": ["base"],
     "bus": LOW,
     "block": LOW + ["bus"],
     "net": LOW + ["bus"],
@@ -25,17 +26,17 @@ ALLOWED = {
     "devices": MIDDLE,
     "cpu": LOW + ["bus"],
     "machine": MIDDLE + ["devices", "cpu"],
-    "vm": MIDDLE + ["devices", "cpu", "machine"],
+    "vm": MIDDLE + ["devices", "cpu", "machine", "jail"],
     "oci": LOW,
     "tools": MIDDLE + ["devices", "cpu", "machine", "oci"],
     "host": LOW + ["block"],
-    "switch": LOW + ["net"],
+    "switch": LOW + ["net", "jail"],
     "cli": LOW,
     "agent": LOW,
 }
 # Made by the build from the tables beside the code.
 GENERATED = {"trace_events.h", "trace_table.inc", "stats_events.h", "stats_table.inc",
-             "insn_ids.h", "insn_table.inc"}
+             "insn_ids.h", "insn_table.inc", "jail_calls.inc", "jail_names.inc"}
 LICENCE = "SPDX-License-Identifier: GPL-2.0-or-later"
 LICENSED = {".c", ".h", ".py", ".sh", ".def", ".tab", ".build", ".inc", ".S", ".s"}
 LICENSED_NAMES = {"Makefile", "run", "meson_options.txt", ".clang-format", ".clang-tidy"}

@@ -18,6 +18,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+/*
+ * Calls (main, net): epoll_create1 epoll_wait epoll_pwait signalfd4
+ * Calls (main, vcpu, disk, net): epoll_ctl
+ */
+
 enum { EVENTS_PER_ROUND = 64 };
 
 struct loop_watch {

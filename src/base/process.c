@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/*
+ * Calls (main, net): openat
+ */
+
 uint64_t process_resident(void) {
     unsigned long long pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");

@@ -12,6 +12,10 @@
 
 #include "base/loop.h"
 
+/*
+ * Calls (main, vcpu, net): timerfd_create timerfd_settime
+ */
+
 struct timers {
     struct timer **heap; /* from 1 on; children of i are 2i and 2i+1 */
     size_t count, room;

@@ -11,6 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * Calls (main, vcpu): socket connect
+ * Calls (main, net): unlink
+ */
+
 enum { BACKLOG = 16, NAP_MS = 10 };
 
 static int make_address(struct sockaddr_un *a, const char *path, const char *what,

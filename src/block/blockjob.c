@@ -17,11 +17,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/jail.h"
 #include "base/loop.h"
 #include "block/block_internal.h"
 #include "block/blockjob_internal.h"
 #include "block/qcow2_bitmap.h"
 #include "block/throttle.h"
+
+/*
+ * Calls (main, job): unlink
+ */
 
 enum { TELL_NS = 200 * 1000 * 1000, MS = 1000 * 1000 };
 
@@ -151,8 +156,10 @@ void blockjob_pace(struct blockjob *j, uint64_t bytes) {
 static void *thread_main(void *opaque) {
     struct blockjob *j = opaque;
     struct error err = {0};
-    int r = run_fns[j->spec.kind](j, &err);
+    int r;
 
+    jail_thread(JAIL_JOB);
+    r = run_fns[j->spec.kind](j, &err);
     if (r < 0 && !err.code)
         error_set(&err, r, "%s: %s", blockjob_names[j->spec.kind], strerror(-r));
     if (r < 0 && j->group)

@@ -17,6 +17,11 @@
 
 #include "block/block_internal.h"
 
+/*
+ * Calls (main, job): openat flock
+ * Calls (main, vcpu, disk, job): fdatasync fallocate ftruncate
+ */
+
 enum { PIECES = 64, ZEROES = 64 * 1024 };
 
 struct host_file {

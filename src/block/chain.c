@@ -18,6 +18,10 @@
 #include "block/block_internal.h"
 #include "block/file.h"
 
+/*
+ * Calls (main, job): openat stat newfstatat readlink getcwd unlink fsync
+ */
+
 enum { TRY_PIECES = 64 };
 
 /* ------------------------------------------------------------------ files of the engine */

@@ -45,6 +45,11 @@
 #include "block/block_internal.h"
 #include "block/uring.h"
 
+/*
+ * Calls (main, job): openat fstatfs ioctl:BLKROGET ioctl:BLKSSZGET
+ * Calls (main, vcpu, disk, job): fdatasync fallocate ftruncate
+ */
+
 enum {
     THREADS = 8,
     TRY_MAX = 1024 * 1024, /* a longer copy under the machine lock would delay the other CPUs */

@@ -10,6 +10,10 @@
 #include <strings.h>
 #include <unistd.h>
 
+/*
+ * Calls (main): openat
+ */
+
 const char *foreign_format(const char *path) {
     static const struct {
         const char *format, *bytes;

@@ -21,6 +21,10 @@
 #include "block/block_internal.h"
 #include "block/throttle.h"
 
+/*
+ * Calls (main, vcpu, disk): timerfd_create timerfd_settime
+ */
+
 #define WAKE_NS 500000ull
 
 struct limit {

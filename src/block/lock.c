@@ -21,6 +21,10 @@
 
 #include "block/block_internal.h"
 
+/*
+ * Calls (main, job): openat getdents64 newfstatat fcntl:F_OFD_SETLK fcntl:F_OFD_GETLK
+ */
+
 enum { USED = 100, REFUSED = 200, PERM_READ = 0, PERM_WRITE = 1 };
 
 static int hold(int fd, off_t byte) {

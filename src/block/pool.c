@@ -10,7 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/jail.h"
 #include "block/block_internal.h"
+
+/*
+ * A thread's name is a file:
+ *
+ * Calls (main, vcpu, job): openat
+ */
 
 enum { MAX_THREADS = 16, STACK_SIZE = 512 * 1024 };
 
@@ -47,6 +54,7 @@ static void *thread_main(void *opaque) {
     struct pool *p = opaque;
     struct block_request *req;
 
+    jail_thread(JAIL_DISK);
     while ((req = next_request(p)))
         p->run(req);
     return NULL;

@@ -24,6 +24,12 @@
 
 #include "block/block_internal.h"
 
+/*
+ * Calls (main, job): io_uring_setup io_uring_register:IORING_REGISTER_EVENTFD
+ *     io_uring_register:IORING_UNREGISTER_EVENTFD
+ * Calls (main, vcpu, disk, job): io_uring_enter
+ */
+
 enum { ENTRIES = 256, BATCH = 32 };
 
 struct uring {

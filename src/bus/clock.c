@@ -29,6 +29,10 @@
 #include "base/trace.h"
 #include "bus/clock_tsc.h"
 
+/*
+ * Calls (main, vcpu): timerfd_create timerfd_settime
+ */
+
 /* After this many timers in a row other descriptors and the vCPU get their turn. */
 enum { TIMERS_PER_ROUND = 64 };
 /* A guest notices no difference in rates below this; its own time source drifts more. */

@@ -19,6 +19,10 @@
 #include "base/unix_socket.h"
 #include "display/vnc_internal.h"
 
+/*
+ * Calls (main): accept4 recvfrom sendto sendmsg setsockopt getsockname shutdown openat unlink
+ */
+
 enum { SOCKET_MODE = 0600, BACKLOG = 16, OUT_COMMANDS = 64 * 1024 };
 /* How often the picture is looked at, in ms, by how long ago it changed. */
 enum { FAST_MS = 30, SLOW_MS = 100, SLEEPY_MS = 250, SLOW_AFTER = 1000, SLEEPY_AFTER = 5000 };

@@ -15,6 +15,10 @@
 #include "base/write.h"
 #include "machine/map.h"
 
+/*
+ * Calls (main): openat memfd_create ftruncate
+ */
+
 enum { BOOT_CS = 1 }; /* of struct x86_state.seg, in the order of the sreg encoding */
 
 /* ---- files ---- */

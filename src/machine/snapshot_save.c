@@ -24,11 +24,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/jail.h"
 #include "base/loop.h"
 #include "base/trace.h"
 #include "block/block.h"
 #include "machine/machine_internal.h"
 #include "machine/snapshot_internal.h"
+
+/*
+ * Calls (main): clone:fork wait4 kill:child prctl:PR_SET_PDEATHSIG prctl:PR_SET_PTRACER dup2
+ *     close_range openat
+ */
 
 struct message { /* shorter than PIPE_BUF: arrives whole */
     uint64_t pages;
@@ -110,6 +116,7 @@ static void child_main(struct machine *m, const struct machine_save *how,
                                    .progress_opaque = &c};
     struct message last = {.over = true};
 
+    jail_forked();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "viv-snapshot");
     c.pipe = close_others(pipe);

@@ -14,8 +14,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/jail.h"
 #include "base/loop.h"
 #include "base/trace.h"
+
+/*
+ * Calls (vcpu): openat
+ */
 
 struct vcpu {
     const struct cpu_ops *ops;
@@ -235,6 +240,7 @@ static void *thread_main(void *opaque) {
 
     this_vcpu = v;
     v->schedstat = open_schedstat();
+    jail_thread(JAIL_VCPU);
     while (park(v)) {
         why = v->ops->run(v->cpu);
         if (why == CPU_EXIT_HALT) {
@@ -314,6 +320,7 @@ int vcpu_start(struct vcpu *v, struct error *err) {
     sigdelset(&all, SIGFPE);
     sigdelset(&all, SIGILL);
     sigdelset(&all, SIGTRAP);
+    sigdelset(&all, SIGSYS);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     r = pthread_create(&v->thread, NULL, thread_main, v);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -23,10 +23,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/jail.h"
 #include "base/trace.h"
 #include "machine/machine_internal.h"
 #include "state/snapshot.h"
 #include "state/working_set.h"
+
+/*
+ * Calls (main, aux): openat fadvise64 newfstatat
+ */
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; older ones refuse it, and faults do the rest */
@@ -115,6 +120,7 @@ static void advise(struct prefetch *p, int advice) {
 static void *thread_main(void *opaque) {
     struct prefetch *p = opaque;
 
+    jail_thread(JAIL_AUX);
     advise(p, MADV_WILLNEED);
     advise(p, MADV_POPULATE_READ);
     trace(machine_prefetched, p->pieces);

@@ -25,6 +25,11 @@
 #include "net/queue.h"
 #include "net/segment.h"
 
+/*
+ * Calls (main, vcpu): sendmsg sendto recvmsg recvfrom setsockopt shutdown epoll_ctl timerfd_settime
+ * Calls (main): socket connect timerfd_create
+ */
+
 enum {
     RETRY_MS = 20,
     RETRY_MOST_MS = 320,

@@ -45,6 +45,15 @@
 #include "net/reassemble.h"
 #include "net/segment.h"
 
+/*
+ * libslirp, which also looks at /etc/resolv.conf:
+ *
+ * Calls (main, vcpu, net): socket connect bind setsockopt getsockopt getsockname getpeername sendto
+ *     recvfrom sendmsg recvmsg shutdown ioctl:FIONBIO ioctl:FIONREAD openat newfstatat epoll_ctl
+ *     timerfd_settime
+ * Calls (main, net): listen accept accept4 epoll_create1 timerfd_create
+ */
+
 enum {
     USER_MTU = 65520, /* guests that take it need 40 times fewer frames for the same bytes */
     GUEST_MTU = 1500, /* of a guest whose NIC does not say */

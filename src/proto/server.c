@@ -15,6 +15,10 @@
 #include "proto/control.h"
 #include "proto/lines.h"
 
+/*
+ * Calls (net): accept4 recvfrom sendto unlink
+ */
+
 enum {
     MAX_CLIENTS = 32,
     ROUND = 8,                 /* commands of a client in a round */
@@ -263,7 +267,8 @@ static void make_room(struct server *s) {
 
 static void client_came(void *opaque, int listener, uint32_t events) {
     struct server *s = opaque;
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = s->config.accept ? s->config.accept(listener)
+                              : accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     struct client_end *c = fd < 0 ? NULL : calloc(1, sizeof(*c));
 
     if (!c || !(c->watch = loop_add(s->loop, fd, EPOLLIN, client_ready, c))) {
@@ -302,7 +307,8 @@ struct server *server_new(struct loop *loop, const char *path, const struct serv
     s->config = *c;
     s->listener = unix_socket_listen(path, 0600, "the control socket", err);
     if (s->listener >= 0)
-        s->watch = loop_add(loop, s->listener, EPOLLIN, client_came, s);
+        s->watch = loop_add(loop, c->adopt ? c->adopt(c->opaque, s->listener) : s->listener,
+                            EPOLLIN, client_came, s);
     if (s->watch)
         return s;
     error_set(err, -ENOMEM, "the control socket: out of memory");

@@ -32,6 +32,10 @@ struct server_config {
     const struct command *commands;
     const struct server_handler *handlers; /* of every command but `events` */
     void *opaque;
+    /* Of a process in a jail; NULL: clients are accepted as ever. What to watch in the listener's
+     * place, and how a client is taken from there. */
+    int (*adopt)(void *opaque, int listener);
+    int (*accept)(int fd);
 };
 
 /* Listens there; NULL with a sentence. The config's pointers must outlive it. */

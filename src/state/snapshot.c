@@ -14,6 +14,10 @@
 #include "base/crc32c.h"
 #include "state/snapshot_internal.h"
 
+/*
+ * Calls (main): openat newfstatat fadvise64
+ */
+
 static const char remedy[] = "use another snapshot";
 
 /* ------------------------------------------------------------------ files */

@@ -20,6 +20,11 @@
 #include "base/crc32c.h"
 #include "state/snapshot_internal.h"
 
+/*
+ * Calls (main): openat lstat newfstatat readlink getcwd mkdir rmdir unlinkat renameat2 flock
+ *     fsync fdatasync ftruncate
+ */
+
 static const char *const files[] = {"memory", "memory.index", "machine.json", "state"};
 enum { FILES = sizeof(files) / sizeof(files[0]) };
 

@@ -21,6 +21,10 @@
 #include "base/crc32c.h"
 #include "state/snapshot.h"
 
+/*
+ * Calls (main): openat unlink rename fsync
+ */
+
 #define MAGIC "VIVTOUCH"
 
 enum { VERSION = 8, RUNS = 12, PAGES = 16, ID = 24, SUM = 40, HEAD = 44, RUN = 8, FORMAT = 1 };

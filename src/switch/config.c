@@ -10,6 +10,10 @@
 #include "net/forward.h"
 #include "net/link.h"
 
+/*
+ * Calls (net): openat newfstatat
+ */
+
 static int wrong(const char *key, const char *what, struct error *err) {
     return error_set(err, -EINVAL, "'%s' must be %s", key, what);
 }

@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "base/trace.h"
 #include "base/version.h"
+#include "jail/jail.h"
 #include "net/forward.h"
 #include "net/link.h"
 #include "net/user.h"
@@ -273,12 +274,18 @@ static const struct server_handler handlers[] = {
     {NULL, NULL},
 };
 
+static int give_listener(void *opaque, int listener) {
+    return jail_give_listener(((struct network *)opaque)->jail, listener);
+}
+
 int control_open(struct network *n, const char *path, struct error *err) {
     const struct server_config c = {.program = "viv-net",
                                     .name = n->config.name,
                                     .commands = network_commands,
                                     .handlers = handlers,
-                                    .opaque = n};
+                                    .opaque = n,
+                                    .adopt = n->jail ? give_listener : NULL,
+                                    .accept = n->jail ? jail_accept : NULL};
 
     n->server = server_new(n->loop, path, &c, err);
     return n->server ? 0 : -EINVAL;

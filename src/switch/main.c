@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* viv-net: one virtual network (docs/networks.md). */
 #include <errno.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,9 @@
 #include "base/man.h"
 #include "base/trace.h"
 #include "base/version.h"
+#include "jail/jail.h"
+#include "proto/control.h"
+#include "proto/lines.h"
 #include "proto/server.h"
 #include "switch/network.h"
 
@@ -27,6 +31,7 @@ static const struct {
     {"--ports", "unix:PATH", "listen there for machines: viv-vm --nic link=PATH"},
     {"--control", "unix:PATH", "listen there for programs that look after the network: viv-ctl"},
     {"--idle", "SECONDS", "end when for so long no machine was plugged in and nobody connected"},
+    {"--no-jail", NULL, "without namespaces and filters around the network, for debugging"},
     {"--trace", "PATTERN", "print trace events whose names match"},
     {"--help", NULL, "print this text"},
     {"--help-man", NULL, "print the manual page"},
@@ -41,7 +46,7 @@ static const char codes[] = "0 it was asked to end; 1 it failed; 2 wrong options
 struct settings {
     const char *config, *ports, *control;
     unsigned idle;
-    bool help, man, version;
+    bool help, man, version, no_jail;
 };
 
 static void print_help(void) {
@@ -101,6 +106,8 @@ static int parse(struct settings *s, int argc, char **argv, struct error *err) {
             s->man = true;
         else if (!strcmp(w, "--version"))
             s->version = true;
+        else if (!strcmp(w, "--no-jail"))
+            s->no_jail = true;
         else if (!strcmp(w, "--config"))
             r = take_value(w, argv[++i], false, &s->config, err);
         else if (!strcmp(w, "--ports"))
@@ -135,9 +142,49 @@ static void raise_file_limit(void) {
     }
 }
 
+/* A client asked for a capture: its file is named in the request. */
+static void grant_request(const char *line, size_t len, jail_grant_fn *grant, void *opaque) {
+    struct error e = {0};
+    json_t *m = message_parse(line, len, &e);
+    const char *command = json_string_value(json_object_get(m, "command"));
+    const char *file = json_string_value(json_object_get(json_object_get(m, "arguments"), "file"));
+
+    if (command && !strcmp(command, "capture") && file)
+        grant(opaque, file, JAIL_READ | JAIL_WRITE);
+    json_decref(m);
+}
+
+static int prepare_jail(struct network *n, const struct settings *s, struct error *err) {
+    static const struct jail_options o = {
+        .request = grant_request, .request_max = CONTROL_REQUEST_MAX, .network = true};
+
+    if (s->no_jail || jail_impossible()) {
+        log_warning("there is no jail around this network: %s",
+                    jail_impossible() ? jail_impossible() : "--no-jail is for debugging");
+        return 0;
+    }
+    n->jail = jail_prepare(&o, err);
+    return n->jail ? 0 : err->code;
+}
+
+/* Before the first frame is read. */
+static int enter_jail(struct network *n, const struct settings *s, struct error *err) {
+    if (!n->jail)
+        return 0;
+    jail_grant(n->jail, "/etc/resolv.conf", JAIL_READ | JAIL_INTERNET);
+    jail_grant(n->jail, "/dev/urandom", JAIL_READ);
+    jail_grant(n->jail, "/etc/localtime", JAIL_READ);
+    jail_grant(n->jail, s->config, JAIL_READ);
+    jail_grant(n->jail, s->ports, JAIL_WRITE);
+    jail_grant(n->jail, s->control, JAIL_WRITE);
+    return jail_enter(n->jail, err);
+}
+
 static int run(struct network *n, const struct settings *s, struct error *err) {
-    struct loop *loop = loop_new(NULL, err);
-    int r = loop ? 0 : -ENOMEM;
+    int r = prepare_jail(n, s, err);
+    struct loop *loop = r == 0 ? loop_new(NULL, err) : NULL;
+
+    r = loop ? 0 : r < 0 ? r : -ENOMEM;
 
     if (r == 0)
         r = loop_signal(loop, SIGTERM, on_signal, n, err);
@@ -147,6 +194,8 @@ static int run(struct network *n, const struct settings *s, struct error *err) {
         r = network_open(n, loop, s->config, s->ports, err);
     if (r == 0 && s->control)
         r = control_open(n, s->control, err);
+    if (r == 0)
+        r = enter_jail(n, s, err);
     if (r == 0) {
         n->quit = quit;
         n->idle_s = s->idle;
@@ -159,6 +208,7 @@ static int run(struct network *n, const struct settings *s, struct error *err) {
         network_close(n);
         loop_free(loop);
     }
+    jail_leave(n->jail);
     return r == 0 ? EXIT_FINE : err->code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
 }
 

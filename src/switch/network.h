@@ -51,7 +51,10 @@ struct forward {
     char error[200]; /* why it is not open */
 };
 
+struct jail;
+
 struct network {
+    struct jail *jail; /* NULL: none */
     struct loop *loop;
     struct timers *timers;
     const char *config_path;

@@ -13,6 +13,10 @@
 #include "base/bytes.h"
 #include "base/write.h"
 
+/*
+ * Calls (net): openat fsync unlink
+ */
+
 /* File: 0 magic, 4 version 2.4, 8 zone, 12 accuracy, 16 longest, 20 link type.
  * Frame: 0 seconds, 4 nanoseconds, 8 bytes here, 12 bytes of the frame. */
 enum { HEADER = 24, RECORD = 16, NANOSECONDS = 0xa1b23c4d, ETHERNET = 1, LONGEST = 262144 };

@@ -20,6 +20,10 @@
 #include "switch/guard.h"
 #include "switch/network.h"
 
+/*
+ * Calls (net): accept4 sendmsg recvmsg sendto recvfrom setsockopt shutdown unlink
+ */
+
 enum {
     MAX_PLUGS = 1024,
     ROUND = 32, /* frames of a port in a round */

@@ -14,6 +14,10 @@
 #include "vm/nics.h"
 #include "vm/options.h"
 
+/*
+ * Calls (main): stat newfstatat
+ */
+
 /* The lock on an image would only say that somebody has it. */
 static int check_disks_differ(const struct options *o, unsigned i, struct error *err) {
     struct stat a, b;

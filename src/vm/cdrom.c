@@ -10,6 +10,10 @@
 #include "base/log.h"
 #include "block/block.h"
 
+/*
+ * Calls (main): openat
+ */
+
 enum { SECTOR = 2048, DESCRIPTOR = 16 * SECTOR, VOLUME_SECTORS = 80, SECTOR_SIZE = 128 };
 
 /* A download that was cut off is the usual case; firmware would only say that it cannot boot. */

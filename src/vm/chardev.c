@@ -29,6 +29,11 @@
 #include "vm/line_log.h"
 #include "vm/terminal.h"
 
+/*
+ * Calls (main): accept4 openat unlink ioctl:TCGETS
+ * Calls (main, vcpu): sendto recvfrom
+ */
+
 enum { RING = 65536, INPUT = 65536, SLICE = 512, SOCKET_MODE = 0600, ESCAPE = 0x1d /* Ctrl-] */ };
 
 enum kind { NONE, STDIO, OUTPUT_FILE, SOCKET };

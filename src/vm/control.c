@@ -31,10 +31,15 @@
 #include "base/trace.h"
 #include "base/unix_socket.h"
 #include "base/version.h"
+#include "jail/jail.h"
 #include "machine/machine.h"
 #include "proto/control.h"
 #include "proto/lines.h"
 #include "vm/options.h"
+
+/*
+ * Calls (main): accept4 recvfrom sendto unlink timerfd_settime
+ */
 
 enum {
     MAX_CLIENTS = 64,
@@ -531,7 +536,8 @@ static void add_client(struct control *c, int fd) {
 
 static void client_came(void *opaque, int fd, uint32_t events) {
     struct control *c = opaque;
-    int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int client =
+        c->vm->jail ? jail_accept(fd) : accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     c->inside++;
     if (client >= 0)
@@ -610,7 +616,9 @@ int control_listen(struct control *c, const char *path, struct error *err) {
     if (c->listener < 0)
         return c->listener;
     c->path = strdup(path);
-    c->watch = loop_add(c->vm->loop, c->listener, EPOLLIN, client_came, c);
+    c->watch = loop_add(c->vm->loop,
+                        c->vm->jail ? jail_give_listener(c->vm->jail, c->listener) : c->listener,
+                        EPOLLIN, client_came, c);
     return c->path && c->watch
                ? 0
                : error_set(err, -ENOMEM, "the control socket '%s': out of memory", path);

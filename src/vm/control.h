@@ -19,6 +19,7 @@ struct attach;
 struct block;
 struct control;
 struct loop;
+struct jail;
 struct machine;
 struct net_port;
 struct options;
@@ -36,6 +37,7 @@ struct control_vm { /* the machine and what belongs to it; outlives the control 
     struct net_port *const *port;
     struct block **cdrom; /* as many as options->cdroms; NULL: no medium */
     struct attach *attach;
+    struct jail *jail; /* NULL: none */
     void (*quit)(void *opaque);
     /* What belongs into a snapshot and is not the machine's. */
     void (*save)(void *opaque, struct snapshot_sections *out);

@@ -14,6 +14,7 @@
 #include "block/latency.h"
 #include "cpu/x86.h"
 #include "devices/device.h"
+#include "jail/jail.h"
 #include "machine/plug.h"
 #include "net/link.h"
 #include "proto/lines.h"
@@ -85,6 +86,19 @@ static json_t *nics(const struct control_vm *vm) {
     return list;
 }
 
+static void put_jail(struct control_call *call) {
+    const struct jail_facts *f = jail_facts(call->vm->jail);
+
+    put(call, "jail",
+        json_pack("{s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:s*}", "in",
+                  (int)f->in, "filter", (int)f->filter, "helper", (int)f->helper, "empty_root",
+                  (int)f->empty_root, "no_capabilities", (int)f->capabilities, "user_namespace",
+                  (int)f->user_namespace, "mount_namespace", (int)f->mount_namespace,
+                  "network_namespace", (int)f->network_namespace, "ipc_namespace",
+                  (int)f->ipc_namespace, "uts_namespace", (int)f->uts_namespace, "uid", (int)f->uid,
+                  "calls", (int)f->calls, "missing", *f->missing ? f->missing : NULL));
+}
+
 static int do_status(struct control_call *call, struct error *err) {
     const struct control_vm *vm = call->vm;
     const char *why, *backend = machine_cpu_backend(vm->machine, &why);
@@ -100,6 +114,7 @@ static int do_status(struct control_call *call, struct error *err) {
     int r = v ? json_object_update(call->result, v) : -1;
 
     control_put_memory(vm, call->result);
+    put_jail(call);
     json_decref(v);
     return r < 0 ? -ENOMEM : put_state(call);
 }

@@ -14,6 +14,10 @@
 #include "vm/control.h"
 #include "vm/screen.h"
 
+/*
+ * Calls (main): openat rename unlink
+ */
+
 enum { MAX_TOGETHER = 8 };
 
 static int need_screen(const struct control_call *call, struct error *err) {

@@ -14,15 +14,18 @@
 #include "base/trace.h"
 #include "base/version.h"
 #include "block/blockjob.h"
+#include "jail/jail.h"
 #include "machine/firmware.h"
 #include "machine/snapshot.h"
 #include "machine/storage.h"
+#include "proto/control.h"
 #include "proto/lines.h"
 #include "state/snapshot.h"
 #include "vm/attach.h"
 #include "vm/cdrom.h"
 #include "vm/consoles.h"
 #include "vm/control.h"
+#include "vm/grants.h"
 #include "vm/options.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
@@ -49,6 +52,7 @@ struct vm {
     struct control_vm controlled;
     struct control *control;
     struct vm_working_set *working_set;
+    struct jail *jail;   /* NULL: none */
     struct clone *clone; /* NULL: nobody asked a template for it */
     struct block *disk[MACHINE_MAX_DISKS];
     struct block *cdrom[MACHINE_MAX_CDROMS];
@@ -335,6 +339,7 @@ static int open_control(struct vm *vm, struct error *err) {
                                          .port = vm->nic,
                                          .cdrom = vm->cdrom,
                                          .attach = &vm->attach,
+                                         .jail = vm->jail,
                                          .quit = quit,
                                          .save = save_lines,
                                          .opaque = vm};
@@ -494,9 +499,53 @@ static int take_signal(struct vm *vm, int signo, loop_fn *fn, struct error *err)
     return loop_signal(vm->loop, signo, fn, vm, err);
 }
 
-static int run(struct vm *vm, struct error *err) {
-    int r = 0;
+/* ---- the jail ---- */
 
+static int prepare_jail(struct vm *vm, struct error *err) {
+    const struct jail_options o = {.user = vm->options.jail_user,
+                                   .request = grants_of_request,
+                                   .request_max = CONTROL_REQUEST_MAX};
+
+    if (vm->options.no_jail || jail_impossible()) {
+        log_warning("there is no jail around this machine: %s",
+                    jail_impossible() ? jail_impossible() : "--no-jail is for debugging");
+        return 0;
+    }
+    vm->jail = jail_prepare(&o, err);
+    return vm->jail ? 0 : err->code;
+}
+
+static void print_jail(const struct jail_facts *f) {
+    if (!f->in) {
+        fprintf(stderr, "jail: none\n");
+        return;
+    }
+    fprintf(stderr, "jail: user %u%s%s%s%s%s%s%s, %u system calls%s%s\n", f->uid,
+            f->capabilities ? ", no capabilities" : "", f->empty_root ? ", an empty root" : "",
+            f->mount_namespace ? ", namespaces: mount" : "", f->network_namespace ? " network" : "",
+            f->ipc_namespace ? " IPC" : "", f->uts_namespace ? " UTS" : "",
+            f->user_namespace ? " user" : "", f->calls, *f->missing ? "; missing: " : "",
+            f->missing);
+}
+
+/* From here on the guest has its say. */
+static int enter_jail(struct vm *vm, struct error *err) {
+    if (!vm->jail)
+        return 0;
+    if (vm->options.shares) {
+        log_notice("there is no jail around this machine: the server of its shared folder opens "
+                   "files as the guest asks for them");
+        return 0;
+    }
+    grants_of_options(&vm->options, jail_grant, vm->jail);
+    return jail_enter(vm->jail, err);
+}
+
+static int run(struct vm *vm, struct error *err) {
+    int r = prepare_jail(vm, err);
+
+    if (r < 0)
+        return r == -EINVAL ? EXIT_BAD_INPUT : EXIT_OURS;
     vm->loop = loop_new(&vm->lock, err);
     if (!vm->loop)
         return EXIT_OURS;
@@ -505,7 +554,7 @@ static int run(struct vm *vm, struct error *err) {
         r = EXIT_OURS;
     else if (make_machine(vm, err) < 0)
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;
-    else if (machine_start(vm->machine, err) < 0)
+    else if (enter_jail(vm, err) < 0 || machine_start(vm->machine, err) < 0)
         r = EXIT_OURS;
     clone_answer(vm->clone, err);
     if (r == 0) {
@@ -614,9 +663,12 @@ int main(int argc, char **argv) {
     }
     if (err.code)
         log_error("%s", err.text);
-    if (vm.options.stats && vm.machine)
+    if (vm.options.stats && vm.machine) {
         machine_print_stats(vm.machine, stderr);
+        print_jail(jail_facts(vm.jail));
+    }
     close_all(&vm);
+    jail_leave(vm.jail);
     options_done(&vm.options);
     clone_free(vm.clone);
     return code;

@@ -13,6 +13,10 @@
 #include "net/link.h"
 #include "net/user.h"
 
+/*
+ * Calls (main): openat access
+ */
+
 enum { ROM_MAX = 4 << 20, FIRMWARE_MTU = 9000 };
 
 /* The images of Debian's package ipxe-qemu have a part for BIOS and one for UEFI. */

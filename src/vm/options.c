@@ -279,6 +279,16 @@ static int set_log_format(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+static int set_no_jail(struct options *o, const char *v, struct error *err) {
+    o->no_jail = true;
+    return 0;
+}
+
+static int set_jail_user(struct options *o, const char *v, struct error *err) {
+    o->jail_user = v;
+    return 0;
+}
+
 static int set_queues(unsigned *queues, const char *value, struct error *err) {
     unsigned long n;
 
@@ -1112,6 +1122,13 @@ static const struct option table[] = {
     {"trace", "PATTERN", set_trace,
      "print trace events whose names match; may be repeated; 'help' lists them",
      "--trace 'virtio_*'"},
+    {"no-jail", NULL, set_no_jail,
+     "without namespaces and filters around the machine, for debugging: what breaks out of the "
+     "guest may do what you may",
+     "--no-jail"},
+    {"jail-user", "USER", set_jail_user,
+     "started by root: become this user, a name, UID or UID:GID; default a number of its own",
+     "--jail-user vivarium"},
     {"stats", NULL, set_stats,
      "print counters, and the CPU backend with the reason for it, at the end", "--stats"},
     {"check", NULL, set_check,

@@ -101,6 +101,8 @@ struct options {
     unsigned nics;
     const char *trace[OPTIONS_MAX_TRACES];
     unsigned traces;
+    const char *jail_user; /* NULL: as jail/jail.h says */
+    bool no_jail;
     bool no_reboot, debug_exit, stats, help, help_man, version;
     uint64_t given;    /* options by their place in the table */
     char *copies[512]; /* split option values, freed by options_done */

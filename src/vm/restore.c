@@ -27,6 +27,10 @@
 #include "vm/nics.h"
 #include "vm/options.h"
 
+/*
+ * Calls (main): stat newfstatat readlink lstat getcwd
+ */
+
 /* ------------------------------------------------------------------ writing */
 
 /* A path means the same wherever viv-vm is started. NULL for bytes that JSON cannot hold. */

@@ -12,6 +12,11 @@
 
 #include "base/log.h"
 
+/*
+ * Calls (main): ioctl:TCGETS ioctl:TCSETS ioctl:TCSETSW ioctl:TCSETSF ioctl:TIOCGPGRP
+ *     ioctl:TIOCGWINSZ getpgrp
+ */
+
 static struct termios saved, wanted;
 static volatile sig_atomic_t raw;
 

@@ -15,10 +15,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/jail.h"
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/write.h"
 #include "devices/pflash.h"
+
+/*
+ * Calls (aux): fdatasync
+ */
 
 enum { VOLUME_LENGTH = 32, VOLUME_SIGNATURE = 40, VOLUME_HEADER = 48, SETTLE_US = 20000 };
 
@@ -185,6 +190,7 @@ static int open_file(struct uefi_vars *v, const char *rom, struct error *err) {
 static void *sync_thread(void *opaque) {
     struct uefi_vars *v = opaque;
 
+    jail_thread(JAIL_AUX);
     pthread_mutex_lock(&v->lock);
     while (!v->over || v->dirty) {
         if (!v->dirty) {

@@ -21,6 +21,11 @@
 #include "base/loop.h"
 #include "base/unix_socket.h"
 
+/*
+ * Calls (main): accept4 unlink
+ * Calls (main, vcpu): socket connect sendto recvfrom shutdown epoll_ctl
+ */
+
 enum {
     SOCKET_MODE = 0600,
     GREETERS_MAX = 64, /* clients that have not said what they want */

@@ -23,6 +23,36 @@ VIVD = os.environ.get("VIVD", str(vivtest.ROOT / "build/vivd"))
 VIV = os.environ.get("VIV", str(vivtest.ROOT / "build/viv"))
 
 
+def stat_of(pid):
+    """Name, state and parent of a process that has not ended, or None."""
+    try:
+        name, rest = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)
+    except OSError:
+        return None
+    state, parent = rest.split()[:2]
+    return None if state in "ZX" else (name.split("(", 1)[1], int(parent))
+
+
+def pids_in(folder):
+    """Processes that were started in a folder below this one. One in a jail has left it: there its helper still is,
+    which is a child of it, and ends a moment later."""
+    pids = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit() or not os.readlink(entry / "cwd").startswith(f"{folder}/"):
+                continue
+        except OSError:
+            continue
+        found = stat_of(entry.name)
+        if found and found[0] == "viv-helper":
+            parent = stat_of(found[1])
+            if parent and parent[0] in ("viv-vm", "viv-net"):
+                pids.add(found[1])
+        elif found:
+            pids.add(int(entry.name))
+    return sorted(pids)
+
+
 class Failure(Exception):
     def __init__(self, status, body):
         super().__init__(f"{status}: {body}")
@@ -162,18 +192,7 @@ class Manager:
         self.wait_for(lambda: not self.machine_pids(), "the end of all machines")
 
     def machine_pids(self):
-        """Processes whose working folder is that of a machine here."""
-        pids = []
-        for entry in pathlib.Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    cwd = os.readlink(entry / "cwd")
-                    state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                except OSError:
-                    continue
-                if cwd.startswith(str(self.home / "machines") + "/") and state not in "ZX":
-                    pids.append(int(entry.name))
-        return pids
+        return pids_in(self.home / "machines")
 
     def wait_for(self, condition, what):
         end = time.monotonic() + LIMIT

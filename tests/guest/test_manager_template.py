@@ -155,7 +155,7 @@ class Templates(Machines):
         self.m.wait_for(helpers, "the next one")
         self.api.post(f"/v1/jobs/{image['status']['job']}/cancel")
         self.assertEqual(self.job_of(image)["state"], "cancelled")
-        self.assertEqual(helpers(), [])
+        self.m.wait_for(lambda: not helpers(), "the end of that one and its jail's helper")
 
 
 if __name__ == "__main__":

@@ -68,14 +68,7 @@ class Case(unittest.TestCase):
                 pass
 
     def network_pids(self):
-        pids = []
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and os.readlink(entry / "cwd").startswith(str(self.m.home / "networks") + "/"):
-                    pids.append(int(entry.name))
-            except OSError:
-                pass
-        return pids
+        return manager.pids_in(self.m.home / "networks")
 
     def network(self, name, **spec):
         return self.api.post("/v1/networks", {"name": name, "spec": spec})

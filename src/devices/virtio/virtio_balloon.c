@@ -21,6 +21,10 @@
 #include "bus/release.h"
 #include "devices/virtio/virtio.h"
 
+/*
+ * Calls (main, vcpu): mmap madvise
+ */
+
 #define F_STATS_VQ       (1ull << 1)
 #define F_DEFLATE_ON_OOM (1ull << 2)
 #define F_PAGE_POISON    (1ull << 4)

@@ -25,6 +25,10 @@
 #include "cpu/soft/jit/profile.h"
 #include "cpu/soft/ref/ref.h"
 
+/*
+ * Calls (vcpu): arch_prctl:ARCH_SET_GS sigaltstack
+ */
+
 #define CACHE_SIZE   ((size_t)64 << 20)
 #define SIGNAL_STACK ((size_t)65536)
 

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The way from threads to the jail, and the calls that the C library makes for everybody. */
+#include "base/jail.h"
+
+#include <stddef.h>
+
+/*
+ * Threads, memory, time and ends, by the C library and by compiled code:
+ *
+ * Calls (all): futex set_robust_list rseq rt_sigreturn
+ *     rt_sigaction rt_sigprocmask sigaltstack exit exit_group sched_yield restart_syscall
+ *     clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid getuid geteuid
+ *     getgid getegid getrandom brk mmap munmap mremap mprotect madvise tgkill sched_getaffinity
+ *     sysinfo uname getrusage prlimit64:read prctl:PR_SET_NAME prctl:PR_SET_VMA membarrier
+ *
+ * Descriptors that are there, by everybody who has one:
+ *
+ * Calls (all): read write readv writev pread64 pwrite64 preadv pwritev
+ *     preadv2 pwritev2 lseek close fstat newfstatat:empty statx:empty poll ppoll
+ *     fcntl:F_GETFL fcntl:F_SETFL fcntl:F_GETFD fcntl:F_SETFD fcntl:F_DUPFD_CLOEXEC
+ *
+ * Files that are open, by those who work on them, and names of files, which go to the helper
+ * whichever of the calls the library takes:
+ *
+ * Calls (main, vcpu, disk, job, aux): fsync fdatasync ftruncate fallocate sync_file_range fadvise64
+ *     msync
+ * Calls (main, job, net): open openat stat lstat newfstatat statx access faccessat faccessat2
+ *     readlink readlinkat getcwd rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat
+ *     link linkat flock getdents64 dup dup2
+ *
+ * New threads (the flags are looked at: namespaces are none of them):
+ *
+ * Calls (main, vcpu, job): clone:thread clone3 set_tid_address
+ * Calls (main, vcpu, disk, job): dup3 pipe2 eventfd2
+ */
+
+static struct jail_hooks hooks;
+
+void jail_set_hooks(const struct jail_hooks *h) { hooks = *h; }
+
+void jail_thread(enum jail_thread kind) {
+    if (hooks.thread)
+        hooks.thread(kind);
+}
+
+void jail_forked(void) {
+    if (hooks.forked)
+        hooks.forked();
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The parts of the jail but the filter, each as far as this host allows it; what it does not goes
+ * into the facts' line. */
+#ifndef JAIL_CONFINE_H
+#define JAIL_CONFINE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "jail/jail.h"
+
+enum { CONFINE_MAX_INHERITED = 64 };
+
+struct confine {
+    bool change_user, exact; /* exact: asked for, so no other will do */
+    uid_t uid;
+    gid_t gid;
+    int inherited[CONFINE_MAX_INHERITED];
+    unsigned inherited_count;
+};
+
+void confine_missing(struct jail_facts *f, const char *what, int code);
+
+/* Before there are threads. */
+int confine_choose_user(struct confine *c, const char *user, struct error *err);
+void confine_note_descriptors(struct confine *c); /* those that the starter left open */
+void confine_namespaces(struct confine *c, struct jail_facts *f);
+
+/* At the door. */
+void confine_close_descriptors(const struct confine *c);
+void confine_network(struct jail_facts *f);
+void confine_root(struct jail_facts *f);
+void confine_limits(bool network);
+int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err);
+/* Of the calling thread; `bounds`: also those that a program could get back. True if none is left.
+ */
+bool confine_drop_capabilities(bool bounds);
+
+#endif

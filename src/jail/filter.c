@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Filters of system calls: seccomp(2), Linux Documentation/userspace-api/seccomp_filter.rst.
+ *
+ * Theory of operation: the table is made from declarations beside the code (base/jail.h). The outer
+ * filter is the process's and holds for all its threads: what any of them needs, with conditions on
+ * arguments. A thread adds one with the calls of its kind alone; of two filters the stricter answer
+ * counts. What is in neither raises SIGSYS. Calls with path names, and those that make what the
+ * filter could not look into later, go to the helper.
+ *
+ * Most calls are allowed whatever their arguments, and for those the kernel keeps a bit map (since
+ * 5.11), so that they cost nothing.
+ */
+#include <asm/prctl.h>
+#include <asm/unistd.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/fs.h>
+#include <linux/io_uring.h>
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/jail.h"
+#include "jail/jail_internal.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#endif
+
+#define KIND_MAIN (1u << JAIL_MAIN)
+#define KIND_VCPU (1u << JAIL_VCPU)
+#define KIND_DISK (1u << JAIL_DISK)
+#define KIND_JOB  (1u << JAIL_JOB)
+#define KIND_AUX  (1u << JAIL_AUX)
+#define KIND_NET  (1u << JAIL_THREADS)
+
+enum condition { CALL_ANY, CALL_VALUE, CALL_READ, CALL_EMPTY, CALL_THREAD, CALL_FORK, CALL_CHILD };
+
+static const struct call {
+    unsigned number;
+    enum condition condition;
+    unsigned argument; /* of CALL_VALUE */
+    uint32_t value;
+    unsigned kinds;
+} calls[] = {
+#include "jail_calls.inc"
+};
+enum { CALLS = sizeof(calls) / sizeof(calls[0]) };
+
+static const struct {
+    unsigned number;
+    const char *name;
+} names[] = {
+#include "jail_names.inc"
+};
+
+/* Done by the helper, wherever they are declared. */
+static const unsigned helped[] = {
+    __NR_open,   __NR_openat,     __NR_creat,      __NR_stat,     __NR_lstat,
+    __NR_access, __NR_faccessat,  __NR_faccessat2, __NR_readlink, __NR_readlinkat,
+    __NR_rename, __NR_renameat,   __NR_renameat2,  __NR_unlink,   __NR_unlinkat,
+    __NR_rmdir,  __NR_mkdir,      __NR_mkdirat,    __NR_link,     __NR_linkat,
+    __NR_getcwd, __NR_socket,     __NR_connect,    __NR_bind,     __NR_io_uring_setup,
+    __NR_kill,   __NR_newfstatat, __NR_statx,
+};
+
+/* Those of clone that make a namespace, or a tracer of the parent's. */
+#define CLONE_FORBIDDEN                                                                            \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |  \
+     CLONE_NEWNET | CLONE_PTRACE)
+#define CLONE_OF_FORK (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | 0xffu /* the signal */)
+
+unsigned filter_kinds(bool network) { return network ? KIND_NET : KIND_NET - 1; }
+
+const char *filter_call_name(unsigned number) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (names[i].number == number)
+            return names[i].name;
+    return "unknown";
+}
+
+static bool is_helped(unsigned number) {
+    for (size_t i = 0; i < sizeof(helped) / sizeof(helped[0]); i++)
+        if (helped[i] == number)
+            return true;
+    return false;
+}
+
+/* ------------------------------------------------------------------ code */
+
+static void put(struct filter *f, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf) {
+    if (f->len < FILTER_MAX) /* a test makes all that there are */
+        f->code[f->len++] = (struct sock_filter){code, jt, jf, k};
+}
+
+static void put_load(struct filter *f, uint32_t offset) {
+    put(f, BPF_LD | BPF_W | BPF_ABS, offset, 0, 0);
+}
+
+/* Arguments are looked at as the kernel takes them: these are all of 32 bits but for pointers. */
+static void put_load_argument(struct filter *f, unsigned i, bool high) {
+    put_load(f, (uint32_t)(offsetof(struct seccomp_data, args) + i * 8 + (high ? 4 : 0)));
+}
+
+static void put_return(struct filter *f, uint32_t action) { put(f, BPF_RET | BPF_K, action, 0, 0); }
+
+/* If (a == k) return action */
+static void put_if_equal(struct filter *f, uint32_t k, uint32_t action) {
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, k, 0, 1);
+    put_return(f, action);
+}
+
+static void put_if_bits(struct filter *f, uint32_t bits, uint32_t action) {
+    put(f, BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1);
+    put_return(f, action);
+}
+
+static void put_unless_bits(struct filter *f, uint32_t bits, uint32_t action) {
+    put(f, BPF_JMP | BPF_JSET | BPF_K, bits, 1, 0);
+    put_return(f, action);
+}
+
+/* ------------------------------------------------------------------ one call */
+
+/* Memory that is executed after the jail was entered was there before. */
+static void put_memory(struct filter *f) {
+    put_load_argument(f, 2, false);
+    put_if_bits(f, PROT_EXEC, SECCOMP_RET_TRAP);
+    put_return(f, SECCOMP_RET_ALLOW);
+}
+
+static void put_condition(struct filter *f, const struct call *c, uint32_t helper) {
+    switch (c->condition) {
+    case CALL_ANY:
+        put_return(f, is_helped(c->number) ? helper : SECCOMP_RET_ALLOW);
+        break;
+    case CALL_VALUE:
+        put_load_argument(f, c->argument, false);
+        put_if_equal(f, c->value, SECCOMP_RET_ALLOW);
+        break;
+    case CALL_READ: /* prlimit64 without a new limit */
+        put_load_argument(f, 2, false);
+        put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+        put_load_argument(f, 2, true);
+        put_if_equal(f, 0, SECCOMP_RET_ALLOW);
+        break;
+    case CALL_EMPTY:
+        put_load_argument(f, c->number == __NR_statx ? 2 : 3, false);
+        put(f, BPF_JMP | BPF_JSET | BPF_K, AT_EMPTY_PATH, 0, 1);
+        put_return(f, SECCOMP_RET_ALLOW);
+        break;
+    case CALL_THREAD:
+        put_load_argument(f, 0, false);
+        put_if_bits(f, CLONE_FORBIDDEN, SECCOMP_RET_TRAP);
+        put_if_bits(f, CLONE_THREAD, SECCOMP_RET_ALLOW);
+        break;
+    case CALL_FORK:
+        put_load_argument(f, 0, false);
+        put_unless_bits(f, ~(uint32_t)CLONE_OF_FORK, SECCOMP_RET_ALLOW);
+        break;
+    case CALL_CHILD:
+        put_return(f, helper);
+        break;
+    }
+}
+
+/* All declarations of one call, from `first`; how many there are. What is asked of its arguments
+ * comes before what is asked of none. */
+static unsigned put_call(struct filter *f, unsigned first, unsigned kinds, uint32_t helper) {
+    unsigned number = calls[first].number, n = 0, start = f->len;
+    bool any = false;
+
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, number, 0, 0);
+    for (; first + n < CALLS && calls[first + n].number == number; n++) {
+        any |= calls[first + n].condition == CALL_ANY && (calls[first + n].kinds & kinds);
+        if (calls[first + n].condition != CALL_ANY && (calls[first + n].kinds & kinds))
+            put_condition(f, &calls[first + n], helper);
+    }
+    if (any && (number == __NR_mmap || number == __NR_mprotect))
+        put_memory(f);
+    else if (any &&
+             number == __NR_clone3) /* its flags lie in memory: the library asks clone then */
+        put_return(f, SECCOMP_RET_ERRNO | ENOSYS);
+    else if (any && number == __NR_tgkill) {
+        put_load_argument(f, 0, false);
+        put_if_equal(f, (uint32_t)getpid(), SECCOMP_RET_ALLOW);
+        put_return(f, SECCOMP_RET_TRAP);
+    } else if (any) {
+        put_condition(f, &(struct call){number, CALL_ANY, 0, 0, 0}, helper);
+    } else {
+        put_return(f, SECCOMP_RET_TRAP);
+    }
+    if (f->len == start + 2 && !any) {
+        f->len = start; /* of other kinds alone */
+        return n;
+    }
+    f->calls++;
+    f->code[start].jf = (uint8_t)(f->len - start - 1);
+    return n;
+}
+
+void filter_make(struct filter *f, unsigned kinds, bool outer, bool helper) {
+    uint32_t helped_call = outer && helper ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW;
+
+    f->len = f->calls = 0;
+    put_load(f, offsetof(struct seccomp_data, arch));
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+    put_return(f, SECCOMP_RET_KILL_PROCESS);
+    put_load(f, offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < CALLS;)
+        i += put_call(f, i, kinds, helped_call);
+    put_return(f, SECCOMP_RET_TRAP); /* x32's numbers are none of ours either */
+}
+
+int filter_install(const struct filter *f, unsigned flags) {
+    struct sock_fprog program = {(unsigned short)f->len, (struct sock_filter *)(uintptr_t)f->code};
+    long r;
+
+    if (f->len >= FILTER_MAX)
+        return -E2BIG;
+    r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    return r < 0 ? -errno : (int)r;
+}

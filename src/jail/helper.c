@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The helper: a child of the process in the jail, which stays outside of it. It does for it what
+ * was granted (calls.c), and stands between it and the clients of the control socket (relay.c). It
+ * reads no more of the process than the arguments of calls, and runs no program.
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "jail/jail_internal.h"
+
+enum { MAX_POLL = 2 + 1 + 2 * 128, LAST_WORDS_MS = 2000 };
+
+struct helper {
+    const struct jail_options *options;
+    struct grants *grants;
+    struct relay *relay;
+    struct calls *calls; /* NULL until the door is closed */
+    int channel, notify;
+    pid_t machine;
+    bool sealed, over;
+};
+
+/* What files of others, ports below 1024 and the memory of a process with another user need, when
+ * root has started it. */
+static void drop_capabilities(void) {
+    static const unsigned keep[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,  CAP_FOWNER,
+                                    CAP_SYS_PTRACE,   CAP_NET_BIND_SERVICE, CAP_KILL};
+    struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct d[2] = {{0}};
+    unsigned bits = 0;
+
+    if (syscall(SYS_capget, &h, d) < 0)
+        return;
+    for (size_t i = 0; i < sizeof(keep) / sizeof(keep[0]); i++)
+        bits |= 1u << keep[i];
+    d[0].permitted &= bits;
+    d[0].effective = d[0].permitted;
+    d[1].permitted = d[1].effective = d[0].inheritable = d[1].inheritable = 0;
+    syscall(SYS_capset, &h, d);
+}
+
+static void take_message(struct helper *h) {
+    static struct message m;
+    int with;
+    ssize_t n = channel_receive(h->channel, &m, sizeof(m), &with);
+
+    if (n == -EINTR || n == -EAGAIN)
+        return;
+    if (n <= 0) {
+        h->over = true;
+        return;
+    }
+    m.path[sizeof(m.path) - 1] = 0;
+    if (h->sealed || n != sizeof(m)) {
+        if (with >= 0)
+            close(with);
+        return;
+    }
+    if (m.op == MESSAGE_GRANT)
+        grants_add(h->grants, m.path, m.rights);
+    else if (m.op == MESSAGE_LISTENER && with >= 0)
+        relay_listen(h->relay, with);
+    else if (m.op == MESSAGE_SEAL) {
+        h->sealed = true;
+        h->notify = with;
+        h->calls = with >= 0 ? calls_new(h->grants, with, h->machine) : NULL;
+    }
+}
+
+static int64_t now_ms(void) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void round_of(struct helper *h, int timeout) {
+    struct pollfd p[MAX_POLL];
+    unsigned n;
+
+    p[0] = (struct pollfd){.fd = h->over ? -1 : h->channel, .events = POLLIN};
+    p[1] = (struct pollfd){.fd = h->calls && !h->over ? h->notify : -1, .events = POLLIN};
+    n = relay_poll(h->relay, p + 2, MAX_POLL - 2);
+    if (poll(p, n + 2, timeout) < 0)
+        return;
+    if (p[1].revents & POLLIN)
+        calls_serve(h->calls);
+    relay_polled(h->relay, p + 2, n);
+    if (p[0].revents)
+        take_message(h);
+}
+
+/* Linux before 5.14 cannot hand over a descriptor in one step, and a container whose manager
+ * listens to calls itself leaves no room for a second one: it is tried here, with a filter that
+ * asks for nothing. */
+static void tell_ability(int channel) {
+    struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+    struct sock_fprog program = {1, &allow};
+    long fd =
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    struct seccomp_notif_addfd add = {.flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = (uint32_t)fd};
+    bool able = fd >= 0 && ioctl((int)fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 && errno == ENOENT;
+
+    if (fd >= 0)
+        close((int)fd);
+    if (send(channel, able ? "y" : "n", 1, MSG_NOSIGNAL) < 0)
+        _exit(1);
+}
+
+_Noreturn void helper_main(const struct jail_options *o, int channel, int clients, pid_t machine) {
+    struct helper h = {.options = o, .channel = channel, .notify = -1, .machine = machine};
+    int64_t end;
+    sigset_t all;
+
+    /* Signals are the machine's, and the helper's life is as long as its. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    prctl(PR_SET_NAME, "viv-helper");
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    drop_capabilities();
+    tell_ability(channel);
+    h.grants = grants_new();
+    h.relay = h.grants ? relay_new(o, h.grants, clients) : NULL;
+    if (!h.relay)
+        _exit(1);
+    while (!h.over)
+        round_of(&h, -1);
+    relay_end(h.relay);
+    for (end = now_ms() + LAST_WORDS_MS; !relay_idle(h.relay) && now_ms() < end;)
+        round_of(&h, (int)(end - now_ms()));
+    _exit(0);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which files and sockets a machine in the jail may open: what its options name, and what clients
+ * of its control socket name later (jail/jail.h). */
+#ifndef VM_GRANTS_H
+#define VM_GRANTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "jail/jail.h"
+
+struct options;
+
+/* When all that they name is open. */
+void grants_of_options(const struct options *o, jail_grant_fn *grant, void *opaque);
+/* In the helper, of a line of a client: struct jail_options.request. A line that says nothing is
+ * the machine's to complain about. */
+void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void *opaque);
+/* An image, and for reading all below it that its header names now. */
+void grants_of_image(const char *path, bool writable, jail_grant_fn *grant, void *opaque);
+
+#endif
