@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/trace.h"
 #include "base/iov.h"
+#include "base/trace.h"
 
 // clang-format off
 enum {

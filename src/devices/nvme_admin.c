@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "base/sha256.h"
 #include "devices/nvme_internal.h"
-#include "base/iov.h"
 
 // clang-format off
 enum { DELETE_SQ = 0x00, CREATE_SQ = 0x01, GET_LOG_PAGE = 0x02, DELETE_CQ = 0x04, CREATE_CQ = 0x05, IDENTIFY = 0x06,

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "base/trace.h"
 #include "devices/nvme_internal.h"
-#include "base/iov.h"
 
 // clang-format off
 enum { FLUSH = 0x00, WRITE = 0x01, READ = 0x02, WRITE_ZEROES = 0x08, DATASET_MANAGEMENT = 0x09 };

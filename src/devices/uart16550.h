@@ -32,7 +32,7 @@ struct uart_config { /* NULL: nothing on the cable, output is dropped */
  * is room for the rest. In loopback nothing is taken, so that a probing driver loses no input. */
 size_t uart_receive(struct device *dev, const uint8_t *p, size_t n);
 bool uart_wants_irq(const struct device *dev); /* what its wire says */
-void uart_break(struct device *dev);    /* a break condition on the line */
-void uart_writable(struct device *dev); /* the backend has room again */
+void uart_break(struct device *dev);           /* a break condition on the line */
+void uart_writable(struct device *dev);        /* the backend has room again */
 
 #endif

@@ -56,7 +56,7 @@ struct board {
     struct device *hpet;                                            /* NULL: none */
     struct device *flash;                                           /* NULL: none */
     bool boot_menu;
-    struct device *smi;                                             /* NULL: no such mode */
+    struct device *smi;    /* NULL: no such mode */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */
     int adapter_memory;    /* index of the range in `mem` of the screen's adapter */
     int smram;             /* the same of the RAM behind the hole for VGA */

@@ -140,7 +140,7 @@ struct machine_config {
     struct machine_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
     struct serial_port serial[MACHINE_MAX_SERIALS];
-    unsigned serials; /* COM1 is always there */
+    unsigned serials;           /* COM1 is always there */
     struct pit_speaker speaker; /* who hears it */
     bool has_console;
     struct console_port console; /* virtio console, if has_console */

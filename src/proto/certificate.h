@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A program's own certificate (the manager's, a VNC server's): made once, signed by itself, for all names and addresses that this
- * host has then. Who connects trusts it by its fingerprint, or takes the file as its authority.
+ * A program's own certificate (the manager's, a VNC server's): made once, signed by itself, for all
+ * names and addresses that this host has then. Who connects trusts it by its fingerprint, or takes
+ * the file as its authority.
  */
 #ifndef PROTO_CERTIFICATE_H
 #define PROTO_CERTIFICATE_H

@@ -7,6 +7,7 @@
  * another. It is opened again by its name in its folder, without following a link, and only if that
  * is the same file still.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -260,6 +261,7 @@ int node_rename(struct share *s, struct node *n, struct node *parent, const char
     struct node *before = n->parent;
     char *copy;
 
+    assert(parent);
     if (n == s->root || (before == parent && n->name && !strcmp(n->name, name)))
         return 0;
     /* The host may have moved a folder into one that was below it: no node is its own ancestor. */

@@ -27,8 +27,8 @@
 #ifndef DEVICES_VIRTIO_VIRTIO_H
 #define DEVICES_VIRTIO_VIRTIO_H
 
-#include "devices/pci.h"
 #include "base/iov.h"
+#include "devices/pci.h"
 
 enum { VIRTIO_MAX_QUEUES = 8, VIRTIO_QUEUE_SIZE_MAX = 512, VIRTIO_CHAIN_MAX = 258 };
 enum {
