@@ -156,6 +156,7 @@ static void holes_space_and_copies_work_as_on_a_disk(void **state) {
     struct fuse_lseek_in seek = {.whence = SEEK_HOLE};
     struct fuse_copy_file_range_in copy = {.off_in = 1, .off_out = 0, .len = 3};
     struct fuse_fsync_in sync = {0};
+    struct fuse_flush_in flush = {0};
     uint64_t a, b, node;
 
     assert_int_equal(fuse_create(&c, ROOT, "a", O_RDWR, 0644, &node, &a), 0);
@@ -165,7 +166,7 @@ static void holes_space_and_copies_work_as_on_a_disk(void **state) {
     copy.fh_out = b;
     assert_int_equal(fuse_name(&c, FUSE_COPY_FILE_RANGE, node, &copy, sizeof(copy), NULL), 0);
     assert_file(at("b"), "bcd");
-    seek.fh = space.fh = sync.fh = a;
+    seek.fh = space.fh = sync.fh = flush.fh = a;
     assert_int_equal(fuse_name(&c, FUSE_LSEEK, node, &seek, sizeof(seek), NULL), 0);
     assert_true(((struct fuse_lseek_out *)c.reply)->offset >= 6);
     seek.whence = SEEK_CUR;
@@ -174,7 +175,7 @@ static void holes_space_and_copies_work_as_on_a_disk(void **state) {
     space.mode = 1 << 20;
     assert_int_equal(fuse_name(&c, FUSE_FALLOCATE, node, &space, sizeof(space), NULL), -EOPNOTSUPP);
     assert_int_equal(fuse_name(&c, FUSE_FSYNC, node, &sync, sizeof(sync), NULL), 0);
-    assert_int_equal(fuse_name(&c, FUSE_FLUSH, node, &sync, sizeof(struct fuse_flush_in), NULL), 0);
+    assert_int_equal(fuse_name(&c, FUSE_FLUSH, node, &flush, sizeof(flush), NULL), 0);
     assert_int_equal(fuse_name(&c, FUSE_SYNCFS, ROOT, NULL, 0, NULL), 0);
     assert_int_equal(fuse_name(&c, FUSE_SETLK, node, NULL, 0, NULL), -ENOSYS);
 }
