@@ -105,12 +105,55 @@ __asm__(".pushsection .rodata\n.code16\nrom_code:\n"
         "rom_table: .quad 0, 0x00cf93000000ffff\n"
         "rom_code_end:\n.code64\n.popsection\n");
 
+/* Puts a handler where SMIs go at first and 41 into what becomes TSEG, the last of 16 MiB; hides
+ * and locks it. Each SMI then counts there and copies the count to 0x2000. In between neither the
+ * processor nor a device (the firmware configuration) reaches it. */
+extern const uint8_t smm_code[], smm_code_end[];
+__asm__(".pushsection .rodata\n.code16\nsmm_code:\n"
+        "cli\n"
+        "lgdtl %cs:smm_gdt - smm_code\n"
+        "mov %cr0, %eax\nor $1, %al\nmov %eax, %cr0\n"
+        "mov $8, %ax\nmov %ax, %ds\n"
+        "mov %cr0, %eax\nand $0xfe, %al\nmov %eax, %cr0\n"
+        "mov $0xf0000 + smm_handler - smm_code, %esi\nmov $0x38000, %edi\n"
+        "mov $smm_handler_end - smm_handler, %cx\n"
+        "1: movb (%esi), %al\nmovb %al, (%edi)\ninc %esi\ninc %edi\nloop 1b\n"
+        "mov $0xf00010, %esi\nmovl $41, (%esi)\n"
+        "mov $0x8000009c, %eax\nmov $0xcf8, %dx\nout %eax, %dx\n"
+        "mov $0xcfe, %dx\nmov $0x01, %al\nout %al, %dx\n" /* ESMRAMC: 1 MiB */
+        "mov $0xcfd, %dx\nmov $0x1a, %al\nout %al, %dx\n" /* SMRAM: enabled, locked */
+        "mov $0xcfe, %dx\nmov $0x00, %al\nout %al, %dx\n" /* too late */
+        "mov $0x630, %dx\nmov $0x21, %eax\nout %eax, %dx\n"
+        "out %al, $0xb2\n"
+        "mov $0x2000, %edi\ncmpl $42, (%edi)\njne 8f\n"
+        "cmpl $-1, (%esi)\njne 8f\n"
+        "movl $0, (%esi)\n"
+        "mov $0x1000, %ebx\n" /* read the signature into it */
+        "movl $0x0a000000, (%ebx)\nmovl $0x04000000, 4(%ebx)\n"
+        "movl $0, 8(%ebx)\nmovl $0x1000f000, 12(%ebx)\n"
+        "mov $0x514, %dx\nxor %eax, %eax\nout %eax, %dx\n"
+        "mov $0x518, %dx\nmov $0x00100000, %eax\nout %eax, %dx\n"
+        "cmpl $0x01000000, (%ebx)\njne 8f\n"
+        "out %al, $0xb2\n"
+        "cmpl $43, (%edi)\njne 8f\n"
+        "mov $20, %eax\njmp 9f\n"
+        "8: mov $30, %eax\n"
+        "9: mov $0xf4, %dx\nout %eax, %dx\n"
+        "3: hlt\njmp 3b\n"
+        "smm_handler: addr32 incl 0xf00010\naddr32 mov 0xf00010, %eax\n"
+        "addr32 mov %eax, 0x2000\nrsm\nsmm_handler_end:\n"
+        ".align 8\n"
+        "smm_gdt: .word 15\n.long 0xf0000 + smm_table - smm_code\n"
+        ".align 8\n"
+        "smm_table: .quad 0, 0x00cf93000000ffff\n"
+        "smm_code_end:\n.code64\n.popsection\n");
+
 static void ended(void *opaque, enum machine_end how, unsigned code) {
     ((unsigned *)opaque)[0] = how == MACHINE_DEBUG_EXIT ? code : 1000 + how;
     loop_stop(*(struct loop **)((unsigned *)opaque + 2));
 }
 
-static void run_rom(const char *cpu) {
+static void run_rom(const char *cpu, const uint8_t *code, const uint8_t *end, bool smm) {
     static const uint8_t far_jump[5] = {0xea, 0, 0, 0, 0xf0}; /* f000:0 */
     struct {
         unsigned code, pad;
@@ -120,6 +163,7 @@ static void run_rom(const char *cpu) {
                                     .cpus = 1,
                                     .memory = 16 << 20,
                                     .cpu = cpu,
+                                    .smm = smm,
                                     .debug_exit = true,
                                     .ended = ended,
                                     .opaque = &seen};
@@ -130,9 +174,10 @@ static void run_rom(const char *cpu) {
     struct firmware firmware;
     struct image i;
 
-    assert_true((size_t)(rom_code_end - rom_code) < 0x100);
-    memcpy(rom, rom_code, (size_t)(rom_code_end - rom_code));
-    rom[0x100] = 0x21;
+    assert_true((size_t)(end - code) < 0x200);
+    memcpy(rom, code, (size_t)(end - code));
+    if (!smm)
+        rom[0x100] = 0x21;
     memcpy(rom + ROM_SIZE - 16, far_jump, sizeof(far_jump));
     image_raw(&i, rom, ROM_SIZE);
     free(rom);
@@ -154,8 +199,13 @@ static void run_rom(const char *cpu) {
 }
 
 static void a_machine_begins_in_its_rom_and_can_write_its_shadow(void **state) {
-    run_rom("ref");
-    run_rom("soft");
+    run_rom("ref", rom_code, rom_code_end, false);
+    run_rom("soft", rom_code, rom_code_end, false);
+}
+
+static void smram_is_for_system_management_mode_and_no_device(void **state) {
+    run_rom("ref", smm_code, smm_code_end, true);
+    run_rom("soft", smm_code, smm_code_end, true);
 }
 
 /* ---- what it is told ---- */
@@ -262,6 +312,7 @@ int main(void) {
         cmocka_unit_test(files_that_are_not_there_are_named),
         cmocka_unit_test(the_files_name_tells_who_needs_system_management_mode),
         cmocka_unit_test(a_machine_begins_in_its_rom_and_can_write_its_shadow),
+        cmocka_unit_test(smram_is_for_system_management_mode_and_no_device),
         cmocka_unit_test(its_acpi_tables_can_be_put_anywhere),
     };
 
