@@ -203,7 +203,8 @@ static void ask_all(struct box *b) {
 }
 
 static void an_nmi_waits_for_rsm(void **state) {
-    GUEST(asks_nmi, ".code16", "out %al, $0x80\n nop\n addr32 incl 0x50000\n rsm");
+    GUEST(asks_nmi, ".code16",
+          "out %al, $0x80\n jmp 1f\n 1: addr32 incl 0x50000\n jmp 2f\n 2: rsm");
 
     HANDLE(asks_nmi);
     box.on_io = ask_all;
@@ -235,7 +236,7 @@ static void init_and_leave(struct box *b) {
 
 static void an_init_waits_for_rsm_and_keeps_smbase(void **state) {
     GUEST(asks_init, ".code16",
-          "out %al, $0x80\n addr32 incl 0x50000\n addr32 movl $0x40000, 0x3ff00\n rsm");
+          "out %al, $0x80\n jmp 1f\n 1: addr32 incl 0x50000\n addr32 movl $0x40000, 0x3ff00\n rsm");
 
     HANDLE(asks_init);
     box.on_io = init_and_leave;
