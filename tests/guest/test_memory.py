@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# run: on every processor backend
 """Memory that Linux gets and gives back while it runs (virtio-mem), also over snapshots and resets."""
 import json
 import pathlib
