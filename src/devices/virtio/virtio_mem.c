@@ -114,7 +114,8 @@ static struct request read_request(const struct virtio_mem *v) {
     r.type = load_le16(raw);
     r.first = offset / VIRTIO_MEM_BLOCK;
     r.count = load_le16(raw + 16);
-    r.valid = offset % VIRTIO_MEM_BLOCK == 0 && r.count && r.first < end && r.count <= end - r.first;
+    r.valid =
+        offset % VIRTIO_MEM_BLOCK == 0 && r.count && r.first < end && r.count <= end - r.first;
     return r;
 }
 
