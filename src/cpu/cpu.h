@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * THE seam to processors: create, run, kick, state, interrupts. Backends: soft/ref (interpreter),
- * later soft (translator) and kvm.
+ * soft/jit (translator), kvm.
  *
  * Contract: cpu_run, cpu_get_state and cpu_set_state on the vCPU's own thread (or while it does not
  * run). cpu_kick, cpu_signal from any thread. The calls in struct cpu_bus come on the vCPU's thread
@@ -53,6 +53,10 @@ struct cpu_bus { /* what a processor asks of the board */
     int64_t (*hypercall)(void *opaque, uint64_t nr, const uint64_t arg[4], bool code64);
     uint64_t (*stolen)(void *opaque); /* ns for which the host let this processor wait */
     void (*settle)(void *opaque);     /* see cpu_ops.soon */
+    /* Of backends with LAPICs of their own (cpu_ops.apic): the vector of the 8259s, -1 if the
+     * request has gone, and the end of a level-triggered interrupt. */
+    int (*ext_ack)(void *opaque);
+    void (*eoi)(void *opaque, uint8_t vector);
 };
 
 struct cpu_config {
@@ -87,6 +91,25 @@ enum cpu_signal_kind {
     CPU_SIGNAL_UNHALT, /* HLT ends, now or at the next one, whatever IF is */
 };
 
+/* What a LAPIC holds, as KVM and the manual lay it out (SDM vol. 3A table 11-1). */
+struct cpu_apic {
+    uint64_t base;         /* IA32_APIC_BASE */
+    uint64_t tsc_deadline; /* IA32_TSC_DEADLINE */
+    uint32_t reg[64];      /* register n is at offset 16 n of the page; in x2APIC mode, too */
+};
+
+/* For a backend whose processors bring their LAPICs: intr_ack and the like of struct cpu_bus are
+ * never called then, and a halted processor waits inside of run. */
+struct cpu_apic_ops {
+    /* While the processor does not run. */
+    void (*get)(struct cpu *cpu, struct cpu_apic *ret_apic);
+    int (*set)(struct cpu *cpu, const struct cpu_apic *apic, struct error *err);
+    /* An MSI, or what the I/O APIC sends in that form: to any processor of the machine, any thread.
+     */
+    void (*message)(struct cpu *cpu, uint64_t addr, uint32_t data);
+    void (*ext_int)(struct cpu *cpu, bool level); /* LINT0, from the 8259s; any thread */
+};
+
 struct cpu_ops {
     const char *name, *help;
     /* Arithmetic flags that later instructions overwrite unread may be stale in the frame of a
@@ -109,6 +132,7 @@ struct cpu_ops {
      * instructions, unless run returns before. NULL: never. */
     bool (*soon)(struct cpu *cpu);
     void (*stats)(struct cpu *cpu, FILE *f); /* NULL allowed */
+    const struct cpu_apic_ops *apic;         /* NULL: the LAPICs are the board's */
 };
 
 struct cpu { /* first member of every backend's struct */
@@ -118,7 +142,7 @@ struct cpu { /* first member of every backend's struct */
     bool smm; /* it is in system management mode; for calls of the bus, on its own thread */
 };
 
-extern const struct cpu_ops cpu_ref_ops, cpu_soft_ops;
+extern const struct cpu_ops cpu_ref_ops, cpu_soft_ops, cpu_kvm_ops;
 
 /* "ref", "auto": the backend, and for auto one sentence why. NULL with a sentence if unknown or
  * unusable. */

@@ -45,6 +45,13 @@ const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size,
     for (unsigned i = 0; i < BACKENDS; i++)
         if (!strcmp(name, backends[i]->name))
             return backends[i];
+    if (!strcmp(name, cpu_kvm_ops.name)) {
+        lacks = cpu_kvm_ops.missing();
+        if (!lacks)
+            return &cpu_kvm_ops;
+        error_set(err, -ENODEV, "processor backend 'kvm': %s; use auto or soft", lacks);
+        return NULL;
+    }
     if (!strcmp(name, "auto")) {
         const struct cpu_ops *ops = best(&lacks);
 
@@ -53,6 +60,7 @@ const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size,
                      lacks ? "; the translator needs " : "", lacks ? lacks : "");
         return ops;
     }
-    error_set(err, -EINVAL, "processor backend '%s' is not known; use auto, soft or ref", name);
+    error_set(err, -EINVAL, "processor backend '%s' is not known; use auto, kvm, soft or ref",
+              name);
     return NULL;
 }

@@ -82,6 +82,7 @@ void apic_bus_send(struct apic_bus *bus, const struct apic_message *m) {
 }
 
 void apic_bus_deliver_msi(void *opaque, uint64_t addr, uint32_t data) {
+    const struct apic_bus *bus = opaque;
     struct apic_message m = {
         .dest = addr >> 12 & 0xff,
         .dest8 = true,
@@ -98,7 +99,10 @@ void apic_bus_deliver_msi(void *opaque, uint64_t addr, uint32_t data) {
         trace(apic_bus_dropped, addr, data);
         return;
     }
-    apic_bus_send(opaque, &m);
+    if (bus->sinks.message)
+        bus->sinks.message(bus->sinks.opaque, addr, data);
+    else
+        apic_bus_send(opaque, &m);
 }
 
 void apic_bus_eoi(struct apic_bus *bus, uint8_t vector) {

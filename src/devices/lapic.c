@@ -103,7 +103,7 @@ static int pending(const struct lapic *l) {
 static void update(struct lapic *l) {
     bool level = pending(l) >= 0;
 
-    if (level == l->intr)
+    if (level == l->intr || lapic_is_elsewhere(l))
         return;
     l->intr = level;
     if (l->cpu.intr)
@@ -311,6 +311,13 @@ static void lint(void *opaque, unsigned n, bool level) {
     bool edge = level && !l->lint[n];
 
     l->lint[n] = level;
+    if (lapic_is_elsewhere(l)) {
+        if (n == 0)
+            l->cpu.intr(l->cpu.opaque, level);
+        else if (edge)
+            l->cpu.nmi(l->cpu.opaque);
+        return;
+    }
     if (edge && n == 1 && !hardware_enabled(l) && l->cpu.nmi)
         l->cpu.nmi(l->cpu.opaque); /* switched off, the pin is the CPU's NMI */
     serve_lint(l, n, edge);
@@ -706,9 +713,25 @@ void lapic_init_signal(struct device *dev) {
 void lapic_sync(struct device *dev) {
     struct lapic *l = (struct lapic *)dev;
 
-    l->intr = pending(l) >= 0;
+    struct lapic_image image;
+
+    if (lapic_is_elsewhere(l)) {
+        lapic_get_image(l, &image);
+        l->cpu.store(l->cpu.opaque, &image);
+    }
+    l->intr = lapic_is_elsewhere(l) ? l->lint[0] : pending(l) >= 0;
     if (l->cpu.intr)
         l->cpu.intr(l->cpu.opaque, l->intr);
+}
+
+void lapic_fetch(struct device *dev) {
+    struct lapic *l = (struct lapic *)dev;
+    struct lapic_image image;
+
+    if (!lapic_is_elsewhere(l))
+        return;
+    l->cpu.fetch(l->cpu.opaque, &image);
+    lapic_set_image(l, &image);
 }
 
 static void lapic_reset(struct device *dev) {

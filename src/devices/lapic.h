@@ -28,6 +28,8 @@ struct apic_bus_sinks { /* what the bus needs from elsewhere; any may be NULL */
     void (*eoi)(void *opaque,
                 uint8_t vector);  /* EOI broadcast of a level interrupt: to ioapic_eoi */
     int (*ext_ack)(void *opaque); /* INTA cycle for ExtINT: to pic_ack */
+    /* Where the LAPICs are KVM's: all messages go there. */
+    void (*message)(void *opaque, uint64_t addr, uint32_t data);
     void *opaque;
 };
 
@@ -38,6 +40,13 @@ void apic_bus_free(struct apic_bus *bus); /* accepts NULL; after the LAPICs are 
  * Its shape is msi_sink.send with the bus as opaque. Data that makes no sense is dropped. */
 void apic_bus_deliver_msi(void *bus, uint64_t addr, uint32_t data);
 
+/* A LAPIC's registers as the manual numbers them (SDM vol. 3A table 11-1: offset 16 n), IDs in bits
+ * 31:24. */
+struct lapic_image {
+    uint64_t base, tsc_deadline;
+    uint32_t reg[64];
+};
+
 struct lapic_cpu { /* the pins towards the CPU; any may be NULL */
     void (*intr)(void *opaque,
                  bool level); /* on change: lapic_ack has something (CPU still checks IF) */
@@ -46,6 +55,10 @@ struct lapic_cpu { /* the pins towards the CPU; any may be NULL */
     void (*init)(void *opaque); /* the LAPIC has reset itself already */
     void (*sipi)(void *opaque,
                  uint8_t vector); /* CPU ignores it unless it waits for one after INIT */
+    /* Both or none: the LAPIC is KVM's. This device is what of it is saved and shown, intr is
+     * LINT0, and of the pins only nmi is used besides (LINT1). */
+    void (*store)(void *opaque, const struct lapic_image *image);
+    void (*fetch)(void *opaque, struct lapic_image *ret_image);
     void *opaque;
 };
 
@@ -95,6 +108,10 @@ uint32_t lapic_id(const struct device *dev);  /* initial APIC ID, for CPUID */
 bool lapic_enabled(const struct device *dev); /* APIC_BASE.EN: CPUID.1:EDX.APIC follows it */
 void lapic_init_signal(
     struct device *dev); /* INIT pin of this CPU: resets the LAPIC but for its ID and base */
-void lapic_sync(struct device *dev); /* after a state load of everything: drives cpu.intr again */
+/* After a state load of everything: drives cpu.intr again, and stores what the device holds in the
+ * LAPIC that is elsewhere. */
+void lapic_sync(struct device *dev);
+/* The device holds what the LAPIC elsewhere does; nothing if there is none. */
+void lapic_fetch(struct device *dev);
 
 #endif

@@ -42,6 +42,10 @@ struct lapic {
 void lapic_accept_vector(struct lapic *l, unsigned vector, bool level);
 uint32_t lapic_ldr(const struct lapic *l);
 
+static inline bool lapic_is_elsewhere(const struct lapic *l) { return l->cpu.store; }
+void lapic_get_image(const struct lapic *l, struct lapic_image *ret);
+void lapic_set_image(struct lapic *l, const struct lapic_image *image);
+
 void lapic_timer_init(struct lapic *l);
 void lapic_timer_done(struct lapic *l);
 void lapic_timer_reset(struct lapic *l);
@@ -49,6 +53,9 @@ void lapic_timer_loaded(struct lapic *l);
 /* Before anything changes that the timer depends on: an expiry that is due is delivered as things
  * were. */
 void lapic_timer_settle(struct lapic *l);
+/* So much of the count is left, as a LAPIC elsewhere says; nothing is armed. */
+void lapic_timer_set_left(struct lapic *l, uint32_t count, uint32_t divide, uint32_t left,
+                          uint64_t tsc_deadline);
 void lapic_timer_update(struct lapic *l);
 void lapic_timer_lvt_written(struct lapic *l, uint32_t was);
 uint32_t lapic_timer_current(const struct lapic *l);

@@ -42,6 +42,8 @@ static void arm(struct lapic *l, uint64_t deadline) {
         clock_timer_disarm(&l->timer);
         return;
     }
+    if (lapic_is_elsewhere(l))
+        return; /* only what is saved */
     trace(lapic_timer_arm, l->id, deadline);
     clock_timer_arm(&l->timer, deadline);
 }
@@ -191,6 +193,28 @@ void lapic_timer_reset(struct lapic *l) {
     l->timer_start = 0;
     l->tsc_deadline = 0;
     arm(l, 0);
+}
+
+void lapic_timer_set_left(struct lapic *l, uint32_t count, uint32_t divide, uint32_t left,
+                          uint64_t tsc_deadline) {
+    uint64_t now = clock_now(l->dev.env.clock), tsc = clock_tsc(l->dev.env.clock);
+    uint32_t lvt = l->lvt[LVT_TIMER];
+
+    l->timer_count = count;
+    l->timer_divide = (uint8_t)(divide & 0xb);
+    l->timer_start = now - ((uint64_t)(count - left) << shift_of(l));
+    l->tsc_deadline = tsc_deadline;
+    if (lvt & LVT_MASKED)
+        l->timer_deadline = 0;
+    else if (mode_of(lvt) == TIMER_TSC)
+        l->timer_deadline =
+            tsc_deadline
+                ? now + (tsc_deadline > tsc
+                             ? ticks_to_ns(tsc_deadline - tsc, clock_tsc_hz(l->dev.env.clock))
+                             : 0)
+                : 0;
+    else
+        l->timer_deadline = left ? ticks_add(now, (uint64_t)left << shift_of(l)) : 0;
 }
 
 void lapic_timer_loaded(struct lapic *l) { arm(l, l->timer_deadline); }

@@ -169,9 +169,20 @@ static void eoi_broadcast(void *opaque, uint8_t vector) {
 
 static int external_ack(void *opaque) { return pic_ack(((struct board *)opaque)->pic); }
 
-static int add_apics(struct board *b, const struct board_config *config, struct error *err) {
-    struct apic_bus_sinks sinks = {.eoi = eoi_broadcast, .ext_ack = external_ack, .opaque = b};
+static void apic_message(void *opaque, uint64_t addr, uint32_t data) {
+    struct board *b = opaque;
 
+    b->apic_message(b->apic_opaque, addr, data);
+}
+
+static int add_apics(struct board *b, const struct board_config *config, struct error *err) {
+    struct apic_bus_sinks sinks = {.eoi = eoi_broadcast,
+                                   .ext_ack = external_ack,
+                                   .message = config->apic_message ? apic_message : NULL,
+                                   .opaque = b};
+
+    b->apic_message = config->apic_message;
+    b->apic_opaque = config->apic_opaque;
     b->apics = apic_bus_new(&sinks);
     if (!b->apics)
         return error_set(err, -ENOMEM, "the machine's APIC bus: out of memory");

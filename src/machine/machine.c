@@ -16,6 +16,8 @@
 #include "block/block.h"
 #include "devices/acpi_pm.h"
 #include "devices/e1000e.h"
+#include "devices/ioapic.h"
+#include "devices/pic.h"
 #include "devices/virtio/virtio_net.h"
 #include "machine/board.h"
 #include "machine/boot.h"
@@ -140,6 +142,24 @@ static int64_t bus_hypercall(void *opaque, uint64_t nr, const uint64_t arg[4], b
     return result;
 }
 
+static int bus_ext_ack(void *opaque) {
+    struct machine *m = ((struct machine_cpu *)opaque)->machine;
+    int vector;
+
+    pthread_mutex_lock(m->lock);
+    vector = pic_ack(m->board.pic);
+    pthread_mutex_unlock(m->lock);
+    return vector;
+}
+
+static void bus_eoi(void *opaque, uint8_t vector) {
+    struct machine *m = ((struct machine_cpu *)opaque)->machine;
+
+    pthread_mutex_lock(m->lock);
+    ioapic_eoi(m->board.ioapic, vector);
+    pthread_mutex_unlock(m->lock);
+}
+
 static uint64_t bus_stolen(void *opaque) {
     return vcpu_stolen(((struct machine_cpu *)opaque)->vcpu);
 }
@@ -205,6 +225,55 @@ static void pin_sipi(void *opaque, uint8_t vector) {
         vcpu_signal(c->vcpu, CPU_SIGNAL_SIPI, vector);
 }
 
+/* ---- LAPICs that the processors bring (cpu_ops.apic) ---- */
+
+static void apic_message(void *opaque, uint64_t addr, uint32_t data) {
+    struct machine *m = opaque;
+
+    if (m->cpu[0].vcpu)
+        m->ops->apic->message(vcpu_cpu(m->cpu[0].vcpu), addr, data);
+}
+
+static void pin_ext_int(void *opaque, bool level) {
+    struct machine_cpu *c = opaque;
+
+    if (c->vcpu)
+        c->machine->ops->apic->ext_int(vcpu_cpu(c->vcpu), level);
+}
+
+static void apic_fetch(void *opaque, struct lapic_image *ret) {
+    struct machine_cpu *c = opaque;
+    struct cpu_apic apic;
+
+    c->machine->ops->apic->get(vcpu_cpu(c->vcpu), &apic);
+    *ret = (struct lapic_image){.base = apic.base, .tsc_deadline = apic.tsc_deadline};
+    memcpy(ret->reg, apic.reg, sizeof(ret->reg));
+}
+
+static void apic_store(void *opaque, const struct lapic_image *image) {
+    struct machine_cpu *c = opaque;
+    struct cpu_apic apic = {.base = image->base, .tsc_deadline = image->tsc_deadline};
+
+    if (!c->vcpu) /* it is still being built */
+        return;
+    memcpy(apic.reg, image->reg, sizeof(apic.reg));
+    if (c->machine->ops->apic->set(vcpu_cpu(c->vcpu), &apic, &c->machine->error) < 0)
+        trace(machine_stop, c->index, c->machine->error.text);
+}
+
+/* What devices see of processors at rest, and, since the host's time goes on meanwhile, what these
+ * go on from. */
+static void fetch_apics(struct machine *m) {
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        if (m->cpu[i].vcpu)
+            lapic_fetch(m->board.lapic[i]);
+}
+
+static void store_apics(struct machine *m) {
+    for (unsigned i = 0; m->ops->apic && i < m->config.cpus; i++)
+        lapic_sync(m->board.lapic[i]);
+}
+
 static void code_written(void *opaque, gpa page) {
     struct machine *m = opaque;
 
@@ -244,6 +313,7 @@ void machine_pause(struct machine *m) {
     m->paused = true;
     trace(machine_pause, machine_now(m));
     park_all(m);
+    fetch_apics(m);
     plug_finish(m->plug);
     clock_pause(m->board.clock);
     for (unsigned i = 0; i < m->config.disks; i++)
@@ -264,6 +334,7 @@ void machine_resume(struct machine *m) {
     if (!m->started)
         return;
     run_devices(m);
+    store_apics(m);
     run_all(m);
 }
 
@@ -429,6 +500,8 @@ static int make_cpus(struct machine *m, struct error *err) {
                     .eoi_settle = bus_eoi_settle,
                     .hypercall = bus_hypercall,
                     .stolen = bus_stolen,
+                    .ext_ack = bus_ext_ack,
+                    .eoi = bus_eoi,
                     .get_tpr = bus_get_tpr,
                     .set_tpr = bus_set_tpr,
                     .msr_read = bus_msr_read,
@@ -466,6 +539,8 @@ static int build(struct machine *m, struct error *err) {
         .loop = m->loop,
         .power = {.request = power_request, .opaque = m},
         .cpu_pins = pins,
+        .apic_message = m->ops->apic ? apic_message : NULL,
+        .apic_opaque = m,
     };
     int r;
 
@@ -475,11 +550,13 @@ static int build(struct machine *m, struct error *err) {
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
         m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
-        pins[i] = (struct lapic_cpu){.intr = pin_intr,
+        pins[i] = (struct lapic_cpu){.intr = m->ops->apic ? pin_ext_int : pin_intr,
                                      .nmi = pin_nmi,
                                      .smi = pin_smi,
                                      .init = pin_init,
                                      .sipi = pin_sipi,
+                                     .store = m->ops->apic ? apic_store : NULL,
+                                     .fetch = m->ops->apic ? apic_fetch : NULL,
                                      .opaque = &m->cpu[i]};
     }
     r = open_boot(m, err);

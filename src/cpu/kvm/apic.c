@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * KVM's LAPICs: their registers (4.57 KVM_GET_LAPIC), messages to them, the 8259s' line.
+ *
+ * A vector that KVM has taken out of the IRR for the processor but not delivered yet goes back
+ * there: a state lies between two instructions.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cpu/kvm/kvm.h"
+
+enum { MSR_TSC_DEADLINE = 0x6e0, IN_SERVICE = 0x10, REQUESTED = 0x20 };
+
+static void take_back(struct kvm_cpu *c, struct cpu_apic *apic) {
+    struct kvm_vcpu_events events = {0};
+    unsigned v;
+
+    if (ioctl(c->fd, KVM_GET_VCPU_EVENTS, &events) < 0 || !events.interrupt.injected ||
+        events.interrupt.soft)
+        return;
+    v = events.interrupt.nr;
+    if (!(apic->reg[IN_SERVICE + v / 32] >> v % 32 & 1))
+        return; /* of the 8259s: see kvm_get_state */
+    apic->reg[IN_SERVICE + v / 32] &= ~(1u << v % 32);
+    apic->reg[REQUESTED + v / 32] |= 1u << v % 32;
+}
+
+static void get(struct cpu *cpu, struct cpu_apic *ret) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msr = {.head.nmsrs = 1, .entry.index = MSR_TSC_DEADLINE};
+    struct kvm_lapic_state page = {0};
+    struct kvm_sregs sregs = {0};
+
+    kvm_call(c, "its LAPIC", KVM_GET_LAPIC, &page);
+    kvm_call(c, "its registers", KVM_GET_SREGS, &sregs);
+    kvm_call(c, "its TSC deadline", KVM_GET_MSRS, &msr);
+    *ret = (struct cpu_apic){.base = sregs.apic_base, .tsc_deadline = msr.entry.data};
+    for (unsigned i = 0; i < 64; i++)
+        memcpy(&ret->reg[i], page.regs + 16 * i, 4);
+    take_back(c, ret);
+}
+
+static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msr = {.head.nmsrs = 1, .entry = {.index = MSR_TSC_DEADLINE, .data = apic->tsc_deadline}};
+    struct kvm_lapic_state page = {0};
+    struct kvm_sregs sregs = {0};
+    int r = kvm_call(c, "its registers", KVM_GET_SREGS, &sregs);
+
+    for (unsigned i = 0; i < 64; i++)
+        memcpy(page.regs + 16 * i, &apic->reg[i], 4);
+    sregs.apic_base = apic->base;
+    if (r >= 0)
+        r = kvm_call(c, "its registers", KVM_SET_SREGS, &sregs);
+    if (r >= 0)
+        r = kvm_call(c, "its LAPIC", KVM_SET_LAPIC, &page);
+    if (r >= 0)
+        r = kvm_call(c, "its TSC deadline", KVM_SET_MSRS, &msr);
+    if (r < 0)
+        *err = c->cpu.error;
+    return r < 0 ? r : 0;
+}
+
+static void message(struct cpu *cpu, uint64_t addr, uint32_t data) {
+    kvm_vm_message(((struct kvm_cpu *)cpu)->vm, addr, data);
+}
+
+static void ext_int(struct cpu *cpu, bool level) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+
+    if (__atomic_exchange_n(&c->ext_int, level, __ATOMIC_ACQ_REL) != level && level)
+        kvm_leave_guest(c);
+}
+
+const struct cpu_apic_ops kvm_apic_ops = {
+    .get = get, .set = set, .message = message, .ext_int = ext_int};

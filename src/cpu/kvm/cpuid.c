@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What CPUID says under KVM: the model's leaves (cpu/cpuid.h), less the features that this KVM
+ * cannot give (4.46 KVM_GET_SUPPORTED_CPUID).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cpu/cpuid.h"
+#include "cpu/kvm/kvm.h"
+
+enum { EAX, EBX, ECX, EDX };
+
+/* Words of features; the bits in `ours` are there whatever KVM says of them. */
+static const struct {
+    uint32_t leaf, subleaf, reg, ours;
+} words[] = {
+    {1, 0, ECX, 1u << 24 | 1u << 27 | 1u << 31}, /* TSC deadline: by KVM's LAPIC; OSXSAVE; guest */
+    {1, 0, EDX, 1u << 28},                       /* HTT: the number of processors is ours */
+    {6, 0, EAX, 1u << 2},                        /* ARAT: the LAPIC's timer never stops */
+    {7, 0, EBX, 0},
+    {7, 0, ECX, 0},
+    {7, 0, EDX, 0},
+    {7, 1, EAX, 0},
+    {7, 2, EDX, 0},
+    {0xd, 1, EAX, 0},
+    {0x40000001, 0, EAX, 0},
+    {0x80000001, 0, ECX, 0},
+    {0x80000001, 0, EDX, 0},
+    {0x80000007, 0, EDX, 1u << 8}, /* invariant TSC: our clock checks the host's */
+};
+
+static const struct kvm_cpuid_entry2 *supported(const struct kvm_vm *vm, uint32_t leaf,
+                                                uint32_t subleaf) {
+    for (unsigned i = 0; i < vm->supported->nent; i++) {
+        const struct kvm_cpuid_entry2 *e = &vm->supported->entries[i];
+
+        if (e->function == leaf &&
+            (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
+            return e;
+    }
+    return NULL;
+}
+
+static void mask(const struct kvm_vm *vm, struct kvm_cpuid_entry2 *e) {
+    uint32_t *out[] = {&e->eax, &e->ebx, &e->ecx, &e->edx};
+
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        const struct kvm_cpuid_entry2 *s;
+        uint32_t can;
+
+        if (words[i].leaf != e->function || words[i].subleaf != e->index)
+            continue;
+        s = supported(vm, e->function, e->index);
+        can = s ? (const uint32_t[]){s->eax, s->ebx, s->ecx, s->edx}[words[i].reg] : 0;
+        *out[words[i].reg] &= can | words[i].ours;
+    }
+}
+
+static void add(struct kvm_cpu *c, struct kvm_cpuid2 *table, uint32_t leaf, uint32_t subleaf,
+                bool indexed) {
+    struct kvm_cpuid_entry2 *e = &table->entries[table->nent];
+    struct x86_state s = {0};
+    uint32_t out[4];
+
+    if (table->nent == KVM_LEAVES)
+        return;
+    cpu_cpuid(&c->cpu, &s, leaf, subleaf, out);
+    *e = (struct kvm_cpuid_entry2){.function = leaf,
+                                   .index = subleaf,
+                                   .flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+                                   .eax = out[EAX],
+                                   .ebx = out[EBX],
+                                   .ecx = out[ECX],
+                                   .edx = out[EDX]};
+    mask(c->vm, e);
+    table->nent++;
+}
+
+static unsigned subleaves(uint32_t leaf) {
+    switch (leaf) {
+    case 4:
+        return 5;
+    case 7:
+        return 3;
+    case 0xb:
+        return 3;
+    case 0xd:
+        return 9; /* KVM_GET_XSAVE's components, and the two first ones */
+    default:
+        return 0;
+    }
+}
+
+static void add_range(struct kvm_cpu *c, struct kvm_cpuid2 *table, uint32_t first) {
+    struct x86_state s = {0};
+    uint32_t out[4];
+
+    cpu_cpuid(&c->cpu, &s, first, 0, out);
+    for (uint32_t leaf = first; leaf <= out[EAX]; leaf++) {
+        add(c, table, leaf, 0, subleaves(leaf));
+        for (unsigned i = 1; i < subleaves(leaf); i++)
+            add(c, table, leaf, i, true);
+    }
+}
+
+int kvm_set_cpuid(struct kvm_cpu *c, struct error *err) {
+    struct kvm_cpuid2 *table =
+        calloc(1, sizeof(*table) + KVM_LEAVES * sizeof(struct kvm_cpuid_entry2));
+    int r;
+
+    if (!table)
+        return error_set(err, -ENOMEM, "KVM: out of memory");
+    add_range(c, table, 0);
+    if (!c->cpu.config.no_hypervisor)
+        add_range(c, table, 0x40000000);
+    add_range(c, table, 0x80000000);
+    r = ioctl(c->fd, KVM_SET_CPUID2, table) < 0 ? -errno : 0;
+    free(table);
+    return r < 0 ? error_set(err, r,
+                             "KVM refuses the processor model '%s': %s; choose another one "
+                             "(--cpu-model), or use --cpu soft",
+                             cpuid_model_name(&c->cpu.config), strerror(-r))
+                 : 0;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Processors that are the host's, by KVM: the parts of the backend that see each other.
+ *
+ * The LAPICs are KVM's, which makes its paravirtual interface the kernel's own; the 8259s and the
+ * I/O APIC stay ours ("split irqchip"). Guest memory is mapped as the board's map says, and mapped
+ * anew when a range moves.
+ *
+ * Source: Linux Documentation/virt/kvm/api.rst; numbers behind the names below are its sections.
+ */
+#ifndef CPU_KVM_KVM_H
+#define CPU_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include "cpu/cpu.h"
+
+enum { KVM_ROUTES = 256, KVM_LEAVES = 128 };
+
+struct kvm_slot { /* what KVM was told of a range */
+    gpa base;
+    uint64_t size; /* 0: nothing */
+};
+
+struct kvm_vm { /* shared by the processors of one machine; the last one frees it */
+    int fd;
+    unsigned users;
+    size_t run_size;
+    struct mem *mem;
+    struct kvm_slot slot[MEM_MAX_RANGES];
+    pthread_mutex_t lock; /* innermost: slots and routes */
+    /* Level-triggered vectors whose end KVM reports (4.52, 7.5 KVM_CAP_SPLIT_IRQCHIP). */
+    bool level[KVM_ROUTES];
+    struct kvm_cpuid2 *supported;
+};
+
+struct kvm_cpu {
+    struct cpu cpu;
+    struct kvm_vm *vm;
+    int fd;
+    struct kvm_run *run;
+    pthread_t thread;
+    bool has_thread; /* atomic: `thread` is valid */
+    bool kicked;     /* atomic */
+    bool ext_int;    /* atomic: LINT0 */
+    bool nmi;        /* atomic: one to inject */
+    bool clocked;    /* KVM has been told the clock that it runs on now */
+    uint64_t clock_offset;
+    struct {
+        uint64_t io, mmio, eoi, windows, kicks;
+    } count;
+};
+
+/* ioctl on behalf of a processor; a failure is this processor's error. */
+int kvm_call(struct kvm_cpu *c, const char *what, unsigned long request, void *arg);
+
+/* The processor comes back from the guest soon, and looks what there is to do. Any thread. */
+void kvm_leave_guest(struct kvm_cpu *c);
+
+/* NULL with a sentence. The first processor makes it, the others join. */
+struct kvm_vm *kvm_vm_join(const struct cpu_config *config, struct error *err);
+void kvm_vm_leave(struct kvm_vm *vm);
+/* Tells KVM where guest memory is now. */
+int kvm_vm_map(struct kvm_vm *vm, struct error *err);
+void kvm_vm_message(struct kvm_vm *vm, uint64_t addr, uint32_t data);
+const char *kvm_missing(void); /* of this host; NULL: nothing */
+
+int kvm_set_cpuid(struct kvm_cpu *c, struct error *err);
+
+void kvm_get_state(struct cpu *cpu, struct x86_state *ret_state);
+int kvm_set_state(struct cpu *cpu, const struct x86_state *state, struct error *err);
+/* Before the processor runs: its TSC and KVM's clock follow the machine's. */
+int kvm_follow_clock(struct kvm_cpu *c);
+
+extern const struct cpu_apic_ops kvm_apic_ops;
+
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Running a processor by KVM, and what it comes back for.
+ *
+ * A kick sets immediate_exit and sends a signal that is blocked everywhere but inside of KVM_RUN,
+ * where it ends the call (4.40 KVM_SET_SIGNAL_MASK). An access to a device is over for the
+ * processor only when KVM_RUN is called again: so run returns to its caller only from a KVM_RUN
+ * that was interrupted, never from an access, and its state is always that between instructions.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/trace.h"
+#include "cpu/kvm/kvm.h"
+
+static int kick_signal(void) { return SIGRTMIN; }
+
+int kvm_call(struct kvm_cpu *c, const char *what, unsigned long request, void *arg) {
+    int r = ioctl(c->fd, request, arg);
+
+    if (r >= 0)
+        return r;
+    r = -errno;
+    return error_set(&c->cpu.error, r, "processor %u: KVM: %s: %s", c->cpu.config.index, what,
+                     strerror(-r));
+}
+
+/* ------------------------------------------------------------------ exits */
+
+static void port_access(struct kvm_cpu *c) {
+    const struct cpu_bus *bus = &c->cpu.config.bus;
+    const unsigned size = c->run->io.size, port = c->run->io.port;
+    uint8_t *data = (uint8_t *)c->run + c->run->io.data_offset;
+
+    c->count.io++;
+    for (unsigned i = 0; i < c->run->io.count; i++, data += size) {
+        uint64_t v = 0;
+
+        if (c->run->io.direction == KVM_EXIT_IO_IN) {
+            v = bus->io_read(bus->opaque, true, port, size);
+            memcpy(data, &v, size);
+        } else {
+            memcpy(&v, data, size);
+            bus->io_write(bus->opaque, true, port, size, v);
+        }
+    }
+}
+
+/* A piece of an access that memory ends in the middle of, as the board takes it. */
+static unsigned piece(uint64_t addr, unsigned left) {
+    unsigned size = 8;
+
+    while (size > left || (addr & (size - 1)))
+        size /= 2;
+    return size;
+}
+
+static void memory_access(struct kvm_cpu *c) {
+    const struct cpu_bus *bus = &c->cpu.config.bus;
+    uint64_t addr = c->run->mmio.phys_addr;
+    uint8_t *data = c->run->mmio.data;
+    unsigned size;
+
+    c->count.mmio++;
+    for (unsigned left = c->run->mmio.len; left; left -= size, addr += size, data += size) {
+        uint64_t v = 0;
+        void *ram = mem_ptr(bus->mem, addr, 1, false);
+
+        size = piece(addr, left);
+        if (c->run->mmio.is_write) {
+            memcpy(&v, data, size);
+            if (mem_ptr(bus->mem, addr, 1, true)) /* KVM does not map it: see is_free in vm.c */
+                mem_write(bus->mem, addr, data, size);
+            else if (!ram) /* else it is ROM */
+                bus->io_write(bus->opaque, false, addr, size, v);
+        } else if (ram) {
+            mem_read(bus->mem, addr, data, size);
+        } else {
+            v = bus->io_read(bus->opaque, false, addr, size);
+            memcpy(data, &v, size);
+        }
+    }
+}
+
+static enum cpu_exit failed(struct kvm_cpu *c, const char *what, uint64_t code) {
+    struct kvm_regs regs = {0};
+
+    ioctl(c->fd, KVM_GET_REGS, &regs);
+    error_set(&c->cpu.error, -EIO,
+              "processor %u: KVM %s (0x%llx) at rip 0x%llx; use --cpu soft, and report it",
+              c->cpu.config.index, what, (unsigned long long)code, (unsigned long long)regs.rip);
+    return CPU_EXIT_ERROR;
+}
+
+enum { GO_ON = -1 };
+
+static int answer(struct kvm_cpu *c) {
+    const struct cpu_bus *bus = &c->cpu.config.bus;
+
+    trace(kvm_exit, c->run->exit_reason);
+    switch (c->run->exit_reason) {
+    case KVM_EXIT_IO:
+        port_access(c);
+        return GO_ON;
+    case KVM_EXIT_MMIO:
+        memory_access(c);
+        return GO_ON;
+    case KVM_EXIT_IOAPIC_EOI:
+        c->count.eoi++;
+        bus->eoi(bus->opaque, c->run->eoi.vector);
+        return GO_ON;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+        c->count.windows++;
+        return GO_ON;
+    case KVM_EXIT_INTR:
+        return GO_ON;
+    case KVM_EXIT_SHUTDOWN:
+        return CPU_EXIT_SHUTDOWN;
+    case KVM_EXIT_FAIL_ENTRY:
+        return failed(c, "cannot enter the guest",
+                      c->run->fail_entry.hardware_entry_failure_reason);
+    case KVM_EXIT_INTERNAL_ERROR:
+        return failed(c, "cannot go on", c->run->internal.suberror);
+    default:
+        return failed(c, "came back for an unknown reason", c->run->exit_reason);
+    }
+}
+
+/* ------------------------------------------------------------------ interrupts from outside */
+
+static int inject(struct kvm_cpu *c) {
+    const struct cpu_bus *bus = &c->cpu.config.bus;
+
+    if (__atomic_exchange_n(&c->nmi, false, __ATOMIC_ACQ_REL) &&
+        kvm_call(c, "an NMI", KVM_NMI, NULL) < 0)
+        return -EIO;
+    c->run->request_interrupt_window = 0;
+    if (!__atomic_load_n(&c->ext_int, __ATOMIC_ACQUIRE))
+        return 0;
+    if (c->run->ready_for_interrupt_injection) {
+        int vector = bus->ext_ack(bus->opaque);
+        struct kvm_interrupt irq = {.irq = (uint32_t)vector};
+
+        if (vector >= 0 && kvm_call(c, "an interrupt", KVM_INTERRUPT, &irq) < 0)
+            return -EIO;
+    }
+    c->run->request_interrupt_window = __atomic_load_n(&c->ext_int, __ATOMIC_ACQUIRE);
+    return 0;
+}
+
+static void eat_signals(void) {
+    const struct timespec now = {0};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, kick_signal());
+    while (sigtimedwait(&set, NULL, &now) > 0)
+        ;
+}
+
+static int set_signal_mask(struct kvm_cpu *c) {
+    struct {
+        struct kvm_signal_mask head;
+        uint8_t set[8];
+    } mask = {.head.len = 8};
+    sigset_t all;
+
+    pthread_sigmask(SIG_SETMASK, NULL, &all);
+    sigdelset(&all, kick_signal());
+    memcpy(mask.head.sigset, &all, 8);
+    return kvm_call(c, "its signals", KVM_SET_SIGNAL_MASK, &mask);
+}
+
+static int begin(struct kvm_cpu *c) {
+    sigset_t set;
+
+    if (c->has_thread && pthread_equal(c->thread, pthread_self()))
+        return 0;
+    sigemptyset(&set);
+    sigaddset(&set, kick_signal());
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    c->thread = pthread_self();
+    __atomic_store_n(&c->has_thread, true, __ATOMIC_SEQ_CST);
+    return set_signal_mask(c);
+}
+
+static enum cpu_exit run(struct cpu *cpu) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+    int exit;
+
+    if (begin(c) < 0 || kvm_follow_clock(c) < 0)
+        return CPU_EXIT_ERROR;
+    for (;;) {
+        if (inject(c) < 0)
+            return CPU_EXIT_ERROR;
+        if (ioctl(c->fd, KVM_RUN, 0) == 0) {
+            exit = answer(c);
+            if (exit != GO_ON)
+                return (enum cpu_exit)exit;
+            continue;
+        }
+        if (errno == EAGAIN) /* it waits for SIPI, and something has happened */
+            continue;
+        if (errno != EINTR)
+            return failed(c, "does not run the processor", (uint64_t)errno);
+        eat_signals();
+        __atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST)) {
+            c->count.kicks++;
+            return CPU_EXIT_KICK;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ from other threads */
+
+void kvm_leave_guest(struct kvm_cpu *c) {
+    __atomic_store_n(&c->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&c->has_thread, __ATOMIC_SEQ_CST))
+        pthread_kill(c->thread, kick_signal());
+}
+
+static void kick(struct cpu *cpu) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+
+    __atomic_store_n(&c->kicked, true, __ATOMIC_SEQ_CST);
+    kvm_leave_guest(c);
+}
+
+/* All but NMIs come from KVM's own LAPICs. */
+static void signal_cpu(struct cpu *cpu, enum cpu_signal_kind kind, uint8_t vector) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+
+    if (kind != CPU_SIGNAL_NMI)
+        return;
+    __atomic_store_n(&c->nmi, true, __ATOMIC_RELEASE);
+    kvm_leave_guest(c);
+}
+
+static bool runnable(struct cpu *cpu) { return true; }
+
+static void code_written(struct cpu *cpu, gpa page) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+
+    if (page == MEM_MOVED && kvm_vm_map(c->vm, &c->cpu.error) < 0)
+        kick(cpu);
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void destroy(struct cpu *cpu) {
+    struct kvm_cpu *c = (struct kvm_cpu *)cpu;
+
+    if (c->run)
+        munmap(c->run, c->vm->run_size);
+    if (c->fd >= 0)
+        close(c->fd);
+    kvm_vm_leave(c->vm);
+    free(c);
+}
+
+static int make(struct kvm_cpu *c, struct error *err) {
+    const struct cpu_config *config = &c->cpu.config;
+    struct x86_state power_on;
+    void *run;
+
+    c->fd = ioctl(c->vm->fd, KVM_CREATE_VCPU, config->index);
+    if (c->fd < 0)
+        return error_set(err, -errno, "KVM makes no processor %u: %s", config->index,
+                         strerror(errno));
+    run = mmap(NULL, c->vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+    if (run == MAP_FAILED)
+        return error_set(err, -errno, "KVM's processor %u cannot be mapped: %s", config->index,
+                         strerror(errno));
+    c->run = run;
+    if (kvm_set_cpuid(c, err) < 0)
+        return -EINVAL;
+    x86_reset(&power_on, false);
+    if (config->index)
+        power_on.activity = X86_WAIT_SIPI;
+    return kvm_set_state(&c->cpu, &power_on, err);
+}
+
+static int create(const struct cpu_config *config, struct cpu **ret_cpu, struct error *err) {
+    struct kvm_cpu *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return error_set(err, -ENOMEM, "processor %u: out of memory", config->index);
+    c->cpu.ops = &cpu_kvm_ops;
+    c->cpu.config = *config;
+    c->fd = -1;
+    c->vm = kvm_vm_join(config, err);
+    if (!c->vm || make(c, err) < 0) {
+        destroy(&c->cpu);
+        return -EINVAL;
+    }
+    if (config->peers)
+        config->peers[config->index] = &c->cpu;
+    *ret_cpu = &c->cpu;
+    return 0;
+}
+
+static void stats(struct cpu *cpu, FILE *f) {
+    const struct kvm_cpu *c = (const struct kvm_cpu *)cpu;
+
+    fprintf(f, "%12llu  port accesses\n%12llu  memory accesses of devices\n",
+            (unsigned long long)c->count.io, (unsigned long long)c->count.mmio);
+    fprintf(f, "%12llu  ends of level interrupts\n%12llu  interrupt windows\n%12llu  kicks\n",
+            (unsigned long long)c->count.eoi, (unsigned long long)c->count.windows,
+            (unsigned long long)c->count.kicks);
+}
+
+const struct cpu_ops cpu_kvm_ops = {
+    .name = "kvm",
+    .help = "the host's processors, by KVM",
+    .missing = kvm_missing,
+    .create = create,
+    .destroy = destroy,
+    .run = run,
+    .kick = kick,
+    .signal = signal_cpu,
+    .runnable = runnable,
+    .get_state = kvm_get_state,
+    .set_state = kvm_set_state,
+    .code_written = code_written,
+    .stats = stats,
+    .apic = &kvm_apic_ops,
+};

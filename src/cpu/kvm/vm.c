@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtual machine of KVM's: memory, interrupt messages.
+ *
+ * The I/O APIC is ours, but only the LAPIC knows when a level-triggered interrupt ends. KVM reports
+ * the end of those vectors that its routing table names, in entries that belong to I/O APIC pins
+ * (7.5, KVM_CAP_SPLIT_IRQCHIP). Which pin it is does not matter to us: an entry for each vector
+ * that was ever sent so is enough, and is added when it is sent first.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/trace.h"
+#include "cpu/kvm/kvm.h"
+
+enum { MSI_LEVEL = 1 << 15, MSI_ASSERT = 1 << 14, TO_ALL = 0xfeeff000 };
+
+/* ------------------------------------------------------------------ the host's KVM */
+
+static int open_kvm(struct error *err) {
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_set(err, -errno,
+                         "the host's KVM cannot be used: /dev/kvm: %s; join its group (kvm), or "
+                         "use --cpu soft",
+                         strerror(errno));
+    if (ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
+        return fd;
+    close(fd);
+    return error_set(err, -ENOTSUP, "the host's KVM speaks another version of its API");
+}
+
+static const struct {
+    int capability;
+    const char *name;
+} needed[] = {
+    {KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP"},
+    {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
+    {KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING"},
+    {KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM"},
+    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+    {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
+    {KVM_CAP_XCRS, "KVM_CAP_XCRS"},
+    {KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
+    {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
+    {KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
+};
+
+static int check_capabilities(int kvm, struct error *err) {
+    for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+        if (ioctl(kvm, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
+            return error_set(err, -ENOTSUP,
+                             "the host's KVM lacks %s; use a newer kernel, or --cpu soft",
+                             needed[i].name);
+    return 0;
+}
+
+const char *kvm_missing(void) {
+    struct error err = {0};
+    int fd = open_kvm(&err), r = fd < 0 ? fd : check_capabilities(fd, &err);
+
+    if (fd >= 0)
+        close(fd);
+    if (fd < 0)
+        return errno == ENOENT ? "the host has no /dev/kvm"
+                               : "the host's /dev/kvm cannot be opened";
+    return r < 0 ? "the host's KVM is too old" : NULL;
+}
+
+static struct kvm_cpuid2 *get_supported(int kvm) {
+    size_t size = sizeof(struct kvm_cpuid2) + KVM_LEAVES * sizeof(struct kvm_cpuid_entry2);
+    struct kvm_cpuid2 *c = calloc(1, size);
+
+    if (!c)
+        return NULL;
+    c->nent = KVM_LEAVES;
+    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, c) == 0)
+        return c;
+    free(c);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ memory */
+
+static int set_slot(struct kvm_vm *vm, unsigned i, gpa base, uint64_t size) {
+    const struct mem_range *r = &vm->mem->range[i];
+    struct kvm_userspace_memory_region region = {
+        .slot = i,
+        .flags = r->readonly ? KVM_MEM_READONLY : 0,
+        .guest_phys_addr = base,
+        .memory_size = size,
+        .userspace_addr = (uintptr_t)r->host,
+    };
+
+    return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
+}
+
+/* Memory of a device yields to RAM: then its accesses come to the board one by one. */
+static bool is_free(const struct kvm_vm *vm, unsigned i) {
+    const struct mem_range *r = &vm->mem->range[i];
+
+    for (unsigned k = 0; k < vm->mem->count; k++)
+        if (k != i && r->base < vm->mem->range[k].base + vm->mem->range[k].size &&
+            vm->mem->range[k].base < r->base + r->size)
+            return false;
+    return true;
+}
+
+int kvm_vm_map(struct kvm_vm *vm, struct error *err) {
+    int r = 0;
+
+    pthread_mutex_lock(&vm->lock);
+    for (unsigned pass = 0; pass < 2; pass++) /* what goes makes room for what comes */
+        for (unsigned i = 0; r == 0 && i < vm->mem->count; i++) {
+            const struct mem_range *range = &vm->mem->range[i];
+            struct kvm_slot *s = &vm->slot[i];
+            bool wanted = range->base != MEM_NOWHERE && range->size && is_free(vm, i);
+
+            if (pass == 0 && s->size &&
+                (!wanted || s->base != range->base || s->size != range->size)) {
+                r = set_slot(vm, i, s->base, 0);
+                s->size = 0;
+            }
+            if (pass == 1 && wanted && !s->size) {
+                r = set_slot(vm, i, range->base, range->size);
+                if (r == 0)
+                    *s = (struct kvm_slot){range->base, range->size};
+            }
+        }
+    pthread_mutex_unlock(&vm->lock);
+    return r < 0 ? error_set(err, r, "KVM refuses guest memory: %s", strerror(-r)) : 0;
+}
+
+/* ------------------------------------------------------------------ interrupt messages */
+
+static void add_route(struct kvm_vm *vm, uint8_t vector) {
+    struct kvm_irq_routing *table;
+    unsigned n = 0;
+
+    vm->level[vector] = true;
+    table = calloc(1, sizeof(*table) + KVM_ROUTES * sizeof(table->entries[0]));
+    if (!table)
+        abort(); /* 12 KiB */
+    for (unsigned v = 0; v < KVM_ROUTES; v++)
+        if (vm->level[v]) {
+            table->entries[n] =
+                (struct kvm_irq_routing_entry){.gsi = n, .type = KVM_IRQ_ROUTING_MSI};
+            table->entries[n].u.msi.address_lo = TO_ALL;
+            table->entries[n++].u.msi.data = v | MSI_LEVEL | MSI_ASSERT;
+        }
+    table->nr = n;
+    if (ioctl(vm->fd, KVM_SET_GSI_ROUTING, table) < 0)
+        trace(kvm_refused, errno);
+    free(table);
+}
+
+void kvm_vm_message(struct kvm_vm *vm, uint64_t addr, uint32_t data) {
+    struct kvm_msi msi = {
+        .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data};
+
+    if (data & MSI_LEVEL) {
+        if (!(data & MSI_ASSERT))
+            return; /* the line fell: nobody listens */
+        pthread_mutex_lock(&vm->lock);
+        if (!vm->level[data & 0xff])
+            add_route(vm, (uint8_t)data);
+        pthread_mutex_unlock(&vm->lock);
+    }
+    if (ioctl(vm->fd, KVM_SIGNAL_MSI, &msi) < 0)
+        trace(kvm_refused, errno);
+}
+
+/* ------------------------------------------------------------------ life */
+
+static int split_irqchip(int fd) {
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {KVM_ROUTES}};
+
+    return ioctl(fd, KVM_ENABLE_CAP, &cap) < 0 ? -errno : 0;
+}
+
+/* Three pages below the firmware that Intel's processors need (4.41, 4.44); others ignore it. */
+static void set_addresses(int fd) {
+    uint64_t identity = 0xfeffc000;
+
+    ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+    ioctl(fd, KVM_SET_TSS_ADDR, 0xfeffd000);
+}
+
+static int make(struct kvm_vm *vm, int kvm, struct error *err) {
+    int r = check_capabilities(kvm, err);
+
+    if (r < 0)
+        return r;
+    r = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    vm->run_size = r > 0 ? (size_t)r : 0;
+    vm->supported = get_supported(kvm);
+    vm->fd = ioctl(kvm, KVM_CREATE_VM, 0);
+    if (vm->fd < 0 || !vm->run_size || !vm->supported)
+        return error_set(err, -EIO, "KVM makes no virtual machine: %s; use --cpu soft",
+                         strerror(errno));
+    set_addresses(vm->fd);
+    r = split_irqchip(vm->fd);
+    return r < 0 ? error_set(err, r, "KVM gives no interrupt controllers: %s; use --cpu soft",
+                             strerror(-r))
+                 : kvm_vm_map(vm, err);
+}
+
+static struct kvm_vm *vm_new(const struct cpu_config *config, struct error *err) {
+    struct kvm_vm *vm = calloc(1, sizeof(*vm));
+    int kvm = vm ? open_kvm(err) : error_set(err, -ENOMEM, "KVM: out of memory"), r;
+
+    if (kvm < 0) {
+        free(vm);
+        return NULL;
+    }
+    *vm = (struct kvm_vm){.fd = -1, .users = 1, .mem = config->bus.mem};
+    pthread_mutex_init(&vm->lock, NULL);
+    r = make(vm, kvm, err);
+    close(kvm);
+    if (r == 0)
+        return vm;
+    kvm_vm_leave(vm);
+    return NULL;
+}
+
+struct kvm_vm *kvm_vm_join(const struct cpu_config *config, struct error *err) {
+    struct kvm_vm *vm;
+
+    if (!config->peers || !config->peers[0])
+        return vm_new(config, err);
+    vm = ((struct kvm_cpu *)config->peers[0])->vm;
+    vm->users++;
+    return vm;
+}
+
+void kvm_vm_leave(struct kvm_vm *vm) {
+    if (!vm || --vm->users)
+        return;
+    if (vm->fd >= 0)
+        close(vm->fd);
+    pthread_mutex_destroy(&vm->lock);
+    free(vm->supported);
+    free(vm);
+}
