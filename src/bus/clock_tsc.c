@@ -31,17 +31,27 @@ static bool tsc_is_invariant(void) {
     return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & (1u << 8));
 }
 
-/* The kernel takes the TSC from its list when it finds it unsteady or different from CPU to CPU. */
-static bool kernel_distrusts_tsc(void) {
-    FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/available_clocksource", "re");
-    char line[200] = "";
+/* One of the kernel's lists or choices names the TSC; `otherwise`: it does not say. */
+static bool kernel_names_tsc(const char *what, bool otherwise) {
+    char path[100], line[200] = "";
     bool listed;
+    FILE *f;
 
+    snprintf(path, sizeof(path), "/sys/devices/system/clocksource/clocksource0/%s", what);
+    f = fopen(path, "re");
     if (!f)
-        return false;
+        return otherwise;
     listed = fgets(line, sizeof(line), f) && strstr(line, "tsc");
     fclose(f);
-    return !listed;
+    return listed;
+}
+
+/* It takes the TSC from its list when it finds it unsteady or different from CPU to CPU; and where
+ * it was told that it is reliable, though the processor does not say so, it lives by it. */
+static bool is_steady(void) {
+    if (!tsc_is_invariant())
+        return kernel_names_tsc("current_clocksource", false);
+    return kernel_names_tsc("available_clocksource", true);
 }
 
 static uint64_t mono(void) {
@@ -117,7 +127,7 @@ uint64_t clock_tsc_measure(uint64_t known) {
     struct pair start;
     uint64_t told, seen;
 
-    if (!tsc_is_invariant() || kernel_distrusts_tsc())
+    if (!is_steady())
         return 0;
     start = read_pair();
     told = ask_kernel();

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs a command as root in a machine that has hardware virtualization: QEMU's, emulated, with KVM on it.
+
+usage: lab.py [--seconds N] [--cpus N] [--memory MIB] [--keep] -- COMMAND...
+
+The machine sees this host's files, read-only, with a layer in memory on top, and starts in this folder; so a test
+program or a whole guest test runs in it as it would here. /mnt in it is a folder that both write (--keep names it).
+Output is passed on, the exit code is the command's; 124 means that the time was up, 125 that the lab itself failed.
+
+The processor is AMD's as QEMU emulates it: SVM with nested paging, no x2APIC in older versions, no PMU. Everything in
+it takes three to five times as long as under emulation directly. It stalled once in some thirty guests with
+QEMU 7.2 and not with 10.0, which is therefore taken where Debian's backports have it.
+
+Needs the packages of the group "lab". The kernel is downloaded once and unpacked in build/lab, not installed."""
+import argparse
+import gzip
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/guest")]
+HERE = pathlib.Path(__file__).resolve().parent
+KEPT = ROOT / "build/lab"
+PACKAGE = "linux-image-amd64"
+MODULES = ("virtio_pci", "virtio_console", "overlay", "9p", "9pnet_virtio", "kvm_amd")
+TIME_UP, BROKEN = 124, 125
+
+
+class LabError(Exception):
+    pass
+
+
+def said(*words, **kw):
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, **kw)
+    if done.returncode:
+        raise LabError(f"{words[0]} failed: {(done.stderr or done.stdout).strip()[-300:]}")
+    return done.stdout
+
+
+def kernel_folder():
+    """Where a kernel of Debian's is, with its modules: downloaded and unpacked once."""
+    place = KEPT / "kernel"
+    if not place.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        print("lab: fetching Debian's kernel", file=sys.stderr)
+        with tempfile.TemporaryDirectory(dir=KEPT) as new:
+            depends = said("apt-cache", "depends", PACKAGE)
+            name = next(line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line)
+            said("apt-get", "download", "-q", name, cwd=new)
+            said("dpkg-deb", "-x", next(pathlib.Path(new).glob("*.deb")), f"{new}/tree")
+            os.rename(f"{new}/tree", place)
+    return place
+
+
+def in_order(modules, dep):
+    """The modules and what they need, what is needed first."""
+    needs = {}
+    for line in dep:
+        path, _, rest = line.partition(":")
+        needs[path.strip()] = rest.split()
+    names = {pathlib.PurePath(p).name.split(".")[0].replace("-", "_"): p for p in needs}
+    done = []
+
+    def add(path):
+        for need in needs[path]:
+            add(need)
+        if path not in done:
+            done.append(path)
+    for m in modules:
+        if m in names:  # else it is in the kernel itself
+            add(names[m])
+    return done
+
+
+def dependencies(tree):
+    """modules.dep: the package has none, depmod makes it."""
+    version = next((tree / "lib/modules").iterdir()).name
+    path = tree / "lib/modules" / version / "modules.dep"
+    if not path.exists():
+        said("/sbin/depmod", "-b", tree, version)
+    return path
+
+
+def initramfs(tree):
+    dep = dependencies(tree)
+    image = KEPT / "initrd.gz"
+    sources = [HERE / "init", HERE / "done", pathlib.Path(__file__), dep]
+    if image.exists() and all(image.stat().st_mtime > s.stat().st_mtime for s in sources):
+        return image
+    with tempfile.TemporaryDirectory(dir=KEPT) as name:
+        top = pathlib.Path(name)
+        for d in ("bin", "dev", "proc", "sys", "modules"):
+            (top / d).mkdir()
+        shutil.copy("/bin/busybox", top / "bin/busybox")
+        for script in ("init", "done"):
+            shutil.copy(HERE / script, top / script)
+            (top / script).chmod(0o755)
+        order = in_order(MODULES, dep.read_text(encoding="utf-8").splitlines())
+        for path in order:
+            shutil.copy(dep.parent / path, top / "modules")
+        (top / "modules/order").write_text("".join(f"{pathlib.PurePath(p).name}\n" for p in order), encoding="utf-8")
+        files = "\n".join(str(p.relative_to(top)) for p in sorted(top.rglob("*"))).encode()
+        packed = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], input=files, cwd=top, capture_output=True,
+                                check=True).stdout
+        new = KEPT / f"initrd.{os.getpid()}"
+        new.write_bytes(gzip.compress(packed, 6))
+        new.rename(image)
+    return image
+
+
+def qemu():
+    done = subprocess.run([ROOT / "scripts/qemu-backports.sh"], capture_output=True, text=True, check=False)
+    program = done.stdout.strip() if done.returncode == 0 else shutil.which("qemu-system-x86_64")
+    if not program:
+        raise LabError("there is no qemu-system-x86_64; install qemu-system-x86")
+    return program
+
+
+def arguments(options, shared):
+    tree = kernel_folder()
+    words = [qemu(), "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max,-la57", "-smp", options.cpus,
+             "-m", options.memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+             "-serial", f"file:{shared}/console", "-kernel", next((tree / "boot").glob("vmlinuz-*")),
+             "-initrd", initramfs(tree),
+             "-append", "console=ttyS0 quiet mitigations=off nokaslr panic=-1 nowatchdog tsc=reliable rdinit=/init "
+                        "random.trust_cpu=on",
+             "-device", "virtio-serial-pci", "-chardev", "stdio,id=out,signal=off", "-device", "virtconsole,chardev=out"]
+    for tag, path, more in (("host", "/", ",readonly=on"), ("lab", shared, "")):
+        words += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{more}",
+                  "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    return [str(w) for w in words]
+
+
+def run(options):
+    shared = pathlib.Path(tempfile.mkdtemp(prefix="viv-lab-"))
+    try:
+        (shared / "command").write_text(f"cd {subprocess.list2cmdline([os.getcwd()])} || exit 125\n"
+                                        f"{' '.join(quote(w) for w in options.command)}\n", encoding="utf-8")
+        with subprocess.Popen(arguments(options, shared), stdin=subprocess.DEVNULL) as machine:
+            try:
+                machine.wait(options.seconds)
+            except subprocess.TimeoutExpired:
+                machine.kill()
+                print(f"lab: the time of {options.seconds} s is up", file=sys.stderr)
+                return TIME_UP
+        code = shared / "code"
+        if code.exists():
+            return int(code.read_text(encoding="utf-8"))
+        console = shared / "console"
+        tail = console.read_text(encoding="utf-8", errors="replace")[-2000:] if console.exists() else ""
+        raise LabError(f"the machine ended by itself:\n{tail}")
+    finally:
+        if options.keep:
+            print(f"lab: {shared}", file=sys.stderr)
+        else:
+            shutil.rmtree(shared, ignore_errors=True)
+
+
+def quote(word):
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=2048)
+    parser.add_argument("--keep", action="store_true", help="leave the shared folder, with the console's output")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    begin = time.monotonic()
+    try:
+        code = run(options)
+    except (LabError, OSError, StopIteration) as e:
+        print(f"lab: {e}", file=sys.stderr)
+        return BROKEN
+    print(f"lab: exit code {code} after {time.monotonic() - begin:.0f} s", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
