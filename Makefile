@@ -5,7 +5,7 @@
 B := build
 PREFIX ?= /usr/local
 
-.PHONY: build web run guest test test-guests check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
+.PHONY: build web run guest test test-guests test-lab check asan format bench bench-manager fuzz fuzz-cpu install deb clean distclean help
 
 build: ## compile build/viv, build/vivd, build/viv-vm and the tools, build/viv-*
 	@scripts/setup.sh build
@@ -35,6 +35,13 @@ test-guests: ## other systems as guests: installers, memory tests, boot loaders 
 	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
 	@scripts/guest.sh
 	@tests/run --only long $(T)
+
+test-lab: ## the KVM backend, in a machine with emulated hardware virtualization (half an hour); T=pattern selects
+	@scripts/setup.sh build test guest lab
+	@scripts/build.sh $(B)/meson program
+	@cd $(B) && find meson -maxdepth 1 -type f -name 'viv*' -exec ln -sfn -t . {} +
+	@scripts/guest.sh
+	@tests/run --only lab $(T)
 
 check: ## layout, static analysis, include direction, licence lines
 	@scripts/setup.sh build test check

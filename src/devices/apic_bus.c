@@ -26,6 +26,8 @@ struct apic_bus *apic_bus_new(const struct apic_bus_sinks *sinks) {
     return bus;
 }
 
+void apic_bus_come_home(struct apic_bus *bus) { bus->sinks.message = NULL; }
+
 void apic_bus_free(struct apic_bus *bus) { free(bus); }
 
 int apic_bus_attach(struct apic_bus *bus, struct lapic *lapic, uint32_t id, struct error *err) {

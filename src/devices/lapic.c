@@ -724,6 +724,13 @@ void lapic_sync(struct device *dev) {
         l->cpu.intr(l->cpu.opaque, l->intr);
 }
 
+void lapic_come_home(struct device *dev, const struct lapic_cpu *cpu) {
+    struct lapic *l = (struct lapic *)dev;
+
+    l->cpu = *cpu;
+    lapic_timer_loaded(l);
+}
+
 void lapic_fetch(struct device *dev) {
     struct lapic *l = (struct lapic *)dev;
     struct lapic_image image;

@@ -113,5 +113,8 @@ void lapic_init_signal(
 void lapic_sync(struct device *dev);
 /* The device holds what the LAPIC elsewhere does; nothing if there is none. */
 void lapic_fetch(struct device *dev);
+/* From now on the LAPICs are these devices, with what they hold; lapic_sync follows. */
+void apic_bus_come_home(struct apic_bus *bus);
+void lapic_come_home(struct device *dev, const struct lapic_cpu *cpu);
 
 #endif

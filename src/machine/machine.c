@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/trace.h"
 #include "block/block.h"
@@ -49,6 +50,7 @@ struct machine {
     struct error boot_error; /* why a restored machine cannot boot again */
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
+    bool soft_wanted; /* the backend has failed, as `error` says */
     bool started, paused;
     struct plug *plug;
     bool over; /* `ended` was called, or machine_stop */
@@ -377,6 +379,74 @@ static int reset_now(struct machine *m, struct error *err) {
     return r < 0 ? r : load_and_set(m, err);
 }
 
+static int make_cpus(struct machine *m, struct error *err);
+static struct lapic_cpu make_pins(struct machine *m, unsigned i);
+
+static void free_cpus(struct machine *m) {
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        struct vcpu *v = m->cpu[i].vcpu;
+
+        m->cpu[i].vcpu = NULL;
+        pthread_mutex_unlock(m->lock); /* its thread may want it */
+        vcpu_free(v);
+        pthread_mutex_lock(m->lock);
+    }
+    memset(m->peers, 0, sizeof(m->peers));
+}
+
+static int take_over(struct machine *m, const struct x86_state *state, struct error *err) {
+    int r = make_cpus(m, err);
+
+    for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
+        struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);
+
+        r = cpu->ops->set_state(cpu, &state[i], err);
+        lapic_sync(m->board.lapic[i]);
+        if (r == 0)
+            r = vcpu_start(m->cpu[i].vcpu, err);
+    }
+    return r;
+}
+
+/* A KVM that is an emulation cannot execute everything that guests do. What it leaves is the state
+ * before that instruction, from which the software processor goes on. */
+static int go_on_in_software(struct machine *m, struct error *err) {
+    struct x86_state *state = calloc(m->config.cpus, sizeof(*state));
+    int r;
+
+    if (!state)
+        return error_set(err, -ENOMEM, "the processors: out of memory");
+    fetch_apics(m);
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        m->ops->get_state(vcpu_cpu(m->cpu[i].vcpu), &state[i]);
+    free_cpus(m);
+    m->ops = &cpu_soft_ops;
+    snprintf(m->cpu_why, sizeof(m->cpu_why), "KVM has failed");
+    apic_bus_come_home(m->board.apics);
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        struct lapic_cpu pins = make_pins(m, i);
+
+        lapic_come_home(m->board.lapic[i], &pins);
+    }
+    r = take_over(m, state, err);
+    free(state);
+    return r;
+}
+
+static void change_backend(struct machine *m) {
+    char why[sizeof(m->error.text)];
+
+    m->soft_wanted = false;
+    snprintf(why, sizeof(why), "%s", m->error.text);
+    m->error = (struct error){0};
+    if (go_on_in_software(m, &m->error) < 0) {
+        m->ending = true;
+        m->end = MACHINE_FAILED;
+        return;
+    }
+    log_warning("%s: the machine goes on with the software processor", why);
+}
+
 /* The guest may have asked more than once before this runs; another thread may add to it while the
  * processors come to rest, so what to do is decided after that. */
 static void act(void *opaque) {
@@ -386,10 +456,16 @@ static void act(void *opaque) {
     if (m->panicked && !m->over && m->config.panicked)
         m->config.panicked(m->config.opaque);
     m->panicked = false;
-    if (m->over || (!m->ending && !m->reset_wanted))
+    if (m->over || (!m->ending && !m->reset_wanted && !m->soft_wanted))
         return;
     park_all(m);
     crashed = m->crashed;
+    if (!m->ending && m->soft_wanted)
+        change_backend(m);
+    if (!m->ending && !m->reset_wanted) {
+        run_all(m);
+        return;
+    }
     if (!m->ending && reset_now(m, &m->error) < 0) {
         m->ending = true;
         m->end = MACHINE_FAILED;
@@ -462,7 +538,11 @@ static void cpu_stopped(void *opaque, unsigned index, const struct error *failur
     struct machine *m = opaque;
 
     trace(machine_stop, index, failure ? failure->text : "triple fault");
-    if (failure) {
+    if (failure && m->ops->apic && !m->ending) {
+        m->error = *failure;
+        m->soft_wanted = true;
+        kick_all(m);
+    } else if (failure) {
         if (!m->ending)
             m->error = *failure;
         end(m, MACHINE_FAILED, 0);
@@ -521,6 +601,17 @@ static int make_cpus(struct machine *m, struct error *err) {
     return 0;
 }
 
+static struct lapic_cpu make_pins(struct machine *m, unsigned i) {
+    return (struct lapic_cpu){.intr = m->ops->apic ? pin_ext_int : pin_intr,
+                              .nmi = pin_nmi,
+                              .smi = pin_smi,
+                              .init = pin_init,
+                              .sipi = pin_sipi,
+                              .store = m->ops->apic ? apic_store : NULL,
+                              .fetch = m->ops->apic ? apic_fetch : NULL,
+                              .opaque = &m->cpu[i]};
+}
+
 /* Of a kernel nothing is needed before the next reset. */
 static int open_boot(struct machine *m, struct error *err) {
     int r;
@@ -550,14 +641,7 @@ static int build(struct machine *m, struct error *err) {
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
         m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
-        pins[i] = (struct lapic_cpu){.intr = m->ops->apic ? pin_ext_int : pin_intr,
-                                     .nmi = pin_nmi,
-                                     .smi = pin_smi,
-                                     .init = pin_init,
-                                     .sipi = pin_sipi,
-                                     .store = m->ops->apic ? apic_store : NULL,
-                                     .fetch = m->ops->apic ? apic_fetch : NULL,
-                                     .opaque = &m->cpu[i]};
+        pins[i] = make_pins(m, i);
     }
     r = open_boot(m, err);
     m->image.text_screen = m->config.display.adapter == MACHINE_VGA;
