@@ -636,9 +636,10 @@ static int build(struct machine *m, struct error *err) {
     int r;
 
     if (m->config.smm && m->ops->apic)
-        return error_set(err, -ENOTSUP,
-                         "the machine has system management mode, which is not there under KVM; use "
-                         "--cpu soft, or --smm off");
+        return error_set(
+            err, -ENOTSUP,
+            "the machine has system management mode, which is not there under KVM; use "
+            "--cpu soft, or --smm off");
     m->plug = plug_new(m, &m->config, &config.unplug, &config.unplug_cpu, err);
     if (!m->plug)
         return -ENOMEM;

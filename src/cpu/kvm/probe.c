@@ -36,8 +36,9 @@ enum {
     FITS_PORT = 0x80,
     DONE_PORT = 0x81,
 };
-#define SLOWEST_REAL 50000000ull /* emulations: 4 million; the slowest real one seen: 130 million  \
-                                  */
+#define SLOWEST_REAL                                                                               \
+    50000000ull /* emulations: 4 million; the slowest real one seen: 130 million                   \
+                 */
 
 __asm__(".pushsection .rodata\n"
         "kvm_probe_code:\n"
