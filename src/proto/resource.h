@@ -38,10 +38,10 @@ enum field_flags {
     FIELD_ALWAYS = 16,  /* is in every answer; others may be left out */
     FIELD_REPEAT = 32,  /* a flag of viv alone that may be given several times: an array then */
     FIELD_JOIN = 64, /* a string of words with commas; on a command line also given several times */
-    FIELD_FILE = 128, /* a word, or the path of a file on the manager's host */
+    FIELD_FILE = 128,   /* a word, or the path of a file on the manager's host */
     FIELD_LOCAL = 1024, /* paths of this host that its guest gets at: for local callers alone */
-    FIELD_START = 256, /* of a machine: one that runs has it from its next start on */
-    FIELD_LIVE = 512,  /* of a machine: one that runs has it soon, or its status says why not */
+    FIELD_START = 256,  /* of a machine: one that runs has it from its next start on */
+    FIELD_LIVE = 512,   /* of a machine: one that runs has it soon, or its status says why not */
 };
 
 struct field {
