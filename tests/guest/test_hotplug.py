@@ -101,7 +101,7 @@ class Disks(Plugged):
         # gone is a file of that name.
         guest.check("((n=1; while echo $n | dd of=/dev/vda bs=512 conv=notrunc,fsync && [ -b /dev/vda ]; do "
                     "echo $n >/last; n=$((n + 1)); done) >/dev/null 2>&1 &)")
-        self.until("it writes", lambda: int(guest.check("cat /last 2>/dev/null || echo 0")) > 20)
+        self.until("it writes", lambda: int(guest.check("cat /last 2>/dev/null || echo 0") or 0) > 20)
         self.ctl("disk-remove", 0)
         self.until("it is gone", lambda: not self.disks())
         last = int(guest.check("sleep 1; cat /last"))

@@ -60,7 +60,7 @@ class Memory(unittest.TestCase):
                          (256 * MIB, 256 * MIB, 512 * MIB))
         self.ctl("memory-set", 448 * MIB)
         self.plugged(448)
-        self.assertGreater(self.total(guest), begun + 170)
+        self.until("it is online", lambda: self.total(guest) > begun + 170)
         guest.check("mkdir /m; mount -t tmpfs -o size=90% none /m; dd if=/dev/urandom of=/m/x bs=1M count=180 2>/dev/null; "
                     "md5sum /m/x >/sum", timeout=240)
         done = subprocess.run([TOOLS / "viv-ctl", self.dir / "ctl", "snapshot", self.dir / "s", "--then", "quit"], timeout=200)
@@ -78,7 +78,7 @@ class Memory(unittest.TestCase):
         self.until("it is the host's again", lambda: self.resident() < used - 50 * MIB)
         self.ctl("memory-set", 512 * MIB)
         self.plugged(512)
-        self.assertGreater(self.total(guest), begun + 230)
+        self.until("it is online", lambda: self.total(guest) > begun + 230)
         done = subprocess.run([TOOLS / "viv-ctl", self.dir / "ctl", "snapshot", self.dir / "t", "--parent", self.dir / "s"],
                               timeout=200)
         self.assertEqual(done.returncode, 0)
@@ -89,7 +89,7 @@ class Memory(unittest.TestCase):
         self.assertEqual(self.ctl("status")["memory_plugged_bytes"], 256 * MIB)
         self.driver(guest)
         self.plugged(512)  # what is wanted outlives a reset
-        self.assertGreater(self.total(guest), begun + 230)
+        self.until("it is online", lambda: self.total(guest) > begun + 230)
 
 
 if __name__ == "__main__":
