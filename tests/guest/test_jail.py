@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The jail of a running machine as the host sees it (docs/jail.md); tests/jail/ has it from inside."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+import unittest
+
+import mini
+import vivtest
+
+CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+
+
+class Jail(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="viv-jail-")
+        self.addCleanup(folder.cleanup)
+        self.dir = pathlib.Path(folder.name)
+        self.control = self.dir / "ctl"
+        (self.dir / "kernel").write_bytes(mini.elf(mini.STOP))
+
+    def start(self, *words, **how):
+        """Its first status, which comes when it is in the jail."""
+        self.vm = subprocess.Popen([vivtest.VM, "--kernel", self.dir / "kernel", "--memory", "16M", "--serial", "none",
+                                    "--control", f"unix:{self.control}", *words], stdin=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, **how)
+        self.addCleanup(self.end)
+        while not self.control.exists():
+            self.assertIsNone(self.vm.poll())
+            time.sleep(0.01)
+        return self.ctl("status")
+
+    def end(self):
+        self.vm.kill()
+        self.vm.communicate()
+
+    def ctl(self, *words):
+        done = subprocess.run([CTL, "--json", self.control, *map(str, words)], capture_output=True, text=True,
+                              timeout=100, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def test_a_machine_has_no_rights_and_an_empty_root(self):
+        status = self.start()
+        proc, jail = pathlib.Path(f"/proc/{status['pid']}"), status["jail"]
+        text = (proc / "status").read_text()
+        self.assertTrue(jail["in"] and jail["filter"] and jail["no_capabilities"], jail)
+        for line in ("CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+            self.assertIn(line, text)
+        self.assertNotEqual(text.split("Uid:")[1].split()[0], "0")
+        if jail["empty_root"]:
+            self.assertEqual(os.listdir(proc / "root"), [])
+        for name in ("mount", "network", "ipc", "uts"):
+            link = {"mount": "mnt", "network": "net"}.get(name, name)
+            if jail[f"{name}_namespace"]:
+                self.assertNotEqual(os.readlink(proc / "ns" / link), os.readlink(f"/proc/self/ns/{link}"))
+
+    def test_what_a_client_names_is_opened_and_nothing_else_is_left_open(self):
+        with open(self.dir / "disk", "wb") as f:
+            f.truncate(1 << 20)
+        leak = os.open("/etc/passwd", os.O_RDONLY)
+        self.addCleanup(os.close, leak)
+        status = self.start(pass_fds=[leak])
+        if status["jail"]["in"]:
+            files = pathlib.Path(f"/proc/{status['pid']}/fd")
+            self.assertNotIn("/etc/passwd", [os.readlink(files / name) for name in os.listdir(files)])
+        self.assertEqual(self.ctl("disk-add", self.dir / "disk")["disk"], 0)
+        self.ctl("snapshot", self.dir / "state")
+        self.assertTrue((self.dir / "state/memory").exists())
+        self.assertEqual(len(self.ctl("status")["disks"]), 1)
+
+    def test_without_it_there_is_a_warning(self):
+        self.assertFalse(self.start("--no-jail")["jail"]["in"])
+        self.ctl("quit")
+        self.assertIn("no jail around this machine", self.vm.communicate(timeout=100)[1])
+        self.assertEqual(self.vm.returncode, 0)
+
+    def test_only_root_becomes_another_user(self):
+        done = subprocess.run([vivtest.VM, "--kernel", str(self.dir / "kernel"), "--jail-user", "no-such-user"],
+                              capture_output=True, text=True, timeout=100, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--jail-user", done.stderr)
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
