@@ -73,17 +73,26 @@ int confine_choose_user(struct confine *c, const char *user, struct error *err) 
     return 0;
 }
 
+/* What a program could get back; before the user changes, who may do that. */
+static void drop_bounds(void) {
+    for (int i = 0; prctl(PR_CAPBSET_DROP, i) == 0; i++)
+        ;
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+}
+
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err) {
+    bool readable = prctl(PR_CAPBSET_READ, CAP_SYS_PTRACE) == 1;
     uid_t uid = c->uid;
     gid_t gid = c->gid;
     int r;
 
+    drop_bounds();
     f->uid = geteuid();
     f->user = f->uid != 0;
     if (!c->change_user)
         return 0;
     /* The helper must be able to read the arguments of calls afterwards. */
-    if (prctl(PR_CAPBSET_READ, CAP_SYS_PTRACE) != 1) {
+    if (!readable) {
         errno = EPERM;
         r = -1;
     } else {
@@ -106,14 +115,10 @@ int confine_change_user(const struct confine *c, struct jail_facts *f, struct er
     return 0;
 }
 
-bool confine_drop_capabilities(bool bounds) {
+bool confine_drop_capabilities(void) {
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct d[2] = {{0}};
 
-    for (int i = 0; bounds && i < 64 && prctl(PR_CAPBSET_READ, i) >= 0; i++)
-        prctl(PR_CAPBSET_DROP, i); /* refused where we have none to begin with */
-    if (bounds)
-        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return syscall(SYS_capset, &h, d) == 0;
 }
 

@@ -32,8 +32,6 @@ void confine_network(struct jail_facts *f);
 void confine_root(struct jail_facts *f);
 void confine_limits(bool network);
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err);
-/* Of the calling thread; `bounds`: also those that a program could get back. True if none is left.
- */
-bool confine_drop_capabilities(bool bounds);
+bool confine_drop_capabilities(void); /* of the calling thread; true if none is left */
 
 #endif

@@ -70,7 +70,7 @@ static void on_thread(enum jail_thread kind) {
     sigaddset(&one, SIGSYS);
     pthread_sigmask(SIG_UNBLOCK, &one, NULL);
     if (capabilities_gone_soon && !entered)
-        confine_drop_capabilities(false);
+        confine_drop_capabilities();
     if (entered && thread_filter[kind])
         filter_install(thread_filter[kind], 0);
 }
@@ -261,7 +261,7 @@ int jail_enter(struct jail *j, struct error *err) {
     r = confine_change_user(&j->confine, &j->facts, err);
     if (r < 0)
         return r;
-    j->facts.capabilities = confine_drop_capabilities(true);
+    j->facts.capabilities = confine_drop_capabilities();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return error_set(err, -errno, "the jail: no_new_privs is refused: %s", strerror(errno));
     r = close_door(j, helped, err);
