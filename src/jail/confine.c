@@ -31,7 +31,7 @@
 
 /* Above all that systemd gives to containers; one of its own for each process. */
 #define OWN_USERS 0x70000000u
-enum { NOBODY = 65534 };
+enum { NOBODY = 65534, MAX_INHERITED = 64 };
 
 void confine_missing(struct jail_facts *f, const char *what, int code) {
     size_t n = strlen(f->missing);
@@ -124,6 +124,10 @@ bool confine_drop_capabilities(void) {
 
 /* ------------------------------------------------------------------ descriptors and limits */
 
+/* Of the process, from before it did anything. */
+static int inherited[MAX_INHERITED];
+static unsigned inherited_count;
+
 /* Somebody waits for the end of the process by a lock on a file that it was given. */
 static bool holds_lock(int fd) {
     char path[40], text[1024];
@@ -140,23 +144,23 @@ static bool holds_lock(int fd) {
     return strstr(text, "\nlock:");
 }
 
-void confine_note_descriptors(struct confine *c) {
+void confine_note_descriptors(void) {
     DIR *d = opendir("/proc/self/fd");
     struct dirent *e;
 
-    while (d && (e = readdir(d)) && c->inherited_count < CONFINE_MAX_INHERITED) {
+    while (d && (e = readdir(d)) && inherited_count < MAX_INHERITED) {
         int fd = *e->d_name == '.' ? -1 : atoi(e->d_name);
 
         if (fd > STDERR_FILENO && fd != dirfd(d) && !holds_lock(fd))
-            c->inherited[c->inherited_count++] = fd;
+            inherited[inherited_count++] = fd;
     }
     if (d)
         closedir(d);
 }
 
-void confine_close_descriptors(const struct confine *c) {
-    for (unsigned i = 0; i < c->inherited_count; i++)
-        close(c->inherited[i]);
+void confine_close_descriptors(void) {
+    for (unsigned i = 0; i < inherited_count; i++)
+        close(inherited[i]);
 }
 
 void confine_limits(bool network) {

@@ -9,25 +9,21 @@
 
 #include "jail/jail.h"
 
-enum { CONFINE_MAX_INHERITED = 64 };
-
 struct confine {
     bool change_user, exact; /* exact: asked for, so no other will do */
     uid_t uid;
     gid_t gid;
-    int inherited[CONFINE_MAX_INHERITED];
-    unsigned inherited_count;
 };
 
 void confine_missing(struct jail_facts *f, const char *what, int code);
 
 /* Before there are threads. */
 int confine_choose_user(struct confine *c, const char *user, struct error *err);
-void confine_note_descriptors(struct confine *c); /* those that the starter left open */
+void confine_note_descriptors(void); /* those that the starter left open */
 void confine_namespaces(struct confine *c, struct jail_facts *f);
 
 /* At the door. */
-void confine_close_descriptors(const struct confine *c);
+void confine_close_descriptors(void);
 void confine_network(struct jail_facts *f);
 void confine_root(struct jail_facts *f);
 void confine_limits(bool network);

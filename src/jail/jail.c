@@ -140,6 +140,8 @@ static int start_helper(struct jail *j, struct error *err) {
     return r;
 }
 
+void jail_note_descriptors(void) { confine_note_descriptors(); }
+
 struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
     static const struct jail_hooks hooks = {on_thread, on_fork};
     struct jail *j = calloc(1, sizeof(*j));
@@ -150,13 +152,13 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
     }
     j->options = *o;
     j->channel = j->clients = -1;
-    confine_note_descriptors(&j->confine);
     if (confine_choose_user(&j->confine, o->user, err) < 0 || start_helper(j, err) < 0) {
         jail_leave(j);
         return NULL;
     }
     confine_namespaces(&j->confine, &j->facts);
-    capabilities_gone_soon = true;
+    /* Becoming another user takes them from all threads; in one that has none it would fail. */
+    capabilities_gone_soon = !j->confine.change_user;
     jail_set_hooks(&hooks);
     return j;
 }
@@ -252,7 +254,7 @@ int jail_enter(struct jail *j, struct error *err) {
         return r;
     helped = can_notify(j);
     prctl(PR_SET_PTRACER, j->helper, 0, 0, 0); /* it reads the arguments of calls (Yama) */
-    confine_close_descriptors(&j->confine);
+    confine_close_descriptors();
     if (helped) {
         confine_network(&j->facts);
         confine_root(&j->facts);

@@ -42,6 +42,9 @@ struct jail_options {
 
 struct jail;
 
+/* As the program begins: what is open now was left open by whoever started it, and is closed at the
+ * door, but for standard descriptors and what somebody waits for. */
+void jail_note_descriptors(void);
 /* NULL with the sentence if it cannot be. */
 struct jail *jail_prepare(const struct jail_options *o, struct error *err);
 void jail_grant(void *jail, const char *path, unsigned rights); /* accepts NULL for the jail */

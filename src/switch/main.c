@@ -218,6 +218,7 @@ int main(int argc, char **argv) {
     struct error err = {0};
     int code = EXIT_FINE;
 
+    jail_note_descriptors();
     log_init("viv-net", LOG_LEVEL_NOTICE);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);

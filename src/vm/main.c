@@ -648,6 +648,7 @@ int main(int argc, char **argv) {
     int code;
 
     mallopt(M_ARENA_MAX, 1); /* what threads allocate is little, and an arena each is not */
+    jail_note_descriptors();
     fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* EFBIG is enough to know */
