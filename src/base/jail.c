@@ -38,6 +38,8 @@ static struct jail_hooks hooks;
 
 void jail_set_hooks(const struct jail_hooks *h) { hooks = *h; }
 
+bool jail_is_there(void) { return hooks.thread; }
+
 void jail_thread(enum jail_thread kind) {
     if (hooks.thread)
         hooks.thread(kind);

@@ -15,6 +15,8 @@
 #ifndef BASE_JAIL_H
 #define BASE_JAIL_H
 
+#include <stdbool.h>
+
 enum jail_thread {
     JAIL_MAIN,
     JAIL_VCPU,
@@ -27,6 +29,9 @@ enum jail_thread {
 /* At the beginning of a thread: from here on it makes the calls of its kind only. Nothing without a
  * jail; in a process that will be in one, the thread has no capability from here on. */
 void jail_thread(enum jail_thread kind);
+
+/* Whether the process is in a jail, or will be: then no memory becomes executable any more. */
+bool jail_is_there(void);
 
 /* In a child of a process in the jail, which makes the calls of the main thread. */
 void jail_forked(void);

@@ -18,6 +18,7 @@
 #include <linux/audit.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
+#include <linux/kvm.h>
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>

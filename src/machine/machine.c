@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/jail.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/trace.h"
@@ -538,7 +539,8 @@ static void cpu_stopped(void *opaque, unsigned index, const struct error *failur
     struct machine *m = opaque;
 
     trace(machine_stop, index, failure ? failure->text : "triple fault");
-    if (failure && m->ops->apic && !m->ending) {
+    /* The software processors need executable memory, which a jail forbids by now. */
+    if (failure && m->ops->apic && !m->ending && !jail_is_there()) {
         m->error = *failure;
         m->soft_wanted = true;
         kick_all(m);

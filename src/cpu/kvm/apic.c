@@ -4,6 +4,9 @@
  *
  * A vector that KVM has taken out of the IRR for the processor but not delivered yet goes back
  * there: a state lies between two instructions.
+ *
+ * Calls (main): ioctl:KVM_GET_LAPIC ioctl:KVM_SET_LAPIC ioctl:KVM_GET_VCPU_EVENTS
+ *     ioctl:KVM_GET_MSRS ioctl:KVM_SET_MSRS ioctl:KVM_GET_SREGS ioctl:KVM_SET_SREGS
  */
 #include <errno.h>
 #include <string.h>

@@ -8,6 +8,14 @@
  * Not carried over: an interrupt of the 8259s that KVM holds but has not delivered (the LAPIC's go
  * back, see apic.c), which guests that use them see as a spurious one less; and a kick that a halt
  * would use up.
+ *
+ * Calls (main): ioctl:KVM_GET_REGS ioctl:KVM_SET_REGS ioctl:KVM_GET_SREGS ioctl:KVM_SET_SREGS
+ *     ioctl:KVM_GET_DEBUGREGS ioctl:KVM_SET_DEBUGREGS ioctl:KVM_GET_MSRS ioctl:KVM_SET_MSRS
+ *     ioctl:KVM_GET_XSAVE ioctl:KVM_SET_XSAVE ioctl:KVM_GET_XCRS ioctl:KVM_SET_XCRS
+ *     ioctl:KVM_GET_VCPU_EVENTS ioctl:KVM_SET_VCPU_EVENTS ioctl:KVM_GET_MP_STATE
+ *     ioctl:KVM_SET_MP_STATE
+ * Calls (vcpu): ioctl:KVM_GET_MSRS ioctl:KVM_SET_MSRS ioctl:KVM_SET_DEVICE_ATTR
+ *     ioctl:KVM_SET_CLOCK
  */
 #include <errno.h>
 #include <stddef.h>

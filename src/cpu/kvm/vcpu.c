@@ -6,6 +6,10 @@
  * where it ends the call (4.40 KVM_SET_SIGNAL_MASK). An access to a device is over for the
  * processor only when KVM_RUN is called again: so run returns to its caller only from a KVM_RUN
  * that was interrupted, never from an access, and its state is always that between instructions.
+ *
+ * Calls (vcpu): ioctl:KVM_RUN ioctl:KVM_GET_REGS ioctl:KVM_INTERRUPT ioctl:KVM_NMI
+ *     ioctl:KVM_SET_SIGNAL_MASK rt_sigtimedwait rt_sigprocmask
+ * Calls (main, vcpu, disk, job, aux): tgkill getpid
  */
 #include <errno.h>
 #include <signal.h>

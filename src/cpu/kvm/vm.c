@@ -6,6 +6,9 @@
  * the end of those vectors that its routing table names, in entries that belong to I/O APIC pins
  * (7.5, KVM_CAP_SPLIT_IRQCHIP). Which pin it is does not matter to us: an entry for each vector
  * that was ever sent so is enough, and is added when it is sent first.
+ *
+ * Calls (main, vcpu): ioctl:KVM_SET_USER_MEMORY_REGION ioctl:KVM_SET_GSI_ROUTING
+ *     ioctl:KVM_SIGNAL_MSI
  */
 #include <errno.h>
 #include <fcntl.h>
