@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cpu/cpu.h"
+#include "cpu/kvm/probe.h"
 
 /* auto takes the first that this host can run. */
 static const struct cpu_ops *const backends[] = {&cpu_soft_ops, &cpu_ref_ops};
@@ -16,11 +17,11 @@ static const char *kvm_state(void) {
 
     if (fd >= 0) {
         close(fd);
-        return "the host has a usable /dev/kvm, but this build has no KVM backend";
+        return "the host has a usable /dev/kvm, which only --cpu kvm takes";
     }
     if (errno == ENOENT)
-        return "the host has no /dev/kvm, and this build has no KVM backend";
-    return "the host's /dev/kvm cannot be opened, and this build has no KVM backend";
+        return "the host has no /dev/kvm";
+    return "the host's /dev/kvm cannot be opened";
 }
 
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
@@ -39,6 +40,7 @@ static const struct cpu_ops *best(const char **ret_lacks) {
 const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size,
                                  struct error *err) {
     const char *lacks = NULL;
+    struct kvm_verdict kvm;
 
     if (why_size)
         why[0] = '\0';
@@ -47,8 +49,12 @@ const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size,
             return backends[i];
     if (!strcmp(name, cpu_kvm_ops.name)) {
         lacks = cpu_kvm_ops.missing();
-        if (!lacks)
+        if (!lacks) {
+            kvm_probe_cached(&kvm);
+            if (why_size)
+                snprintf(why, why_size, "as asked for; %s", kvm.text);
             return &cpu_kvm_ops;
+        }
         error_set(err, -ENODEV, "processor backend 'kvm': %s; use auto or soft", lacks);
         return NULL;
     }

@@ -961,8 +961,9 @@ static const struct option table[] = {
      "guest runs (virtio-mem)",
      "--memory 2G"},
     {"cpu", "BACKEND", set_cpu,
-     "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), or "
-     "auto; default auto, --stats says what it "
+     "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), kvm "
+     "(the "
+     "host's processor, docs/kvm.md), or auto; default auto, --stats says what it "
      "chose and why",
      "--cpu ref"},
     {"cpu-model", "MODEL", set_cpu_model,
