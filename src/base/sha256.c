@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* SHA-256 as FIPS 180-4 describes it, block by block. */
+/*
+ * SHA-256 as FIPS 180-4 describes it, block by block; by the processor's SHA instructions where it
+ * has them (SDM vol. 1, 5.17), which is ten times as fast: images of many gigabytes are summed.
+ */
 #include "base/sha256.h"
 
+#include <cpuid.h>
+#include <immintrin.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,7 +27,7 @@ static const uint32_t k[64] = {
 
 static uint32_t ror(uint32_t v, unsigned n) { return v >> n | v << (32 - n); }
 
-static void take_block(uint32_t h[8], const uint8_t *p) {
+static void take_block_plainly(uint32_t h[8], const uint8_t *p) {
     uint32_t w[64], v[8];
 
     for (unsigned i = 0; i < 16; i++)
@@ -49,6 +54,67 @@ static void take_block(uint32_t h[8], const uint8_t *p) {
         h[i] += v[i];
 }
 
+/* Two registers hold the eight words as ABEF and CDGH; a step does four rounds. */
+__attribute__((target("sha,sse4.1"))) static void take_blocks_fast(uint32_t h[8], const uint8_t *p,
+                                                                   size_t count) {
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xb1);
+    __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1b);
+    __m128i abef = _mm_alignr_epi8(low, high, 8), cdgh = _mm_blend_epi16(high, low, 0xf0);
+
+    for (; count; count--, p += BLOCK) {
+        __m128i was[2] = {abef, cdgh}, w[4];
+
+        for (unsigned i = 0; i < 4; i++)
+            w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), big_endian);
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < 16; i++) {
+            const __m128i last = w[(i + 3) % 4];
+            __m128i m;
+
+            if (i >= 4) {
+                m = _mm_add_epi32(_mm_sha256msg1_epu32(w[i % 4], w[(i + 1) % 4]),
+                                  _mm_alignr_epi8(last, w[(i + 2) % 4], 4));
+                w[i % 4] = _mm_sha256msg2_epu32(m, last);
+            }
+            m = _mm_add_epi32(w[i % 4], _mm_loadu_si128((const __m128i *)(k + 4 * i)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, m);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(m, 0x0e));
+        }
+        abef = _mm_add_epi32(abef, was[0]);
+        cdgh = _mm_add_epi32(cdgh, was[1]);
+    }
+    low = _mm_shuffle_epi32(abef, 0x1b);
+    high = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((__m128i *)h, _mm_blend_epi16(low, high, 0xf0));
+    _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(high, low, 8));
+}
+
+bool sha256_plain;
+
+static bool is_fast(void) {
+    enum { SSE41 = 1 << 19, SHA = 1 << 29 };
+    static int known; /* whoever looks first finds the same as others */
+    unsigned a, b, c, d, b7;
+
+    if (!__atomic_load_n(&known, __ATOMIC_RELAXED)) {
+        bool has = __get_cpuid_count(7, 0, &a, &b7, &c, &d) && (b7 & SHA) &&
+                   __get_cpuid(1, &a, &b, &c, &d) && (c & SSE41);
+
+        __atomic_store_n(&known, has ? 1 : -1, __ATOMIC_RELAXED);
+    }
+    return known > 0 && !sha256_plain;
+}
+
+static void take_blocks(uint32_t h[8], const uint8_t *p, size_t count) {
+    if (is_fast()) {
+        take_blocks_fast(h, p, count);
+        return;
+    }
+    for (; count; count--, p += BLOCK)
+        take_block_plainly(h, p);
+}
+
 void sha256_begin(struct sha256 *s) {
     *s = (struct sha256){.h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
                                0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
@@ -63,11 +129,12 @@ void sha256_put(struct sha256 *s, const void *data, size_t n) {
         size_t some = BLOCK - have < n ? BLOCK - have : n;
 
         if (some == BLOCK) {
-            take_block(s->h, p);
+            some = n - n % BLOCK;
+            take_blocks(s->h, p, some / BLOCK);
         } else {
             memcpy(s->block + have, p, some);
             if (have + some == BLOCK)
-                take_block(s->h, s->block);
+                take_blocks(s->h, s->block, 1);
         }
         have = (have + some) % BLOCK;
         p += some;

@@ -47,10 +47,35 @@ static void any_length_in_pieces_as_sha256sum_has_it(void **state) {
     }
 }
 
+static void both_ways_are_one(void **state) {
+    enum { SIZE = 10000 };
+    uint8_t *data = malloc(SIZE);
+
+    for (unsigned i = 0; i < SIZE; i++)
+        data[i] = (uint8_t)(i * 7 + i / 251);
+    for (size_t n = 0; n < SIZE; n = n * 2 + 37) {
+        char sum[2][SHA256_TEXT];
+
+        for (unsigned plain = 0; plain < 2; plain++) {
+            struct sha256 s;
+
+            sha256_plain = plain;
+            sha256_begin(&s);
+            sha256_put(&s, data, n / 3);
+            sha256_put(&s, data + n / 3, n - n / 3);
+            sha256_end_text(&s, sum[plain]);
+        }
+        assert_string_equal(sum[0], sum[1]);
+    }
+    sha256_plain = false;
+    free(data);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_examples_of_the_standard),
         cmocka_unit_test(any_length_in_pieces_as_sha256sum_has_it),
+        cmocka_unit_test(both_ways_are_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
