@@ -46,7 +46,8 @@ int io_make_disk(const char *path, uint64_t mib) {
 
     if (!f)
         return -errno;
-    /* In large pieces, as tools write images: the host's page cache then holds them in large pages. */
+    /* In large pieces, as tools write images: the host's page cache then holds them in large pages.
+     */
     setvbuf(f, buffer, _IOFBF, sizeof(buffer));
     for (uint64_t i = 0; i < mib * 1024 * 1024 / BLOCK; i++) {
         fill_block(block, i);

@@ -54,7 +54,7 @@ const struct usage *machine_usage(const struct machines *ms, const char *id);
 void machine_path(const struct manager *m, const char *id, const char *file, char *out, size_t n);
 
 /* The disk that tells the guest who it is (cloud.h), made anew at each start. */
-#define VM_SEED "seed.img"
+#define VM_SEED       "seed.img"
 #define VM_SERIAL_LOG "serial.log"
 
 /* The command line of its process; NULL with a sentence. For vm_argv_free. */

@@ -12,7 +12,8 @@ const struct command network_commands[] = {
      .needs = COMMAND_READ,
      .help = "What the network is and what it is doing",
      .answer = "name, version, pid, state (running), subnet, isolated, mtu, connections_each, "
-               "limited (frames that would have begun one more), how many ports are plugged in; open and failed: its forwards; capture, if there is one",
+               "limited (frames that would have begun one more), how many ports are plugged in; "
+               "open and failed: its forwards; capture, if there is one",
      .example = "status"},
     {.name = "ports",
      .needs = COMMAND_READ,

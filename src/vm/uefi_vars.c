@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/jail.h"
 #include "base/bytes.h"
+#include "base/jail.h"
 #include "base/log.h"
 #include "base/write.h"
 #include "devices/pflash.h"

@@ -153,8 +153,7 @@ static bool is_here(const struct trans *t, int64_t target) {
     if (!in_page(target))
         return false;
     return left >= INSN_MAX_LEN ||
-           mem_read(t->c->mem, (t->b->addr & ~(gpa)4095) + (gpa)target, bytes,
-                    left) < 0 ||
+           mem_read(t->c->mem, (t->b->addr & ~(gpa)4095) + (gpa)target, bytes, left) < 0 ||
            insn_decode(&in, bytes, left, t->code) != -1;
 }
 

@@ -100,8 +100,8 @@ struct ref_jc_entry {
 #define REF_MODE_RING12 0x1000u /* CPL 1 or 2 */
 #define REF_MODE_AC     0x2000u /* alignment checks: no access is a fast hit, nothing is translated */
 #define REF_MODE_FLAT                                                                              \
-    0x4000u /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed                     \
-             */
+    0x4000u                   /* 32-bit code; CS, SS, DS and ES: base 0, 4 GiB, no checks needed   \
+                               */
 #define REF_MODE_SMM  0x8000u /* memory, and RSM, are not as outside of system management mode */
 #define REF_MODE_BITS 16
 
