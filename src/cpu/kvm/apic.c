@@ -32,17 +32,13 @@ static void take_back(struct kvm_cpu *c, struct cpu_apic *apic) {
 
 static void get(struct cpu *cpu, struct cpu_apic *ret) {
     struct kvm_cpu *c = (struct kvm_cpu *)cpu;
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msr = {.head.nmsrs = 1, .entry.index = MSR_TSC_DEADLINE};
     struct kvm_lapic_state page = {0};
     struct kvm_sregs sregs = {0};
 
     kvm_call(c, "its LAPIC", KVM_GET_LAPIC, &page);
     kvm_call(c, "its registers", KVM_GET_SREGS, &sregs);
-    kvm_call(c, "its TSC deadline", KVM_GET_MSRS, &msr);
-    *ret = (struct cpu_apic){.base = sregs.apic_base, .tsc_deadline = msr.entry.data};
+    *ret = (struct cpu_apic){.base = sregs.apic_base};
+    kvm_one_msr(c, KVM_GET_MSRS, MSR_TSC_DEADLINE, &ret->tsc_deadline);
     for (unsigned i = 0; i < 64; i++)
         memcpy(&ret->reg[i], page.regs + 16 * i, 4);
     take_back(c, ret);
@@ -50,10 +46,7 @@ static void get(struct cpu *cpu, struct cpu_apic *ret) {
 
 static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) {
     struct kvm_cpu *c = (struct kvm_cpu *)cpu;
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msr = {.head.nmsrs = 1, .entry = {.index = MSR_TSC_DEADLINE, .data = apic->tsc_deadline}};
+    uint64_t deadline = apic->tsc_deadline;
     struct kvm_lapic_state page = {0};
     struct kvm_sregs sregs = {0};
     int r = kvm_call(c, "its registers", KVM_GET_SREGS, &sregs);
@@ -66,7 +59,7 @@ static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) 
     if (r >= 0)
         r = kvm_call(c, "its LAPIC", KVM_SET_LAPIC, &page);
     if (r >= 0)
-        r = kvm_call(c, "its TSC deadline", KVM_SET_MSRS, &msr);
+        r = kvm_one_msr(c, KVM_SET_MSRS, MSR_TSC_DEADLINE, &deadline);
     if (r < 0)
         *err = c->cpu.error;
     return r < 0 ? r : 0;

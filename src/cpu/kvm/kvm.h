@@ -54,6 +54,8 @@ struct kvm_cpu {
 
 /* ioctl on behalf of a processor; a failure is this processor's error. */
 int kvm_call(struct kvm_cpu *c, const char *what, unsigned long request, void *arg);
+/* KVM_GET_MSRS and KVM_SET_MSRS of one register: 1, or 0 if KVM refuses it, or negative. */
+int kvm_one_msr(struct kvm_cpu *c, unsigned long request, uint32_t msr, uint64_t *value);
 
 /* The processor comes back from the guest soon, and looks what there is to do. Any thread. */
 void kvm_leave_guest(struct kvm_cpu *c);

@@ -113,10 +113,10 @@ static int set_registers(const struct probe *p) {
 
 /* What the host supports: CMPXCHG16B is refused otherwise. */
 static int set_cpuid(const struct probe *p) {
-    struct {
-        struct kvm_cpuid2 head;
+    struct { /* struct kvm_cpuid2, whose entries have no number of their own */
+        uint32_t nent, pad;
         struct kvm_cpuid_entry2 entry[128];
-    } c = {.head.nent = 128};
+    } c = {.nent = 128};
 
     return ioctl(p->kvm, KVM_GET_SUPPORTED_CPUID, &c) < 0 || ioctl(p->cpu, KVM_SET_CPUID2, &c) < 0
                ? -errno
@@ -169,15 +169,15 @@ static void done(struct probe *p) {
 
 /* The kernel's set, of 8 bytes. */
 static int unblock_inside(const struct probe *p, int sig) {
-    struct {
-        struct kvm_signal_mask head;
+    struct { /* struct kvm_signal_mask */
+        uint32_t len;
         uint8_t set[8];
-    } mask = {.head.len = 8};
+    } mask = {.len = 8};
     sigset_t now;
 
     pthread_sigmask(SIG_SETMASK, NULL, &now);
     sigdelset(&now, sig);
-    memcpy(mask.head.sigset, &now, 8);
+    memcpy(mask.set, &now, 8);
     return ioctl(p->cpu, KVM_SET_SIGNAL_MASK, &mask) < 0 ? -errno : 0;
 }
 

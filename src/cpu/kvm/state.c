@@ -188,17 +188,17 @@ static const struct {
     {0x4b564d03, AT(kvm_steal)},
     {0x4b564d04, AT(kvm_eoi)},
 };
-enum { MSRS = sizeof(msrs) / sizeof(msrs[0]), MSR_TSC = 0x10 };
+enum { MSRS = sizeof(msrs) / sizeof(msrs[0]), MSR_TSC = 0x10, MSR_TSC_ADJUST = 0x3b };
 
-struct msr_list {
-    struct kvm_msrs head;
+struct msr_list { /* struct kvm_msrs, whose entries have no number of their own */
+    uint32_t nmsrs, pad;
     struct kvm_msr_entry entry[MSRS];
 };
 
 /* KVM stops at the first that it does not know, which then is 0, or cannot be set. */
 static void get_msrs(struct kvm_cpu *c, struct x86_state *s) {
     for (unsigned i = 0; i < MSRS;) {
-        struct msr_list list = {.head.nmsrs = MSRS - i};
+        struct msr_list list = {.nmsrs = MSRS - i};
         int n;
 
         for (unsigned k = i; k < MSRS; k++)
@@ -216,7 +216,7 @@ static void get_msrs(struct kvm_cpu *c, struct x86_state *s) {
 
 static int set_msrs(struct kvm_cpu *c, const struct x86_state *s) {
     for (unsigned i = 0; i < MSRS;) {
-        struct msr_list list = {.head.nmsrs = MSRS - i};
+        struct msr_list list = {.nmsrs = MSRS - i};
         uint64_t value;
         int n;
 
@@ -373,23 +373,15 @@ static int set_offset(struct kvm_cpu *c, uint64_t offset) {
     return ioctl(c->fd, KVM_SET_DEVICE_ATTR, &attr) < 0 ? -errno : 0;
 }
 
-/* Older kernels: as near as one can get with a value. */
-static int set_tsc(struct kvm_cpu *c, uint64_t value) {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msr = {.head.nmsrs = 1, .entry = {.index = MSR_TSC, .data = value}};
+static uint64_t get_adjust(struct kvm_cpu *c) {
+    uint64_t value = 0;
 
-    return kvm_call(c, "its TSC", KVM_SET_MSRS, &msr);
+    return kvm_one_msr(c, KVM_GET_MSRS, MSR_TSC_ADJUST, &value) == 1 ? value : 0;
 }
 
-static uint64_t get_adjust(struct kvm_cpu *c) {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msr = {.head.nmsrs = 1, .entry.index = 0x3b};
-
-    return kvm_call(c, "its TSC", KVM_GET_MSRS, &msr) == 1 ? msr.entry.data : 0;
+/* Older kernels: as near as one can get with a value. */
+static int set_tsc(struct kvm_cpu *c, uint64_t value) {
+    return kvm_one_msr(c, KVM_SET_MSRS, MSR_TSC, &value);
 }
 
 int kvm_follow_clock(struct kvm_cpu *c) {

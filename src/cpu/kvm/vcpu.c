@@ -34,6 +34,18 @@ int kvm_call(struct kvm_cpu *c, const char *what, unsigned long request, void *a
                      strerror(-r));
 }
 
+int kvm_one_msr(struct kvm_cpu *c, unsigned long request, uint32_t msr, uint64_t *value) {
+    uint64_t space[(sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)) / 8] = {0};
+    struct kvm_msrs *m = (struct kvm_msrs *)space;
+    int r;
+
+    m->nmsrs = 1;
+    m->entries[0] = (struct kvm_msr_entry){.index = msr, .data = *value};
+    r = kvm_call(c, "an MSR", request, m);
+    *value = m->entries[0].data;
+    return r;
+}
+
 /* ------------------------------------------------------------------ exits */
 
 static void port_access(struct kvm_cpu *c) {
@@ -168,16 +180,15 @@ static void eat_signals(void) {
 }
 
 static int set_signal_mask(struct kvm_cpu *c) {
-    struct {
-        struct kvm_signal_mask head;
-        uint8_t set[8];
-    } mask = {.head.len = 8};
+    uint32_t space[(sizeof(struct kvm_signal_mask) + 8) / 4] = {0};
+    struct kvm_signal_mask *mask = (struct kvm_signal_mask *)space;
     sigset_t all;
 
     pthread_sigmask(SIG_SETMASK, NULL, &all);
     sigdelset(&all, kick_signal());
-    memcpy(mask.head.sigset, &all, 8);
-    return kvm_call(c, "its signals", KVM_SET_SIGNAL_MASK, &mask);
+    mask->len = 8;
+    memcpy(mask->sigset, &all, 8);
+    return kvm_call(c, "its signals", KVM_SET_SIGNAL_MASK, mask);
 }
 
 static int begin(struct kvm_cpu *c) {
