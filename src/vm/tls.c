@@ -11,6 +11,20 @@
 
 #include "proto/tls_module.h"
 
+/* The program's folder, as it was named when the program began: in a namespace of mounts of its
+ * own, in a chroot, the kernel gives its path from another root. */
+static char self[PATH_MAX];
+
+__attribute__((constructor)) static void find_self(void) {
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash;
+
+    self[n > 0 ? n : 0] = 0;
+    slash = strrchr(self, '/');
+    if (slash)
+        *slash = 0;
+}
+
 static void *open_module(const char *folder, const char *name) {
     char path[PATH_MAX + 64];
 
@@ -19,16 +33,7 @@ static void *open_module(const char *folder, const char *name) {
 }
 
 const struct tls_module *tls_module_load(struct error *err) {
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    char *slash;
-    void *m;
-
-    self[n > 0 ? n : 0] = 0;
-    slash = strrchr(self, '/');
-    if (slash)
-        *slash = 0;
-    m = open_module(self, "tls-module.so");
+    void *m = open_module(self, "tls-module.so");
     if (!m)
         m = open_module(self, "../lib/vivarium/tls-module.so");
     if (m)
