@@ -97,7 +97,7 @@ class Install(Case):
             self.assertNotIn("@", re.sub(r"(?m)^#.*", "", unit))
             self.assertNotIn("MemoryDenyWriteExecute", re.sub(r"(?m)^#.*", "", unit))
             self.verify(kind, unit.replace("/opt/viv", str(prefix)))
-        self.assertEqual(len(files(prefix)), 2 * len(PROGRAMS) + 9)
+        self.assertEqual(len(files(prefix)), 2 * len(PROGRAMS) + 10)
         viv = self.machine(prefix / "bin")
         viv("image", "build", "tiny")
         viv("create", "m", "--image", "tiny", "--memory", "16M", "--network", "none", "--start")
