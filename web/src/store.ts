@@ -27,6 +27,8 @@ export class Collection<T extends { name: string; revision: number; kind: string
   readonly pending: Signal<ReadonlyMap<string, string>> = signal(new Map());
   private used = false;
   private loading: Promise<void> | null = null;
+  private again = false; // what was asked for while a list was on its way may not be in it
+  private newer = new Set<string>(); // put or removed meanwhile
   private changed = new Set<string>();
   private timer = 0;
 
@@ -46,9 +48,14 @@ export class Collection<T extends { name: string; revision: number; kind: string
 
   load(): Promise<void> {
     if (!this.used) return Promise.resolve();
-    this.loading ??= list<T>(path(this.plural))
+    if (this.loading) {
+      this.again = true;
+      return this.loading;
+    }
+    this.newer.clear();
+    this.loading = list<T>(path(this.plural))
       .then((all) => {
-        this.items.value = new Map(all.map((i) => [i.name, i]));
+        this.items.value = this.merged(all);
         this.loaded.value = true;
         this.failure.value = null;
       })
@@ -57,8 +64,22 @@ export class Collection<T extends { name: string; revision: number; kind: string
       })
       .finally(() => {
         this.loading = null;
+        if (!this.again) return;
+        this.again = false;
+        return this.load();
       });
     return this.loading;
+  }
+
+  /** The list, but for what is known to be newer. */
+  private merged(all: readonly T[]): Map<string, T> {
+    const next = new Map(all.map((i) => [i.name, i]));
+    for (const name of this.newer) {
+      const known = this.items.value.get(name);
+      if (!known) next.delete(name);
+      else if (known.revision >= (next.get(name)?.revision ?? 0)) next.set(name, known);
+    }
+    return next;
   }
 
   get(name: string): T | undefined {
@@ -68,12 +89,14 @@ export class Collection<T extends { name: string; revision: number; kind: string
   put(item: T): void {
     const known = this.items.value.get(item.name);
     if (known && known.revision > item.revision) return;
+    this.newer.add(item.name);
     const next = new Map(this.items.value);
     next.set(item.name, item);
     this.items.value = next;
   }
 
   remove(name: string): void {
+    this.newer.add(name);
     if (!this.items.value.has(name)) return;
     const next = new Map(this.items.value);
     next.delete(name);
