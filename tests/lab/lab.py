@@ -17,6 +17,7 @@ import argparse
 import gzip
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -137,8 +138,8 @@ def arguments(options, shared):
 def run(options):
     shared = pathlib.Path(tempfile.mkdtemp(prefix="viv-lab-"))
     try:
-        (shared / "command").write_text(f"cd {subprocess.list2cmdline([os.getcwd()])} || exit 125\n"
-                                        f"{' '.join(quote(w) for w in options.command)}\n", encoding="utf-8")
+        (shared / "command").write_text(f"cd {shlex.quote(os.getcwd())} || exit 125\n"
+                                        f"{shlex.join(options.command)}\n", encoding="utf-8")
         with subprocess.Popen(arguments(options, shared), stdin=subprocess.DEVNULL) as machine:
             try:
                 machine.wait(options.seconds)
@@ -157,10 +158,6 @@ def run(options):
             print(f"lab: {shared}", file=sys.stderr)
         else:
             shutil.rmtree(shared, ignore_errors=True)
-
-
-def quote(word):
-    return "'" + word.replace("'", "'\\''") + "'"
 
 
 def main():

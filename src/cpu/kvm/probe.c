@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cpu/kvm/inside.h"
 #include "cpu/x86.h"
 
 enum {
@@ -167,20 +168,6 @@ static void done(struct probe *p) {
 
 /* ------------------------------------------------------------------ running it */
 
-/* The kernel's set, of 8 bytes. */
-static int unblock_inside(const struct probe *p, int sig) {
-    struct { /* struct kvm_signal_mask */
-        uint32_t len;
-        uint8_t set[8];
-    } mask = {.len = 8};
-    sigset_t now;
-
-    pthread_sigmask(SIG_SETMASK, NULL, &now);
-    sigdelset(&now, sig);
-    memcpy(mask.set, &now, 8);
-    return ioctl(p->cpu, KVM_SET_SIGNAL_MASK, &mask) < 0 ? -errno : 0;
-}
-
 /* The port that it came to, or what ended it, negative. */
 static int run_to_port(const struct probe *p) {
     if (ioctl(p->cpu, KVM_RUN, 0) < 0)
@@ -223,7 +210,6 @@ static void judge(const struct probe *p, struct kvm_verdict *v) {
 /* With a timer that ends whatever does not end by itself. */
 static int run_guarded(const struct probe *p, struct kvm_verdict *v) {
     const int sig = SIGRTMIN + 1;
-    const struct timespec now = {0};
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = sig};
     struct itimerspec limit = {.it_value.tv_nsec = LIMIT_MS * 1000000l,
                                .it_interval.tv_nsec = LIMIT_MS * 1000000l};
@@ -234,7 +220,7 @@ static int run_guarded(const struct probe *p, struct kvm_verdict *v) {
     sigemptyset(&set);
     sigaddset(&set, sig);
     pthread_sigmask(SIG_BLOCK, &set, &old);
-    r = unblock_inside(p, sig);
+    r = kvm_unblock_inside(p->cpu, sig);
     event._sigev_un._tid = gettid();
     if (r == 0 && timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
         r = -errno;
@@ -243,8 +229,7 @@ static int run_guarded(const struct probe *p, struct kvm_verdict *v) {
         judge(p, v);
         timer_delete(timer);
     }
-    while (sigtimedwait(&set, NULL, &now) > 0)
-        ;
+    kvm_eat_signals(sig);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return r;
 }

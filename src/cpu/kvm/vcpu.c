@@ -8,8 +8,6 @@
  * that was interrupted, never from an access, and its state is always that between instructions.
  *
  * Calls (vcpu): ioctl:KVM_RUN ioctl:KVM_GET_REGS ioctl:KVM_INTERRUPT ioctl:KVM_NMI
- *     ioctl:KVM_SET_SIGNAL_MASK rt_sigtimedwait rt_sigprocmask
- * Calls (main, vcpu, disk, job, aux): tgkill getpid
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/trace.h"
+#include "cpu/kvm/inside.h"
 #include "cpu/kvm/kvm.h"
 
 static int kick_signal(void) { return SIGRTMIN; }
@@ -169,30 +168,9 @@ static int inject(struct kvm_cpu *c) {
     return 0;
 }
 
-static void eat_signals(void) {
-    const struct timespec now = {0};
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, kick_signal());
-    while (sigtimedwait(&set, NULL, &now) > 0)
-        ;
-}
-
-static int set_signal_mask(struct kvm_cpu *c) {
-    uint32_t space[(sizeof(struct kvm_signal_mask) + 8) / 4] = {0};
-    struct kvm_signal_mask *mask = (struct kvm_signal_mask *)space;
-    sigset_t all;
-
-    pthread_sigmask(SIG_SETMASK, NULL, &all);
-    sigdelset(&all, kick_signal());
-    mask->len = 8;
-    memcpy(mask->sigset, &all, 8);
-    return kvm_call(c, "its signals", KVM_SET_SIGNAL_MASK, mask);
-}
-
 static int begin(struct kvm_cpu *c) {
     sigset_t set;
+    int r;
 
     if (c->has_thread && pthread_equal(c->thread, pthread_self()))
         return 0;
@@ -201,7 +179,10 @@ static int begin(struct kvm_cpu *c) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     c->thread = pthread_self();
     __atomic_store_n(&c->has_thread, true, __ATOMIC_SEQ_CST);
-    return set_signal_mask(c);
+    r = kvm_unblock_inside(c->fd, kick_signal());
+    return r < 0 ? error_set(&c->cpu.error, r, "processor %u: KVM: its signals: %s",
+                             c->cpu.config.index, strerror(-r))
+                 : 0;
 }
 
 static enum cpu_exit run(struct cpu *cpu) {
@@ -223,7 +204,7 @@ static enum cpu_exit run(struct cpu *cpu) {
             continue;
         if (errno != EINTR)
             return failed(c, "does not run the processor", (uint64_t)errno);
-        eat_signals();
+        kvm_eat_signals(kick_signal());
         __atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
         if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST)) {
             c->count.kicks++;

@@ -70,8 +70,7 @@ const char *kvm_missing(void) {
     if (fd >= 0)
         close(fd);
     if (fd < 0)
-        return errno == ENOENT ? "the host has no /dev/kvm"
-                               : "the host's /dev/kvm cannot be opened";
+        return fd == -ENOENT ? "the host has no /dev/kvm" : "the host's /dev/kvm cannot be opened";
     return r < 0 ? "the host's KVM is too old" : NULL;
 }
 
