@@ -13,9 +13,9 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/timer.h"
 #include "jail/jail_internal.h"
 
 enum { MAX_POLL = 2 + 1 + 2 * 128, LAST_WORDS_MS = 2000 };
@@ -77,13 +77,6 @@ static void take_message(struct helper *h) {
     }
 }
 
-static int64_t now_ms(void) {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void round_of(struct helper *h, int timeout) {
     struct pollfd p[MAX_POLL];
     unsigned n;
@@ -136,7 +129,7 @@ _Noreturn void helper_main(const struct jail_options *o, int channel, int client
     while (!h.over)
         round_of(&h, -1);
     relay_end(h.relay);
-    for (end = now_ms() + LAST_WORDS_MS; !relay_idle(h.relay) && now_ms() < end;)
-        round_of(&h, (int)(end - now_ms()));
+    for (end = timer_now_ms() + LAST_WORDS_MS; !relay_idle(h.relay) && timer_now_ms() < end;)
+        round_of(&h, (int)(end - timer_now_ms()));
     _exit(0);
 }
