@@ -47,6 +47,8 @@ struct jail {
     int channel, clients; /* our ends */
     pid_t helper;
     struct confine confine;
+    int end_signal; /* PR_SET_PDEATHSIG of who started the process, or 0 */
+    pid_t starter;
 };
 
 /* For the hooks, which come from threads of all layers; there is one jail a process. */
@@ -140,6 +142,16 @@ static int start_helper(struct jail *j, struct error *err) {
     return r;
 }
 
+/* The signal at the end of the starter is forgotten with each change of who the process is
+ * (PR_SET_PDEATHSIG(2const)); the starter that ended before it was asked for again sends none. */
+static void keep_end_signal(const struct jail *j) {
+    if (!j->end_signal)
+        return;
+    prctl(PR_SET_PDEATHSIG, j->end_signal, 0, 0, 0);
+    if (getppid() != j->starter)
+        raise(j->end_signal);
+}
+
 void jail_note_descriptors(void) { confine_note_descriptors(); }
 
 struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
@@ -156,7 +168,10 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
         jail_leave(j);
         return NULL;
     }
+    j->starter = getppid();
+    prctl(PR_GET_PDEATHSIG, &j->end_signal, 0, 0, 0);
     confine_namespaces(&j->confine, &j->facts);
+    keep_end_signal(j);
     /* Becoming another user takes them from all threads; in one that has none it would fail. */
     capabilities_gone_soon = !j->confine.change_user;
     jail_set_hooks(&hooks);
@@ -264,6 +279,7 @@ int jail_enter(struct jail *j, struct error *err) {
     if (r < 0)
         return r;
     j->facts.capabilities = confine_drop_capabilities();
+    keep_end_signal(j);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return error_set(err, -errno, "the jail: no_new_privs is refused: %s", strerror(errno));
     r = close_door(j, helped, err);

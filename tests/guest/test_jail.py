@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The jail of a running machine as the host sees it (docs/jail.md); tests/jail/ has it from inside."""
+import contextlib
 import json
 import os
 import pathlib
@@ -13,6 +14,22 @@ import mini
 import vivtest
 
 CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+
+
+def files_of(pid):
+    """What a process has open; files that it closes meanwhile are left out."""
+    links = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return links
+
+
+def runs(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Jail(unittest.TestCase):
@@ -66,12 +83,30 @@ class Jail(unittest.TestCase):
         self.addCleanup(os.close, leak)
         status = self.start(pass_fds=[leak])
         if status["jail"]["in"]:
-            files = pathlib.Path(f"/proc/{status['pid']}/fd")
-            self.assertNotIn("/etc/passwd", [os.readlink(files / name) for name in os.listdir(files)])
+            opened = files_of(status["pid"])
+            self.assertIn(str(self.dir / "kernel"), opened, "the listing sees what is open")
+            self.assertNotIn("/etc/passwd", opened)
         self.assertEqual(self.ctl("disk-add", self.dir / "disk")["disk"], 0)
         self.ctl("snapshot", self.dir / "state")
         self.assertTrue((self.dir / "state/memory").exists())
         self.assertEqual(len(self.ctl("status")["disks"]), 1)
+
+    def test_it_ends_with_its_starter_if_that_asked_for_it(self):
+        words = [vivtest.VM, "--kernel", self.dir / "kernel", "--memory", "16M", "--serial", "none",
+                 "--control", f"unix:{self.control}"]
+        starter = subprocess.Popen(["sh", "-c", 'setpriv --pdeathsig KILL "$@" & wait', "sh", *words],
+                                   stdin=subprocess.DEVNULL)
+        while not self.control.exists():
+            self.assertIsNone(starter.poll())
+            time.sleep(0.01)
+        pid = self.ctl("status")["pid"]
+        self.assertTrue(runs(pid))
+        starter.kill()
+        starter.wait()
+        until = time.monotonic() + 100
+        while runs(pid):
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.01)
 
     def test_without_it_there_is_a_warning(self):
         self.assertFalse(self.start("--no-jail")["jail"]["in"])

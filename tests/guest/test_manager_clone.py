@@ -27,8 +27,10 @@ class Clones(Machines):
         return sum(seen.values())
 
     def leaves_nothing(self):
-        machines = {vm["id"] for vm in self.api.get("/v1/vms")["items"]}
-        self.m.wait_for(lambda: {p.name for p in (self.m.home / "machines").iterdir()} == machines, "the end of folders")
+        """A machine goes after the answer, as its folder does."""
+        def same():
+            return {p.name for p in (self.m.home / "machines").iterdir()} == {vm["id"] for vm in self.api.get("/v1/vms")["items"]}
+        self.m.wait_for(same, "the end of folders")
 
     def test_a_linked_clone_is_there_at_once_and_takes_no_room(self):
         self.m.image_with_disk(2 << 30)

@@ -31,8 +31,10 @@ class Templates(Machines):
         return self.api.get(f"/v1/jobs/{image['status']['job']}/wait?timeout={LIMIT}")["status"]
 
     def leaves_nothing(self):
-        images = {i["id"] for i in self.api.get("/v1/images")["items"]}
-        self.m.wait_for(lambda: {p.name for p in (self.m.home / "images").iterdir()} == images, "the end of folders")
+        """An image goes after the answer, as its folder does."""
+        def same():
+            return {p.name for p in (self.m.home / "images").iterdir()} == {i["id"] for i in self.api.get("/v1/images")["items"]}
+        self.m.wait_for(same, "the end of folders")
 
     def text_of(self, image):
         return (self.m.home / "images" / image["id"] / "disk.raw").read_bytes()[:512].strip(b"\0").decode()
