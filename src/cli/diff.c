@@ -93,7 +93,10 @@ static void diff_text(const struct painter *p, const char *field, const char *a,
 
     if (end > least - start)
         end = least - start;
-    line(p, ' ', "  %s: from line %zu on", field, start + 1);
+    if (*a)
+        line(p, ' ', "  %s: from line %zu on", field, start + 1);
+    else
+        line(p, '+', "  %s:", field);
     put_lines(p, '-', a, start, na - start - end);
     put_lines(p, '+', b, start, nb - start - end);
 }
@@ -105,8 +108,9 @@ static void put_change(const struct painter *p, const struct field *f, const jso
     bool in_place = json_is_true(json_object_get(change, "in_place"));
     char was[600], is[600];
 
-    if (f->type == FIELD_TEXT && a && b && (strchr(a, '\n') || strchr(b, '\n'))) {
-        diff_text(p, f->name, a, b);
+    if (f->type == FIELD_TEXT && b && (!from || a) &&
+        (strchr(a ? a : "", '\n') || strchr(b, '\n'))) {
+        diff_text(p, f->name, a ? a : "", b);
     } else {
         show_value(f, from, was, sizeof(was));
         show_value(f, to, is, sizeof(is));

@@ -9,8 +9,20 @@
 #define SEEDS                                                                                      \
     "rm -f /var/lib/systemd/random-seed /var/lib/urandom/random-seed /var/lib/misc/random-seed\n"
 
-const char identity_renew[] =
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n"
+#define PATHS "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n"
+/* To $name, also where the old one stands for an address. */
+#define SET_NAME                                                                                   \
+    "old=$(cat /proc/sys/kernel/hostname)\n"                                                       \
+    "printf '%s' \"$name\" >/proc/sys/kernel/hostname || bad=1\n"                                  \
+    "if [ -f /etc/hostname ]; then printf '%s\\n' \"$name\" >/etc/hostname || bad=1; fi\n"         \
+    "case $old in *[!A-Za-z0-9.-]*|localhost|'') ;; *)\n"                                          \
+    "  if [ -f /etc/hosts ]; then\n"                                                               \
+    "    sed -i \"s/\\([[:space:]]\\)$old\\([[:space:]]\\|\\$\\)/\\1$name\\2/g\" /etc/hosts || "   \
+    "bad=1\n"                                                                                      \
+    "  fi ;;\n"                                                                                    \
+    "esac\n"
+
+const char identity_renew[] = PATHS
     "name=$1 mac=$2 bad=0\n"
     "if [ -f /etc/machine-id ]; then\n"
     "  id=$(tr -d - </proc/sys/kernel/random/uuid)\n"
@@ -18,17 +30,7 @@ const char identity_renew[] =
     "  if [ -f /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ]; then\n"
     "    printf '%s\\n' \"$id\" >/var/lib/dbus/machine-id || bad=1\n"
     "  fi\n"
-    "fi\n"
-    "old=$(cat /proc/sys/kernel/hostname)\n"
-    "printf '%s' \"$name\" >/proc/sys/kernel/hostname || bad=1\n"
-    "if [ -f /etc/hostname ]; then printf '%s\\n' \"$name\" >/etc/hostname || bad=1; fi\n"
-    "case $old in *[!A-Za-z0-9.-]*|localhost|'') ;; *)\n"
-    "  if [ -f /etc/hosts ]; then\n"
-    "    sed -i \"s/\\([[:space:]]\\)$old\\([[:space:]]\\|\\$\\)/\\1$name\\2/g\" /etc/hosts || "
-    "bad=1\n"
-    "  fi ;;\n"
-    "esac\n"
-    "cat /proc/sys/kernel/random/uuid >/dev/urandom\n" SEEDS LEASES
+    "fi\n" SET_NAME "cat /proc/sys/kernel/random/uuid >/dev/urandom\n" SEEDS LEASES
     "for i in /sys/class/net/*; do\n"
     "  [ -n \"$mac\" ] && [ -e \"$i/device\" ] || continue\n"
     "  if [ \"$(cat \"$i/address\")\" != \"$mac\" ]; then\n"
@@ -50,10 +52,39 @@ const char identity_renew[] =
     "sync\n"
     "exit $bad\n";
 
+const char identity_introduce[] = PATHS
+    "name=$1 user=${2:-root} keys=$3 seed=$4 more=$5 bad=0\n"
+    "if [ $seed = 1 ] && command -v cloud-init >/dev/null 2>&1 &&\n"
+    "   [ ! -e /etc/cloud/cloud-init.disabled ]; then exit 0; fi\n"
+    "if [ -n \"$name\" ]; then\n" SET_NAME "fi\n"
+    "entry() { grep \"^$user:\" /etc/passwd 2>/dev/null; }\n"
+    "if [ $user != root ] && [ -z \"$(entry)\" ]; then\n"
+    "  shell=/bin/sh; [ ! -x /bin/bash ] || shell=/bin/bash\n"
+    "  if command -v useradd >/dev/null 2>&1; then useradd -m -s $shell \"$user\"\n"
+    "  else adduser -D -s $shell \"$user\" >/dev/null; fi ||\n"
+    "    { echo \"the user $user cannot be made\"; exit 1; }\n"
+    "  if [ -d /etc/sudoers.d ]; then\n"
+    "    (umask 337; echo \"$user ALL=(ALL) NOPASSWD:ALL\" >/etc/sudoers.d/90-viv-user) || bad=1\n"
+    "  fi\n"
+    "fi\n"
+    "if [ -n \"$keys\" ]; then\n"
+    "  home=$(entry | cut -d: -f6); [ -n \"$home\" ] || home=/root\n"
+    "  file=$home/.ssh/authorized_keys\n"
+    "  (umask 077; mkdir -p \"$home/.ssh\" && touch \"$file\") || bad=1\n"
+    "  echo \"$keys\" | while IFS= read -r line; do\n"
+    "    [ -z \"$line\" ] || grep -qxF -e \"$line\" \"$file\" || printf '%s\\n' \"$line\" "
+    ">>\"$file\"\n"
+    "  done || bad=1\n"
+    "  chown \"$user:$(entry | cut -d: -f4)\" \"$home/.ssh\" \"$file\" || bad=1\n"
+    "fi\n"
+    "sync\n"
+    "if [ -n \"$more\" ]; then\n"
+    "  echo \"it has no cloud-init, so nothing is done about $more\"; bad=1\n"
+    "fi\n"
+    "exit $bad\n";
+
 const char identity_take[] =
-    "#!/bin/sh\n"
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n"
-    "exec >/dev/console 2>&1 </dev/null\n"
+    "#!/bin/sh\n" PATHS "exec >/dev/console 2>&1 </dev/null\n"
     "[ -e /proc/mounts ] || mount -t proc proc /proc\n"
     "fail() { echo \"vivarium: failed: $*\"; sync; while :; do :; done; }\n"
     "mount -o remount,rw / || fail 'its root file system cannot be written'\n"

@@ -167,6 +167,7 @@ static int revert(struct api_call *call) {
             json_object_set_new(vm.wanted, "force", json_true());
             row_set_state(&vm, "stopping", NULL);
         }
+        json_object_set_new(vm.wanted, "introduce", json_true()); /* it never was then, perhaps */
         put_task(&vm, "revert", call->row.id);
         row_set_state(&call->row, "reverting", NULL);
         r = save_both(call, &vm, "reverting", "its machine is to go back to it");

@@ -98,7 +98,7 @@ static void release(struct machine *v) {
     machine_live_lost(v);
     snapshot_task_free(v->task);
     v->task = NULL;
-    free(v->renewal);
+    machine_renew_free(v);
     vm_control_close(v->control);
     vm_process_close(&v->process);
     if (v->folder >= 0)

@@ -26,6 +26,9 @@
 
 struct machines;
 
+/* Has its guest got the identity that it is to have? (vm_renew.c) */
+bool machine_is_itself(const struct store_row *row);
+
 struct machines *machines_new(struct manager *m, struct error *err);
 /* Looks at every machine that may need it, and at folders that belong to none. */
 void machines_load(struct machines *ms);

@@ -93,6 +93,8 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
     row_set_text(clone->status, "cloned_from", call->row.id);
     row_set_number(clone->wanted, "cycle", on);
     json_object_set_new(clone->wanted, "renew", json_true());
+    json_object_set_new(clone->wanted, "introduce",
+                        json_true()); /* its source never was, perhaps */
     choose_mac(mac);
     row_set_text(clone->wanted, "mac", mac);
     json_object_set_new(clone->wanted, "clone",

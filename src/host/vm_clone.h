@@ -11,6 +11,7 @@
  * and of a clone's own:
  *   clone    {"from": id, "mode"}, until its disk is made
  *   renew    its guest is to get an identity of its own, as soon as an agent answers
+ *   introduce  it is to be told its name, user and keys then, if nobody else does that
  *   mac      its address in its network
  *
  * Contract: the loop's thread.

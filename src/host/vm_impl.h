@@ -132,8 +132,9 @@ void machine_leave_work(struct machine *v);
 
 /* ---- vm_renew.c ---- */
 
-/* If its guest is to get an identity of its own, and has an agent: asks it. */
+/* If its guest is to get an identity, and has an agent: asks it. */
 void machine_renew(struct machine *v, const struct store_row *row);
+void machine_renew_free(struct machine *v);
 void machine_renew_stop(struct machine *v); /* the worker ends soon */
 
 /* ---- vm_start.c ---- */

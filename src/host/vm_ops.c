@@ -297,6 +297,7 @@ static int create(struct api_call *call) {
         return -EINVAL;
     on = strcmp(power_of(call), "off") != 0;
     row_set_number(call->row.wanted, "cycle", on);
+    json_object_set_new(call->row.wanted, "introduce", json_true());
     row_set_text(call->row.status, "image_id", *image ? image : NULL);
     row_set_state(&call->row, "creating", NULL);
     expiry_begin(&call->row, units_now_ms());
@@ -400,7 +401,7 @@ static enum wait_result over(const struct store_row *row, const char *word, int6
         yes = vm_settled(state);
     else if (!strcmp(word, "ready"))
         yes = !strcmp(state, "running") && *row_text(row->status, "agent") &&
-              !row_flag(row->wanted, "renew");
+              machine_is_itself(row);
     else if (!strcmp(word, "stopped"))
         yes = !strcmp(state, "stopped") || !strcmp(state, "failed");
     else

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A new identity for the guest of a clone: a script, run by the agent in it. */
+/*
+ * Who a guest is, by a script that the agent in it runs: a new identity for that of a clone, and at
+ * the first start of each what cloud-init would do where there is none. Only then is it ready.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "host/cloud.h"
 #include "host/identity.h"
 #include "host/vm_clone.h"
 #include "host/vm_impl.h"
@@ -22,9 +26,20 @@ enum {
     SAID = 300
 };
 
+static const struct step {
+    const char *wanted; /* the flag in the row */
+    const char *done, *failed;
+    unsigned tries;
+} steps[] = {
+    {"renew", "renewed", "renew-failed", TRIES},
+    {"introduce", NULL, "introduce-failed", 1},
+};
+
 struct renewal {
     struct machine *v;
-    char vsock[200], name[256], mac[18];
+    const struct step *step;
+    json_t *request; /* NULL: nothing is to be done */
+    char vsock[200];
     char said[SAID];
     int waited; /* ms */
     int stop;   /* atomic: the manager ends */
@@ -75,9 +90,11 @@ static int take_frame(struct renewal *n, struct guest *g) {
 static void work(void *opaque) {
     struct renewal *n = opaque;
     struct guest g = {.path = n->vsock, .timeout_ms = CONNECT_MS, .reader = {.fd = -1}};
-    json_t *request = json_pack("{s:s, s:[s,s,s,s,s,s]}", "do", "exec", "argv", "/bin/sh", "-c",
-                                identity_renew, "viv-renew", n->name, n->mac);
+    json_t *request = n->request;
 
+    n->request = NULL;
+    if (!request)
+        return;
     if (guest_connect(&g, &n->error) < 0)
         json_decref(request);
     else if (agent_send_json(g.reader.fd, AGENT_REQUEST, request, &n->error) == 0)
@@ -88,17 +105,20 @@ static void work(void *opaque) {
 
 /* ------------------------------------------------------------------ what came of it */
 
-static void save(struct machine *v, const struct error *why) {
+static void save(struct machine *v, const struct step *step, const struct error *why) {
     struct manager *m = v->all->m;
     struct store_row row = {0};
     struct error e = {0};
 
     if (store_get(m->store, "vm", v->id, &row) < 0)
         return;
-    row_unset(row.wanted, "renew");
+    row_unset(row.wanted, step->wanted);
     if (store_begin(m->store, STORE_NOTE, &e) == 0) {
-        if (manager_event(m, &row, why->code ? "renew-failed" : "renewed", &e, "%s",
-                          why->code ? why->text : "its guest has an identity of its own") < 0 ||
+        const char *what = why->code ? step->failed : step->done;
+
+        if ((what &&
+             manager_event(m, &row, what, &e, "%s",
+                           why->code ? why->text : "its guest has an identity of its own") < 0) ||
             store_update(m->store, &row, &e) < 0)
             store_rollback(m->store);
         else
@@ -114,21 +134,71 @@ static void done(void *opaque) {
     struct machine *v = n->v;
 
     v->renewal = NULL;
-    if (!n->error.code || (v->up && ++v->renewals >= TRIES))
-        save(v, &n->error);
-    else if (v->up)
-        machine_again_in(v, AGAIN_MS);
-    v->renew_at = timer_now_ms() + AGAIN_MS - 1;
+    v->renew_at = 0;
+    if (!n->error.code || (v->up && ++v->renewals >= n->step->tries)) {
+        save(v, n->step, &n->error);
+        v->renewals = 0;
+    } else {
+        v->renew_at = timer_now_ms() + AGAIN_MS - 1;
+        if (v->up)
+            machine_again_in(v, AGAIN_MS);
+    }
     machine_kick(v);
+    json_decref(n->request);
     free(n);
 }
 
-void machine_renew(struct machine *v, const struct store_row *row) {
+/* ------------------------------------------------------------------ what is to be done */
+
+/* Images have a name like that until somebody gives them another. */
+static bool is_placeholder(const char *name) {
+    static const char *const names[] = {"", "(none)", "vivarium", "debian", "localhost"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (!strcmp(name, names[i]))
+            return true;
+    return !strncmp(name, "localhost.", 10);
+}
+
+static json_t *renewing(const struct store_row *row) {
     const char *host = row_text(row->spec, "hostname");
+    bool network = strcmp(row_text(row->spec, "network"), "none") != 0;
+
+    return json_pack("{s:s, s:[s,s,s,s,s,s]}", "do", "exec", "argv", "/bin/sh", "-c",
+                     identity_renew, "viv-renew", *host ? host : row->name,
+                     network ? row_text(row->wanted, "mac") : "");
+}
+
+static json_t *introducing(const struct store_row *row) {
+    const char *host = row_text(row->spec, "hostname"), *user = row_text(row->spec, "user");
+    const char *keys = row_text(row->spec, "ssh_key");
+    bool data = *row_text(row->spec, "user_data"), net = *row_text(row->spec, "network_config");
+
+    if (!*host && is_placeholder(row_text(row->status, "calls_itself")))
+        host = row->name;
+    if (!*host && !*user && !*keys && !data && !net)
+        return NULL;
+    return json_pack("{s:s, s:[s,s,s,s,s,s,s,s,s]}", "do", "exec", "argv", "/bin/sh", "-c",
+                     identity_introduce, "viv-introduce", host, user, keys,
+                     cloud_wanted(row->spec) ? "1" : "0",
+                     data && net ? "user_data and network_config"
+                     : data      ? "user_data"
+                     : net       ? "network_config"
+                                 : "");
+}
+
+bool machine_is_itself(const struct store_row *row) {
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+        if (row_flag(row->wanted, steps[i].wanted))
+            return false;
+    return true;
+}
+
+void machine_renew(struct machine *v, const struct store_row *row) {
     int64_t left = v->renew_at - timer_now_ms();
     struct renewal *n;
 
-    if (v->renewal || !row_flag(row->wanted, "renew") || !*row_text(row->status, "agent"))
+    if (v->renewal || machine_is_itself(row) || !*row_text(row->status, "agent"))
         return;
     if (left > 0) {
         machine_again_in(v, left);
@@ -138,12 +208,18 @@ void machine_renew(struct machine *v, const struct store_row *row) {
     if (!n)
         abort();
     n->v = v;
+    n->step = &steps[!row_flag(row->wanted, steps[0].wanted)];
+    n->request = n->step == steps ? renewing(row) : introducing(row);
     machine_path(v->all->m, v->id, "vsock", n->vsock, sizeof(n->vsock));
-    snprintf(n->name, sizeof(n->name), "%s", *host ? host : row->name);
-    snprintf(n->mac, sizeof(n->mac), "%s",
-             strcmp(row_text(row->spec, "network"), "none") ? row_text(row->wanted, "mac") : "");
     v->renewal = n;
     workers_run(v->all->renewers, work, done, n);
+}
+
+void machine_renew_free(struct machine *v) {
+    if (v->renewal)
+        json_decref(v->renewal->request);
+    free(v->renewal);
+    v->renewal = NULL;
 }
 
 void machine_renew_stop(struct machine *v) {

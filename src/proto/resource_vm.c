@@ -135,7 +135,7 @@ static const struct field fields[] = {
      .flags = FIELD_CREATE,
      .min = 1,
      .max = 16384,
-     .help = "public keys of OpenSSH, one a line, that open the guest's user (cloud-init)"},
+     .help = "public keys of OpenSSH, one a line, that open the guest's user"},
     {.name = "user",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
@@ -143,8 +143,8 @@ static const struct field fields[] = {
      .min = 1,
      .max = 32,
      .pattern = "^[a-z_][a-z0-9_-]*$",
-     .help = "user that the guest makes, who may use sudo (cloud-init); without one the keys go to "
-             "the user that the image has for that"},
+     .help = "user that the guest makes, who may use sudo; without one the keys go to the user "
+             "that the image has for that, or to root"},
     {.name = "hostname",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
@@ -152,7 +152,8 @@ static const struct field fields[] = {
      .min = 1,
      .max = 253,
      .pattern = "^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$",
-     .help = "what the guest calls itself (cloud-init)"},
+     .help =
+         "what the guest calls itself; else its own name, or that of the machine if it has none"},
     {.name = "user_data",
      .type = FIELD_TEXT,
      .place = FIELD_SPEC,

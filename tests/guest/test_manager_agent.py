@@ -54,6 +54,22 @@ class Agent(unittest.TestCase):
         self.m.create(name, **{**WITH_AGENT, **spec})
         self.m.viv("wait", name, "--for", "ready", "--timeout", str(LIMIT))
 
+    def test_a_guest_without_cloud_init_is_told_who_it_is(self):
+        keys = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9wZW4gdGhlIGRvb3IgZm9yIHRoaXMga2V5ISE= a@b\n" \
+               "# work\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9wZW4gdGhlIGRvb3IgZm9yIHRoYXQga2V5ISE= c d\n"
+        image_with_agent(self.m, {"etc/passwd": b"root:x:0:0::/root:/bin/sh\nada:x:7:8::/home/ada:/bin/sh\n"})
+        self.m.create("web", **WITH_AGENT, ssh_key=keys, user="ada", hostname="box.example.org", user_data="#cloud-config\n{}\n")
+        self.m.viv("wait", "web", "--for", "ready", "--timeout", str(LIMIT))
+        script = "hostname; cat /home/ada/.ssh/authorized_keys; stat -c '%a %u:%g' /home/ada/.ssh /home/ada/.ssh/authorized_keys"
+        code, out, said = self.run_viv("exec", "web", "--", "sh", "-c", script)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(out.decode().splitlines(), ["box.example.org", *keys.splitlines(),
+                                                     "700 7:8", "600 7:8"])
+        failed = [e["text"] for e in self.api.get("/v1/events?name=web")["items"] if e["what"] == "introduce-failed"]
+        self.assertEqual(len(failed), 1, failed)
+        self.assertIn("no cloud-init", failed[0])
+        self.assertIn("user_data", failed[0])
+
     def run_viv(self, *words, data=b""):
         done = subprocess.run([manager.VIV, *words], env=self.m.env, capture_output=True, timeout=LIMIT, input=data, check=False)
         return done.returncode, done.stdout, done.stderr

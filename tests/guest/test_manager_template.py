@@ -59,9 +59,14 @@ class Templates(Machines):
         self.m.viv("rm", "web")
         seen, count = set(), int(os.environ.get("VIV_TEMPLATE_MACHINES", "2"))
         for i in range(count):
-            self.m.viv("create", f"m{i}", "--template", "base", "--memory", "512M")
+            own = ("--user", "ada", "--ssh-key", str(vivtest.GUEST / "id_ed25519.pub")) if i == 0 else ()
+            self.m.viv("create", f"m{i}", "--template", "base", "--memory", "512M", *own)
             self.m.viv("start", f"m{i}")
             self.booted(f"m{i}")
+            self.assertEqual(self.run_in("hostname", name=f"m{i}").strip(), f"m{i}")
+            if own:
+                self.assertEqual(self.run_in("sh", "-c", "cut -c1-11 ~ada/.ssh/authorized_keys; "
+                                             "id -un ada; stat -c '%a %U' ~ada/.ssh", name="m0"), "ssh-ed25519\nada\n700 ada\n")
             words = self.run_in("sh", "-c", IDENTITY, name=f"m{i}").split()
             self.assertEqual(len(words), 3, words)
             self.assertRegex(words[0], "^[0-9a-f]{32}$")
