@@ -43,6 +43,9 @@ struct cli_command {
 
 extern const struct cli_command cli_commands[]; /* ends with words NULL */
 
+/* Of the commands from this one on; NULL: that of the one before. */
+const char *cli_heading(const struct cli_command *c);
+
 struct cli_common {           /* a flag that every command has */
     const char *flag, *value; /* value NULL: a switch */
     const char *variable;     /* of the environment, that it sets (far.h) */

@@ -67,12 +67,14 @@ void cli_help(FILE *f) {
 
     fprintf(f,
             "viv: %s.\n\nusage: viv COMMAND [NAME]... [FLAG]...\n\nBegin with:  viv run debian\n"
-            "\nCommands ('viv COMMAND --help' says more):\n",
+            "\n'viv COMMAND --help' says more of a command.\n",
             about);
     for (const struct cli_command *c = cli_commands; c->words; c++) {
         size_t n = strcspn(c->help, ".:;");
 
         usage(c, line, sizeof(line));
+        if (cli_heading(c))
+            fprintf(f, "\n%s:\n", cli_heading(c));
         fprintf(f, "  %-34s  %.*s\n", line + 4, (int)n, c->help);
     }
     fprintf(f, "\nFlags of all commands:\n");
@@ -125,6 +127,8 @@ void cli_man(FILE *f) {
     fputs(".SH COMMANDS\n", f);
     for (const struct cli_command *c = cli_commands; c->words; c++) {
         usage(c, line, sizeof(line));
+        if (cli_heading(c))
+            fprintf(f, ".SS %s\n", cli_heading(c));
         man_item(f, line, NULL, c->help);
         fputs(".\n.RS\n", f);
         for (unsigned i = 0; (flag = cli_flag(c, i)); i++) {

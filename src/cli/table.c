@@ -300,6 +300,16 @@ const struct cli_command cli_commands[] = {
      no_wait, do_export},
     {"image rm", "image", "delete", SOME_NAMES, "IMAGE", "Delete images that no machine lies on",
      "image rm tiny", NULL, do_image_rm},
+    {"template create", "image", "create", ONE_NAME, "NAME",
+     "Make a template of a machine: an image without what makes a machine itself, so that each "
+     "machine of it has an identity of its own. The machine may run, and stays as it is",
+     "template create base --from web", no_wait, do_template_create},
+    {"template list", "image", "list", NO_NAME, NULL, "List templates", "template list", list_flags,
+     do_template_list},
+    {"template show", "image", "get", ONE_NAME, "TEMPLATE", "Show a template", "template show base",
+     NULL, do_show},
+    {"template rm", "image", "delete", SOME_NAMES, "TEMPLATE",
+     "Delete templates that no machine lies on", "template rm base", NULL, do_image_rm},
     {"volume create", "volume", "create", ONE_NAME, "VOLUME",
      "Make a volume: a disk that outlives machines, empty at first. It takes room as it is written",
      "volume create data --size 10G", no_wait, do_volume_create},
@@ -321,16 +331,6 @@ const struct cli_command cli_commands[] = {
     {"volume rm", "volume", "delete", SOME_NAMES, "VOLUME",
      "Delete volumes that are attached to nothing, with what is on them", "volume rm data", NULL,
      do_volume_rm},
-    {"template create", "image", "create", ONE_NAME, "NAME",
-     "Make a template of a machine: an image without what makes a machine itself, so that each "
-     "machine of it has an identity of its own. The machine may run, and stays as it is",
-     "template create base --from web", no_wait, do_template_create},
-    {"template list", "image", "list", NO_NAME, NULL, "List templates", "template list", list_flags,
-     do_template_list},
-    {"template show", "image", "get", ONE_NAME, "TEMPLATE", "Show a template", "template show base",
-     NULL, do_show},
-    {"template rm", "image", "delete", SOME_NAMES, "TEMPLATE",
-     "Delete templates that no machine lies on", "template rm base", NULL, do_image_rm},
     {"net create", "network", "create", ONE_NAME, "NETWORK",
      "Make a network. Machines in it (viv create --network) find each other by name and reach the "
      "outside through this host",
@@ -423,6 +423,27 @@ const struct cli_command cli_commands[] = {
      "completion bash", NULL, do_completion},
     {0},
 };
+
+static const struct {
+    const char *first, *heading;
+} groups[] = {
+    {"run", "Machines"},
+    {"console", "Screen, keyboard and guest"},
+    {"snapshot create", "Snapshots"},
+    {"image list", "Images and templates"},
+    {"volume create", "Volumes"},
+    {"net create", "Networks"},
+    {"job list", "What happens"},
+    {"apply", "Machines by files"},
+    {"token create", "Access, and this host"},
+};
+
+const char *cli_heading(const struct cli_command *c) {
+    for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+        if (!strcmp(groups[i].first, c->words))
+            return groups[i].heading;
+    return NULL;
+}
 
 const struct cli_common cli_commons[] = {
     {"--json", NULL, NULL, "print what the manager answers, as JSON"},

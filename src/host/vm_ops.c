@@ -215,8 +215,8 @@ static int delete_it(struct api_call *call) {
                         "a copy of '%s' is being made", call->row.name);
     if (runs && !row_flag(call->args, "force"))
         return api_fail(call, FAILURE_CONFLICT, "status.state",
-                        "stop it first, or delete it with force", "'%s' is %s", call->row.name,
-                        state_of(call));
+                        "stop it first, or delete it with force (viv rm --force)", "'%s' is %s",
+                        call->row.name, state_of(call));
     json_object_set_new(call->row.wanted, "deleting", json_true());
     row_set_text(call->row.spec, "power", "off");
     row_set_state(&call->row, "deleting", NULL);
@@ -400,8 +400,8 @@ static enum wait_result over(const struct store_row *row, const char *word, int6
     if (!strcmp(word, "settled"))
         yes = vm_settled(state);
     else if (!strcmp(word, "ready"))
-        yes = !strcmp(state, "running") && *row_text(row->status, "agent") &&
-              machine_is_itself(row);
+        yes =
+            !strcmp(state, "running") && *row_text(row->status, "agent") && machine_is_itself(row);
     else if (!strcmp(word, "stopped"))
         yes = !strcmp(state, "stopped") || !strcmp(state, "failed");
     else
