@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Packets with a descriptor beside them: unix(7), SCM_RIGHTS. */
+/*
+ * Packets with a descriptor beside them: unix(7), SCM_RIGHTS.
+ *
+ * Calls (helper): sendmsg recvmsg
+ */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -115,6 +115,27 @@ int confine_change_user(const struct confine *c, struct jail_facts *f, struct er
     return 0;
 }
 
+void confine_helper(void) {
+    static const unsigned keep[] = {CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_PTRACE,
+                                    CAP_NET_BIND_SERVICE, CAP_KILL};
+    const struct rlimit none = {0, 0};
+    struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct d[2] = {{0}};
+    unsigned bits = 0;
+
+    setrlimit(RLIMIT_CORE, &none); /* what clients say is in its memory */
+    confine_limits(true);
+    drop_bounds();
+    if (syscall(SYS_capget, &h, d) < 0)
+        return;
+    for (size_t i = 0; i < sizeof(keep) / sizeof(keep[0]); i++)
+        bits |= 1u << keep[i];
+    d[0].permitted &= bits;
+    d[0].effective = d[0].permitted;
+    d[1].permitted = d[1].effective = d[0].inheritable = d[1].inheritable = 0;
+    syscall(SYS_capset, &h, d);
+}
+
 bool confine_drop_capabilities(void) {
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct d[2] = {{0}};
@@ -190,6 +211,24 @@ void confine_limits(bool network) {
         l.rlim_max = l.rlim_cur;
         setrlimit(RLIMIT_STACK, &l);
     }
+}
+
+/* ------------------------------------------------------------------ signals */
+
+/* Landlock's scopes (Documentation/userspace-api/landlock.rst): processes outside cannot be
+ * signalled, nor their abstract sockets connected to. Its restrictions of files would forbid to
+ * leave the root, and are not asked for. Older kernels have the filter alone. */
+void confine_signals(struct jail_facts *f) {
+    enum { VERSION = 1, SCOPES_SINCE = 6, ABSTRACT = 1, SIGNALS = 2 };
+    const struct { uint64_t files, network, scoped; } rules = {.scoped = ABSTRACT | SIGNALS};
+    int fd;
+
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, VERSION) < SCOPES_SINCE)
+        return;
+    fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
+    f->signals = fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
+    if (fd >= 0)
+        close(fd);
 }
 
 /* ------------------------------------------------------------------ namespaces */

@@ -19,7 +19,8 @@ void confine_missing(struct jail_facts *f, const char *what, int code);
 
 /* Before there are threads. */
 int confine_choose_user(struct confine *c, const char *user, struct error *err);
-void confine_note_descriptors(void); /* those that the starter left open */
+void confine_note_descriptors(void);        /* those that the starter left open */
+void confine_signals(struct jail_facts *f); /* with no_new_privs */
 void confine_namespaces(struct confine *c, struct jail_facts *f);
 
 /* At the door. */
@@ -27,6 +28,9 @@ void confine_close_descriptors(void);
 void confine_network(struct jail_facts *f);
 void confine_root(struct jail_facts *f);
 void confine_limits(bool network);
+/* Of the helper: no core file, and of root's capabilities those that files of others, ports below
+ * 1024 and the memory of a process with another user need. */
+void confine_helper(void);
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err);
 bool confine_drop_capabilities(void); /* of the calling thread; true if none is left */
 

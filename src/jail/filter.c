@@ -20,6 +20,7 @@
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -36,14 +37,24 @@
 #define PR_SET_VMA 0x53564d41
 #endif
 
-#define KIND_MAIN (1u << JAIL_MAIN)
-#define KIND_VCPU (1u << JAIL_VCPU)
-#define KIND_DISK (1u << JAIL_DISK)
-#define KIND_JOB  (1u << JAIL_JOB)
-#define KIND_AUX  (1u << JAIL_AUX)
-#define KIND_NET  (1u << JAIL_THREADS)
+#define KIND_MAIN   (1u << JAIL_MAIN)
+#define KIND_VCPU   (1u << JAIL_VCPU)
+#define KIND_DISK   (1u << JAIL_DISK)
+#define KIND_JOB    (1u << JAIL_JOB)
+#define KIND_AUX    (1u << JAIL_AUX)
+#define KIND_NET    (1u << JAIL_THREADS)
+#define KIND_HELPER (2u << JAIL_THREADS)
 
-enum condition { CALL_ANY, CALL_VALUE, CALL_READ, CALL_EMPTY, CALL_THREAD, CALL_FORK, CALL_CHILD };
+enum condition {
+    CALL_ANY,
+    CALL_VALUE,
+    CALL_READ,
+    CALL_EMPTY,
+    CALL_THREAD,
+    CALL_FORK,
+    CALL_CHILD,
+    CALL_SELF
+};
 
 static const struct call {
     unsigned number;
@@ -80,6 +91,8 @@ static const unsigned helped[] = {
 #define CLONE_OF_FORK (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | 0xffu /* the signal */)
 
 unsigned filter_kinds(bool network) { return network ? KIND_NET : KIND_NET - 1; }
+
+unsigned filter_helper_kind(void) { return KIND_HELPER; }
 
 const char *filter_call_name(unsigned number) {
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -147,7 +160,9 @@ static void put_condition(struct filter *f, const struct call *c, uint32_t helpe
         put_load_argument(f, c->argument, false);
         put_if_equal(f, c->value, SECCOMP_RET_ALLOW);
         break;
-    case CALL_READ: /* prlimit64 without a new limit */
+    case CALL_READ: /* prlimit64 of the caller, without a new limit */
+        put_load_argument(f, 0, false);
+        put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 5);
         put_load_argument(f, 2, false);
         put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
         put_load_argument(f, 2, true);
@@ -167,8 +182,17 @@ static void put_condition(struct filter *f, const struct call *c, uint32_t helpe
         put_load_argument(f, 0, false);
         put_unless_bits(f, ~(uint32_t)CLONE_OF_FORK, SECCOMP_RET_ALLOW);
         break;
-    case CALL_CHILD:
-        put_return(f, helper);
+    case CALL_CHILD: /* the helper looks whose child it is, and its own filter at the signal */
+        if (helper == SECCOMP_RET_ALLOW) {
+            put_load_argument(f, 1, false);
+            put_if_equal(f, SIGKILL, SECCOMP_RET_ALLOW);
+        } else {
+            put_return(f, helper);
+        }
+        break;
+    case CALL_SELF:
+        put_load_argument(f, 0, false);
+        put_if_equal(f, 0, SECCOMP_RET_ALLOW);
         break;
     }
 }

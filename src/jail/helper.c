@@ -2,10 +2,10 @@
 /*
  * The helper: a child of the process in the jail, which stays outside of it. It does for it what
  * was granted (calls.c), and stands between it and the clients of the control socket (relay.c). It
- * reads no more of the process than the arguments of calls, and runs no program.
+ * reads no more of the process than the arguments of calls, and runs no program. It has a filter of
+ * its own: a mistake in here is not to be worth more than what it does for the process.
  */
 #include <errno.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/timer.h"
+#include "jail/confine.h"
 #include "jail/jail_internal.h"
 
 enum { MAX_POLL = 2 + 1 + 2 * 128, LAST_WORDS_MS = 2000 };
@@ -29,25 +30,6 @@ struct helper {
     pid_t machine;
     bool sealed, over;
 };
-
-/* What files of others, ports below 1024 and the memory of a process with another user need, when
- * root has started it. */
-static void drop_capabilities(void) {
-    static const unsigned keep[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,  CAP_FOWNER,
-                                    CAP_SYS_PTRACE,   CAP_NET_BIND_SERVICE, CAP_KILL};
-    struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct d[2] = {{0}};
-    unsigned bits = 0;
-
-    if (syscall(SYS_capget, &h, d) < 0)
-        return;
-    for (size_t i = 0; i < sizeof(keep) / sizeof(keep[0]); i++)
-        bits |= 1u << keep[i];
-    d[0].permitted &= bits;
-    d[0].effective = d[0].permitted;
-    d[1].permitted = d[1].effective = d[0].inheritable = d[1].inheritable = 0;
-    syscall(SYS_capset, &h, d);
-}
 
 static void take_message(struct helper *h) {
     static struct message m;
@@ -110,6 +92,20 @@ static void tell_ability(int channel) {
         _exit(1);
 }
 
+/* From here on strangers have their say. */
+static void install_filter(void) {
+    static struct filter f;
+    struct error e = {0};
+    sigset_t one;
+
+    sigemptyset(&one);
+    sigaddset(&one, SIGSYS);
+    sigprocmask(SIG_UNBLOCK, &one, NULL);
+    filter_make(&f, filter_helper_kind(), false, false);
+    if (filter_watch(&e) < 0 || filter_install(&f, 0) < 0)
+        _exit(1);
+}
+
 _Noreturn void helper_main(const struct jail_options *o, int channel, int clients, pid_t machine) {
     struct helper h = {.options = o, .channel = channel, .notify = -1, .machine = machine};
     int64_t end;
@@ -120,8 +116,9 @@ _Noreturn void helper_main(const struct jail_options *o, int channel, int client
     sigprocmask(SIG_SETMASK, &all, NULL);
     prctl(PR_SET_NAME, "viv-helper");
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    drop_capabilities();
+    confine_helper();
     tell_ability(channel);
+    install_filter();
     h.grants = grants_new();
     h.relay = h.grants ? relay_new(o, h.grants, clients) : NULL;
     if (!h.relay)

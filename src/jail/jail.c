@@ -84,19 +84,20 @@ static void on_fork(void) {
 
 /* ------------------------------------------------------------------ violations */
 
-/* The call was not made, so that whoever asked for it stands where he stood. */
+/* The call was not made, so that whoever asked for it stands where he stood. The helper's filter
+ * has the same end: a machine without one opens nothing more. */
 static void on_violation(int signo, siginfo_t *info, void *context) {
     char thread[17] = "";
 
     prctl(PR_GET_NAME, thread);
     log_error("the jail refused the system call '%s' (number %d) of the thread '%s', which nobody "
-              "declared: this is a mistake of ours or an attack, and the machine ends here; "
+              "declared: this is a mistake of ours or an attack, and the process ends here; "
               "--no-jail runs without the jail (docs/jail.md)",
               filter_call_name((unsigned)info->si_syscall), info->si_syscall, thread);
     _exit(1);
 }
 
-static int watch_violations(struct error *err) {
+int filter_watch(struct error *err) {
     struct sigaction a = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
     if (sigaction(SIGSYS, &a, NULL) == 0)
@@ -168,6 +169,12 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
         jail_leave(j);
         return NULL;
     }
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+        error_set(err, -errno, "the jail: no_new_privs is refused: %s", strerror(errno));
+        jail_leave(j);
+        return NULL;
+    }
+    confine_signals(&j->facts); /* the threads to come inherit it */
     j->starter = getppid();
     prctl(PR_GET_PDEATHSIG, &j->end_signal, 0, 0, 0);
     confine_namespaces(&j->confine, &j->facts);
@@ -262,7 +269,7 @@ static bool can_notify(const struct jail *j) {
 }
 
 int jail_enter(struct jail *j, struct error *err) {
-    int r = watch_violations(err);
+    int r = filter_watch(err);
     bool helped;
 
     if (r < 0)
@@ -280,8 +287,6 @@ int jail_enter(struct jail *j, struct error *err) {
         return r;
     j->facts.capabilities = confine_drop_capabilities();
     keep_end_signal(j);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return error_set(err, -errno, "the jail: no_new_privs is refused: %s", strerror(errno));
     r = close_door(j, helped, err);
     if (r < 0)
         return r;

@@ -67,5 +67,7 @@ void filter_make(struct filter *f, unsigned kinds, bool outer, bool helper);
 int filter_install(const struct filter *f, unsigned flags); /* descriptor, 0, or negative errno */
 const char *filter_call_name(unsigned number);
 unsigned filter_kinds(bool network);
+unsigned filter_helper_kind(void);
+int filter_watch(struct error *err); /* SIGSYS: the sentence, and the end */
 
 #endif

@@ -4,6 +4,8 @@
  * gets one end of a pair in its place. Requests pass line by line, and what a line names is granted
  * before the process sees it; answers pass as they are. So the process cannot grant itself
  * anything: only who may connect to the socket can.
+ *
+ * Calls (helper): accept4 socketpair recvfrom sendto shutdown
  */
 #include <errno.h>
 #include <poll.h>

@@ -339,6 +339,30 @@ static int use_files(void) {
     return DONE;
 }
 
+/* The rest of what the helper does with names. */
+static int use_names(void) {
+    char path[100], text[100];
+    struct statx x;
+    struct stat st;
+    int fd = open(inside, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    snprintf(path, sizeof(path), "%s.new", inside);
+    if (fd < 0 || close(fd) < 0 || link(inside, path) < 0)
+        return 1;
+    if (lstat(path, &st) < 0 || st.st_nlink != 2 || !S_ISREG(st.st_mode))
+        return 2;
+    if (statx(AT_FDCWD, path, 0, STATX_SIZE, &x) < 0 || x.stx_nlink != 2)
+        return 3;
+    if (readlink(path, text, sizeof(text)) >= 0 || errno != EINVAL)
+        return 4;
+    if (syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, inside, 1 /* no replacing */) == 0 ||
+        errno != EEXIST)
+        return 5;
+    if (rename(path, inside) < 0 /* two names of one file: nothing happens */)
+        return 6;
+    return unlink(inside) < 0 || unlink(path) < 0 ? 7 : DONE;
+}
+
 static void *in_thread(void *opaque) {
     jail_thread(JAIL_VCPU);
     return opaque;
@@ -408,7 +432,11 @@ static void what_was_granted_works(void **state) {
     static const struct {
         int (*fn)(void);
         unsigned more;
-    } uses[] = {{use_files, 0}, {use_threads, 0}, {use_internet, JAIL_INTERNET}, {use_ring, 0}};
+    } uses[] = {{use_files, 0},
+                {use_names, 0},
+                {use_threads, 0},
+                {use_internet, JAIL_INTERNET},
+                {use_ring, 0}};
     char text[2000];
 
     if (impossible())
