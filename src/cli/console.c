@@ -151,7 +151,8 @@ static bool still_there(struct cli *c, const char *name) {
 
 static int connect_console(struct cli *c, const char *name) {
     struct buf early = {0};
-    int fd = remote_upgrade(c->remote, "serial", &early, &c->failure, "/v1/vms/%s/console", name);
+    int fd = remote_upgrade(c->remote, "serial", &early, &c->failure, "/v1/vms/%s/console?port=%d",
+                            name, (int)cli_number(c, "port", 1));
 
     if (fd >= 0)
         put_all(STDOUT_FILENO, (const char *)early.data, early.len);

@@ -223,8 +223,8 @@ const struct cli_command cli_commands[] = {
     {"wait", "vm", "wait", ONE_NAME, "NAME", "Wait until a machine is in a state",
      "wait web --for stopped --timeout 300", NULL, do_wait},
     {"console", "vm", "console", ONE_NAME, "NAME",
-     "Attach to the serial line of a machine. Ctrl-] and then q detaches", "console web", NULL,
-     do_console},
+     "Attach to the serial line of a machine. Ctrl-] and then q detaches", "console web --port 2",
+     NULL, do_console},
     {"vnc", "vm", "screen", ONE_NAME, "NAME",
      "Bring the screen of a machine to a port of this host, for any VNC viewer, until Ctrl-C. The "
      "machine needs one (--vga std)",

@@ -20,6 +20,7 @@
 #include "base/unix_socket.h"
 #include "host/api.h"
 #include "host/vm.h"
+#include "host/vm_ports.h"
 
 enum { MOST_CLIENTS = 64, STEP = 16 * 1024, BACKLOG = 256 * 1024 };
 
@@ -37,6 +38,7 @@ struct console {
     struct consoles *all;
     struct console *next, **link;
     char id[STORE_WORD];
+    unsigned port;
     int fd; /* the machine's socket */
     struct loop_watch *watch;
     bool gone;     /* the machine has ended */
@@ -238,7 +240,8 @@ static void client_ready(void *opaque, int fd, uint32_t events) {
         drop_client(k);
 }
 
-struct console *console_open(struct consoles *all, const char *id, struct error *err) {
+struct console *console_open(struct consoles *all, const char *id, unsigned port,
+                             struct error *err) {
     struct console *c;
     char path[160];
     int fd;
@@ -248,9 +251,9 @@ struct console *console_open(struct consoles *all, const char *id, struct error 
         return NULL;
     }
     for (c = all->first; c; c = c->next)
-        if (!c->gone && !strcmp(c->id, id))
+        if (!c->gone && !strcmp(c->id, id) && c->port == port)
             return c;
-    machine_path(all->m, id, "serial", path, sizeof(path));
+    machine_path(all->m, id, ports_socket(port), path, sizeof(path));
     fd = unix_socket_connect(path, 0, err);
     if (fd < 0)
         return NULL;
@@ -260,7 +263,8 @@ struct console *console_open(struct consoles *all, const char *id, struct error 
         error_set(err, -ENOMEM, "a console: out of memory");
         return NULL;
     }
-    *c = (struct console){.all = all, .fd = fd, .next = all->first, .link = &all->first};
+    *c = (struct console){
+        .all = all, .port = port, .fd = fd, .next = all->first, .link = &all->first};
     snprintf(c->id, sizeof(c->id), "%s", id);
     if (c->next)
         c->next->link = &c->next;
@@ -304,11 +308,16 @@ void console_add(struct console *c, int fd, const struct buf *early) {
 int console_attach(struct api_call *call) {
     struct error e = {0};
     struct buf early = {0};
-    struct console *c = console_open(call->m->consoles, call->row.id, &e);
+    unsigned port = (unsigned)row_number(call->args, "port");
+    struct console *c = console_open(call->m->consoles, call->row.id, port, &e);
     int fd;
 
     if (!c && e.code == -EBUSY)
         return api_fail(call, FAILURE_LIMIT, "", "detach some", "%s", e.text);
+    if (!c && port > 1 && !strcmp(row_text(call->row.status, "state"), "running"))
+        return api_fail(call, FAILURE_CONFLICT, "port",
+                        "give it more: viv edit NAME --serial-ports 2, and start it anew",
+                        "'%s' has no serial port %u now", call->row.name, port);
     if (!c)
         return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                         "'%s' has no console now, it is %s", call->row.name,

@@ -20,7 +20,7 @@ struct images;
 
 struct image_files {
     char kernel[PATH_MAX], initrd[PATH_MAX]; /* "" if it has none */
-    char firmware[8];                        /* without a kernel: bios or uefi */
+    char firmware[16];                       /* without a kernel: bios, uefi or uefi-secure */
     char disk[PATH_MAX];                     /* relative to a machine's folder; "" if it has none */
     char vars[PATH_MAX];                     /* variables of UEFI firmware, "" if it has none */
     char append[2048];                       /* what its kernel wants to be told */

@@ -14,6 +14,7 @@
 #include "host/console.h"
 #include "host/relay.h"
 #include "host/vm.h"
+#include "host/vm_ports.h"
 #include "host/ws.h"
 #include "proto/units.h"
 
@@ -22,6 +23,7 @@ enum { TICKETS_MAX = 128, TICKET_MS = 30000, SCREENS_MAX = 64 };
 struct ticket {
     char hash[SHA256_TEXT], vm[STORE_WORD], name[STORE_WORD], caller[STORE_WORD];
     bool screen;
+    unsigned port;   /* else: of its serial ports */
     int64_t expires; /* by the monotonic clock; 0: the place is free */
 };
 
@@ -54,16 +56,20 @@ unsigned tickets_count(const struct tickets *t) { return relays_count(t->screens
 
 /* ------------------------------------------------------------------ making */
 
-static int check_there(struct api_call *call, bool screen) {
+static int check_there(struct api_call *call, bool screen, unsigned port) {
     char path[160];
 
-    machine_path(call->m, call->row.id, screen ? "vnc" : "serial", path, sizeof(path));
+    machine_path(call->m, call->row.id, screen ? "vnc" : ports_socket(port), path, sizeof(path));
     if (access(path, F_OK) == 0)
         return 0;
     if (screen && !strcmp(row_text(call->row.status, "state"), "running"))
         return api_fail(call, FAILURE_CONFLICT, "what",
                         "give it one: viv edit NAME --vga std, and start it anew",
                         "this machine has no screen");
+    if (!screen && port > 1 && !strcmp(row_text(call->row.status, "state"), "running"))
+        return api_fail(call, FAILURE_CONFLICT, "port",
+                        "give it more: viv edit NAME --serial-ports 2, and start it anew",
+                        "'%s' has no serial port %u now", call->row.name, port);
     return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                     "'%s' has no %s now, it is %s", call->row.name,
                     screen ? "screen" : "serial line", row_text(call->row.status, "state"));
@@ -72,11 +78,12 @@ static int check_there(struct api_call *call, bool screen) {
 int ticket_create(struct api_call *call) {
     struct tickets *t = call->m->tickets;
     bool screen = !strcmp(row_text(call->args, "what"), "vnc");
+    unsigned port = (unsigned)row_number(call->args, "port");
     int64_t now = timer_now_ms();
     struct ticket *free_one = NULL;
     char text[AUTH_TEXT];
 
-    if (check_there(call, screen) < 0)
+    if (check_there(call, screen, port) < 0)
         return -EINVAL;
     for (unsigned i = 0; i < TICKETS_MAX && !free_one; i++)
         if (t->ticket[i].expires <= now)
@@ -84,7 +91,7 @@ int ticket_create(struct api_call *call) {
     if (!free_one)
         return api_fail(call, FAILURE_LIMIT, "", "try again in half a minute",
                         "%d tickets wait to be used", TICKETS_MAX);
-    *free_one = (struct ticket){.screen = screen, .expires = now + TICKET_MS};
+    *free_one = (struct ticket){.screen = screen, .port = port, .expires = now + TICKET_MS};
     secret_new("", text);
     secret_hash(text, free_one->hash);
     snprintf(free_one->vm, sizeof(free_one->vm), "%s", call->row.id);
@@ -107,7 +114,7 @@ int ticket_screen(struct api_call *call) {
         return api_fail(call, FAILURE_INVALID, "Upgrade",
                         "send 'Connection: Upgrade' and 'Upgrade: rfb'",
                         "a screen is a stream of bytes");
-    if (check_there(call, true) < 0)
+    if (check_there(call, true, 0) < 0)
         return -EINVAL;
     if (relays_count(t->screens) >= SCREENS_MAX)
         return api_fail(call, FAILURE_LIMIT, "", "close some", "%d screens are open already",
@@ -194,7 +201,7 @@ static int open_screen(struct tickets *t, struct http_exchange *x, const struct 
 static int open_serial(struct tickets *t, struct http_exchange *x, const struct ticket *k,
                        const char *accept, const char *protocol, struct api_failure *f) {
     struct error e = {0};
-    struct console *c = console_open(t->m->consoles, k->vm, &e);
+    struct console *c = console_open(t->m->consoles, k->vm, k->port, &e);
 
     if (!c)
         return e.code == -EBUSY ? auth_fail(f, FAILURE_LIMIT, "", "detach some", "%s", e.text)

@@ -11,6 +11,7 @@
 #include "host/vm.h"
 #include "host/vm_hardware.h"
 #include "host/vm_nics.h"
+#include "host/vm_ports.h"
 #include "host/volume.h"
 #include "host/words.h"
 #include "proto/place.h"
@@ -68,20 +69,15 @@ static void add_boot(struct words *w, const struct store_row *row,
                   row_text(spec, "append"));
 }
 
-/* The disks as the memory knows them, in its order: volumes may have come and gone while the
- * machine ran. NULL: it does not go on from memory. */
-static json_t *disks_of_memory(const struct manager *m, const struct store_row *row) {
-    json_t *v, *disks;
+/* What viv-vm wrote of the machine beside its memory. NULL: it does not go on from memory. */
+static json_t *machine_of_memory(const struct manager *m, const struct store_row *row) {
     char path[PATH_MAX];
 
     if (!*snapshot_restore(row))
         return NULL;
     snprintf(path, sizeof(path), "%.3900s/machines/%s/memory.%s/machine.json", m->home.place.data,
              row->id, snapshot_restore(row));
-    v = json_load_file(path, 0, NULL);
-    disks = json_incref(json_object_get(v, "disks"));
-    json_decref(v);
-    return disks;
+    return json_load_file(path, 0, NULL);
 }
 
 /* The words for the volume of the machine that is this file; false: it is another disk. */
@@ -145,11 +141,12 @@ static int add_volumes(struct words *w, struct manager *m, const struct store_ro
     return 0;
 }
 
-/* Its own disk, that of cloud-init, its volumes. */
+/* Its own disk, that of cloud-init, its volumes. A memory knows them in its order: volumes may have
+ * come and gone while the machine ran. */
 static int add_disks(struct words *w, struct manager *m, const struct store_row *row,
-                     const struct image_files *files, struct error *err) {
+                     const struct image_files *files, const json_t *memory, struct error *err) {
     const char *bus = row_text(row->spec, "bus");
-    json_t *disks = disks_of_memory(m, row);
+    const json_t *disks = json_object_get(memory, "disks");
     char disk[150], seed[] = VM_SEED ",format=raw,readonly", *own[3] = {NULL};
     unsigned n = 0;
     int r;
@@ -167,7 +164,6 @@ static int add_disks(struct words *w, struct manager *m, const struct store_row 
             add_disk(w, own[i]);
         r = add_volumes(w, m, row, err);
     }
-    json_decref(disks);
     return r;
 }
 
@@ -175,6 +171,8 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     const json_t *spec = row->spec;
     struct words *w = calloc(1, sizeof(*w));
     struct image_files files;
+    json_t *memory;
+    int r;
 
     if (!w || vm_files(m, row, &files, err) < 0) {
         free(w);
@@ -187,12 +185,14 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
     words_add(w, "%s", row_text(spec, "cpu"));
     add_boot(w, row, &files);
     hardware_words(w, row, &files, *snapshot_restore(row));
-    if (add_disks(w, m, row, &files, err) < 0 || nics_words(m, w, row, err) < 0) {
+    memory = machine_of_memory(m, row);
+    ports_words(w, spec, memory);
+    r = add_disks(w, m, row, &files, memory, err);
+    json_decref(memory);
+    if (r < 0 || nics_words(m, w, row, err) < 0) {
         vm_argv_free(w->word);
         return NULL;
     }
-    words_add(w, "--serial");
-    words_add(w, "unix:serial");
     words_add(w, "--serial-log");
     words_add(w, VM_SERIAL_LOG);
     words_add(w, "--control");

@@ -11,7 +11,9 @@
 #include "host/job.h"
 #include "host/layers.h"
 #include "host/vm.h"
+#include "host/vm_hardware.h"
 #include "host/vm_nics.h"
+#include "host/vm_ports.h"
 #include "proto/units.h"
 
 static bool has_process(const struct store_row *vm) {
@@ -84,6 +86,8 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
         json_object_set_new(clone->wanted, "nics",
                             json_deep_copy(json_object_get(call->row.wanted, "nics")));
     nics_forget_addresses(clone);
+    ports_forget(clone->spec);
+    hardware_forget_volume(clone->spec);
     if (!api_is_local_admin(call) && json_object_get(clone->spec, "share")) /* not to hand out */
         json_object_set_new(clone->spec, "share", json_array());
     if (*row_text(clone->spec, "hostname"))

@@ -10,8 +10,10 @@
 
 #include "base/sha256.h"
 #include "host/snapshot.h"
+#include "host/vm_ports.h"
 
-enum { MEDIUM_LEAST = 2048, UUID_TEXT = 37 };
+#define BOOT_VOLUME "volume:"
+enum { MEDIUM_LEAST = 2048, UUID_TEXT = 37, BOOT_LETTERS = 8 };
 
 /* ------------------------------------------------------------------ SMBIOS */
 
@@ -188,6 +190,31 @@ static int check_shares(struct api_call *call, const json_t *list) {
     return 0;
 }
 
+/* The volume that comes before all; NULL: there is none. */
+static const char *first_volume(const json_t *spec, size_t *ret_n) {
+    const char *boot = row_text(spec, "boot");
+
+    if (strncmp(boot, BOOT_VOLUME, strlen(BOOT_VOLUME)) != 0)
+        return NULL;
+    boot += strlen(BOOT_VOLUME);
+    *ret_n = strcspn(boot, ",");
+    return boot;
+}
+
+static int check_first(struct api_call *call, const json_t *spec) {
+    const json_t *one;
+    size_t i, n = 0;
+    const char *first = first_volume(spec, &n);
+
+    if (!first)
+        return 0;
+    json_array_foreach(json_object_get(spec, "volumes"), i, one)
+        if (strlen(json_string_value(one)) == n && !strncmp(json_string_value(one), first, n))
+            return 0;
+    return api_fail(call, FAILURE_INVALID, "spec.boot", "attach it first: viv volume attach",
+                    "it has no volume '%.*s' to boot from", (int)n, first);
+}
+
 /* Each place once. */
 static bool is_repeated(const char *boot) {
     unsigned seen = 0;
@@ -235,6 +262,8 @@ int hardware_check_boot(struct api_call *call, const json_t *spec,
     bool other = !strcmp(row_text(spec, "cdrom"), "none") && !files->has_disk &&
                  !json_array_size(json_object_get(spec, "volumes")) && !strcmp(firmware, "auto");
 
+    if (ports_check(call, spec) < 0 || check_first(call, spec) < 0)
+        return -EINVAL;
     if (!image && (other || none))
         return api_fail(call, FAILURE_INVALID, none ? "spec.firmware" : "spec.image",
                         "give it an image (debian), or a medium (--cdrom FILE), a disk or firmware",
@@ -263,25 +292,46 @@ const char *hardware_boots_by(const json_t *spec, const struct image_files *file
 }
 
 /* As old PCs name them. */
-void hardware_boot_letters(const json_t *spec, char out[BOOT_LETTERS]) {
+static void boot_letters(const json_t *spec, char out[BOOT_LETTERS]) {
     const char *boot = row_text(spec, "boot");
     size_t n = 0;
 
     for (; *boot && n + 1 < BOOT_LETTERS; boot += strcspn(boot, ","), boot += *boot == ',')
-        out[n++] = *boot == 'd' ? 'c' : *boot == 'c' ? 'd' : 'n';
+        if (*boot != *BOOT_VOLUME)
+            out[n++] = *boot == 'd' ? 'c' : *boot == 'c' ? 'd' : 'n';
     out[n] = 0;
+}
+
+json_t *hardware_boot_args(const json_t *spec) {
+    char letters[BOOT_LETTERS];
+    size_t n = 0;
+    const char *first = first_volume(spec, &n);
+
+    boot_letters(spec, letters);
+    return json_pack("{s:s, s:o*}", "order", *letters ? letters : "cdn", "first",
+                     first ? json_stringn(first, n) : NULL);
+}
+
+void hardware_forget_volume(json_t *spec) {
+    size_t n = 0;
+    const char *first = first_volume(spec, &n);
+
+    if (first)
+        row_set_text(spec, "boot", first[n] ? first + n + 1 : "");
 }
 
 static void add_boot_order(struct words *w, const json_t *spec) {
     bool menu = row_flag(spec, "boot_menu");
     char letters[BOOT_LETTERS];
+    size_t n = 0;
+    const char *first = first_volume(spec, &n);
 
-    hardware_boot_letters(spec, letters);
-    if (!*letters && !menu)
+    boot_letters(spec, letters);
+    if (!*letters && !menu && !first)
         return;
     words_add(w, "--boot");
-    words_add(w, "%s%s%s%s", *letters ? "order=" : "", letters, *letters && menu ? "," : "",
-              menu ? "menu=on" : "");
+    words_add(w, "order=%s%s%.*s%s", *letters ? letters : "cdn", first ? ",first=" : "", (int)n,
+              first ? first : "", menu ? ",menu=on" : "");
 }
 
 /* What a memory that is kept has in itself. */
@@ -333,13 +383,9 @@ void hardware_words(struct words *w, const struct store_row *row, const struct i
     add_shares(w, json_object_get(spec, "share"));
     if (!restored)
         add_smbios(w, row);
-    if (*row_text(spec, "vga") && strcmp(row_text(spec, "vga"), "none") != 0) {
-        if (!restored) {
-            words_add(w, "--vga");
-            words_add(w, "%s", row_text(spec, "vga"));
-        }
-        words_add(w, "--display");
-        words_add(w, "vnc=unix:vnc");
+    if (!restored && *row_text(spec, "vga") && strcmp(row_text(spec, "vga"), "none") != 0) {
+        words_add(w, "--vga");
+        words_add(w, "%s", row_text(spec, "vga"));
     }
 }
 

@@ -23,9 +23,10 @@ const char *hardware_boots_by(const json_t *spec, const struct image_files *file
 /* The options of viv-vm that make it so; `restored`: it goes on from a memory. */
 void hardware_words(struct words *w, const struct store_row *row, const struct image_files *files,
                     bool restored);
-enum { BOOT_LETTERS = 8 };
-/* spec.boot as --boot order= of viv-vm takes it; "": not given. */
-void hardware_boot_letters(const json_t *spec, char out[BOOT_LETTERS]);
+/* spec.boot as the command boot-order-set of viv-vm takes it. */
+json_t *hardware_boot_args(const json_t *spec);
+/* It has no volumes: none comes first. */
+void hardware_forget_volume(json_t *spec);
 /* Into status: what its process is started with. True: something is new. */
 bool hardware_note(struct store_row *row, const struct image_files *files);
 /* Its process is gone. */

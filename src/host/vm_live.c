@@ -27,7 +27,7 @@ enum verdict {
 };
 
 struct live {
-    const char *field, *command, *argument;
+    const char *field, *command, *argument; /* NULL: its value is all of them */
     enum verdict (*look)(const struct machine *v, const struct store_row *row, bool told,
                          char text[TEXT]);
     json_t *(*value)(const struct store_row *row);
@@ -114,12 +114,7 @@ static enum verdict look_at_memory(const struct machine *v, const struct store_r
 
 /* ------------------------------------------------------------------ boot order */
 
-static json_t *boot_value(const struct store_row *row) {
-    char letters[BOOT_LETTERS];
-
-    hardware_boot_letters(row->spec, letters);
-    return json_string(*letters ? letters : "cdn");
-}
+static json_t *boot_value(const struct store_row *row) { return hardware_boot_args(row->spec); }
 
 /* viv-vm does not tell the order: only what was changed is told to it. */
 static enum verdict look_at_boot(const struct machine *v, const struct store_row *row, bool told,
@@ -136,7 +131,7 @@ static const struct live lives[] = {
     {"cpus", "cpus-set", "cpus", look_at_cpus, cpus_value},
     {"memory", "memory-set", "bytes", look_at_memory, memory_value},
     {"balloon", "balloon-set", "bytes", look_at_balloon, balloon_value},
-    {"boot", "boot-order-set", "order", look_at_boot, boot_value},
+    {"boot", "boot-order-set", NULL, look_at_boot, boot_value},
 };
 enum { LIVES = sizeof(lives) / sizeof(lives[0]) };
 
@@ -182,7 +177,8 @@ static void tell(struct machine *v, const struct live *l, json_t *value) {
     }
     json_object_set(v->live_told, l->field, value);
     v->live_asked = l->field;
-    vm_control_send_args(v->control, l->command, json_pack("{s:O}", l->argument, value));
+    vm_control_send_args(v->control, l->command,
+                         l->argument ? json_pack("{s:O}", l->argument, value) : json_incref(value));
 }
 
 /* True: viv-vm was asked. */

@@ -669,6 +669,7 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->memory_more = m->memory_more;
     b->boot_menu = m->boot_menu;
     b->boot_order = m->boot_order;
+    b->boot_first = m->boot_first;
     b->cpus = m->cpus;
     b->unplug = &config->unplug;
     b->unplug_cpu = &config->unplug_cpu;

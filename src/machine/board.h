@@ -12,10 +12,11 @@
 
 enum { BOARD_MAX_DEVICES = 96 }; /* 32 LAPICs, 26 PCI functions, and the fixed ones */
 
-enum { BOARD_MAX_BOOTS = 128, BOARD_BOOT_PATH = 80 };
-struct board_boot { /* what firmware can boot from */
-    char kind;      /* a letter of the order */
-    unsigned index; /* 0: by the order of kinds */
+enum { BOARD_MAX_BOOTS = 128, BOARD_BOOT_PATH = 80, BOARD_SERIAL = 24 };
+struct board_boot {            /* what firmware can boot from */
+    char kind;                 /* a letter of the order */
+    unsigned index;            /* 0: by the order of kinds */
+    char serial[BOARD_SERIAL]; /* of a disk */
     char path[BOARD_BOOT_PATH];
 };
 
@@ -70,6 +71,7 @@ struct board {
     struct board_boot boot[BOARD_MAX_BOOTS];
     unsigned boots;
     const char *boot_order; /* letters; NULL: the usual */
+    const char *boot_first; /* serial number of a disk; NULL: none */
     struct power_sink power;
     const struct acpi_plug_config *unplug, *unplug_cpu; /* who is told what the guest does */
     void (*apic_message)(void *opaque, uint64_t addr, uint32_t data); /* see board_config */

@@ -746,12 +746,14 @@ const char *machine_cpu_backend(const struct machine *m, const char **ret_why) {
     return m->ops->name;
 }
 
-int machine_set_boot_order(struct machine *m, const char *order, struct error *err) {
+int machine_set_boot_order(struct machine *m, const char *order, const char *first,
+                           struct error *err) {
     if (!m->config.firmware)
         return error_set(err, -EBUSY,
                          "the machine has no firmware that chooses what to boot: --kernel is "
                          "booted directly");
     m->config.boot_order = m->board.boot_order = order;
+    m->config.boot_first = m->board.boot_first = first;
     return 0;
 }
 

@@ -129,6 +129,7 @@ struct machine_config {
     unsigned disk_boot[MACHINE_MAX_DISKS]; /* place in the order of booting; 0: by boot_order */
     const char
         *boot_order; /* letters: c disks, d optical drives, n network; NULL: all, in this order */
+    const char *boot_first; /* the disk of this serial number comes before all; NULL: none does */
     struct block *cdrom[MACHINE_MAX_CDROMS];        /* the caller's; NULL: an empty drive */
     enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS]; /* SATA, SCSI or IDE */
     const char *cdrom_device[MACHINE_MAX_CDROMS];   /* where it hangs, as of disks */
@@ -196,9 +197,10 @@ const char *machine_cpu_backend(const struct machine *m, const char **ret_why);
 void machine_power_button(struct machine *m);
 /* Pulls the network cables out for a moment: guests then ask for their addresses again. */
 void machine_replug_nics(struct machine *m);
-/* The order of booting from the next reset on, as boot_order of the configuration; the string is to
- * outlive the machine. Only with firmware. */
-int machine_set_boot_order(struct machine *m, const char *order, struct error *err);
+/* The order of booting from the next reset on, as boot_order and boot_first of the configuration;
+ * the strings are to outlive the machine. Only with firmware. */
+int machine_set_boot_order(struct machine *m, const char *order, const char *first,
+                           struct error *err);
 void machine_reset(struct machine *m); /* as by the reset button; takes effect soon */
 
 /* Where a drive hangs, for a snapshot; "": nowhere in particular. */

@@ -23,36 +23,52 @@ static const char default_order[] = "cdn";
 
 /* ---- the order of booting ---- */
 
+static const char *serial_of(const struct machine_config *m, unsigned i, char *buf, size_t n) {
+    if (m->disk_serial[i])
+        snprintf(buf, n, "%s", m->disk_serial[i]);
+    else
+        snprintf(buf, n, "disk%u", i);
+    return buf;
+}
+
+enum { DRIVE = -1, NIC = -2 }; /* in the place of a disk's number */
+
 /* What sits where another one was takes its entry. */
-static void boot_entry(struct board *b, char kind, unsigned index, const char *path) {
+static void boot_entry(struct board *b, const struct machine_config *m, int disk,
+                       const char *path) {
     unsigned i = 0;
 
     while (i < b->boots && strcmp(b->boot[i].path, path) != 0)
         i++;
     if (i == BOARD_MAX_BOOTS)
         return;
-    b->boot[i] = (struct board_boot){.kind = kind, .index = index};
+    b->boot[i] = (struct board_boot){.kind = disk == NIC ? 'n' : disk == DRIVE ? 'd' : 'c'};
+    if (disk >= 0) {
+        b->boot[i].index = m->disk_boot[disk];
+        serial_of(m, (unsigned)disk, b->boot[i].serial, sizeof(b->boot[i].serial));
+    }
     snprintf(b->boot[i].path, sizeof(b->boot[i].path), "%s", path);
     if (i == b->boots)
         b->boots++;
 }
 
-/* What has a number comes first, by it; then the kinds in their order, each as it was given. */
+/* The disk that was named comes first, then what has a number, by it; then the kinds in their
+ * order, each as it was given. */
 static unsigned boot_rank(const struct board *b, const struct board_boot *e) {
     const char *order = b->boot_order ? b->boot_order : default_order, *at = strchr(order, e->kind);
 
+    if (b->boot_first && e->kind == 'c' && !strcmp(e->serial, b->boot_first))
+        return 0;
     if (e->index)
         return e->index;
     return at ? 1000000 + (unsigned)(at - order) : UINT_MAX;
 }
 
-static unsigned disk_index(const struct machine_config *m, unsigned i) { return m->disk_boot[i]; }
-
 void storage_boot_nic(struct board *b, unsigned slot) {
     char path[BOARD_BOOT_PATH];
 
     snprintf(path, sizeof(path), "/pci@i0cf8/ethernet@%x/ethernet-phy@0", slot);
-    boot_entry(b, 'n', 0, path);
+    boot_entry(b, NULL, NIC, path);
 }
 
 void storage_boot_order(const struct board *b, struct buf *ret) {
@@ -75,19 +91,11 @@ void storage_boot_order(const struct board *b, struct buf *ret) {
 
 /* ---- SATA ---- */
 
-static const char *serial_of(const struct machine_config *m, unsigned i, char *buf, size_t n) {
-    if (m->disk_serial[i])
-        snprintf(buf, n, "%s", m->disk_serial[i]);
-    else
-        snprintf(buf, n, "disk%u", i);
-    return buf;
-}
-
-static void sata_boot(struct board *b, char kind, unsigned index, unsigned port) {
+static void sata_boot(struct board *b, const struct machine_config *m, int disk, unsigned port) {
     char path[BOARD_BOOT_PATH];
 
     snprintf(path, sizeof(path), "/pci@i0cf8/pci8086,2922@1f,2/drive@%x/disk@0", port);
-    boot_entry(b, kind, index, path);
+    boot_entry(b, m, disk, path);
 }
 
 /* A port of a restored machine, else the first that is free. AHCI_PORTS: none is. */
@@ -105,14 +113,14 @@ static void sata_disk(struct board *b, const struct machine_config *m, unsigned 
                       struct ahci_port_config *ret) {
     *ret = (struct ahci_port_config){.present = true, .block = m->disk[i]};
     serial_of(m, i, ret->serial, sizeof(ret->serial));
-    sata_boot(b, 'c', disk_index(m, i), port);
+    sata_boot(b, m, (int)i, port);
     b->unit[i] = (struct board_unit){.unit = port, .remove = ahci_remove};
     snprintf(b->unit[i].name, sizeof(b->unit[i].name), SATA_UNIT, port);
 }
 
 static void sata_drive(struct board *b, const struct machine_config *m, unsigned i, unsigned port,
                        struct ahci_port_config *ret) {
-    sata_boot(b, 'd', 0, port);
+    sata_boot(b, m, DRIVE, port);
     b->drive[i] = (struct board_drive){NULL, port, ahci_change_medium, ahci_medium_locked, ""};
     *ret = (struct ahci_port_config){.present = true, .cdrom = true, .block = m->cdrom[i]};
     snprintf(ret->serial, sizeof(ret->serial), "cdrom%u", i);
@@ -207,20 +215,20 @@ static unsigned scsi_unit(struct virtio_scsi_config *c, const char *name, unsign
     return u;
 }
 
-static void scsi_boot(struct board *b, char kind, unsigned index,
+static void scsi_boot(struct board *b, const struct machine_config *m, int disk,
                       const struct virtio_scsi_unit_config *u, unsigned slot) {
     char path[BOARD_BOOT_PATH];
 
     snprintf(path, sizeof(path), "/pci@i0cf8/scsi@%x/channel@0/disk@%x,%x", slot, u->target,
              u->lun);
-    boot_entry(b, kind, index, path);
+    boot_entry(b, m, disk, path);
 }
 
 static void scsi_disk(struct board *b, const struct machine_config *m, unsigned i,
                       struct virtio_scsi_unit_config *u, unsigned slot) {
     u->block = m->disk[i];
     serial_of(m, i, u->serial, sizeof(u->serial));
-    scsi_boot(b, 'c', disk_index(m, i), u, slot);
+    scsi_boot(b, m, (int)i, u, slot);
 }
 
 static void scsi_note(struct board *b, unsigned i, unsigned unit,
@@ -266,7 +274,7 @@ static void scsi_drives(struct board *b, const struct machine_config *m, unsigne
         *d =
             (struct board_drive){NULL, u, virtio_scsi_change_medium, virtio_scsi_medium_locked, ""};
         snprintf(d->name, sizeof(d->name), SCSI_UNIT, u, c->unit[u].target, c->unit[u].lun);
-        scsi_boot(b, 'd', 0, &c->unit[u], slot);
+        scsi_boot(b, m, DRIVE, &c->unit[u], slot);
     }
 }
 
@@ -333,18 +341,18 @@ static int plug_scsi(struct board *b, const struct machine_config *m, unsigned i
     } while (r == -EEXIST && !m->disk_unit[i] && place < VIRTIO_SCSI_TARGETS * VIRTIO_SCSI_LUNS);
     if (r < 0)
         return error_set(err, r, "%s", why.text);
-    scsi_boot(b, 'c', disk_index(m, i), &u, slot);
+    scsi_boot(b, m, (int)i, &u, slot);
     scsi_note(b, i, unit, &u);
     return 0;
 }
 
 /* ---- IDE ---- */
 
-static void ide_boot(struct board *b, char kind, unsigned index, unsigned drive) {
+static void ide_boot(struct board *b, const struct machine_config *m, int disk, unsigned drive) {
     char path[BOARD_BOOT_PATH];
 
     snprintf(path, sizeof(path), "/pci@i0cf8/ide@1f,1/drive@%x/disk@%x", drive / 2, drive % 2);
-    boot_entry(b, kind, index, path);
+    boot_entry(b, m, disk, path);
 }
 
 static int add_ide(struct board *b, const struct machine_config *m, struct error *err) {
@@ -356,7 +364,7 @@ static int add_ide(struct board *b, const struct machine_config *m, struct error
     for (unsigned i = 0; i < m->disks; i++) {
         if (m->disk_bus[i] != MACHINE_BUS_IDE)
             continue;
-        ide_boot(b, 'c', disk_index(m, i), n);
+        ide_boot(b, m, (int)i, n);
         c.drive[n] = (struct ide_drive_config){.present = true, .block = m->disk[i]};
         serial_of(m, i, c.drive[n].serial, sizeof(c.drive[n].serial));
         n++;
@@ -364,7 +372,7 @@ static int add_ide(struct board *b, const struct machine_config *m, struct error
     for (unsigned i = 0; i < m->cdroms; i++) {
         if (m->cdrom_bus[i] != MACHINE_BUS_IDE)
             continue;
-        ide_boot(b, 'd', 0, n);
+        ide_boot(b, m, DRIVE, n);
         b->drive[i] = (struct board_drive){NULL, n, ide_change_medium, ide_medium_locked, ""};
         c.drive[n] =
             (struct ide_drive_config){.present = true, .cdrom = true, .block = m->cdrom[i]};
@@ -416,7 +424,7 @@ static int add_virtio_disk(struct board *b, const struct machine_config *m, unsi
 
     serial_of(m, i, c.serial, sizeof(c.serial));
     snprintf(path, sizeof(path), "/pci@i0cf8/scsi@%x/disk@0,0", at->slot);
-    boot_entry(b, 'c', disk_index(m, i), path);
+    boot_entry(b, m, (int)i, path);
     return board_add_at(b, "virtio_blk", &c, at, &b->disk[i], err);
 }
 
@@ -427,7 +435,7 @@ static int add_nvme_disk(struct board *b, const struct machine_config *m, unsign
 
     serial_of(m, i, c.serial, sizeof(c.serial));
     snprintf(path, sizeof(path), "/pci@i0cf8/pci1af4,11f4@%x/namespace@1,0", at->slot);
-    boot_entry(b, 'c', disk_index(m, i), path);
+    boot_entry(b, m, (int)i, path);
     return board_add_at(b, "nvme", &c, at, &b->disk[i], err);
 }
 

@@ -357,10 +357,12 @@ const struct command control_commands[] = {
          "Say from what firmware boots, from the next reset on. A BIOS boots from the network only "
          "if it was in the order at the start, too",
      .answer = "nothing",
-     .example = "boot-order-set dc",
+     .example = "boot-order-set dc --first data",
      .args = {{"order", COMMAND_STRING, true, 1, 16, NULL,
                "letters, the first one first: c disks, d optical drives, n network, as in --boot "
-               "order="}}},
+               "order="},
+              {"first", COMMAND_STRING, false, 1, 20, NULL,
+               "serial number of the disk that comes before all (serial= of --disk)"}}},
     {.name = "disk-add",
      .needs = COMMAND_OPERATE,
      .help = "Plug a disk into the running machine. Snapshots made from then on have it",

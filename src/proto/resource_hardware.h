@@ -26,11 +26,13 @@
          .place = FIELD_SPEC,                                                                      \
          .flags = HARDWARE_CHANGE | FIELD_LIVE | FIELD_JOIN,                                       \
          .min = 0,                                                                                 \
-         .max = 40,                                                                                \
-         .pattern = "^((disk|cdrom|network)(,(disk|cdrom|network)){0,2})?$",                       \
+         .max = 80,                                                                                \
+         .pattern = "^((volume:[a-z0-9][a-z0-9.-]*|disk|cdrom|network)"                            \
+                    "(,(disk|cdrom|network)){0,3})?$",                                             \
          .standard = "\"\"",                                                                       \
          .help = "what firmware tries, in this order: disk, cdrom, network, with commas between; " \
-                 "without it disk,cdrom,network; of one that runs from its next reset on"},        \
+                 "without it disk,cdrom,network; volume:NAME in front is a volume of it that "     \
+                 "comes before all. Of one that runs from its next reset on"},                     \
         {.name = "cdrom",                                                                          \
          .type = FIELD_STRING,                                                                     \
          .place = FIELD_SPEC,                                                                      \

@@ -5,6 +5,7 @@
 #include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
 #include "proto/resource_live.h"
+#include "proto/resource_ports.h"
 #include "proto/resource_screen.h"
 
 #include <stddef.h>
@@ -121,6 +122,7 @@ static const struct field fields[] = {
      .help = "what executes the guest's instructions: viv-vm --cpu"},
     RESOURCE_HARDWARE,
     RESOURCE_LIVE,
+    RESOURCE_PORTS,
     {.name = "append",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
@@ -538,7 +540,8 @@ static const struct operation ops[] = {
      .status = 101,
      .permission = "vm.console",
      .help = "Become its serial line (Upgrade: serial). Several may look and type at the same "
-             "time"},
+             "time",
+     .args = {CONSOLE_PORT}},
     {.name = "screen",
      .shape = OP_LOOK,
      .answer = ANSWER_BYTES,
@@ -563,7 +566,8 @@ static const struct operation ops[] = {
                .type = FIELD_CHOICE,
                .choices = "serial|vnc",
                .standard = "\"serial\"",
-               .help = "to be joined to"}},
+               .help = "to be joined to"},
+              CONSOLE_PORT},
      .result = ticket},
     RESOURCE_HISTORY("vm", "a machine"),
     {.name = "output",

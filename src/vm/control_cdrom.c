@@ -38,17 +38,20 @@ static int do_cdrom_change(struct control_call *call, struct error *err) {
 static int do_boot_order_set(struct control_call *call, struct error *err) {
     struct options *o = call->vm->attach->options;
     const char *text = json_string_value(json_object_get(call->args, "order"));
-    const char *old = o->boot_order;
-    char *order = options_keep(o, text);
+    const char *disk = json_string_value(json_object_get(call->args, "first"));
+    const char *old = o->boot_order, *old_first = o->boot_first;
+    char *order = options_keep(o, text), *first = disk ? options_keep(o, disk) : NULL;
     int r;
 
-    if (!order)
+    if (!order || (disk && !first))
         return error_set(err, -ENOMEM, "out of memory");
     r = options_set_boot_order(o, order, err);
     if (r == 0)
-        r = machine_set_boot_order(call->vm->machine, order, err);
+        r = machine_set_boot_order(call->vm->machine, order, first, err);
     o->boot_order = r == 0 ? order : old;
+    o->boot_first = r == 0 ? first : old_first;
     options_drop(o, r == 0 ? old : order);
+    options_drop(o, r == 0 ? old_first : first);
     return r;
 }
 

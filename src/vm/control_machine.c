@@ -46,11 +46,12 @@ static json_t *disks(const struct control_vm *vm) {
             continue;
         info = block_info(vm->disk[i]);
         json_array_append_new(
-            list, json_pack("{s:i, s:o, s:s, s:I, s:b, s:s?, s:s*, s:b}", "index", (int)i, "path",
-                            message_text(info->path), "format", info->format, "size",
+            list, json_pack("{s:i, s:o, s:s, s:I, s:b, s:s?, s:s*, s:s*, s:b}", "index", (int)i,
+                            "path", message_text(info->path), "format", info->format, "size",
                             (json_int_t)info->size, "readonly", (int)info->readonly, "job",
-                            blockjob_running(vm->disk[i]), "id", vm->options->disk_id[i],
-                            "removing", (int)machine_unplugging(vm->machine, MACHINE_DISK, i)));
+                            blockjob_running(vm->disk[i]), "id", vm->options->disk_id[i], "serial",
+                            vm->options->disk_serial[i], "removing",
+                            (int)machine_unplugging(vm->machine, MACHINE_DISK, i)));
     }
     return list;
 }

@@ -98,10 +98,12 @@ void grants_of_options(const struct options *o, jail_grant_fn *grant, void *opaq
     of_socket(o->console, grant, opaque);
     if (o->vsock)
         grant(opaque, o->vsock, JAIL_WRITE | JAIL_PORTS);
-    if (*o->vnc.path)
-        grant(opaque, o->vnc.path, JAIL_WRITE);
-    if (*o->vnc.password_file)
-        grant(opaque, o->vnc.password_file, JAIL_READ);
+    for (unsigned i = 0; i < o->displays; i++) {
+        if (*o->vnc[i].path)
+            grant(opaque, o->vnc[i].path, JAIL_WRITE);
+        if (*o->vnc[i].password_file)
+            grant(opaque, o->vnc[i].password_file, JAIL_READ);
+    }
     if (o->restore)
         grant(opaque, o->restore,
               JAIL_READ | JAIL_FAMILY | (o->record_working_set ? JAIL_WRITE : 0));

@@ -370,6 +370,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .boot_menu = o->boot_menu,
         .hpet = o->hpet,
         .boot_order = o->boot_order,
+        .boot_first = o->boot_first,
         .smbios = o->smbios,
         .smbios_settings = o->smbios_settings,
         .firmware_log = {firmware_says, vm},

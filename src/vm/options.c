@@ -551,10 +551,13 @@ static int set_boot(struct options *o, const char *v, struct error *err) {
         if (!strncmp(part, "order=", 6)) {
             if (options_set_boot_order(o, part + 6, err) < 0)
                 return -EINVAL;
+        } else if (!strncmp(part, "first=", 6) && part[6]) {
+            o->boot_first = part + 6;
         } else if (!strncmp(part, "menu=", 5) && parse_word(part + 5, switch_words, &on) == 0) {
             o->boot_menu = on;
         } else {
-            return error_set(err, -EINVAL, "'%s' is none of order=LETTERS and menu=on|off", part);
+            return error_set(err, -EINVAL,
+                             "'%s' is none of order=LETTERS, first=SERIAL and menu=on|off", part);
         }
     }
     return 0;
@@ -848,10 +851,13 @@ bool options_vga_valid(const char *v) {
 }
 
 int options_set_display(struct options *o, const char *text, struct error *err) {
-    int r = vnc_options_parse(text, &o->vnc, err);
+    int r;
 
+    if (o->displays == OPTIONS_MAX_DISPLAYS)
+        return error_set(err, -EINVAL, "at most %d --display can be given", OPTIONS_MAX_DISPLAYS);
+    r = vnc_options_parse(text, &o->vnc[o->displays], err);
     if (r == 0)
-        o->display = text;
+        o->display[o->displays++] = text;
     return r;
 }
 
@@ -993,9 +999,10 @@ static const struct option table[] = {
      "product, version, serial, uuid, sku, family), 2 (board), 3 (chassis), 4 (processor), 11 (OEM "
      "strings: value) and 17 (memory)",
      "--smbios type=1,serial=A-17,uuid=6f0d3a52-7c1e-4f0a-9d68-2a4c8e1b9f37"},
-    {"boot", "order=LETTERS[,menu=on|off]", set_boot,
+    {"boot", "order=LETTERS[,first=SERIAL][,menu=on|off]", set_boot,
      "what firmware tries, in this order: c disks, d optical drives, n network; default cdn. "
-     "Disks with bootindex= come before. menu=on has the BIOS ask",
+     "Disks with bootindex= come before, and before all the disk with that serial number (first). "
+     "menu=on has the BIOS ask",
      "--boot order=dc"},
     {"uefi-vars", "FILE", set_uefi_vars,
      "keep the variables of UEFI firmware (boot entries, keys) there; a file that is missing is "
@@ -1064,7 +1071,8 @@ static const struct option table[] = {
      "--share src=/home/me/src"},
     {"display", "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH][,tls=FOLDER]|none",
      set_display,
-     "gives the machine a screen, keyboard and mouse; VNC viewers connect there. The first line of "
+     "gives the machine a screen, keyboard and mouse; VNC viewers connect there. May be given "
+     "twice. The first line of "
      "the file is the password that they must know. tls: everything under TLS, with cert.pem and "
      "key.pem of the folder, made if there are none. none: nobody sees it but 'viv-ctl PATH "
      "screenshot'",
@@ -1261,6 +1269,8 @@ static int check_lines(const struct options *o, struct error *err) {
 }
 
 static int check(const struct options *o, struct error *err) {
+    bool viewers = false;
+
     if (o->help || o->help_man || o->version)
         return 0;
     for (unsigned i = 0; i < o->traces; i++)
@@ -1288,7 +1298,9 @@ static int check(const struct options *o, struct error *err) {
                          "disks, with its own settings");
     if (check_lines(o, err) < 0)
         return -EINVAL;
-    if (o->display && !options_has_screen(o) && o->vnc.on)
+    for (unsigned i = 0; i < o->displays; i++)
+        viewers |= o->vnc[i].on;
+    if (viewers && !options_has_screen(o))
         return error_set(err, -EINVAL,
                          "--display shows a screen, and --vga none takes it away: leave one of "
                          "the two out");
@@ -1332,7 +1344,7 @@ int options_parse(struct options *o, int argc, char **argv, struct error *err) {
 }
 
 bool options_has_screen(const struct options *o) {
-    return o->vga ? strcmp(o->vga, "none") != 0 : o->display != NULL;
+    return o->vga ? strcmp(o->vga, "none") != 0 : o->displays > 0;
 }
 
 bool options_given(const struct options *o, const char *name) {

@@ -18,7 +18,7 @@ struct options_share {
     bool readonly;
 };
 
-enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16 };
+enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16, OPTIONS_MAX_DISPLAYS = 2 };
 
 #define OPTIONS_MEMORY_MIN (16ll << 20)
 #define OPTIONS_MEMORY_MAX (128ull << 30)
@@ -58,16 +58,18 @@ struct options {
     enum options_smm smm; /* AUTO until the firmware is known */
     struct smbios_setting smbios[SMBIOS_SETTINGS];
     unsigned smbios_settings;
-    const char *boot_order; /* letters or names, see --boot */
+    const char *boot_order; /* letters, see --boot */
+    const char *boot_first; /* the serial number of a disk, NULL = none */
     const char *control;    /* path, NULL = none */
     const char *restore;    /* folder of a snapshot, NULL = boot */
     const char *vsock;      /* path, NULL = none */
     uint64_t vsock_cid;
     struct options_share share[MACHINE_MAX_SHARES];
     unsigned shares;
-    const char *display; /* as given; NULL = no screen unless vga says so */
-    struct vnc_options vnc;
-    const char *vga; /* "std", "virtio" or "none"; NULL = std with a display */
+    const char *display[OPTIONS_MAX_DISPLAYS]; /* as given */
+    struct vnc_options vnc[OPTIONS_MAX_DISPLAYS];
+    unsigned displays; /* 0: no screen unless vga says so */
+    const char *vga;   /* "std", "virtio" or "none"; NULL = std with a display */
     bool paused;
     bool balloon;
     bool renew_identity; /* with restore: new MAC addresses */

@@ -178,6 +178,14 @@ static json_t *cdrom_buses(const struct options *o) {
 }
 
 /* COM2 and so on: the first one stands by itself, as before there could be others. */
+static json_t *more_displays(const struct options *o) {
+    json_t *list = json_array();
+
+    for (unsigned i = 1; i < o->displays; i++)
+        json_array_append_new(list, json_string(o->display[i]));
+    return list;
+}
+
 static json_t *more_serials(const struct options *o) {
     json_t *list = json_array();
 
@@ -216,9 +224,10 @@ static json_t *shares(const struct options *o) {
 
 /* Of machines that are not booted directly. A name stands for what the host has installed. */
 static json_t *firmware(const struct options *o) {
-    return json_pack("{s:o, s:o, s:b, s:o}", "uefi_vars", absolute(o->uefi_vars), "rom",
+    return json_pack("{s:o, s:o, s:b, s:o, s:s*}", "uefi_vars", absolute(o->uefi_vars), "rom",
                      strchr(o->firmware, '/') ? absolute(o->firmware) : text(o->firmware),
-                     "boot_menu", (int)o->boot_menu, "boot_order", text(o->boot_order));
+                     "boot_menu", (int)o->boot_menu, "boot_order", text(o->boot_order),
+                     "boot_first", o->boot_first);
 }
 
 char *restore_describe(const struct options *o, const struct machine *m, struct block *const *disk,
@@ -231,7 +240,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         (json_int_t)o->memory, "cpu_model", o->cpu_model, "kernel", absolute(o->kernel), "initrd",
         initrds(o), "append", text(o->append), "serial", text(o->serial[0]), "console",
         text(o->console), "vsock", text(o->vsock), "vsock_cid", (json_int_t)o->vsock_cid, "display",
-        text(o->display), "vga",
+        text(o->display[0]), "vga",
         !options_has_screen(o) ? "none"
         : o->vga               ? o->vga
                                : "std",
@@ -245,6 +254,7 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
               (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
               (o->smm == SMM_ON && json_object_set_new(v, "smm", json_true()) < 0) ||
               (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
+              (o->displays > 1 && json_object_set_new(v, "more_displays", more_displays(o)) < 0) ||
               (o->serials > 1 && json_object_set_new(v, "more_serials", more_serials(o)) < 0) ||
               (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
               (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
@@ -602,6 +612,7 @@ static int take_firmware(struct options *o, const json_t *v, struct error *err) 
         r = take_text(o, f, "uefi_vars", &o->uefi_vars, err);
     if (r == 0)
         r = take_text(o, f, "boot_order", &o->boot_order, err);
+    o->boot_first = take_word(o, f, "boot_first");
     o->boot_menu = json_is_true(json_object_get(f, "boot_menu"));
     return r;
 }
@@ -687,7 +698,9 @@ static int take_shares(struct options *o, const json_t *list, struct error *err)
 /* The display may be another one, or none; the adapter is part of the machine. Older snapshots say
  * nothing of either. */
 static int take_screen(struct options *o, const json_t *v, struct error *err) {
+    const json_t *more = json_object_get(v, "more_displays"), *one;
     const char *display = NULL;
+    size_t i;
     int r = 0;
 
     if (!options_given(o, "vga")) {
@@ -700,7 +713,14 @@ static int take_screen(struct options *o, const json_t *v, struct error *err) {
     if (r < 0 || options_given(o, "display") || !json_object_get(v, "display"))
         return r;
     r = take_text(o, v, "display", &display, err);
-    return r < 0 || !display ? r : options_set_display(o, display, err);
+    if (r == 0 && display)
+        r = options_set_display(o, display, err);
+    json_array_foreach(more, i, one) {
+        display = keep_string(o, one);
+        if (r == 0)
+            r = display ? options_set_display(o, display, err) : missing("more_displays", err);
+    }
+    return r;
 }
 
 static int take_all(struct options *o, const json_t *v, struct error *err) {

@@ -25,7 +25,7 @@ enum { KEYS_MAX = 4096, PUMP_MS = 4, PUMP_MAX_MS = 256, PS2_MS = 25 };
 struct vm_screen {
     struct screen *screen;
     struct machine *machine;
-    struct vnc *vnc;
+    struct vnc *vnc[OPTIONS_MAX_DISPLAYS]; /* NULL: that one shows nobody anything */
     struct loop *loop;
     struct timers *timers;
     struct timer pump;
@@ -161,26 +161,32 @@ struct vm_screen *vm_screen_new(struct loop *loop, const struct options *options
 int vm_screen_attach(struct vm_screen *s, struct machine *machine, const struct options *options,
                      struct error *err) {
     struct input_sink input = {key, pointer, s};
-    struct vnc_options vnc;
 
     s->machine = machine;
-    if (!options->vnc.on)
-        return 0;
-    vnc = options->vnc;
-    if (*vnc.tls) {
-        vnc.module = tls_module_load(err);
-        if (!vnc.module)
+    for (unsigned i = 0; i < options->displays; i++) {
+        struct vnc_options vnc = options->vnc[i];
+
+        if (!vnc.on)
+            continue;
+        if (*vnc.tls) {
+            vnc.module = tls_module_load(err);
+            if (!vnc.module)
+                return -EINVAL;
+        }
+        s->vnc[i] = vnc_open(s->loop, &vnc, options->name, s->screen, &input, err);
+        if (!s->vnc[i])
             return -EINVAL;
     }
-    s->vnc = vnc_open(s->loop, &vnc, options->name, s->screen, &input, err);
-    return s->vnc ? 0 : -EINVAL;
+    return 0;
 }
 
 void vm_screen_close(struct vm_screen *s) {
     if (!s)
         return;
-    vnc_close(s->vnc);
-    s->vnc = NULL;
+    for (unsigned i = 0; i < OPTIONS_MAX_DISPLAYS; i++) {
+        vnc_close(s->vnc[i]);
+        s->vnc[i] = NULL;
+    }
     s->machine = NULL;
     timer_stop(&s->pump);
 }
@@ -206,4 +212,10 @@ void vm_screen_size(const struct vm_screen *s, unsigned *ret_width, unsigned *re
     *ret_height = s->screen->height;
 }
 
-unsigned vm_screen_viewers(const struct vm_screen *s) { return s->vnc ? vnc_clients(s->vnc) : 0; }
+unsigned vm_screen_viewers(const struct vm_screen *s) {
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < OPTIONS_MAX_DISPLAYS; i++)
+        n += s->vnc[i] ? vnc_clients(s->vnc[i]) : 0;
+    return n;
+}

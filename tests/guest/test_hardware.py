@@ -2,19 +2,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What machines of the manager are built of: firmware, media, disks without an image, screens, SMBIOS."""
 import json
+import os
 import pathlib
 import socket
+import subprocess
 import unittest
 
 import bootmedia
 import manager
+import media
 import mini
 import vivtest
 from test_manager import Case
 from test_screen import read_png
+from test_vnc_tls import greet, log_in
 
 BIOS = pathlib.Path("/usr/share/seabios/bios-256k.bin")
 OVMF = pathlib.Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_SECURE = pathlib.Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")
+HERE = pathlib.Path(__file__).parent
 
 
 class Hardware(Case):
@@ -118,8 +124,61 @@ class Media(Hardware):
         self.assertEqual(self.api.settled("bare2")["status"]["state"], "stopped")
 
 
+    def test_another_disk_boots_after_a_reset_when_the_order_says_so(self):
+        self.begin()
+        own = self.file("own.raw", bootmedia.sector("OWN").ljust(1 << 20, b"\0"))
+        self.m.viv("image", "import", "box", own)
+        self.m.viv("volume", "create", "data", "--size", "1M", "--format", "raw")
+        volume = self.api.get("/v1/volumes/data")["id"]
+        with open(self.m.home / f"volumes/{volume}.raw", "r+b") as f:
+            f.write(bootmedia.sector("DATA"))
+        self.fails("invalid", "spec.boot", "POST", "/v1/vms", {"name": "web", "spec": {"image": "box", "boot": "volume:data"}})
+        self.m.viv("create", "web", "--image", "box", "--volumes", "data", "--memory", "32M", "--network", "none", "--start")
+        control = self.m.home / "machines" / self.api.vm("web")["id"] / "control"
+        s = self.console("web")
+        self.until(s, b"OWN")
+        for order, word in (("volume:data,disk", b"DATA"), ("disk", b"OWN"), ("volume:data", b"DATA")):
+            self.m.viv("edit", "web", "--boot", order)
+            self.assertNotIn("pending", self.api.vm("web")["status"])
+            subprocess.run([pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"), control, "reset"], check=True, stdout=subprocess.DEVNULL)
+            self.until(s, word)
+        self.m.viv("restart", "web", "--timeout", "0")  # the order is the machine's, not the process's
+        self.boots("web", "DATA")
+        self.m.viv("clone", "web", "web2", "--start")  # volumes are one machine's
+        self.boots("web2", "OWN")
+        self.fails("invalid", "spec.boot", "PATCH", "/v1/vms/web", {"spec": {"boot": "volume:other"}})
+
+
 @unittest.skipUnless(BIOS.exists(), "seabios is not installed")
 class Screens(Hardware):
+    def test_viewers_come_by_tls_with_a_password_and_past_the_manager(self):
+        self.begin("tiny")
+        port, password = vivtest.free_port(), self.file("password", b"a long word of its own\n")
+        place = f"127.0.0.1:{port}"
+        for field, spec in (("spec.vnc", {"vnc": place}), ("spec.vnc", {"vga": "std", "vnc": "127.0.0.1:99999"}),
+                            ("spec.vnc_password_file", {"vga": "std", "vnc": "0.0.0.0:5901"}),
+                            ("spec.vnc_password_file", {"vga": "std", "vnc_password_file": "/nowhere"})):
+            self.fails("invalid", field, "POST", "/v1/vms", {"name": "web", "spec": {"image": "tiny", **spec}})
+        self.m.viv("create", "web", "--image", "tiny", "--vga", "std", "--vnc", place, "--vnc-tls", "--vnc-password-file",
+                   password, "--network", "none", "--start")
+        certificate = self.m.home / "machines" / self.api.vm("web")["id"] / "vnc-tls/cert.pem"
+        self.m.kill()
+        for word, result in ((b"wrong", 1), (b"a long word of its own", 0)):
+            s = socket.create_connection(("127.0.0.1", port), timeout=manager.LIMIT)
+            self.addCleanup(s.close)
+            greet(s)
+            s, said = log_in(s, certificate, word)
+            self.addCleanup(s.close)
+            self.assertEqual(said, result)
+        self.m.start()
+        self.assertEqual(read_png(self.api.raw("GET", "/v1/vms/web/screenshot")[2])[0] > 0, True)
+        self.m.viv("snapshot", "create", "web", "one")  # whatever is in a memory, the place is the spec's
+        self.m.viv("edit", "web", "--vnc", "none")
+        self.assertEqual(set(self.api.vm("web")["status"]["pending"]), {"vnc"})
+        self.m.viv("clone", "web", "web2", "--live")
+        self.assertEqual(self.api.vm("web2")["spec"]["vnc"], "none")
+        self.assertEqual(self.api.vm("web2")["status"]["state"], "running")
+
     def test_a_screen_is_pictured_and_typed_at(self):
         self.begin("tiny")
         iso = self.file("a.iso", bootmedia.iso("ON THE SCREEN"))
@@ -176,6 +235,52 @@ class Uefi(Hardware):
         self.until(s, b"Shell> ")
         s.sendall(b"set color\r")
         self.until(s, b"blue")
+
+
+    @unittest.skipUnless(OVMF_SECURE.exists(), "this ovmf has no build with Secure Boot and keys")
+    def test_what_nobody_signed_boots_without_secure_boot_alone(self):
+        media.need("mformat", "objcopy")
+        self.begin()
+        app, disk = self.m.home / "app.efi", self.m.home / "esp.raw"
+        subprocess.run([os.environ.get("CC", "cc"), "-c", "-o", self.m.home / "app.o", HERE / "efi.S"], check=True)
+        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", self.m.home / "app.o", app], check=True)
+        media.esp(disk, 34 << 20, {"EFI/BOOT/BOOTX64.EFI": app})
+        self.m.viv("image", "import", "box", str(disk), "--firmware", "uefi-secure")
+        self.m.viv("create", "web", "--image", "box", "--memory", "256M", "--network", "none", "--start")
+        self.assertEqual(self.api.vm("web")["status"]["boots_by"], "uefi-secure")
+        self.assertRegex(self.until_one_of("web", b"Access Denied", b"Security Violation").decode(), r"fail")
+        self.m.viv("create", "web2", "--image", "box", "--firmware", "uefi", "--memory", "256M", "--network", "none", "--start")
+        self.boots("web2", "efi application")
+
+    def until_one_of(self, name, *words):
+        s, text = self.console(name), b""
+        while not any(w in text for w in words):
+            more = s.recv(4096)
+            self.assertTrue(more, text)
+            text += more
+        return text
+
+
+class Serial(Hardware):
+    def test_each_serial_port_has_a_console(self):
+        self.begin("linux")
+        self.m.viv("create", "web", "--image", "tiny", "--memory", "96M", "--network", "none", "--serial-ports", "3", "--start")
+        first, third = self.console("web"), self.upgraded("web", "console?port=3", "serial")
+        self.until(first, b"/ # ")
+        first.sendall(b"exec 3<>/dev/ttyS2; echo to the third >&3; read word <&3; echo it was $word\n")
+        self.until(third, b"to the third")
+        third.sendall(b"typed\n")
+        self.until(first, b"it was typed")
+        self.fails("conflict", "port", "GET", "/v1/vms/web/console?port=4", None, Connection="Upgrade", Upgrade="serial")
+        self.fails("conflict", "port", "POST", "/v1/vms/web/ticket", {"port": 4})
+        self.api.post("/v1/vms/web/ticket", {"port": 3})
+        # A memory that is kept has as many as it had.
+        self.m.viv("edit", "web", "--serial-ports", "1")
+        self.m.viv("clone", "web", "web2", "--live")
+        second = self.upgraded("web2", "console?port=3", "serial")
+        again = self.console("web2")
+        again.sendall(b"echo again >/dev/ttyS2\n")
+        self.until(second, b"again")
 
 
 class Tables(Hardware):

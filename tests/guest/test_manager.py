@@ -762,7 +762,7 @@ class ZLast(Case):
         for s in systems:
             self.assertEqual(s, self.api.get(f"/v1/systems/{s['name']}"))
             self.assertTrue((vivtest.ROOT / s["test"]).exists(), s)
-            self.assertTrue({b.split("/")[0] for b in s["boots"]} <= {"direct", "bios", "uefi"}, s)
+            self.assertTrue({b.split("/")[0] for b in s["boots"]} <= {"direct", "bios", "uefi", "uefi-secure"}, s)
             self.assertRegex(s["tested"], r"^20\d\d-\d\d-\d\d$")
         page = self.api.get("/v1/systems?limit=1")
         self.assertEqual(self.api.get(f"/v1/systems?limit=1&after={page['next']}")["items"][0], systems[1])

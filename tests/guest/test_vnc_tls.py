@@ -23,6 +23,26 @@ def take(s, n):
     return got
 
 
+def greet(s):
+    """The handshake of RFB up to VeNCrypt with TLS, X.509 and a password (RFB protocol, rfbproto community edition)."""
+    assert take(s, 12) == b"RFB 003.008\n"
+    s.sendall(b"RFB 003.008\n")
+    assert take(s, 2) == b"\x01\x13"
+    s.sendall(b"\x13")
+    assert take(s, 2) == b"\0\x02"
+    s.sendall(b"\0\x02")
+    assert take(s, 6) == b"\0\x01" + struct.pack(">I", 262)
+    s.sendall(struct.pack(">I", 262))
+    assert take(s, 1) == b"\x01"
+
+
+def log_in(s, certificate, password):
+    """The stream under TLS, and what the server says to the password: 0 is yes."""
+    s = ssl.create_default_context(cafile=certificate).wrap_socket(s, server_hostname="localhost")
+    s.sendall(struct.pack(">II", 2, len(password)) + b"me" + password)
+    return s, struct.unpack(">I", take(s, 4))[0]
+
+
 class VncTls(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="viv-")
@@ -50,23 +70,13 @@ class VncTls(unittest.TestCase):
                 self.assertIsNone(self.vm.poll())
                 time.sleep(0.05)
         self.addCleanup(s.close)
-        self.assertEqual(take(s, 12), b"RFB 003.008\n")
-        s.sendall(b"RFB 003.008\n")
-        self.assertEqual(take(s, 2), b"\x01\x13")
-        s.sendall(b"\x13")
-        self.assertEqual(take(s, 2), b"\0\x02")
-        s.sendall(b"\0\x02")
-        self.assertEqual(take(s, 6), b"\0\x01" + struct.pack(">I", 262))
-        s.sendall(struct.pack(">I", 262))
-        self.assertEqual(take(s, 1), b"\x01")
+        greet(s)
         return s
 
     def log_in(self, password):
-        s = self.connect()
-        s = ssl.create_default_context(cafile=self.dir / "tls/cert.pem").wrap_socket(s, server_hostname="localhost")
+        s, result = log_in(self.connect(), self.dir / "tls/cert.pem", password)
         self.addCleanup(s.close)
-        s.sendall(struct.pack(">II", 2, len(password)) + b"me" + password)
-        return s, struct.unpack(">I", take(s, 4))[0]
+        return s, result
 
     def test_a_viewer_that_trusts_the_certificate_sees_the_screen(self):
         s, result = self.log_in(b"a password of more than eight bytes")

@@ -294,6 +294,17 @@ static void a_network_has_an_address_and_forwards(void **state) {
     assert_int_equal(o.nic[1].mac[5], 0x57);
     options_done(&o);
     bad("--nic|user,mac=52:54:00:12:34:57|--nic|user", "interfaces 0 and 1 have the same");
+    good("--boot|order=dc,first=data,menu=on|--display|vnc=unix:/"
+         "a|--display|vnc=127.0.0.1:5901,tls=/t");
+    assert_string_equal(o.boot_order, "dc");
+    assert_string_equal(o.boot_first, "data");
+    assert_int_equal(o.displays, 2);
+    assert_string_equal(o.vnc[0].path, "/a");
+    assert_string_equal(o.vnc[1].tls, "/t");
+    options_done(&o);
+    bad("--boot|first=", "none of order=LETTERS, first=SERIAL");
+    bad("--display|none|--display|none|--display|none", "at most 2");
+    bad("--vga|none|--display|none|--display|vnc=unix:/a", "--vga none takes it away");
     good("--nic|user,bootfile=http://10.0.2.2/a,,b,rom=none,model=virtio,tftp=/|--boot|order=n");
     assert_string_equal(o.nic[0].bootfile, "http://10.0.2.2/a,b");
     assert_true(o.nic[0].no_rom && !o.nic[0].rom);

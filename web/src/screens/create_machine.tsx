@@ -13,7 +13,7 @@ import { Icon } from '../ui/icon';
 export const vmGroups: Group[] = [
   { title: '', fields: ['image', 'template', 'cpus', 'memory', 'disk', 'volumes'], open: true },
   { title: 'Network', fields: ['network', 'nic_model', 'forward', 'bootfile', 'tftp', 'nic_rom'] },
-  { title: 'Boot and hardware', fields: ['firmware', 'boot', 'boot_menu', 'cdrom', 'cdrom_bus', 'bus', 'vga', 'hpet', 'share', 'smbios'] },
+  { title: 'Boot and hardware', fields: ['firmware', 'boot', 'boot_menu', 'cdrom', 'cdrom_bus', 'bus', 'vga', 'vnc', 'vnc_tls', 'vnc_password_file', 'serial_ports', 'hpet', 'share', 'smbios'] },
   { title: 'Processors and memory, in detail', fields: ['cpus_max', 'memory_max', 'balloon', 'cpu', 'cpu_model'] },
   { title: 'Inside the guest', fields: ['hostname', 'user', 'ssh_key', 'user_data'] },
   { title: 'More', fields: ['*'] },
@@ -29,6 +29,7 @@ const placeholders = {
   network: 'user,lan/e1000e',
   cdrom: '/srv/installer.iso',
   boot: 'disk,cdrom,network',
+  vnc: '127.0.0.1:5900',
   smbios: 'serial=A-17',
   share: 'src=/home/me/src,ro',
 };

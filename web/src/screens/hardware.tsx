@@ -292,17 +292,33 @@ function Disks({ vm }: { vm: Vm }) {
 const PLACES: Record<string, string> = { disk: 'Disks', cdrom: 'Optical drive', network: 'Network' };
 
 function Boot({ vm }: { vm: Vm }) {
-  const given = vm.spec.boot ? vm.spec.boot.split(',') : [];
+  const words = vm.spec.boot ? vm.spec.boot.split(',') : [];
+  const first = words[0]?.startsWith('volume:') ? words[0] : '';
+  const given = words.filter((p) => p !== first);
   const order = [...given, ...Object.keys(PLACES).filter((p) => !given.includes(p))];
   const may = can('vm', 'update');
+  const set = (volume: string, places: string[]) =>
+    change(vm, { boot: [...(volume ? [volume] : []), ...places].join(',') }).catch(fail('The boot order stays'));
   const move = (i: number, by: number) => {
     const next = [...order];
     next.splice(i + by, 0, ...next.splice(i, 1));
-    change(vm, { boot: next.join(',') }).catch(fail('The boot order stays'));
+    void set(first, next);
   };
   return (
     <Panel title="Boot order" action={may && <a href={to('machines', vm.name, 'settings')}>Firmware and the rest</a>} flush>
       <ol class="parts">
+        {((vm.spec.volumes ?? []).length > 0 || first) && (
+          <Row icon="right" name="Before all others">
+            <select aria-label="Volume that it boots from" disabled={!may} value={first} onChange={(e) => void set(e.currentTarget.value, order)}>
+              <option value="">nothing</option>
+              {(vm.spec.volumes ?? []).map((v) => (
+                <option key={v} value={`volume:${v}`}>
+                  {v}
+                </option>
+              ))}
+            </select>
+          </Row>
+        )}
         {order.map((p, i) => (
           <Row key={p} icon="right" name={PLACES[p] ?? p}>
             {may && (

@@ -26,8 +26,8 @@ export interface Ends {
 }
 
 /** The address of a WebSocket that a fresh ticket opens. */
-async function address(vm: string, what: What): Promise<string> {
-  const ticket = await call<Ticket>('POST', path('vms', vm, 'ticket'), { what });
+async function address(vm: string, what: What, port: number): Promise<string> {
+  const ticket = await call<Ticket>('POST', path('vms', vm, 'ticket'), what === 'serial' ? { what, port } : { what });
   const url = new URL(ticket.url, location.href);
   url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
   return url.href;
@@ -54,6 +54,8 @@ export function Stream({ vm, what }: { vm: Vm; what: What }) {
   const [line, setLine] = useState<'opening' | 'open' | 'closed'>('opening');
   const [why, setWhy] = useState('');
   const [attempt, again] = useState(0);
+  const [port, setPort] = useState(1);
+  const ports = what === 'serial' ? (vm.spec.serial_ports ?? 1) : 1;
   const on = !!vm.status.pid && vm.status.state !== 'deleting';
   const process = on ? vm.status.pid : 0;
 
@@ -70,7 +72,7 @@ export function Stream({ vm, what }: { vm: Vm; what: What }) {
         setWhy(reason);
       },
     };
-    address(vm.name, what)
+    address(vm.name, what, port)
       .then((url) => (gone ? null : open(what, url, into.current!, ends)))
       .then((v) => {
         view.current = v;
@@ -84,7 +86,7 @@ export function Stream({ vm, what }: { vm: Vm; what: What }) {
       view.current = null;
       into.current?.replaceChildren();
     };
-  }, [vm.name, process, attempt]);
+  }, [vm.name, process, attempt, port]);
 
   const words = { opening: 'connecting', open: 'connected', closed: 'closed' };
   return (
@@ -108,6 +110,15 @@ export function Stream({ vm, what }: { vm: Vm; what: What }) {
           <span class="grow muted small">
             {what === 'serial' ? 'Serial line. Tab stays in the console; Shift+Escape leaves it.' : 'Keys and pointer go to the guest while the picture has the focus.'}
           </span>
+          {ports > 1 && (
+            <select aria-label="Serial port" value={port} onChange={(e) => setPort(Number(e.currentTarget.value))}>
+              {Array.from({ length: ports }, (_, i) => (
+                <option key={i} value={i + 1}>
+                  COM{i + 1}
+                </option>
+              ))}
+            </select>
+          )}
           {what === 'vnc' && can('vm', 'send-key') && (
             <button class="quiet" disabled={line !== 'open'} onClick={() => void press(vm.name)}>
               <Icon name="kill" size={14} />
