@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "base/thread_place.h"
+
 /*
  * Threads, memory, time and ends, by the C library and by compiled code:
  *
@@ -41,6 +43,8 @@ void jail_set_hooks(const struct jail_hooks *h) { hooks = *h; }
 bool jail_is_there(void) { return hooks.thread; }
 
 void jail_thread(enum jail_thread kind) {
+    if (kind != JAIL_VCPU) /* each of these has its own */
+        place_io();
     if (hooks.thread)
         hooks.thread(kind);
 }

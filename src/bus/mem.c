@@ -37,17 +37,25 @@ int mem_init(struct mem *m, struct error *err) {
 
 void mem_done(struct mem *m) {
     for (unsigned i = 0; i < m->count; i++) {
-        munmap(m->range[i].host, m->range[i].whole);
+        if (!m->range[i].part)
+            munmap(m->range[i].host, m->range[i].whole);
         munmap(m->range[i].page_flags, marks_size(m->range[i].whole));
     }
+    if (m->area)
+        munmap(m->area, m->area_size);
     *m = (struct mem){.count = 0};
 }
 
 /* ------------------------------------------------------------------ building the map */
 
+static void advise(const struct mem *m, void *host, uint64_t size) {
+    madvise(host, size, m->backing.pages == MEM_PAGES_SMALL ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+    madvise(host, size, MADV_DONTDUMP); /* a core file of ours need not hold the guest's secrets */
+}
+
 /* At an address that begins a huge page, else the host cannot use these. Private: a child that
  * writes a snapshot sees the memory as it was at its fork, while the guest goes on. */
-static uint8_t *map_zeros(uint64_t size) {
+static uint8_t *map_zeros(const struct mem *m, uint64_t size) {
     uint64_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
     uint8_t *area, *start, *end;
 
@@ -61,8 +69,7 @@ static uint8_t *map_zeros(uint64_t size) {
         munmap(area, (size_t)(start - area));
     if (end > start + size)
         munmap(start + size, (size_t)(end - (start + size)));
-    madvise(start, size, MADV_HUGEPAGE);
-    madvise(start, size, MADV_DONTDUMP); /* a core file of ours need not hold the guest's secrets */
+    advise(m, start, size);
     return start;
 }
 
@@ -110,6 +117,17 @@ static void insert(struct mem *m, const struct mem_range *r) {
     find_big(m);
 }
 
+/* RAM may be asked for on huge pages; what devices and firmware have never is. */
+static void map_range(const struct mem *m, struct mem_range *r, struct error *err) {
+    bool ram = m->backing.pages >= MEM_PAGES_2M && !r->readonly && !r->moving;
+
+    r->host = ram ? mem_backing_find(m, r->base, r->size) : NULL;
+    r->part = r->host;
+    r->pooled = r->part || (ram && r->base >= m->backing.high);
+    if (!r->host)
+        r->host = r->pooled ? mem_backing_map(m, r->size, err) : map_zeros(m, r->size);
+}
+
 static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct error *err) {
     struct mem_range r = {.base = base,
                           .size = size,
@@ -125,13 +143,16 @@ static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct err
     if (size >= HUGE_PAGE)
         offset = (offset + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     r.offset = offset;
-    r.host = map_zeros(size);
+    map_range(m, &r, err);
+    if (!r.host && r.pooled)
+        return err ? err->code : -ENOMEM;
     if (!r.host)
         goto no_memory;
     r.page_flags = mmap(NULL, marks_size(size), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (r.page_flags == MAP_FAILED) {
-        munmap(r.host, size);
+        if (!r.part)
+            munmap(r.host, size);
         goto no_memory;
     }
     m->file_size = offset + size;
@@ -266,18 +287,39 @@ static void set_filed(struct mem_range *r, uint64_t page, uint64_t count, bool y
     }
 }
 
+/* Huge pages of a pool are no file's: they get a copy. */
+static int fill(uint8_t *to, uint64_t offset, uint64_t size, int fd, struct error *err) {
+    ssize_t n = 0;
+
+    if (fd < 0)
+        memset(to, 0, size);
+    for (uint64_t done = 0; fd >= 0 && done < size; done += (uint64_t)n) {
+        n = pread(fd, to + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            n = 0;
+        else if (n <= 0)
+            return error_set(err, n < 0 ? -errno : -EIO,
+                             "guest memory: a part of the snapshot cannot be read: %s",
+                             n < 0 ? strerror(errno) : "its file is too short");
+    }
+    return 0;
+}
+
 int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error *err) {
     struct mem_range *r = range_at(m, offset, size);
     uint8_t *at = mem_at_offset(m, offset, size);
     int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
 
     assert(at && !(offset % MEM_PAGE_SIZE) && !(size % MEM_PAGE_SIZE));
+    if (r->pooled)
+        return fill(at, offset, size, fd, err);
     if (mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, fd < 0 ? 0 : (off_t)offset) == MAP_FAILED)
         return error_set(err, -errno, "guest memory: a part of the snapshot cannot be mapped: %s",
                          strerror(errno));
     if (fd < 0)
-        madvise(at, size, MADV_HUGEPAGE);
-    madvise(at, size, MADV_DONTDUMP);
+        advise(m, at, size);
+    else
+        madvise(at, size, MADV_DONTDUMP);
     set_filed(r, (offset - r->offset) >> MEM_PAGE_SHIFT, size >> MEM_PAGE_SHIFT, fd >= 0);
     return 0;
 }
@@ -285,7 +327,8 @@ int mem_map(struct mem *m, uint64_t offset, uint64_t size, int fd, struct error 
 /* Pages of one kind. Dropped pages of a file would show what the file has, and a mapping in their
  * place can fail if the host allows no more of them: then zeros are written, which frees nothing.
  */
-static uint64_t release_run(struct mem_range *r, uint64_t page, uint64_t count, bool filed) {
+static uint64_t release_run(const struct mem *m, struct mem_range *r, uint64_t page, uint64_t count,
+                            bool filed) {
     uint64_t size = count << MEM_PAGE_SHIFT;
     uint8_t *host = r->host + (page << MEM_PAGE_SHIFT);
 
@@ -296,13 +339,13 @@ static uint64_t release_run(struct mem_range *r, uint64_t page, uint64_t count, 
         memset(host, 0, size);
         return 0;
     }
-    madvise(host, size, MADV_HUGEPAGE);
-    madvise(host, size, MADV_DONTDUMP);
+    advise(m, host, size);
     set_filed(r, page, count, false);
     return size;
 }
 
-static uint64_t release_pages(struct mem_range *r, uint64_t page, uint64_t end) {
+static uint64_t release_pages(const struct mem *m, struct mem_range *r, uint64_t page,
+                              uint64_t end) {
     uint64_t done = 0, next;
 
     for (; page < end; page = next) {
@@ -311,7 +354,7 @@ static uint64_t release_pages(struct mem_range *r, uint64_t page, uint64_t end) 
         next = page + 1;
         while (next < end && is_filed(r, next) == filed)
             next++;
-        done += release_run(r, page, next - page, filed);
+        done += release_run(m, r, page, next - page, filed);
     }
     return done;
 }
@@ -330,9 +373,9 @@ uint64_t mem_release(struct mem *m, gpa addr, uint64_t size) {
             part = size;
         page = (addr - r->base + MEM_PAGE_SIZE - 1) >> MEM_PAGE_SHIFT;
         end = (addr - r->base + part) >> MEM_PAGE_SHIFT;
-        if (r->readonly || r->moving || page >= end)
+        if (r->readonly || r->moving || m->kept || page >= end)
             continue;
-        done += release_pages(r, page, end);
+        done += release_pages(m, r, page, end);
         mem_written(m, r->base + (page << MEM_PAGE_SHIFT), (end - page) << MEM_PAGE_SHIFT);
     }
     return done;

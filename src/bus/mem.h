@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "bus/mem_backing.h"
 
 typedef uint64_t gpa;
 
@@ -40,6 +41,8 @@ struct mem_range {
     bool readonly;        /* ROM: guest writes are dropped */
     bool room;            /* it comes and goes: no RAM that firmware or a kernel is told of */
     bool moving;          /* memory of a device: no RAM, and mem_place says where it is */
+    bool pooled;          /* huge pages of the host's pool */
+    bool part;            /* of `area` */
 };
 
 #define MEM_NOWHERE (1ull << 52) /* the base of a moving range that is not mapped: no address */
@@ -59,6 +62,10 @@ struct mem {
         gpa base;
         uint64_t size; /* 0: nothing */
     } hidden[MEM_HIDDEN];
+    struct mem_backing backing;
+    uint8_t *area; /* RAM on huge pages, or NULL */
+    uint64_t area_size;
+    bool kept; /* mem_release does nothing */
 };
 
 int mem_init(struct mem *m, struct error *err);

@@ -16,6 +16,7 @@
 #include "machine/acpi_plug.h"
 #include "machine/aml.h"
 #include "machine/map.h"
+#include "machine/numa.h"
 
 enum { HEADER_SIZE = 36, FADT_SIZE = 276, FACS_SIZE = 64 };
 
@@ -341,35 +342,6 @@ static void madt(struct buf *b, unsigned cpus, uint32_t may_come) {
     table_end(b, at);
 }
 
-/* Section 5.2.16.2 */
-static void srat_memory(struct buf *b, uint64_t base, uint64_t size, bool later) {
-    uint8_t e[40] = {1, 40};
-
-    if (!size)
-        return;
-    store_le64(e + 8, base);
-    store_le64(e + 16, size);
-    store_le32(e + 28, 1 | (later ? 2 : 0)); /* enabled, hot-pluggable */
-    buf_put(b, e, sizeof(e));
-}
-
-/* One domain. Linux reckons with addresses of memory that may come if they stand here. */
-static void srat(struct buf *b, const struct acpi_config *config) {
-    size_t at = table_begin(b, "SRAT", 3);
-
-    buf_put_le32(b, 1);
-    buf_put_le64(b, 0);
-    for (unsigned i = 0; i < config->cpus; i++) {
-        uint8_t e[16] = {0, 16, 0, (uint8_t)i, 1}; /* section 5.2.16.1 */
-
-        buf_put(b, e, sizeof(e));
-    }
-    srat_memory(b, 0, map_low_size(config->memory), false);
-    srat_memory(b, MAP_HIGH, map_high_size(config->memory), false);
-    srat_memory(b, map_plugged(config->memory), config->memory_more, true);
-    table_end(b, at);
-}
-
 static void mcfg(struct buf *b) {
     size_t at = table_begin(b, "MCFG", 1);
 
@@ -414,10 +386,12 @@ static void note_sum(struct acpi_blob *a, size_t at) {
     a->sum[a->sums++].size = load_le32(a->tables.data + at + 4);
 }
 
+static bool has_nodes(const struct acpi_config *c) { return c->numa && c->numa->nodes; }
+
 /* The blob as it is at the address `base`. */
 static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_t base) {
     struct buf *b = &a->tables;
-    size_t dsdt_at, at, entry[5];
+    size_t dsdt_at, at, entry[6];
     unsigned entries = 3;
 
     *a = (struct acpi_blob){.pointers = 0};
@@ -443,9 +417,17 @@ static void build(struct acpi_blob *a, const struct acpi_config *config, uint64_
         entry[entries++] = b->len;
         hpet(b);
     }
-    if (config->memory_more) {
+    if (config->memory_more || has_nodes(config)) {
         entry[entries++] = b->len;
-        srat(b, config);
+        at = table_begin(b, "SRAT", 3);
+        numa_srat(b, config);
+        table_end(b, at);
+    }
+    if (has_nodes(config)) {
+        entry[entries++] = b->len;
+        at = table_begin(b, "SLIT", 1);
+        numa_slit(b, config->numa);
+        table_end(b, at);
     }
     at = table_begin(b, "XSDT", 1);
     for (unsigned i = 0; i < entries; i++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ACPI tables of the board: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG. Source: ACPI 6.5 section 5.2,
+/* ACPI tables of the board: RSDP, XSDT, FADT, FACS, DSDT, MADT, MCFG, and SRAT, SLIT and HPET
+ * where there is need. Source: ACPI 6.5 section 5.2,
  * PCI Firmware 3.3. */
 #ifndef MACHINE_ACPI_H
 #define MACHINE_ACPI_H
@@ -7,6 +8,8 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "bus/mem.h"
+
+struct machine_numa;
 
 struct acpi_config {
     unsigned cpus;
@@ -16,8 +19,9 @@ struct acpi_config {
     bool hpet;
     uint32_t cpus_absent; /* of them, a bit each: they may come. 0: none ever does */
     bool cpus_plug;
-    uint64_t memory, memory_more; /* what is there, and may come; 0: never, and no SRAT */
-    uint32_t plug_slots;          /* PCI slots that can be plugged at run time, a bit each */
+    uint64_t memory, memory_more;    /* what is there, and may come; 0: never, and no SRAT */
+    const struct machine_numa *numa; /* NULL: no topology */
+    uint32_t plug_slots;             /* PCI slots that can be plugged at run time, a bit each */
 };
 
 /* Addresses in the tables, which are a table's place in the blob plus that of the blob. */

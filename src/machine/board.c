@@ -610,6 +610,14 @@ static int add_memory(struct board *b, const struct board_config *config, struct
     uint64_t low = map_low_size(b->memory), high = map_high_size(b->memory);
     int r = mem_init(&b->mem, err);
 
+    if (r == 0 && config->machine->backing) {
+        struct mem_backing backing = *config->machine->backing;
+
+        backing.ram = b->memory;
+        backing.low = low;
+        backing.high = MAP_HIGH;
+        r = mem_back(&b->mem, &backing, err);
+    }
     if (r == 0)
         r = mem_add(&b->mem, 0, MAP_VGA_HOLE, false, err);
     if (r == 0)
@@ -642,6 +650,7 @@ static int tell_firmware(struct board *b, struct error *err) {
                                    .cpus_plug = b->cpu_plug,
                                    .memory = b->memory,
                                    .memory_more = b->memory_more,
+                                   .numa = &b->numa,
                                    .boot_menu = b->boot_menu,
                                    .hpet = b->hpet,
                                    .smbios = &b->smbios,
@@ -667,6 +676,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
     b->power = config->power;
     b->memory = m->memory;
     b->memory_more = m->memory_more;
+    if (m->numa)
+        b->numa = *m->numa;
     b->boot_menu = m->boot_menu;
     b->boot_order = m->boot_order;
     b->boot_first = m->boot_first;
@@ -795,6 +806,7 @@ int board_reset(struct board *b, struct error *err) {
                                .cpus_plug = b->cpu_plug,
                                .memory = b->memory,
                                .memory_more = b->memory_more,
+                               .numa = &b->numa,
                                .plug_slots = board_plug_slots(b)};
     int r;
 

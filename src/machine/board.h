@@ -8,6 +8,7 @@
 #include "devices/lapic.h"
 #include "devices/pci.h"
 #include "machine/machine.h"
+#include "machine/numa.h"
 #include "machine/smbios.h"
 
 enum { BOARD_MAX_DEVICES = 96 }; /* 32 LAPICs, 26 PCI functions, and the fixed ones */
@@ -77,6 +78,7 @@ struct board {
     void (*apic_message)(void *opaque, uint64_t addr, uint32_t data); /* see board_config */
     void *apic_opaque;
     uint64_t memory, memory_more;
+    struct machine_numa numa;
     struct smbios_config smbios;
     unsigned cpus;
 };

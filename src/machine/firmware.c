@@ -251,6 +251,7 @@ static int add_acpi(struct device *d, const struct firmware_config *config, stru
                             .cpus_plug = config->cpus_plug,
                             .memory = config->memory,
                             .memory_more = config->memory_more,
+                            .numa = config->numa,
                             .plug_slots = config->plug_slots};
     uint8_t page[MEM_PAGE_SIZE] = {0};
     struct acpi_blob a;

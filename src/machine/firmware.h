@@ -39,13 +39,15 @@ int firmware_load(const struct firmware *f, struct mem *mem, struct x86_state *r
                   struct error *err);
 
 struct smbios_config;
+struct machine_numa;
 
 struct firmware_config {
     unsigned cpus;        /* all that may ever be */
     uint32_t cpus_absent; /* of them, at the start */
     bool cpus_plug;
     uint64_t memory, memory_more; /* at the start, and what may come */
-    const char *boot_order;       /* lines for the file bootorder, NULL: none */
+    const struct machine_numa *numa;
+    const char *boot_order; /* lines for the file bootorder, NULL: none */
     bool boot_menu, hpet;
     unsigned serials;
     const struct smbios_config *smbios; /* NULL: no such tables */

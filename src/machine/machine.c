@@ -656,6 +656,8 @@ static int build(struct machine *m, struct error *err) {
     config.rom = m->config.firmware ? m->config.firmware->size : 0;
     if (r == 0)
         r = board_init(&m->board, &config, err);
+    m->config.backing = NULL; /* copied */
+    m->config.numa = NULL;
     m->config.sites = 0; /* they have what they wanted */
     if (r == 0)
         r = make_cpus(m, err);
@@ -685,6 +687,12 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     }
     return m;
 }
+
+int machine_settle_memory(struct machine *m, struct error *err) {
+    return m->board.mem.kept || m->board.mem.backing.nodes ? mem_settle(&m->board.mem, err) : 0;
+}
+
+bool machine_memory_is_scarce(const struct machine *m) { return m->board.mem.area; }
 
 int machine_start(struct machine *m, struct error *err) {
     int r = 0;

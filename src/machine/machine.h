@@ -26,6 +26,8 @@ struct block;
 struct firmware;
 struct loop;
 struct machine;
+struct machine_numa;
+struct mem_backing;
 struct net_port;
 struct smbios_setting;
 struct screen;
@@ -93,12 +95,15 @@ struct machine_display { /* with an adapter come mouse, virtio keyboard and tabl
 
 struct machine_config {
     const char *name;
-    unsigned cpus;         /* all that may ever be */
-    unsigned cpus_present; /* of them, at the start; 0: all, for good */
-    uint64_t memory;       /* bytes, multiple of 2 MiB */
-    uint64_t memory_more;  /* that may be plugged by virtio-mem, the same; 0: none */
-    const char *cpu;       /* backend: auto, ref */
-    const char *cpu_model; /* NULL = default */
+    unsigned cpus;                     /* all that may ever be */
+    unsigned cpus_present;             /* of them, at the start; 0: all, for good */
+    uint64_t memory;                   /* bytes, multiple of 2 MiB */
+    uint64_t memory_more;              /* that may be plugged by virtio-mem, the same; 0: none */
+    const struct mem_backing *backing; /* what the host gives for it, but for sizes; NULL: as usual;
+                                          copied, as is the next */
+    const struct machine_numa *numa;   /* NULL: none */
+    const char *cpu;                   /* backend: auto, ref */
+    const char *cpu_model;             /* NULL = default */
     struct cpu_debug cpu_debug;
     /* A kernel is booted directly, or firmware finds what to boot (bios, uefi or the path of a ROM
      * image): one of the two is needed, all others may be NULL. Both are the caller's. */
@@ -168,6 +173,10 @@ struct machine_config {
 /* Builds the board and loads the kernel. The config's strings must outlive the machine. */
 struct machine *machine_new(const struct machine_config *config, struct loop *loop,
                             pthread_mutex_t *lock, struct error *err);
+/* Before the start and before a jail: memory to where it belongs, locked if it is to be. */
+int machine_settle_memory(struct machine *m, struct error *err);
+/* Memory is not for sharing with a snapshot's process, as the host has no more of its kind. */
+bool machine_memory_is_scarce(const struct machine *m);
 /* Starts the vCPU threads, and the clock unless the machine was paused before. */
 int machine_start(struct machine *m, struct error *err);
 /* Rests the processors and the clock for good; whatever the guest still asked for is ignored. Not

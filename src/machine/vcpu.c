@@ -16,6 +16,7 @@
 
 #include "base/jail.h"
 #include "base/loop.h"
+#include "base/thread_place.h"
 #include "base/trace.h"
 
 /*
@@ -240,6 +241,7 @@ static void *thread_main(void *opaque) {
 
     this_vcpu = v;
     v->schedstat = open_schedstat();
+    place_vcpu(v->index);
     jail_thread(JAIL_VCPU);
     while (park(v)) {
         why = v->ops->run(v->cpu);

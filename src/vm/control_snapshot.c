@@ -20,6 +20,7 @@ struct saving_job {
     struct job *job;
     struct machine_saving *saving;
     enum after after;
+    bool held; /* paused by this job, for as long as it takes */
     double pause_ms;
 };
 
@@ -44,7 +45,7 @@ static void done(void *opaque, const struct error *err) {
         job_done(s->job, json_pack("{s:f}", "pause_ms", s->pause_ms));
     if (s->after == QUIT && !err)
         s->vm->quit(s->vm->opaque);
-    else if (s->after == QUIT)
+    else if (s->after == QUIT || s->held)
         control_resume(s->control); /* it was to end only once it is safe */
     free(s);
 }
@@ -74,6 +75,10 @@ static int start(struct saving_job *s, const char *dir, const char *parent, stru
     double begin = now_ms();
     char *json;
 
+    /* A page that was written to would be needed twice. */
+    s->held = !paused && machine_memory_is_scarce(s->vm->machine);
+    if (s->held)
+        control_pause(s->control, "snapshot");
     machine_pause(s->vm->machine);
     /* First, as it may write to an image, and when that was last written is described. */
     json = machine_flush_disks(s->vm->machine, err) < 0
@@ -83,8 +88,11 @@ static int start(struct saving_job *s, const char *dir, const char *parent, stru
     if (json)
         s->saving = machine_save_start(s->vm->machine, &how, err);
     free(json);
-    if (!paused)
+    if (s->held && !s->saving)
+        control_resume(s->control);
+    else if (!paused && !s->held)
         machine_resume(s->vm->machine);
+    s->held &= s->after == GO_ON;
     s->pause_ms = now_ms() - begin;
     if (s->saving && s->after != GO_ON)
         control_pause(s->control, "snapshot");

@@ -359,6 +359,8 @@ static int build_machine(struct vm *vm, struct error *err) {
         .cpus_present = o->cpus_max ? o->cpus : 0,
         .memory = o->memory,
         .has_sata = o->has_sata,
+        .backing = &o->placement.backing,
+        .numa = &o->placement.numa,
         .memory_more = o->memory_max > o->memory ? o->memory_max - o->memory : 0,
         .cpu = o->cpu,
         .cpu_model = o->cpu_model,
@@ -385,8 +387,10 @@ static int build_machine(struct vm *vm, struct error *err) {
         .unplugged = unplugged,
         .opaque = vm,
     };
-    int r;
+    int r = placement_resolve(&o->placement, options_all_cpus(o), o->memory, o->memory_max, err);
 
+    if (r < 0)
+        return r;
     consoles_begin(&vm->consoles, vm->loop, o, &m);
     r = open_backends(vm, &m, err);
 
@@ -532,6 +536,12 @@ static void print_jail(const struct jail_facts *f) {
 
 /* From here on the guest has its say. */
 static int enter_jail(struct vm *vm, struct error *err) {
+    int r = machine_settle_memory(vm->machine, err);
+
+    if (r == 0)
+        r = placement_enter(&vm->options.placement, options_all_cpus(&vm->options), err);
+    if (r < 0)
+        return r;
     if (!vm->jail)
         return 0;
     if (vm->options.shares) {
@@ -544,8 +554,10 @@ static int enter_jail(struct vm *vm, struct error *err) {
 }
 
 static int run(struct vm *vm, struct error *err) {
-    int r = prepare_jail(vm, err);
+    int r;
 
+    placement_limits(&vm->options.placement);
+    r = prepare_jail(vm, err);
     if (r < 0)
         return r == -EINVAL ? EXIT_BAD_INPUT : EXIT_OURS;
     vm->loop = loop_new(&vm->lock, err);
@@ -557,7 +569,8 @@ static int run(struct vm *vm, struct error *err) {
     else if (make_machine(vm, err) < 0)
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;
     else if (enter_jail(vm, err) < 0 || machine_start(vm->machine, err) < 0)
-        r = EXIT_OURS;
+        r = err->code == -EINVAL ? EXIT_BAD_INPUT : EXIT_OURS;
+    place_main();
     clone_answer(vm->clone, err);
     if (r == 0) {
         loop_run(vm->loop);

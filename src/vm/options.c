@@ -146,27 +146,52 @@ static int parse_memory(const char *text, uint64_t min, uint64_t *ret, struct er
     return 0;
 }
 
+static int memory_part(struct options *o, const char *part, struct error *err) {
+    int r = placement_memory(&o->placement, part, err);
+
+    if (r != -ENOENT)
+        return r;
+    if (!strncmp(part, "max=", 4) && o->memory_max)
+        return error_set(err, -EINVAL, "'%s' is too much: it has a max= already", part);
+    if (!strncmp(part, "max=", 4))
+        return parse_memory(part + 4, o->memory, &o->memory_max, err);
+    return error_set(err, -EINVAL,
+                     "'%s' is no property of memory: there are max=SIZE, hugepages=2M|1G|thp|off, "
+                     "thp=on|off and lock=on|off",
+                     part);
+}
+
+/* A restored machine's size is known, and left out if only its kind is to be another. */
 static int set_memory(struct options *o, const char *v, struct error *err) {
     char *copy = strdup(v), *rest = copy, *part = copy ? next_part(&rest) : NULL;
-    uint64_t n = 0, max = 0;
-    int r;
+    int r = 0;
 
     if (!copy)
         return error_set(err, -ENOMEM, "out of memory");
-    r = parse_memory(part ? part : "", 0, &n, err);
-    part = r == 0 ? next_part(&rest) : NULL;
-    if (part && strncmp(part, "max=", 4) != 0)
-        r = error_set(err, -EINVAL, "'%s' is no property of memory: use max=SIZE", part);
-    else if (part)
-        r = parse_memory(part + 4, n, &max, err);
-    if (r == 0 && rest)
-        r = error_set(err, -EINVAL, "'%s' is too much: write 1G,max=8G", v);
+    if (!part || !strchr(part, '=')) {
+        r = parse_memory(part ? part : "", 0, &o->memory, err);
+        o->memory_max = 0;
+        o->memory_sized = true;
+        part = NULL;
+    }
+    while (r == 0 && (part || (part = next_part(&rest)))) {
+        r = memory_part(o, part, err);
+        part = NULL;
+    }
     free(copy);
-    if (r < 0)
-        return r;
-    o->memory = n;
-    o->memory_max = max;
-    return 0;
+    return r;
+}
+
+static int set_numa(struct options *o, const char *v, struct error *err) {
+    return placement_numa(&o->placement, v, err);
+}
+
+static int set_pin(struct options *o, const char *v, struct error *err) {
+    return placement_pin(&o->placement, v, err);
+}
+
+static int set_priority(struct options *o, const char *v, struct error *err) {
+    return placement_priority(&o->placement, v, err);
 }
 
 static int set_cpu(struct options *o, const char *v, struct error *err) {
@@ -961,11 +986,28 @@ static const struct option table[] = {
      "number of processors, 1 to 32; may be more than the host has. max: 'viv-ctl PATH cpus-set' "
      "changes it up to there while the guest runs",
      "--cpus 2"},
-    {"memory", "SIZE[,max=SIZE]", set_memory,
+    {"memory", "SIZE[,max=SIZE][,hugepages=2M|1G|thp|off][,thp=on|off][,lock=on|off]", set_memory,
      "RAM, 16M to 128G; default 512M. max: 'viv-ctl PATH memory-set' changes it up to there while "
-     "the "
-     "guest runs (virtio-mem)",
-     "--memory 2G"},
+     "the guest runs (virtio-mem). hugepages: 2M and 1G are pages of the host's pools, all taken "
+     "at once; thp, the default, is huge where the kernel finds some; off, or thp=off, never. "
+     "lock=on: it stays in the host's RAM. docs/placement.md says more",
+     "--memory 2G,hugepages=2M"},
+    {"numa",
+     "node=N[,cpus=A-B][,memory=SIZE][,host-node=N][,policy=bind|preferred|interleave]"
+     "[,distance=NODE:N]",
+     set_numa,
+     "a NUMA node of the guest; one option a node. Processors and memory are shared evenly if no "
+     "node says what it has. host-node: its memory comes from that node of the host, and its "
+     "processors run there",
+     "--numa node=0,cpus=0-1,memory=1G,host-node=0 --numa node=1,cpus=2-3,memory=1G,host-node=1"},
+    {"pin", "vcpuN=CPUS|vcpus=CPUS|io=CPUS[,...]", set_pin,
+     "on which processors of the host the guest's may run, and all other threads (io). CPUS is "
+     "2, 0-3 or 0+2",
+     "--pin vcpu0=2,vcpu1=3,io=0-1"},
+    {"priority", "fifo:N|rr:N|nice:N[,io=...]", set_priority,
+     "of the threads of processors, and of all others (io): real-time from 1 to 99, or nice from "
+     "-20 to 19",
+     "--priority fifo:10,io=fifo:11"},
     {"cpu", "BACKEND", set_cpu,
      "what executes the guest: soft (the translator), ref (the interpreter, exact and slow), kvm "
      "(the "

@@ -12,6 +12,7 @@
 #include "machine/machine.h"
 #include "machine/smbios.h"
 #include "net/net.h"
+#include "vm/placement.h"
 
 struct options_share {
     const char *tag, *path;
@@ -81,6 +82,8 @@ struct options {
     unsigned cpus_max;   /* that may be plugged; 0: they stay as they are */
     uint64_t memory_max; /* with what virtio-mem may plug; 0: it stays as it is */
     uint64_t memory;
+    bool memory_sized; /* --memory says how much, not only of which kind */
+    struct placement placement;
     bool log_json;
     struct block_options disk[MACHINE_MAX_DISKS];
     unsigned disk_queues[MACHINE_MAX_DISKS];    /* 0: not given */

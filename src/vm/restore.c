@@ -261,6 +261,8 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
               (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
                              json_object_set_new(v, "cdrom_devices", cdrom_devices(o, m)) < 0 ||
                              json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)) ||
+              (o->placement.numa.nodes &&
+               json_object_set_new(v, "numa", placement_describe(&o->placement)) < 0) ||
               (machine_has_sata(m) && json_object_set_new(v, "sata", json_true()) < 0))) {
         json_decref(v);
         v = NULL;
@@ -747,9 +749,9 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         r = take_number(v, "cpus", 1, MACHINE_MAX_CPUS, &cpus, err);
     if (r == 0 && !options_given(o, "cpus") && json_object_get(v, "cpus_max"))
         r = take_number(v, "cpus_max", cpus, MACHINE_MAX_CPUS, &max, err);
-    if (r == 0 && !options_given(o, "memory"))
+    if (r == 0 && !o->memory_sized)
         r = take_number(v, "memory", OPTIONS_MEMORY_MIN, (int64_t)OPTIONS_MEMORY_MAX, &memory, err);
-    if (r == 0 && !options_given(o, "memory") && json_object_get(v, "memory_max"))
+    if (r == 0 && !o->memory_sized && json_object_get(v, "memory_max"))
         r = take_number(v, "memory_max", memory, (int64_t)OPTIONS_MEMORY_MAX, &memory_max, err);
     if (r < 0)
         return r;
@@ -769,7 +771,9 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->smm = json_is_true(json_object_get(v, "smm")) ? SMM_ON : SMM_OFF;
     o->has_sata = json_is_true(json_object_get(v, "sata"));
     o->hpet = json_is_true(json_object_get(v, "hpet"));
-    if (!options_given(o, "disk"))
+    if (!options_given(o, "numa"))
+        r = placement_take(&o->placement, json_object_get(v, "numa"), err);
+    if (r == 0 && !options_given(o, "disk"))
         r = take_disks(o, json_object_get(v, "disks"), err);
     if (r == 0)
         r = take_queues(o, json_object_get(v, "disks"), err);

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "machine/map.h"
+#include "machine/numa.h"
 #include "support/test.h"
 
 static struct mem mem;
@@ -529,11 +530,69 @@ static void both_64_bit_and_32_bit_windows_are_given(void **state) {
     assert_true(wide && narrow);
 }
 
+/* ------------------------------------------------------------------ NUMA */
+
+static void nodes_of_the_guest_have_their_processors_memory_and_distances(void **state) {
+    struct machine_numa numa = {
+        .nodes = 3,
+        .node = {{.cpus = 1, .memory = 1ull << 30, .distance = {0, 15, 30}},
+                 {.cpus = 6, .memory = 3ull << 30, .distance = {15}},
+                 {.cpus = 8, .memory = 2 << 20, .distance = {30}}},
+    };
+    struct acpi_config config = {.cpus = 4, .memory = (4ull << 30) + (2 << 20), .numa = &numa};
+    /* The hole of the PCI bus parts the second node's. */
+    static const struct {
+        unsigned node;
+        uint64_t base, size;
+    } memory[] = {{0, 0, 1ull << 30},
+                  {1, 1ull << 30, MAP_LOW_MAX - (1ull << 30)},
+                  {1, MAP_HIGH, (4ull << 30) - MAP_LOW_MAX},
+                  {2, MAP_HIGH + (4ull << 30) - MAP_LOW_MAX, 2 << 20}};
+    static const uint8_t owner[] = {0, 1, 1, 2}, distances[] = {10, 15, 30, 15, 10, 20, 30, 20, 10};
+    unsigned cpus = 0, pieces = 0;
+    struct error err = {0};
+    const uint8_t *t;
+
+    assert_int_equal(acpi_write(&mem, &config, &err), 0);
+    t = find_table("SRAT");
+    assert_int_equal(load_le32(t + 36), 1);
+    for (const uint8_t *e = t + 48; e < t + load_le32(t + 4); e += e[1]) {
+        assert_true(e[1] == 16 || e[1] == 40);
+        if (*e == 0) {
+            assert_int_equal(e[3], cpus);
+            assert_int_equal(e[2], owner[cpus++]);
+            assert_int_equal(load_le32(e + 4), 1);
+            continue;
+        }
+        assert_int_equal(load_le32(e + 2), memory[pieces].node);
+        assert_true(load_le64(e + 8) == memory[pieces].base);
+        assert_true(load_le64(e + 16) == memory[pieces++].size);
+        assert_int_equal(load_le32(e + 28), 1);
+    }
+    assert_int_equal(cpus, 4);
+    assert_int_equal(pieces, 4);
+    t = find_table("SLIT");
+    assert_int_equal(load_le64(t + 36), 3);
+    assert_int_equal(load_le32(t + 4), 44 + 9);
+    assert_memory_equal(t + 44, distances, 9);
+}
+
+static void without_nodes_there_are_no_such_tables(void **state) {
+    const uint8_t *rsdp, *xsdt;
+
+    write_tables(2, 1);
+    rsdp = at(MAP_ACPI_TABLES, 36);
+    xsdt = table(load_le64(rsdp + 24), "XSDT");
+    for (unsigned i = 36; i + 8 <= load_le32(xsdt + 4); i += 8) {
+        assert_memory_not_equal(at(load_le64(xsdt + i), 4), "SRAT", 4);
+        assert_memory_not_equal(at(load_le64(xsdt + i), 4), "SLIT", 4);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rsdp_has_two_checksums_and_leads_to_all_tables),
         cmocka_unit_test(the_fadt_says_where_the_fixed_hardware_is),
-        cmocka_unit_test(processors_that_may_come_are_listed_and_not_enabled),
         cmocka_unit_test(processors_that_may_come_are_listed_and_not_enabled),
         cmocka_unit_test(the_madt_lists_every_processor_and_the_overrides),
         cmocka_unit_test(the_madt_of_one_processor_names_a_second_that_could_come),
@@ -544,6 +603,8 @@ int main(void) {
         cmocka_unit_test(the_sleep_state_is_the_one_that_the_chip_knows),
         cmocka_unit_test(devices_are_named_with_their_ports),
         cmocka_unit_test(both_64_bit_and_32_bit_windows_are_given),
+        cmocka_unit_test(nodes_of_the_guest_have_their_processors_memory_and_distances),
+        cmocka_unit_test(without_nodes_there_are_no_such_tables),
         cmocka_unit_test(tables_that_do_not_fit_are_an_error_and_no_overflow),
     };
 
