@@ -68,8 +68,9 @@ struct cpu_config {
     struct cpu **peers;
     struct cpu_bus bus;
     struct cpu_debug debug;
-    bool eager;        /* for tests: a translator translates at first sight */
-    size_t cache_size; /* for tests: bytes of each cache of code, 0: as usual */
+    const uint32_t *less; /* words of CPUID (cpu/cpuid.h): features that it lacks; NULL: none */
+    bool eager;           /* for tests: a translator translates at first sight */
+    size_t cache_size;    /* for tests: bytes of each cache of code, 0: as usual */
     /* For tests of user code: no paravirtual leaves. */
     bool no_hypervisor;
 };
@@ -145,8 +146,11 @@ struct cpu { /* first member of every backend's struct */
 extern const struct cpu_ops cpu_ref_ops, cpu_soft_ops, cpu_kvm_ops;
 
 /* "ref", "auto": the backend, and for auto one sentence why. NULL with a sentence if unknown or
- * unusable. */
-const struct cpu_ops *cpu_select(const char *name, char *why, unsigned why_size, struct error *err);
+ * unusable. `not_kvm`: why auto must not take KVM for this machine, or NULL. */
+const struct cpu_ops *cpu_select(const char *name, const char *not_kvm, char *why,
+                                 unsigned why_size, struct error *err);
+/* Any host can run it: what auto takes where there is no KVM. */
+const struct cpu_ops *cpu_software(void);
 
 /* CPUID as the model gives it (leaf, subleaf -> eax..edx), with the parts that depend on state. */
 void cpu_cpuid(const struct cpu *cpu, const struct x86_state *s, uint32_t leaf, uint32_t subleaf,

@@ -23,6 +23,8 @@
 
 enum { ECX_OSXSAVE = 1 << 27, ECX_HYPERVISOR = 1u << 31, EDX_HTT = 1 << 28 };
 enum { MAX_BASIC = 0x16, MAX_EXTENDED = 0x80000008, KVM_BASE = 0x40000000, KVM_MAX = 0x40000010 };
+#define KVM_FEATURES                                                                               \
+    (1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 9 | CPUID_KVM_CALLS | 1u << 24)
 enum { APIC_TIMER_KHZ = 1000000, BUS_MHZ = 100 };
 
 /* ------------------------------------------------------------------ the table */
@@ -253,6 +255,10 @@ const char *cpuid_model_name(const struct cpu_config *config) {
 uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word) {
     uint32_t v = known.word[model_of(config)][word];
 
+    if (word == CPUID_KVM && !config->no_hypervisor)
+        v = KVM_FEATURES;
+    if (config->less)
+        v &= ~config->less[word];
     if (word == CPUID_1_ECX && !config->no_hypervisor)
         v |= ECX_HYPERVISOR;
     if (word == CPUID_1_EDX && config->count > 1)
@@ -476,8 +482,7 @@ static void leaf_kvm(const struct cpu *cpu, uint32_t leaf, uint32_t out[4]) {
         out[0] = KVM_MAX;
         put_text(&out[1], "KVMKVMKVM", 0, 12);
     } else if (leaf == KVM_BASE + 1) {
-        out[0] = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 9 | 1u << 11 |
-                 1u << 13 | 1u << 24;
+        out[0] = cpuid_word(&cpu->config, CPUID_KVM);
     } else if (leaf == KVM_MAX) {
         out[0] = (uint32_t)tsc_khz(cpu);
         out[1] = APIC_TIMER_KHZ;

@@ -37,6 +37,7 @@ enum cpuid_word {
     CPUID_81_ECX,
     CPUID_81_EDX,
     CPUID_87_EDX,
+    CPUID_KVM, /* 40000001 EAX: KVM's interface */
     CPUID_WORDS,
 };
 
@@ -58,6 +59,9 @@ int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct err
 /* True if the table knows a feature of that name (tests: every row of the opcode table can be
  * decided). */
 bool cpuid_knows(const char *feature);
+
+/* Of CPUID_KVM: what guests ask for by an instruction of their own, VMCALL or VMMCALL. */
+#define CPUID_KVM_CALLS (1u << 7 | 1u << 11 | 1u << 13)
 
 /* Bits of XCR0 that the model allows: 7 with AVX, 3 with XSAVE only, else 1. */
 uint64_t cpuid_xcr0(const struct cpu_config *config);

@@ -42,7 +42,7 @@ static void check_processor(json_t *checks) {
               "use a host whose processor has both (Haswell, Zen or later)");
     check(checks, "kvm", GOOD,
           access("/dev/kvm", R_OK | W_OK) == 0
-              ? "there is a /dev/kvm; viv-vm --cpu kvm uses it"
+              ? "there is a /dev/kvm; machines use it where it is real"
               : "there is no /dev/kvm for this user; it is not needed",
           "");
 }

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/jail.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/trace.h"
@@ -47,6 +46,8 @@ struct machine {
     struct cpu *peers[MACHINE_MAX_CPUS]; /* the processors, for each other */
     const struct cpu_ops *ops;
     char cpu_why[200];
+    /* Software processors that go on when KVM cannot, once more as each other's peers. */
+    struct cpu *spare[MACHINE_MAX_CPUS], *spare_peers[MACHINE_MAX_CPUS];
     struct boot_image image;
     struct error boot_error; /* why a restored machine cannot boot again */
     struct error error;
@@ -380,72 +381,77 @@ static int reset_now(struct machine *m, struct error *err) {
     return r < 0 ? r : load_and_set(m, err);
 }
 
-static int make_cpus(struct machine *m, struct error *err);
 static struct lapic_cpu make_pins(struct machine *m, unsigned i);
 
-static void free_cpus(struct machine *m) {
+static void free_spares(struct machine *m) {
     for (unsigned i = 0; i < m->config.cpus; i++) {
-        struct vcpu *v = m->cpu[i].vcpu;
-
-        m->cpu[i].vcpu = NULL;
-        pthread_mutex_unlock(m->lock); /* its thread may want it */
-        vcpu_free(v);
-        pthread_mutex_lock(m->lock);
+        if (m->spare[i])
+            m->spare[i]->ops->destroy(m->spare[i]);
+        m->spare[i] = NULL;
     }
-    memset(m->peers, 0, sizeof(m->peers));
 }
 
-static int take_over(struct machine *m, const struct x86_state *state, struct error *err) {
-    int r = make_cpus(m, err);
-
-    for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
-        struct cpu *cpu = vcpu_cpu(m->cpu[i].vcpu);
-
-        r = cpu->ops->set_state(cpu, &state[i], err);
-        lapic_sync(m->board.lapic[i]);
-        if (r == 0)
-            r = vcpu_start(m->cpu[i].vcpu, err);
-    }
-    return r;
-}
-
-/* A KVM that is an emulation cannot execute everything that guests do. What it leaves is the state
- * before that instruction, from which the software processor goes on. */
-static int go_on_in_software(struct machine *m, struct error *err) {
-    struct x86_state *state = calloc(m->config.cpus, sizeof(*state));
-    int r;
-
-    if (!state)
-        return error_set(err, -ENOMEM, "the processors: out of memory");
-    fetch_apics(m);
-    for (unsigned i = 0; i < m->config.cpus; i++)
-        m->ops->get_state(vcpu_cpu(m->cpu[i].vcpu), &state[i]);
-    free_cpus(m);
-    m->ops = &cpu_soft_ops;
-    snprintf(m->cpu_why, sizeof(m->cpu_why), "KVM has failed");
+/* The LAPICs are the board's from here on. */
+static void leave_kvm(struct machine *m, const char *why) {
+    m->ops = cpu_software();
+    snprintf(m->cpu_why, sizeof(m->cpu_why), "%.190s", why);
     apic_bus_come_home(m->board.apics);
     for (unsigned i = 0; i < m->config.cpus; i++) {
         struct lapic_cpu pins = make_pins(m, i);
 
         lapic_come_home(m->board.lapic[i], &pins);
     }
-    r = take_over(m, state, err);
+}
+
+static int take_over(struct machine *m, const struct x86_state *state, const char *why,
+                     struct error *err) {
+    int r = 0;
+
+    fetch_apics(m);
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        m->spare[i] = vcpu_change(m->cpu[i].vcpu, m->spare[i]);
+    leave_kvm(m, why);
+    for (unsigned i = 0; r == 0 && i < m->config.cpus; i++) {
+        r = m->ops->set_state(vcpu_cpu(m->cpu[i].vcpu), &state[i], err);
+        lapic_sync(m->board.lapic[i]);
+    }
+    free_spares(m); /* which are KVM's now */
+    return r;
+}
+
+/* The processors are parked, and their state is that between two instructions. Nothing is made for
+ * it that a jail would refuse: the software processors have been there since the beginning. */
+int machine_use_software(struct machine *m, const char *why, struct error *err) {
+    struct x86_state *state = calloc(m->config.cpus, sizeof(*state));
+    int r;
+
+    if (!state)
+        return error_set(err, -ENOMEM, "the processors: out of memory");
+    for (unsigned i = 0; i < m->config.cpus; i++)
+        m->ops->get_state(vcpu_cpu(m->cpu[i].vcpu), &state[i]);
+    r = take_over(m, state, why, err);
     free(state);
     return r;
 }
 
+bool machine_may_use_software(const struct machine *m) { return m->spare[0]; }
+
+bool machine_chooses_cpu(const struct machine *m) { return !strcmp(m->config.cpu, "auto"); }
+
+/* A KVM that is an emulation cannot execute everything that guests do, and no KVM emulates all that
+ * they may do with a device. What it leaves is the state before that instruction. */
 static void change_backend(struct machine *m) {
-    char why[sizeof(m->error.text)];
+    struct error failure = m->error;
 
     m->soft_wanted = false;
-    snprintf(why, sizeof(why), "%s", m->error.text);
     m->error = (struct error){0};
-    if (go_on_in_software(m, &m->error) < 0) {
+    error_prefix(&failure, "KVM has failed");
+    if (machine_use_software(m, failure.text, &m->error) < 0) {
         m->ending = true;
         m->end = MACHINE_FAILED;
         return;
     }
-    log_warning("%s: the machine goes on with the software processor", why);
+    log_warning("%s: the machine goes on with the software processor", failure.text);
 }
 
 /* The guest may have asked more than once before this runs; another thread may add to it while the
@@ -539,8 +545,7 @@ static void cpu_stopped(void *opaque, unsigned index, const struct error *failur
     struct machine *m = opaque;
 
     trace(machine_stop, index, failure ? failure->text : "triple fault");
-    /* The software processors need executable memory, which a jail forbids by now. */
-    if (failure && m->ops->apic && !m->ending && !jail_is_there()) {
+    if (failure && m->spare[0] && !m->ending) {
         m->error = *failure;
         m->soft_wanted = true;
         kick_all(m);
@@ -558,6 +563,34 @@ static void cpu_stopped(void *opaque, unsigned index, const struct error *failur
 
 /* ---- building ---- */
 
+static struct cpu_config config_of(struct machine *m, unsigned i) {
+    return (struct cpu_config){
+        .index = i,
+        .count = m->config.cpus,
+        .model = m->config.cpu_model,
+        .peers = m->config.cpus > 1 ? m->peers : NULL,
+        .debug = m->config.cpu_debug,
+        .bus = {.opaque = &m->cpu[i],
+                .mem = m->board.common,
+                .smm_mem = m->config.smm ? &m->board.mem : NULL,
+                .clock = m->board.clock,
+                .io_read = bus_read,
+                .io_write = bus_write,
+                .intr_ack = bus_intr_ack,
+                .eoi_settle = bus_eoi_settle,
+                .hypercall = bus_hypercall,
+                .stolen = bus_stolen,
+                .ext_ack = bus_ext_ack,
+                .eoi = bus_eoi,
+                .get_tpr = bus_get_tpr,
+                .set_tpr = bus_set_tpr,
+                .msr_read = bus_msr_read,
+                .msr_write = bus_msr_write,
+                .freeze = bus_freeze,
+                .settle = bus_settle},
+    };
+}
+
 static int make_cpus(struct machine *m, struct error *err) {
     struct vcpu_owner owner = {.lock = m->lock,
                                .clock = m->board.clock,
@@ -566,31 +599,8 @@ static int make_cpus(struct machine *m, struct error *err) {
                                .opaque = m};
 
     for (unsigned i = 0; i < m->config.cpus; i++) {
-        struct cpu_config c = {
-            .index = i,
-            .count = m->config.cpus,
-            .model = m->config.cpu_model,
-            .peers = m->config.cpus > 1 ? m->peers : NULL,
-            .debug = m->config.cpu_debug,
-            .bus = {.opaque = &m->cpu[i],
-                    .mem = m->board.common,
-                    .smm_mem = m->config.smm ? &m->board.mem : NULL,
-                    .clock = m->board.clock,
-                    .io_read = bus_read,
-                    .io_write = bus_write,
-                    .intr_ack = bus_intr_ack,
-                    .eoi_settle = bus_eoi_settle,
-                    .hypercall = bus_hypercall,
-                    .stolen = bus_stolen,
-                    .ext_ack = bus_ext_ack,
-                    .eoi = bus_eoi,
-                    .get_tpr = bus_get_tpr,
-                    .set_tpr = bus_set_tpr,
-                    .msr_read = bus_msr_read,
-                    .msr_write = bus_msr_write,
-                    .freeze = bus_freeze,
-                    .settle = bus_settle},
-        };
+        struct cpu_config c = config_of(m, i);
+
         m->cpu[i].vcpu = vcpu_new(m->ops, &c, &owner, err);
         if (!m->cpu[i].vcpu)
             return -ENOMEM;
@@ -601,6 +611,48 @@ static int make_cpus(struct machine *m, struct error *err) {
     m->board.seen.code_opaque = m;
     m->board.seen.code_written = code_written;
     return 0;
+}
+
+static void free_cpus(struct machine *m) {
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        vcpu_free(m->cpu[i].vcpu);
+        m->cpu[i].vcpu = NULL;
+    }
+    memset(m->peers, 0, sizeof(m->peers));
+}
+
+/* Where software cannot run the machine, KVM does without. */
+static void make_spares(struct machine *m) {
+    const struct cpu_ops *ops = cpu_software();
+
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        struct cpu_config c = config_of(m, i);
+        struct error err = {0};
+
+        c.peers = m->config.cpus > 1 ? m->spare_peers : NULL;
+        if (ops->create(&c, &m->spare[i], &err) < 0) {
+            trace(machine_stop, i, err.text);
+            free_spares(m);
+            return;
+        }
+    }
+}
+
+/* What auto has chosen may turn out not to do for this machine's model. */
+static int make_chosen_cpus(struct machine *m, struct error *err) {
+    struct error refused = {0};
+
+    if (!m->ops->apic)
+        return make_cpus(m, err);
+    make_spares(m);
+    if (!machine_chooses_cpu(m) || !m->spare[0])
+        return make_cpus(m, err);
+    if (make_cpus(m, &refused) == 0)
+        return 0;
+    free_cpus(m);
+    free_spares(m);
+    leave_kvm(m, refused.text);
+    return make_cpus(m, err);
 }
 
 static struct lapic_cpu make_pins(struct machine *m, unsigned i) {
@@ -660,8 +712,19 @@ static int build(struct machine *m, struct error *err) {
     m->config.numa = NULL;
     m->config.sites = 0; /* they have what they wanted */
     if (r == 0)
-        r = make_cpus(m, err);
+        r = make_chosen_cpus(m, err);
     return r < 0 || m->config.restoring ? r : reset_now(m, err);
+}
+
+/* Why auto must not choose KVM for it. */
+static const char *not_kvm(const struct machine_config *config) {
+    const struct cpu_debug *d = &config->cpu_debug;
+
+    if (config->smm)
+        return "the machine has system management mode, which is not there under KVM";
+    if (d->off || d->dump || d->count || d->check || d->perf_map)
+        return "the options look into the translator";
+    return NULL;
 }
 
 struct machine *machine_new(const struct machine_config *config, struct loop *loop,
@@ -677,7 +740,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->loop = loop;
     m->lock = lock;
     m->image.kernel.fd = -1;
-    m->ops = cpu_select(config->cpu, m->cpu_why, sizeof(m->cpu_why), err);
+    m->ops = cpu_select(config->cpu, not_kvm(config), m->cpu_why, sizeof(m->cpu_why), err);
     pthread_mutex_lock(lock);
     r = m->ops ? build(m, err) : -EINVAL;
     pthread_mutex_unlock(lock);
@@ -728,6 +791,7 @@ void machine_free(struct machine *m) {
         m->cpu[i].vcpu = NULL; /* devices that go away may still move their wires */
         vcpu_free(v);
     }
+    free_spares(m);
     m->board.mem.code_written = m->board.seen.code_written = NULL;
     pthread_mutex_lock(m->lock);
     board_done(&m->board);

@@ -14,6 +14,10 @@ struct plug *machine_plug(struct machine *m);
 struct cpu *machine_cpu(struct machine *m, unsigned i);
 const struct machine_config *machine_config(const struct machine *m);
 struct loop *machine_loop(struct machine *m);
+bool machine_chooses_cpu(const struct machine *m); /* "auto" */
+/* Software goes on from the state that KVM's processors have: possible while KVM runs it. */
+bool machine_may_use_software(const struct machine *m);
+int machine_use_software(struct machine *m, const char *why, struct error *err);
 bool machine_wants_reset(const struct machine *m); /* asked for, not yet done */
 
 #endif

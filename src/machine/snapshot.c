@@ -100,6 +100,8 @@ static void cpuid_words(struct machine *m, struct machine_cpuid *ret) {
     memset(ret, 0, sizeof(*ret));
     for (unsigned i = 0; i < CPUID_WORDS; i++)
         ret->word[i] = cpuid_word(&machine_cpu(m, 0)->config, i);
+    if (machine_config(m)->cpus == 1) /* it has nobody to call */
+        ret->word[CPUID_KVM] &= ~CPUID_KVM_CALLS;
 }
 
 /* ------------------------------------------------------------------ saving */
@@ -384,6 +386,23 @@ static int load_cpus(struct machine *m, const struct snapshot *s, struct error *
     return code;
 }
 
+/* What KVM refuses, or its processor lacks, software can run: auto chooses anew. */
+static int choose_cpu(struct machine *m, const struct snapshot *s, const struct machine_state *own,
+                      struct error *err) {
+    struct error why = {0};
+
+    if (!machine_chooses_cpu(m) || !machine_may_use_software(m))
+        return 0;
+    if (own->tsc_hz != clock_tsc_hz(machine_board(m)->clock))
+        error_set(&why, -ENOTSUP, "the guest's TSC does not run at the rate of this host's");
+    else
+        check_cpuid(m, s, &why);
+    if (!why.code)
+        return 0;
+    error_prefix(&why, "auto: not KVM");
+    return machine_use_software(m, why.text, err);
+}
+
 static int check_parts(struct machine *m, const struct snapshot *s, struct error *err) {
     const struct board *b = machine_board(m);
     const struct snapshot_section *section = NULL;
@@ -424,6 +443,8 @@ int machine_load(struct machine *m, const struct snapshot *s, struct error *err)
     struct machine_state own;
     int code = check_own(m, s, &own, err);
 
+    if (code == 0)
+        code = choose_cpu(m, s, &own, err);
     if (code == 0)
         code = check_parts(m, s, err);
     if (code == 0)

@@ -59,6 +59,14 @@ struct cpu *vcpu_cpu(struct vcpu *v) {
     return v->cpu;
 }
 
+struct cpu *vcpu_change(struct vcpu *v, struct cpu *cpu) {
+    struct cpu *old = v->cpu;
+
+    v->ops = cpu->ops;
+    v->cpu = cpu;
+    return old;
+}
+
 static void wake(struct vcpu *v, bool kick) {
     uint64_t one = 1;
     ssize_t n;

@@ -29,6 +29,8 @@ int vcpu_start(struct vcpu *v, struct error *err); /* makes the thread, parked *
 void vcpu_resume(struct vcpu *v);
 void vcpu_pause(struct vcpu *v); /* returns when it is parked; the lock is released while waiting */
 struct cpu *vcpu_cpu(struct vcpu *v); /* state only while parked */
+/* While parked, with the lock: its thread goes on with another processor. Returns the old one. */
+struct cpu *vcpu_change(struct vcpu *v, struct cpu *cpu);
 
 /* For clock_set_promise: true if the calling thread is a processor's that may halt soon. */
 bool vcpu_promise(void *opaque);

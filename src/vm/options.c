@@ -195,10 +195,8 @@ static int set_priority(struct options *o, const char *v, struct error *err) {
 }
 
 static int set_cpu(struct options *o, const char *v, struct error *err) {
-    char why[200];
-
     o->cpu = v;
-    return cpu_select(v, why, sizeof(why), err) ? 0 : -EINVAL;
+    return cpu_select(v, "it is not tried yet", NULL, 0, err) ? 0 : -EINVAL;
 }
 
 static int set_cpu_model(struct options *o, const char *v, struct error *err) {
@@ -1283,7 +1281,7 @@ static int check_translator(const struct options *o, struct error *err) {
     const struct cpu_debug *d = &o->cpu_debug;
     bool asked = d->check || d->dump || d->off || d->count || d->perf_map;
 
-    if (asked && cpu_select(o->cpu, NULL, 0, err) != &cpu_soft_ops)
+    if (asked && cpu_select(o->cpu, "it is not looked into", NULL, 0, err) != &cpu_soft_ops)
         return error_set(err, -EINVAL,
                          "--check, --dump, --count, --perf-map and --soft-debug look into the "
                          "translator, which does not "

@@ -22,7 +22,7 @@ static inline struct cpu_debug backend_debug(void) {
 static inline const struct cpu_ops *backend_ops(void) {
     const char *name = backend_checks() ? "soft" : getenv("VIV_TEST_CPU");
     struct error err = {0};
-    const struct cpu_ops *ops = cpu_select(name && *name ? name : "ref", NULL, 0, &err);
+    const struct cpu_ops *ops = cpu_select(name && *name ? name : "ref", NULL, NULL, 0, &err);
 
     if (!ops) {
         fprintf(stderr, "VIV_TEST_CPU: %s\n", err.text);

@@ -42,6 +42,8 @@ class Smp(unittest.TestCase):
             guest.expect(r"SMP (\w+)\n")
         self.assertNotIn("not ok", guest.console)
         self.assertEqual(guest.wait(), 0)
+        if vivtest.CPU == "kvm":
+            return
         for what in ("ref_group_requests", "ref_group_exclusive"):  # the paths that are meant were taken
             self.assertRegex(guest.stderr, rf"[1-9]\d* +{what}")
 

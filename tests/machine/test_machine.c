@@ -481,7 +481,7 @@ static void counts_to_five(const uint8_t *code, const uint8_t *end) {
     struct box b;
 
     for (unsigned i = 0; i < 2; i++) {
-        if (!cpu_select(backends[i], NULL, 0, NULL))
+        if (!cpu_select(backends[i], NULL, NULL, 0, NULL))
             continue; /* this host lacks what it needs */
         box_make(&b, code, (size_t)(end - code));
         b.config.cpu = backends[i];

@@ -13,23 +13,25 @@
 
 enum { EAX, EBX, ECX, EDX };
 
-/* Words of features; the bits in `ours` are there whatever KVM says of them. */
+/* Where the words of features are (enum cpuid_word); the bits in `ours` are there whatever KVM says
+ * of them. */
 static const struct {
     uint32_t leaf, subleaf, reg, ours;
-} words[] = {
-    {1, 0, ECX, 1u << 24 | 1u << 27 | 1u << 31}, /* TSC deadline: by KVM's LAPIC; OSXSAVE; guest */
-    {1, 0, EDX, 1u << 28},                       /* HTT: the number of processors is ours */
-    {6, 0, EAX, 1u << 2},                        /* ARAT: the LAPIC's timer never stops */
-    {7, 0, EBX, 0},
-    {7, 0, ECX, 0},
-    {7, 0, EDX, 0},
-    {7, 1, EAX, 0},
-    {7, 2, EDX, 0},
-    {0xd, 1, EAX, 0},
-    {0x40000001, 0, EAX, 0},
-    {0x80000001, 0, ECX, 0},
-    {0x80000001, 0, EDX, 0},
-    {0x80000007, 0, EDX, 1u << 8}, /* invariant TSC: our clock checks the host's */
+} words[CPUID_WORDS] = {
+    /* TSC deadline: by KVM's LAPIC; OSXSAVE; guest */
+    [CPUID_1_ECX] = {1, 0, ECX, 1u << 24 | 1u << 27 | 1u << 31},
+    [CPUID_1_EDX] = {1, 0, EDX, 1u << 28}, /* HTT: the number of processors is ours */
+    [CPUID_6_EAX] = {6, 0, EAX, 1u << 2},  /* ARAT: the LAPIC's timer never stops */
+    [CPUID_7_EBX] = {7, 0, EBX, 0},
+    [CPUID_7_ECX] = {7, 0, ECX, 0},
+    [CPUID_7_EDX] = {7, 0, EDX, 0},
+    [CPUID_7_1_EAX] = {7, 1, EAX, 0},
+    [CPUID_7_2_EDX] = {7, 2, EDX, 0},
+    [CPUID_D_1_EAX] = {0xd, 1, EAX, 0},
+    [CPUID_81_ECX] = {0x80000001, 0, ECX, 0},
+    [CPUID_81_EDX] = {0x80000001, 0, EDX, 0},
+    [CPUID_87_EDX] = {0x80000007, 0, EDX, 1u << 8}, /* invariant TSC: our clock checks the host's */
+    [CPUID_KVM] = {0x40000001, 0, EAX, 0},
 };
 
 static const struct kvm_cpuid_entry2 *supported(const struct kvm_vm *vm, uint32_t leaf,
@@ -44,19 +46,26 @@ static const struct kvm_cpuid_entry2 *supported(const struct kvm_vm *vm, uint32_
     return NULL;
 }
 
-static void mask(const struct kvm_vm *vm, struct kvm_cpuid_entry2 *e) {
-    uint32_t *out[] = {&e->eax, &e->ebx, &e->ecx, &e->edx};
+/*
+ * Our models are Intel's, so guests call with VMCALL. On other hosts, where that is another
+ * instruction, KVM would write theirs over it, which a guest that protects its code takes for a
+ * fault of its own (KVM_X86_QUIRK_FIX_HYPERCALL_INSN): there it has no calls.
+ */
+static bool is_intel(const struct kvm_vm *vm) {
+    const struct kvm_cpuid_entry2 *s = supported(vm, 0, 0);
 
-    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        const struct kvm_cpuid_entry2 *s;
-        uint32_t can;
+    return s && s->ebx == 0x756e6547 && s->edx == 0x49656e69 && s->ecx == 0x6c65746e;
+}
 
-        if (words[i].leaf != e->function || words[i].subleaf != e->index)
-            continue;
-        s = supported(vm, e->function, e->index);
-        can = s ? (const uint32_t[]){s->eax, s->ebx, s->ecx, s->edx}[words[i].reg] : 0;
-        *out[words[i].reg] &= can | words[i].ours;
+void kvm_find_lacks(struct kvm_vm *vm) {
+    for (unsigned i = 0; i < CPUID_WORDS; i++) {
+        const struct kvm_cpuid_entry2 *s = supported(vm, words[i].leaf, words[i].subleaf);
+        uint32_t can = s ? (const uint32_t[]){s->eax, s->ebx, s->ecx, s->edx}[words[i].reg] : 0;
+
+        vm->less[i] = ~(can | words[i].ours);
     }
+    if (!is_intel(vm))
+        vm->less[CPUID_KVM] |= CPUID_KVM_CALLS;
 }
 
 static void add(struct kvm_cpu *c, struct kvm_cpuid2 *table, uint32_t leaf, uint32_t subleaf,
@@ -75,7 +84,6 @@ static void add(struct kvm_cpu *c, struct kvm_cpuid2 *table, uint32_t leaf, uint
                                    .ebx = out[EBX],
                                    .ecx = out[ECX],
                                    .edx = out[EDX]};
-    mask(c->vm, e);
     table->nent++;
 }
 

@@ -14,7 +14,7 @@
 #include <linux/kvm.h>
 #include <pthread.h>
 
-#include "cpu/cpu.h"
+#include "cpu/cpuid.h"
 
 enum { KVM_ROUTES = 256, KVM_LEAVES = 128 };
 
@@ -33,6 +33,7 @@ struct kvm_vm { /* shared by the processors of one machine; the last one frees i
     /* Level-triggered vectors whose end KVM reports (4.52, 7.5 KVM_CAP_SPLIT_IRQCHIP). */
     bool level[KVM_ROUTES];
     struct kvm_cpuid2 *supported;
+    uint32_t less[CPUID_WORDS]; /* cpu_config.less */
 };
 
 struct kvm_cpu {
@@ -45,7 +46,10 @@ struct kvm_cpu {
     bool kicked;     /* atomic */
     bool ext_int;    /* atomic: LINT0 */
     bool nmi;        /* atomic: one to inject */
-    bool clocked;    /* KVM has been told the clock that it runs on now */
+    /* For tests: it gives up when it has entered the guest so often; 0: never. */
+    uint64_t fail_after;
+    bool failing;
+    bool clocked; /* KVM has been told the clock that it runs on now */
     uint64_t clock_offset;
     struct {
         uint64_t io, mmio, eoi, windows, kicks;
@@ -66,8 +70,14 @@ void kvm_vm_leave(struct kvm_vm *vm);
 /* Tells KVM where guest memory is now. */
 int kvm_vm_map(struct kvm_vm *vm, struct error *err);
 void kvm_vm_message(struct kvm_vm *vm, uint64_t addr, uint32_t data);
+
+/* The host's, as a descriptor; negative with a clause that says why not. */
+int kvm_open(struct error *err);
+int kvm_check_capabilities(int kvm, struct error *err);
 const char *kvm_missing(void); /* of this host; NULL: nothing */
 
+/* What `supported` has not, of all that a model can have. */
+void kvm_find_lacks(struct kvm_vm *vm);
 int kvm_set_cpuid(struct kvm_cpu *c, struct error *err);
 
 void kvm_get_state(struct cpu *cpu, struct x86_state *ret_state);

@@ -8,7 +8,6 @@
 #include "cpu/kvm/probe.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,11 +16,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cpu/kvm/inside.h"
+#include "cpu/kvm/kvm.h"
 #include "cpu/x86.h"
 
 enum {
@@ -33,13 +32,12 @@ enum {
     DATA = 0x6000,
     STACK = 0x8000,
     LOOPS = 20000000,
-    LIMIT_MS = 300,
+    LIMIT_MS = 300, /* of processor time */
+    TICK_MS = 20,
     FITS_PORT = 0x80,
     DONE_PORT = 0x81,
 };
-#define SLOWEST_REAL                                                                               \
-    50000000ull /* emulations: 4 million; the slowest real one seen: 130 million                   \
-                 */
+#define TIMER_SIGNAL (SIGRTMIN + 1)
 
 __asm__(".pushsection .rodata\n"
         "kvm_probe_code:\n"
@@ -168,18 +166,25 @@ static void done(struct probe *p) {
 
 /* ------------------------------------------------------------------ running it */
 
-/* The port that it came to, or what ended it, negative. */
-static int run_to_port(const struct probe *p) {
-    if (ioctl(p->cpu, KVM_RUN, 0) < 0)
-        return errno == EINTR ? -ETIME : -errno;
-    return p->run->exit_reason == KVM_EXIT_IO ? p->run->io.port : -ENOEXEC;
-}
-
 static uint64_t cpu_ns(void) {
     struct timespec t;
 
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* The port that it came to, or what ended it, negative. */
+static int run_to_port(const struct probe *p) {
+    uint64_t begin = cpu_ns();
+
+    while (ioctl(p->cpu, KVM_RUN, 0) < 0) {
+        int r = -errno;
+
+        kvm_eat_signals(TIMER_SIGNAL);
+        if (r != -EINTR || cpu_ns() - begin >= LIMIT_MS * 1000000ull)
+            return r == -EINTR ? -ETIME : r;
+    }
+    return p->run->exit_reason == KVM_EXIT_IO ? p->run->io.port : -ENOEXEC;
 }
 
 static void judge(const struct probe *p, struct kvm_verdict *v) {
@@ -201,18 +206,18 @@ static void judge(const struct probe *p, struct kvm_verdict *v) {
     else if (r != DONE_PORT)
         loops = 0;
     v->rate = (uint64_t)((double)loops * 2 * 1e9 / (double)(ns ? ns : 1));
-    v->usable = v->rate >= SLOWEST_REAL;
+    v->usable = v->rate >= KVM_SLOWEST_REAL;
     snprintf(v->text, sizeof(v->text), "the host's KVM runs %llu million instructions a second%s",
              (unsigned long long)(v->rate / 1000000),
              v->usable ? "" : ": it emulates kernels, slower than we do");
 }
 
-/* With a timer that ends whatever does not end by itself. */
+/* With a timer that ends whatever does not end by itself, and uses the processor. */
 static int run_guarded(const struct probe *p, struct kvm_verdict *v) {
-    const int sig = SIGRTMIN + 1;
+    const int sig = TIMER_SIGNAL;
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = sig};
-    struct itimerspec limit = {.it_value.tv_nsec = LIMIT_MS * 1000000l,
-                               .it_interval.tv_nsec = LIMIT_MS * 1000000l};
+    struct itimerspec limit = {.it_value.tv_nsec = TICK_MS * 1000000l,
+                               .it_interval.tv_nsec = TICK_MS * 1000000l};
     sigset_t set, old;
     timer_t timer;
     int r;
@@ -235,100 +240,19 @@ static int run_guarded(const struct probe *p, struct kvm_verdict *v) {
 }
 
 void kvm_probe(struct kvm_verdict *v) {
-    struct probe p = {.kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), .vm = -1, .cpu = -1};
-    int r = p.kvm < 0 ? -errno : 0;
+    struct error err = {0};
+    struct probe p = {.kvm = kvm_open(&err), .vm = -1, .cpu = -1};
+    int r;
 
     *v = (struct kvm_verdict){0};
-    if (r == -ENOENT) {
-        snprintf(v->text, sizeof(v->text), "the host has no /dev/kvm");
+    if (p.kvm < 0) {
+        snprintf(v->text, sizeof(v->text), "%.150s", err.text);
         return;
     }
-    if (r == 0 && ioctl(p.kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
-        r = -ENOTSUP;
-    if (r == 0)
-        r = make_guest(&p);
+    r = make_guest(&p);
     if (r == 0)
         r = run_guarded(&p, v);
     done(&p);
     if (r < 0)
-        snprintf(v->text, sizeof(v->text), "the host's /dev/kvm cannot be used: %s", strerror(-r));
-}
-
-/* ------------------------------------------------------------------ once a boot */
-
-enum { BOOT_ID = 36 };
-
-static bool read_boot_id(char id[BOOT_ID + 1]) {
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    bool good = fd >= 0 && read(fd, id, BOOT_ID) == BOOT_ID;
-
-    if (fd >= 0)
-        close(fd);
-    id[BOOT_ID] = 0;
-    return good;
-}
-
-static bool place(char *path, size_t size) {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-
-    if (runtime && *runtime == '/')
-        return snprintf(path, size, "%s/vivarium-kvm", runtime) < (int)size;
-    if (geteuid() != 0)
-        return false;
-    return snprintf(path, size, "/run/vivarium-kvm") < (int)size;
-}
-
-/* One line: boot, usable, rate, text. A file that is not ours says nothing. */
-static bool read_kept(const char *path, const char *boot, struct kvm_verdict *v) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), usable;
-    char line[300], id[BOOT_ID + 1];
-    unsigned long long rate;
-    struct stat st;
-    ssize_t n = 0;
-
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid())
-        n = read(fd, line, sizeof(line) - 1);
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
-        return false;
-    line[n] = 0;
-    if (sscanf(line, "%36s %d %llu %159[^\n]", id, &usable, &rate, v->text) != 4 ||
-        strcmp(id, boot) != 0)
-        return false;
-    v->usable = usable;
-    v->rate = rate;
-    return true;
-}
-
-static void keep(const char *path, const char *boot, const struct kvm_verdict *v) {
-    char fresh[300], line[300];
-    int n = snprintf(line, sizeof(line), "%s %d %llu %s\n", boot, v->usable,
-                     (unsigned long long)v->rate, v->text),
-        fd;
-
-    if (snprintf(fresh, sizeof(fresh), "%s.%d", path, getpid()) >= (int)sizeof(fresh))
-        return;
-    fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return;
-    if (write(fd, line, (size_t)n) != n || rename(fresh, path) < 0)
-        unlink(fresh);
-    close(fd);
-}
-
-/* That the device is not there, or not ours to open, is found fast, and may change. */
-void kvm_probe_cached(struct kvm_verdict *v) {
-    char path[256], boot[BOOT_ID + 1];
-    bool kept = read_boot_id(boot) && place(path, sizeof(path));
-
-    if (access("/dev/kvm", R_OK | W_OK) < 0 || !kept) {
-        kvm_probe(v);
-        return;
-    }
-    *v = (struct kvm_verdict){0};
-    if (read_kept(path, boot, v))
-        return;
-    kvm_probe(v);
-    keep(path, boot, v);
+        snprintf(v->text, sizeof(v->text), "the host's KVM cannot be used: %s", strerror(-r));
 }

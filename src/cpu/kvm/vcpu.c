@@ -8,6 +8,7 @@
  * that was interrupted, never from an access, and its state is always that between instructions.
  *
  * Calls (vcpu): ioctl:KVM_RUN ioctl:KVM_GET_REGS ioctl:KVM_INTERRUPT ioctl:KVM_NMI
+ *     ioctl:KVM_GET_VCPU_EVENTS ioctl:KVM_SET_VCPU_EVENTS
  */
 #include <errno.h>
 #include <signal.h>
@@ -102,12 +103,23 @@ static void memory_access(struct kvm_cpu *c) {
     }
 }
 
+/* KVM has the guest take an undefined instruction when it cannot emulate one, but asks us first;
+ * whoever goes on from here can execute it. */
+static void take_fault_back(struct kvm_cpu *c) {
+    struct kvm_vcpu_events e = {0};
+
+    if (ioctl(c->fd, KVM_GET_VCPU_EVENTS, &e) < 0 || e.exception.nr != 6 ||
+        !(e.exception.injected || e.exception.pending))
+        return;
+    memset(&e.exception, 0, sizeof(e.exception));
+    ioctl(c->fd, KVM_SET_VCPU_EVENTS, &e);
+}
+
 static enum cpu_exit failed(struct kvm_cpu *c, const char *what, uint64_t code) {
     struct kvm_regs regs = {0};
 
     ioctl(c->fd, KVM_GET_REGS, &regs);
-    error_set(&c->cpu.error, -EIO,
-              "processor %u: KVM %s (0x%llx) at rip 0x%llx; use --cpu soft, and report it",
+    error_set(&c->cpu.error, -EIO, "processor %u: KVM %s (0x%llx) at rip 0x%llx; --cpu soft can",
               c->cpu.config.index, what, (unsigned long long)code, (unsigned long long)regs.rip);
     return CPU_EXIT_ERROR;
 }
@@ -140,6 +152,8 @@ static int answer(struct kvm_cpu *c) {
         return failed(c, "cannot enter the guest",
                       c->run->fail_entry.hardware_entry_failure_reason);
     case KVM_EXIT_INTERNAL_ERROR:
+        if (c->run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
+            take_fault_back(c);
         return failed(c, "cannot go on", c->run->internal.suberror);
     default:
         return failed(c, "came back for an unknown reason", c->run->exit_reason);
@@ -194,6 +208,10 @@ static enum cpu_exit run(struct cpu *cpu) {
     for (;;) {
         if (inject(c) < 0)
             return CPU_EXIT_ERROR;
+        if (c->fail_after && !--c->fail_after) {
+            c->failing = true;
+            kvm_leave_guest(c); /* what the guest has begun is done at the next entrance */
+        }
         if (ioctl(c->fd, KVM_RUN, 0) == 0) {
             exit = answer(c);
             if (exit != GO_ON)
@@ -206,6 +224,8 @@ static enum cpu_exit run(struct cpu *cpu) {
             return failed(c, "does not run the processor", (uint64_t)errno);
         kvm_eat_signals(kick_signal());
         __atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        if (c->failing)
+            return failed(c, "fails as it was asked to", 0);
         if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST)) {
             c->count.kicks++;
             return CPU_EXIT_KICK;
@@ -265,6 +285,7 @@ static int make(struct kvm_cpu *c, struct error *err) {
     struct x86_state power_on;
     void *run;
 
+    c->cpu.config.less = c->vm->less;
     c->fd = ioctl(c->vm->fd, KVM_CREATE_VCPU, config->index);
     if (c->fd < 0)
         return error_set(err, -errno, "KVM makes no processor %u: %s", config->index,
@@ -276,6 +297,8 @@ static int make(struct kvm_cpu *c, struct error *err) {
     c->run = run;
     if (kvm_set_cpuid(c, err) < 0)
         return -EINVAL;
+    if (getenv("VIV_KVM_FAIL_AFTER"))
+        c->fail_after = strtoull(getenv("VIV_KVM_FAIL_AFTER"), NULL, 10);
     x86_reset(&power_on, false);
     if (config->index)
         power_on.activity = X86_WAIT_SIPI;

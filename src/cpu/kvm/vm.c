@@ -11,7 +11,6 @@
  *     ioctl:KVM_SIGNAL_MSI
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,58 +20,6 @@
 #include "cpu/kvm/kvm.h"
 
 enum { MSI_LEVEL = 1 << 15, MSI_ASSERT = 1 << 14, TO_ALL = 0xfeeff000 };
-
-/* ------------------------------------------------------------------ the host's KVM */
-
-static int open_kvm(struct error *err) {
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-
-    if (fd < 0)
-        return error_set(err, -errno,
-                         "the host's KVM cannot be used: /dev/kvm: %s; join its group (kvm), or "
-                         "use --cpu soft",
-                         strerror(errno));
-    if (ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
-        return fd;
-    close(fd);
-    return error_set(err, -ENOTSUP, "the host's KVM speaks another version of its API");
-}
-
-static const struct {
-    int capability;
-    const char *name;
-} needed[] = {
-    {KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP"},
-    {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
-    {KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING"},
-    {KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM"},
-    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
-    {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
-    {KVM_CAP_XCRS, "KVM_CAP_XCRS"},
-    {KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
-    {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
-    {KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
-};
-
-static int check_capabilities(int kvm, struct error *err) {
-    for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
-        if (ioctl(kvm, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
-            return error_set(err, -ENOTSUP,
-                             "the host's KVM lacks %s; use a newer kernel, or --cpu soft",
-                             needed[i].name);
-    return 0;
-}
-
-const char *kvm_missing(void) {
-    struct error err = {0};
-    int fd = open_kvm(&err), r = fd < 0 ? fd : check_capabilities(fd, &err);
-
-    if (fd >= 0)
-        close(fd);
-    if (fd < 0)
-        return fd == -ENOENT ? "the host has no /dev/kvm" : "the host's /dev/kvm cannot be opened";
-    return r < 0 ? "the host's KVM is too old" : NULL;
-}
 
 static struct kvm_cpuid2 *get_supported(int kvm) {
     size_t size = sizeof(struct kvm_cpuid2) + KVM_LEAVES * sizeof(struct kvm_cpuid_entry2);
@@ -194,7 +141,7 @@ static void set_addresses(int fd) {
 }
 
 static int make(struct kvm_vm *vm, int kvm, struct error *err) {
-    int r = check_capabilities(kvm, err);
+    int r = kvm_check_capabilities(kvm, err);
 
     if (r < 0)
         return r;
@@ -205,6 +152,7 @@ static int make(struct kvm_vm *vm, int kvm, struct error *err) {
     if (vm->fd < 0 || !vm->run_size || !vm->supported)
         return error_set(err, -EIO, "KVM makes no virtual machine: %s; use --cpu soft",
                          strerror(errno));
+    kvm_find_lacks(vm);
     set_addresses(vm->fd);
     r = split_irqchip(vm->fd);
     return r < 0 ? error_set(err, r, "KVM gives no interrupt controllers: %s; use --cpu soft",
@@ -214,7 +162,7 @@ static int make(struct kvm_vm *vm, int kvm, struct error *err) {
 
 static struct kvm_vm *vm_new(const struct cpu_config *config, struct error *err) {
     struct kvm_vm *vm = calloc(1, sizeof(*vm));
-    int kvm = vm ? open_kvm(err) : error_set(err, -ENOMEM, "KVM: out of memory"), r;
+    int kvm = vm ? kvm_open(err) : error_set(err, -ENOMEM, "KVM: out of memory"), r;
 
     if (kvm < 0) {
         free(vm);

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is KVM's alone: that auto takes it where it is real, and that software goes on where it gives up. For the lab;
+skipped on hosts whose KVM is none."""
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "guest"))
+import mini  # noqa: E402
+import vivtest  # noqa: E402
+
+IOAPIC = 0xfec00000
+VERSION_OF_ITS = 1
+
+
+def needs_kvm():
+    done = subprocess.run([vivtest.PROGRAM, "--no-jail", "--cpu", "kvm", "--kernel", "/nowhere", "--serial", "none"],
+                          capture_output=True, text=True, check=False)
+    if "'kvm'" in done.stderr:
+        raise unittest.SkipTest(done.stderr.strip())
+
+
+def store(address, value):
+    return b"\xc7\x05" + struct.pack("<II", address, value)
+
+
+def exit_with_bits(address, shift, mask):
+    """Ends the machine with a part of a register of a device as its code."""
+    return (b"\xa1" + struct.pack("<I", address) + b"\xc1\xe8" + bytes([shift]) + b"\x25" + struct.pack("<I", mask) +
+            b"\x66\xba\xf4\x00\xef" + mini.STOP)
+
+
+class Kvm(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        needs_kvm()
+        folder = tempfile.TemporaryDirectory(prefix="viv-kvm-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.dir = pathlib.Path(folder.name)
+
+    def machine(self, kernel, *options, env=None):
+        image = self.dir / "kernel"
+        image.write_bytes(mini.elf(kernel))
+        return subprocess.run([vivtest.PROGRAM, "--name", "kvm", "--memory", "64M", "--kernel", image, "--nic", "none",
+                               "--serial", "none", "--debug-exit", "--stats", *options], capture_output=True, text=True,
+                              check=False, timeout=120, env=dict(os.environ, **(env or {})))
+
+    def test_an_instruction_that_kvm_cannot_emulate_is_executed_in_software(self):
+        # fninit; fildl (one); fistpl IOAPIC's index: KVM emulates no x87 instruction that accesses a device.
+        one = 0x300000
+        kernel = (store(one, VERSION_OF_ITS) + b"\xdb\xe3" + b"\xdb\x05" + struct.pack("<I", one) +
+                  b"\xdb\x1d" + struct.pack("<I", IOAPIC) + exit_with_bits(IOAPIC + 16, 16, 0xff))
+        wanted = 23  # the highest entry of the redirection table
+        for cpus in ("1", "3"):
+            done = self.machine(kernel, "--cpu", "kvm", "--cpus", cpus)
+            self.assertEqual(done.returncode, wanted * 2 + 1, done.stderr)
+            self.assertIn("the machine goes on with the software processor", done.stderr)
+            self.assertRegex(done.stderr, r"cpu backend: soft \(KVM has failed: ")
+            self.assertRegex(done.stderr, r"jail: user")
+
+    def test_auto_takes_it_and_says_so(self):
+        for n in range(10):  # a busy host may seem to hang
+            (self.dir / "run").mkdir(mode=0o700, exist_ok=True)
+            done = self.machine(mini.DEBUG_EXIT(5), "--cpu", "auto", env={"XDG_RUNTIME_DIR": str(self.dir / "run")})
+            self.assertEqual(done.returncode, 11, done.stderr)
+            if "hangs" not in done.stderr:
+                break
+        self.assertRegex(done.stderr, r"cpu backend: kvm \(auto: the host's KVM runs \d+ million instructions a second\)")
+        kept = (self.dir / "run/vivarium-kvm").read_text(encoding="ascii")
+        begin = time.monotonic()
+        again = self.machine(mini.DEBUG_EXIT(5), "--cpu", "auto", env={"XDG_RUNTIME_DIR": str(self.dir / "run")})
+        self.assertIn(kept.split(" ", 3)[3].strip(), again.stderr, begin)
+
+    def test_a_guest_does_not_notice_that_kvm_failed(self):
+        for cpus, after in ((1, 9000), (2, 9000)):
+            with self.subTest(cpus=cpus):
+                env = dict(os.environ, VIV_KVM_FAIL_AFTER=str(after))
+                os.environ.update(env)
+                self.addCleanup(os.environ.pop, "VIV_KVM_FAIL_AFTER", None)
+                guest = vivtest.tiny(self, None, "--cpu", "kvm", "--cpus", str(cpus), "--stats", "--control",
+                                     f"unix:{self.dir}/control", timeout=240)
+                guest.expect("BOOTED")
+                guest.shell()
+                guest.check("n=0; until [ $n = 1000 ]; do n=$((n + 1)); echo $n >/dev/null; done; dmesg >/dev/ttyS0; "
+                            f"[ $(nproc) = {cpus} ] && dmesg | sha256sum && sleep 1", timeout=240)
+                done = subprocess.run([vivtest.ROOT / "build/viv-ctl", "--json", self.dir / "control", "status"],
+                                      capture_output=True, text=True, timeout=60, check=True)
+                status = json.loads(done.stdout)
+                self.assertEqual(status["cpu"], "soft")
+                self.assertIn("KVM has failed", status["cpu_why"])
+                guest.send_line("poweroff -f")
+                self.assertEqual(guest.wait(), 0)
+
+
+if __name__ == "__main__":
+    vivtest.tap.main()
