@@ -5,8 +5,8 @@
 usage: gen-jail.py OUT_TABLE OUT_NAMES UNISTD_HEADER SOURCE...
 
 A declaration is part of a comment: "Calls (KIND, KIND): NAME NAME:VALUE ..."; it ends with the comment or with an
-empty line of it. KIND is a thread's kind (base/jail.h, in lower case), `net` for viv-net, `helper` for the process beside
-them, or `all`. NAME is a system call;
+empty line of it. KIND is a thread's kind (base/jail.h, in lower case), `net` for viv-net, `helper` and `share` for the
+processes beside them, or `all`. NAME is a system call;
 NAME:VALUE allows it with that value of its deciding argument alone (ioctl: the request; fcntl: the command; prctl:
 the option; io_uring_register: the operation), or with a condition of a word in lower case that jail/filter.c knows.
 The table gets one line a declared call and value, the names one line a call of the kernel. A call that the
@@ -15,7 +15,7 @@ kernel's header does not have, a kind or a condition that nobody knows is an err
 import re
 import sys
 
-KINDS = ["main", "vcpu", "disk", "job", "aux", "net", "helper"]
+KINDS = ["main", "vcpu", "disk", "job", "aux", "net", "helper", "share"]
 ARGUMENT = {"ioctl": 1, "fcntl": 1, "prctl": 0, "io_uring_register": 1, "arch_prctl": 0, "seccomp": 0}
 CONDITIONS = {"prlimit64": ["read"], "newfstatat": ["empty"], "statx": ["empty"], "clone": ["thread", "fork"],
               "kill": ["child"], "sched_getaffinity": ["self"],

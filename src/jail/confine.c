@@ -115,25 +115,30 @@ int confine_change_user(const struct confine *c, struct jail_facts *f, struct er
     return 0;
 }
 
-void confine_helper(void) {
-    static const unsigned keep[] = {CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_PTRACE,
-                                    CAP_NET_BIND_SERVICE, CAP_KILL};
-    const struct rlimit none = {0, 0};
+void confine_keep_capabilities(const unsigned *keep, unsigned count) {
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct d[2] = {{0}};
     unsigned bits = 0;
 
-    setrlimit(RLIMIT_CORE, &none); /* what clients say is in its memory */
-    confine_limits(true);
     drop_bounds();
     if (syscall(SYS_capget, &h, d) < 0)
         return;
-    for (size_t i = 0; i < sizeof(keep) / sizeof(keep[0]); i++)
+    for (unsigned i = 0; i < count; i++)
         bits |= 1u << keep[i];
     d[0].permitted &= bits;
     d[0].effective = d[0].permitted;
     d[1].permitted = d[1].effective = d[0].inheritable = d[1].inheritable = 0;
     syscall(SYS_capset, &h, d);
+}
+
+void confine_helper(void) {
+    static const unsigned keep[] = {CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_PTRACE,
+                                    CAP_NET_BIND_SERVICE, CAP_KILL};
+    const struct rlimit none = {0, 0};
+
+    setrlimit(RLIMIT_CORE, &none); /* what clients say is in its memory */
+    confine_limits(true);
+    confine_keep_capabilities(keep, sizeof(keep) / sizeof(keep[0]));
 }
 
 bool confine_drop_capabilities(void) {

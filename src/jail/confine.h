@@ -31,6 +31,7 @@ void confine_limits(bool network);
 /* Of the helper: no core file, and of root's capabilities those that files of others, ports below
  * 1024 and the memory of a process with another user need. */
 void confine_helper(void);
+void confine_keep_capabilities(const unsigned *keep, unsigned count); /* of those below 32 */
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err);
 bool confine_drop_capabilities(void); /* of the calling thread; true if none is left */
 

@@ -44,6 +44,7 @@
 #define KIND_AUX    (1u << JAIL_AUX)
 #define KIND_NET    (1u << JAIL_THREADS)
 #define KIND_HELPER (2u << JAIL_THREADS)
+#define KIND_SHARE  (4u << JAIL_THREADS)
 
 enum condition {
     CALL_ANY,
@@ -93,6 +94,8 @@ static const unsigned helped[] = {
 unsigned filter_kinds(bool network) { return network ? KIND_NET : KIND_NET - 1; }
 
 unsigned filter_helper_kind(void) { return KIND_HELPER; }
+
+unsigned filter_share_kind(void) { return KIND_SHARE; }
 
 const char *filter_call_name(unsigned number) {
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -86,8 +86,12 @@ void grants_add(void *grants, const char *path, unsigned rights) {
         g->room = g->room * 2 + 16;
     }
     g->grant[g->count] = (struct grant){strdup(given), strdup(canonical), rights};
-    if (g->grant[g->count].given && g->grant[g->count].canonical)
+    if (g->grant[g->count].given && g->grant[g->count].canonical) {
         g->count++;
+        return;
+    }
+    free(g->grant[g->count].given);
+    free(g->grant[g->count].canonical);
 }
 
 static bool covers(const struct grant *g, const char *path) {
@@ -167,3 +171,13 @@ bool grants_may_connect(const struct grants *g, const char *path) {
 }
 
 bool grants_internet(const struct grants *g) { return g->internet; }
+
+void grants_free(struct grants *g) {
+    for (unsigned i = 0; g && i < g->count; i++) {
+        free(g->grant[i].given);
+        free(g->grant[i].canonical);
+    }
+    if (g)
+        free(g->grant);
+    free(g);
+}

@@ -30,6 +30,7 @@ _Noreturn void helper_main(const struct jail_options *o, int channel, int client
 
 struct grants;
 struct grants *grants_new(void);
+void grants_free(struct grants *g);
 void grants_add(void *grants, const char *path, unsigned rights); /* a jail_grant_fn */
 unsigned grants_find(const struct grants *g, const char *canonical);
 bool grants_may_look(const struct grants *g, const char *path);       /* it, or what leads to one */
@@ -68,6 +69,7 @@ int filter_install(const struct filter *f, unsigned flags); /* descriptor, 0, or
 const char *filter_call_name(unsigned number);
 unsigned filter_kinds(bool network);
 unsigned filter_helper_kind(void);
+unsigned filter_share_kind(void);
 int filter_watch(struct error *err); /* SIGSYS: the sentence, and the end */
 
 #endif

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/iov.h"
+#include "share/server.h"
 #include "share/share_internal.h"
 
 enum {
@@ -230,6 +231,8 @@ uint32_t share_serve(struct share *s, const struct share_request *r) {
     size_t want;
     uint32_t n;
 
+    if (s->server)
+        return share_server_serve(s->server, r);
     if (iov_read(r->out, r->out_count, 0, &c.h, sizeof(c.h)) < sizeof(c.h))
         return 0;
     want = r->out_len - sizeof(c.h);

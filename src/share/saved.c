@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "share/server.h"
 #include "share/share_internal.h"
 
 enum { VERSION = 1, BEGUN = 1 };
@@ -69,6 +70,10 @@ static void put_nodes(struct share *s, struct buf *to) {
 }
 
 void share_save(struct share *s, struct buf *to) {
+    if (s->server) {
+        share_server_save(s->server, to);
+        return;
+    }
     buf_put_le32(to, VERSION);
     buf_put_le32(to, s->began ? BEGUN : 0);
     buf_put_le64(to, s->next_id);
@@ -150,7 +155,7 @@ static int load_handle(struct share *s, struct reader *r) {
     return e;
 }
 
-int share_load(struct share *s, const void *p, size_t n, struct error *err) {
+static int load_here(struct share *s, const void *p, size_t n, struct error *err) {
     struct reader r = {.p = p, .left = n};
     uint32_t version = reader_le32(&r), session = reader_le32(&r);
     uint64_t next = reader_le64(&r);
@@ -173,4 +178,8 @@ int share_load(struct share *s, const void *p, size_t n, struct error *err) {
                      "what the guest had open of a shared folder cannot be read from the snapshot: "
                      "%s; use another one",
                      version != VERSION ? "it is of another version" : strerror(e ? -e : EINVAL));
+}
+
+int share_load(struct share *s, const void *p, size_t n, struct error *err) {
+    return s->server ? share_server_load(s->server, p, n, err) : load_here(s, p, n, err);
 }

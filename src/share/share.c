@@ -15,10 +15,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/jail.h"
 #include "base/loop.h"
+#include "share/server.h"
 #include "share/share_internal.h"
 
 enum { STACK_SIZE = 512 << 10, DESCRIPTORS_MIN = 256, DESCRIPTORS_MAX = 1 << 16 };
@@ -63,6 +66,8 @@ static void *thread_main(void *opaque) {
     struct share *s = opaque;
     struct share_request *r;
 
+    prctl(PR_SET_NAME, "viv-share");
+    jail_thread(JAIL_AUX);
     while ((r = take(s))) {
         r->written = share_serve(s, r);
         completed(s, r);
@@ -80,7 +85,7 @@ static void start_thread(struct share *s) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (!pthread_create(&s->thread[s->threads], &attr, thread_main, s))
-        pthread_setname_np(s->thread[s->threads++], "viv-share");
+        s->threads++;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
 }
@@ -179,6 +184,10 @@ void share_set_batch_fn(struct share *s, void (*batch)(void *opaque), void *opaq
 
 void share_reset(struct share *s) {
     share_drain(s);
+    if (s->server) {
+        share_server_reset(s->server);
+        return;
+    }
     handle_clear(s);
     node_table_clear(s);
     s->began = false;
@@ -200,7 +209,7 @@ static unsigned descriptors(void) {
     return l.rlim_cur < DESCRIPTORS_MAX ? (unsigned)l.rlim_cur : DESCRIPTORS_MAX;
 }
 
-static int open_folder(struct share *s, const char *path, struct error *err) {
+static int open_folder(struct share *s, const char *path, int proc_fd, struct error *err) {
     int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), r;
 
     if (fd < 0)
@@ -208,7 +217,7 @@ static int open_folder(struct share *s, const char *path, struct error *err) {
                          "the folder '%s' cannot be shared: %s; give a folder that is there, "
                          "as --share TAG=FOLDER",
                          path, strerror(errno));
-    s->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    s->proc_fd = proc_fd ? proc_fd : open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (s->proc_fd < 0 || access(path, R_OK | X_OK) < 0) {
         r = error_set(err, -errno, "the folder '%s' cannot be shared: %s: %s", path,
                       s->proc_fd < 0 ? "/proc is needed" : "it cannot be read", strerror(errno));
@@ -238,7 +247,7 @@ static int open_event(struct share *s, struct loop *loop, struct error *err) {
 
 struct share *share_open(struct loop *loop, const struct share_options *o, struct error *err) {
     struct share *s = calloc(1, sizeof(*s));
-    unsigned fds = descriptors();
+    unsigned fds = o->server ? 0 : descriptors();
 
     if (!s) {
         error_set(err, -ENOMEM, "a shared folder: out of memory");
@@ -246,6 +255,7 @@ struct share *share_open(struct loop *loop, const struct share_options *o, struc
     }
     s->loop = loop;
     s->readonly = o->readonly;
+    s->server = o->server;
     s->uid = geteuid();
     s->gid = getegid();
     s->proc_fd = s->event_fd = -1;
@@ -257,7 +267,8 @@ struct share *share_open(struct loop *loop, const struct share_options *o, struc
     pthread_mutex_init(&s->queue_lock, NULL);
     pthread_cond_init(&s->work, NULL);
     pthread_cond_init(&s->idle, NULL);
-    if (open_folder(s, o->path, err) == 0 && open_event(s, loop, err) == 0)
+    if ((s->server || open_folder(s, o->path, o->proc_fd, err) == 0) &&
+        open_event(s, loop, err) == 0)
         return s;
     share_close(s);
     return NULL;
@@ -274,8 +285,10 @@ void share_close(struct share *s) {
     pthread_mutex_unlock(&s->queue_lock);
     for (unsigned i = 0; i < s->threads; i++)
         pthread_join(s->thread[i], NULL);
-    handle_clear(s);
-    node_table_done(s);
+    if (s->root) {
+        handle_clear(s);
+        node_table_done(s);
+    }
     if (s->watch)
         loop_remove_lender(s->loop, &s->lender);
     loop_remove(s->watch);

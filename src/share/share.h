@@ -28,9 +28,13 @@ enum {
     SHARE_MAX_PAGES = 128,
 };
 
+struct share_server; /* share/server.h */
+
 struct share_options {
     const char *path;
     bool readonly;
+    struct share_server *server; /* NULL: the folder is opened and served by this process */
+    int proc_fd;                 /* /proc/self/fd where there is none any more; 0: there is */
 };
 
 struct share_request {       /* the caller's until `done` */

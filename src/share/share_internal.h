@@ -22,7 +22,8 @@ enum {
 struct share {
     struct loop *loop; /* NULL: nobody submits */
     bool readonly;
-    int proc_fd; /* /proc/self/fd: opens a node's file by its descriptor */
+    struct share_server *server; /* has the tables; NULL: they are here */
+    int proc_fd;                 /* /proc/self/fd: opens a node's file by its descriptor */
     uid_t uid;
     gid_t gid;
     bool began; /* INIT was done */

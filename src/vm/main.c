@@ -52,8 +52,9 @@ struct vm {
     struct control_vm controlled;
     struct control *control;
     struct vm_working_set *working_set;
-    struct jail *jail;   /* NULL: none */
-    struct clone *clone; /* NULL: nobody asked a template for it */
+    struct jail *jail;     /* NULL: none */
+    struct snapshot *from; /* until the machine is made of it */
+    struct clone *clone;   /* NULL: nobody asked a template for it */
     struct block *disk[MACHINE_MAX_DISKS];
     struct block *cdrom[MACHINE_MAX_CDROMS];
     uint8_t *nic_rom[MACHINE_MAX_NICS];
@@ -412,10 +413,8 @@ static int build_machine(struct vm *vm, struct error *err) {
 /* Builds the machine that the snapshot tells of and loads it; nothing of the guest's is touched if
  * that is refused. */
 static int restore_machine(struct vm *vm, const struct snapshot *s, struct error *err) {
-    int r = restore_options(&vm->options, s, err);
+    int r = build_machine(vm, err);
 
-    if (r == 0)
-        r = build_machine(vm, err);
     if (r == 0)
         r = restore_check_disks(&vm->options, vm->disk, s, err);
     if (r < 0)
@@ -432,13 +431,21 @@ static int restore_machine(struct vm *vm, const struct snapshot *s, struct error
     return r;
 }
 
-static int make_machine(struct vm *vm, struct error *err) {
+/* Before the jail is prepared: a shared folder that it tells of has a server outside. */
+static int read_snapshot(struct vm *vm, struct error *err) {
     const char *from = vm->options.restore;
-    struct snapshot *s = vm->clone ? clone_take_snapshot(vm->clone)
-                         : from    ? snapshot_open(from, err)
-                                   : NULL;
-    int r = !from ? build_machine(vm, err) : s ? restore_machine(vm, s, err) : -EINVAL;
 
+    if (!from)
+        return 0;
+    vm->from = vm->clone ? clone_take_snapshot(vm->clone) : snapshot_open(from, err);
+    return vm->from ? restore_options(&vm->options, vm->from, err) : -EINVAL;
+}
+
+static int make_machine(struct vm *vm, struct error *err) {
+    struct snapshot *s = vm->from;
+    int r = s ? restore_machine(vm, s, err) : build_machine(vm, err);
+
+    vm->from = NULL;
     if (r == 0)
         r = consoles_open(&vm->consoles, vm->machine, &vm->options, err);
     if (r == 0 && s)
@@ -466,6 +473,8 @@ static void close_all(struct vm *vm) {
     vm_working_set_stop(vm->working_set);
     vm_screen_close(vm->screen);
     pthread_mutex_unlock(&vm->lock);
+    snapshot_close(vm->from);
+    vm->from = NULL;
     machine_free(vm->machine);
     vm->machine = NULL;
     pthread_mutex_lock(&vm->lock);
@@ -511,11 +520,14 @@ static int prepare_jail(struct vm *vm, struct error *err) {
                                    .request = grants_of_request,
                                    .request_max = CONTROL_REQUEST_MAX};
 
+    placement_limits(&vm->options.placement); /* while they may be raised */
     if (vm->options.no_jail || jail_impossible()) {
         log_warning("there is no jail around this machine: %s",
                     jail_impossible() ? jail_impossible() : "--no-jail is for debugging");
         return 0;
     }
+    if (shares_start(&vm->shares, &vm->options, err) < 0)
+        return err->code;
     vm->jail = jail_prepare(&o, err);
     return vm->jail ? 0 : err->code;
 }
@@ -544,27 +556,22 @@ static int enter_jail(struct vm *vm, struct error *err) {
         return r;
     if (!vm->jail)
         return 0;
-    if (vm->options.shares) {
-        log_notice("there is no jail around this machine: the server of its shared folder opens "
-                   "files as the guest asks for them");
-        return 0;
-    }
     grants_of_options(&vm->options, jail_grant, vm->jail);
     return jail_enter(vm->jail, err);
 }
 
 static int run(struct vm *vm, struct error *err) {
-    int r;
+    int r = 0;
 
-    placement_limits(&vm->options.placement);
-    r = prepare_jail(vm, err);
-    if (r < 0)
-        return r == -EINVAL ? EXIT_BAD_INPUT : EXIT_OURS;
-    vm->loop = loop_new(&vm->lock, err);
-    if (!vm->loop)
-        return EXIT_OURS;
-    if (take_signal(vm, SIGTERM, on_term, err) < 0 || take_signal(vm, SIGHUP, on_term, err) < 0 ||
-        take_signal(vm, SIGUSR1, on_usr1, err) < 0 || take_signal(vm, SIGINT, on_int, err) < 0)
+    if (read_snapshot(vm, err) < 0)
+        r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;
+    else if (prepare_jail(vm, err) < 0)
+        r = err->code == -EINVAL ? EXIT_BAD_INPUT : EXIT_OURS;
+    else if (!(vm->loop = loop_new(&vm->lock, err)))
+        r = EXIT_OURS;
+    else if (take_signal(vm, SIGTERM, on_term, err) < 0 ||
+             take_signal(vm, SIGHUP, on_term, err) < 0 ||
+             take_signal(vm, SIGUSR1, on_usr1, err) < 0 || take_signal(vm, SIGINT, on_int, err) < 0)
         r = EXIT_OURS;
     else if (make_machine(vm, err) < 0)
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;

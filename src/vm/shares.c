@@ -5,15 +5,40 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/log.h"
+#include "jail/folder.h"
+#include "share/server.h"
 #include "share/share.h"
 #include "state/snapshot.h"
 #include "vm/options.h"
+
+int shares_start(struct shares *s, const struct options *o, struct error *err) {
+    static const struct share_confine confine = {jail_folder_root, jail_folder_rights,
+                                                 jail_folder_calls};
+
+    for (; s->servers < o->shares; s->servers++) {
+        const struct options_share *from = &o->share[s->servers];
+        struct share_options how = {.path = from->path, .readonly = from->readonly};
+        struct share_server *server = share_server_start(&how, &confine, err);
+
+        if (!server)
+            return error_prefix(err, "--share");
+        s->server[s->servers] = server;
+        if (*share_server_missing(server))
+            log_notice("the server of the shared folder '%s' is not shut in wholly on this host: "
+                       "%s",
+                       from->tag, share_server_missing(server));
+    }
+    return 0;
+}
 
 int shares_open(struct shares *s, struct loop *loop, const struct options *o,
                 struct machine_config *m, struct error *err) {
     for (; s->count < o->shares; s->count++) {
         const struct options_share *from = &o->share[s->count];
-        struct share_options how = {from->path, from->readonly};
+        struct share_options how = {.path = from->path,
+                                    .readonly = from->readonly,
+                                    .server = s->servers ? s->server[s->count] : NULL};
         struct share *share = share_open(loop, &how, err);
 
         if (!share)
@@ -27,6 +52,8 @@ int shares_open(struct shares *s, struct loop *loop, const struct options *o,
 void shares_close(struct shares *s) {
     while (s->count)
         share_close(s->share[--s->count]);
+    while (s->servers)
+        share_server_stop(s->server[--s->servers]);
 }
 
 static void section_of(char name[SNAPSHOT_NAME], unsigned i) {

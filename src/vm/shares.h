@@ -13,8 +13,12 @@ struct snapshot_sections;
 
 struct shares {
     struct share *share[MACHINE_MAX_SHARES];
-    unsigned count;
+    struct share_server *server[MACHINE_MAX_SHARES]; /* with a jail */
+    unsigned count, servers;
 };
+
+/* The servers that a machine in a jail needs; before it gives anything up. */
+int shares_start(struct shares *s, const struct options *o, struct error *err);
 
 int shares_open(struct shares *s, struct loop *loop, const struct options *o,
                 struct machine_config *m, struct error *err);

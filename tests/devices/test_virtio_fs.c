@@ -25,7 +25,7 @@ static void start(void) { driver_start(&d, &b, DEVFN, 0, 2, true); }
 
 static int make(void **state) {
     struct virtio_fs_config config = {.tag = "work"};
-    struct share_options o = {folder, false};
+    struct share_options o = {.path = folder};
 
     snprintf(folder, sizeof(folder), "/tmp/viv-fs-XXXXXX");
     assert_non_null(mkdtemp(folder));

@@ -155,8 +155,10 @@ static void step(void) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     make_tree();
     input = (struct choices){.p = data, .left = size};
-    c.share =
-        share_open(NULL, &(struct share_options){at("in"), choices_draw(&input, 1) % 8 == 0}, NULL);
+    c.share = share_open(
+        NULL,
+        &(struct share_options){.path = at("in"), .readonly = choices_draw(&input, 1) % 8 == 0},
+        NULL);
     check(c.share != NULL);
     fuse_hello(&c);
     for (unsigned i = 0; i < IDS; i++)
