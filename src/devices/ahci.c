@@ -14,7 +14,7 @@
  * after the pause: the driver leaves header and table as they are until it is answered.
  *
  * Departures: no port multipliers, no power management of the link, no command completion
- * coalescing, no MSI.
+ * coalescing.
  */
 #include "devices/ahci.h"
 
@@ -84,13 +84,19 @@ static void process(struct ahci_port *p);
 
 /* ---- interrupts ---- */
 
-static void update(struct ahci *a) {
+static void refresh(struct ahci *a, bool tell) {
     a->is = 0;
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         if (a->port[i].is & a->port[i].ie)
             a->is |= 1u << i;
     pci_set_intx(&a->pci, (a->ghc & GHC_IE) && a->is);
+    /* 10.6.2.2: also for what is left when the guest has cleared a part. One too many finds IS
+     * without a bit. */
+    if (tell && (a->ghc & GHC_IE) && a->is)
+        pci_msi_notify(&a->pci);
 }
+
+static void update(struct ahci *a) { refresh(a, true); }
 
 static void raise(struct ahci_port *p, uint32_t bits) {
     p->is |= bits;
@@ -588,6 +594,8 @@ static int ahci_init(struct device *dev, struct error *err) {
     pci_init_header(&a->pci, VENDOR_INTEL, DEVICE_AHCI, CLASS_AHCI, VENDOR_INTEL, SUBSYS);
     a->pci.config[PCI_INT_PIN] = 1;
     a->pci.config[0x90] = 0x40; /* mode of the ports: AHCI */
+    if (!c || !c->no_msi)
+        pci_init_msi(&a->pci);
     pci_init_bar(&a->pci, ABAR, ABAR_SIZE, false, false, &abar_ops, "ahci");
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         init_port(a, i, c ? &c->port[i] : NULL);
@@ -628,7 +636,7 @@ static void post_load(void *obj) {
     struct ahci *a = obj;
 
     pci_post_load(&a->pci);
-    update(a);
+    refresh(a, false); /* the message was sent before */
 }
 
 /* The names are those from before the disk was a struct of its own. */

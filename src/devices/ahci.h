@@ -4,7 +4,7 @@
  * nothing: class `ahci`. Source: Serial ATA AHCI 1.3.1, ATA/ATAPI Command Set 3, Serial ATA 3.0
  * (frames), SFF-8020i (packet commands; the commands themselves: scsi.h).
  *
- * BAR 5 = the registers. Interrupts by INTx, pin A.
+ * BAR 5 = the registers. Interrupts by MSI or INTx, pin A.
  */
 #ifndef DEVICES_AHCI_H
 #define DEVICES_AHCI_H
@@ -22,6 +22,7 @@ struct ahci_port_config {
 };
 
 struct ahci_config { /* NULL: nothing is connected */
+    bool no_msi;     /* of snapshots from before there was MSI */
     struct ahci_port_config port[AHCI_PORTS];
     /* The guest opened the tray of the drive at this port. NULL allowed. */
     void (*ejected)(void *opaque, unsigned port);

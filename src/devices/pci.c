@@ -171,7 +171,8 @@ void pci_unmap_bars(struct pci_device *d) {
 }
 
 void pci_update_intx(struct pci_device *d) {
-    bool level = d->intx && !(command(d) & PCI_COMMAND_INTX_OFF) && !pci_msix_enabled(d);
+    bool level = d->intx && !(command(d) & PCI_COMMAND_INTX_OFF) && !pci_msix_enabled(d) &&
+                 !pci_msi_enabled(d);
 
     if (!d->bus || level == d->intx_driven)
         return;

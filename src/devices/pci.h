@@ -34,7 +34,7 @@ enum { /* offsets in the configuration header (PCI 3.0 6.1) */
 enum {
     PCI_COMMAND_IO = 0x1, PCI_COMMAND_MEM = 0x2, PCI_COMMAND_MASTER = 0x4,
     PCI_COMMAND_INTX_OFF = 0x400, PCI_ROM_ENABLE = 1,
-    PCI_STATUS_INTX = 0x8, PCI_STATUS_CAPS = 0x10, PCI_CAP_VENDOR = 0x09, PCI_CAP_MSIX = 0x11,
+    PCI_STATUS_INTX = 0x8, PCI_STATUS_CAPS = 0x10, PCI_CAP_MSI = 0x05, PCI_CAP_VENDOR = 0x09, PCI_CAP_MSIX = 0x11,
 };
 // clang-format on
 
@@ -67,14 +67,15 @@ struct pci_device {
     const uint8_t *rom; /* of pci_use_rom */
     uint32_t rom_size;
     uint16_t cap_end;  /* next free offset for capabilities */
-    uint16_t msix_cap; /* offset, 0 = none */
+    uint16_t msi_cap;  /* offset, 0 = none */
+    uint16_t msix_cap; /* the same */
     uint16_t vectors;
     uint8_t msix_bar;
     uint32_t msix_table, msix_pba; /* offsets in that BAR */
     struct msix_entry msix[PCI_MAX_VECTORS];
     uint32_t msix_pending; /* PBA, one bit a vector */
     bool intx;             /* the function asks for INTx */
-    bool intx_driven;      /* what it drives now: not while INTX_OFF or MSI-X is set */
+    bool intx_driven;      /* what it drives now: not while INTX_OFF, MSI or MSI-X is set */
     void (*config_written)(struct pci_device *d, unsigned offset,
                            unsigned size); /* optional hook */
     void (*config_reading)(struct pci_device *d, unsigned offset,
@@ -109,13 +110,19 @@ bool pci_msix_read(struct pci_device *d, unsigned bar, uint64_t offset, unsigned
 bool pci_msix_write(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size,
                     uint64_t value);
 
+/* One message. A function has MSI or MSI-X. */
+void pci_init_msi(struct pci_device *d);
+
 /* Called by the function's reset first: every writable bit becomes 0, BARs unmapped, MSI-X masked.
  * Functions with other reset values store them into config[] afterwards. */
 void pci_reset(struct pci_device *d);
 /* Called by the post_load of the function's own table: maps BARs again, drives INTx. */
 void pci_post_load(struct pci_device *d);
 
-/* Interrupts: MSI-X vector v if the guest enabled MSI-X, else the level of INTx. */
+/* Interrupts: the message of MSI, MSI-X vector v if the guest enabled MSI-X, else the level of
+ * INTx. */
+bool pci_msi_enabled(const struct pci_device *d);
+void pci_msi_notify(struct pci_device *d); /* MSI off: nothing */
 bool pci_msix_enabled(const struct pci_device *d);
 void pci_msix_notify(struct pci_device *d,
                      unsigned vector); /* unknown vectors, MSI-X off: nothing */

@@ -139,7 +139,8 @@ struct machine_config {
     enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS]; /* SATA, SCSI or IDE */
     const char *cdrom_device[MACHINE_MAX_CDROMS];   /* where it hangs, as of disks */
     unsigned cdroms;
-    bool has_sata; /* an adapter is there also if nothing hangs on it */
+    bool has_sata;    /* an adapter is there also if nothing hangs on it */
+    bool sata_no_msi; /* it is one from before there was MSI */
     void (*ejected_port)(void *opaque, unsigned port); /* the guest opened the tray. NULL allowed */
     const char *disk_serial[MACHINE_MAX_DISKS];        /* NULL: disk0, disk1 ... */
     unsigned disks;

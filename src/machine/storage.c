@@ -148,7 +148,8 @@ static unsigned sata_fill(struct board *b, const struct machine_config *m, bool 
 }
 
 static int add_sata(struct board *b, const struct machine_config *m, struct error *err) {
-    struct ahci_config c = {.ejected = m->ejected_port, .opaque = m->opaque};
+    struct ahci_config c = {
+        .no_msi = m->sata_no_msi, .ejected = m->ejected_port, .opaque = m->opaque};
     unsigned n = sata_fill(b, m, true, &c);
     int r;
 

@@ -362,6 +362,7 @@ static int build_machine(struct vm *vm, struct error *err) {
         .has_sata = o->has_sata,
         .backing = &o->placement.backing,
         .numa = &o->placement.numa,
+        .sata_no_msi = o->sata_no_msi,
         .memory_more = o->memory_max > o->memory ? o->memory_max - o->memory : 0,
         .cpu = o->cpu,
         .cpu_model = o->cpu_model,

@@ -101,7 +101,8 @@ struct options {
     enum machine_bus cdrom_bus[MACHINE_MAX_CDROMS];
     const char *cdrom_device[MACHINE_MAX_CDROMS]; /* of a restored machine: where it hangs */
     unsigned cdroms;
-    bool has_sata; /* the same: there is an adapter, perhaps with nothing on it */
+    bool has_sata;    /* the same: there is an adapter, perhaps with nothing on it */
+    bool sata_no_msi; /* the same: from before it had MSI */
     struct options_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
     const char *trace[OPTIONS_MAX_TRACES];

@@ -263,7 +263,9 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
                              json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)) ||
               (o->placement.numa.nodes &&
                json_object_set_new(v, "numa", placement_describe(&o->placement)) < 0) ||
-              (machine_has_sata(m) && json_object_set_new(v, "sata", json_true()) < 0))) {
+              (machine_has_sata(m) &&
+               (json_object_set_new(v, "sata", json_true()) < 0 ||
+                json_object_set_new(v, "sata_msi", json_boolean(!o->sata_no_msi)) < 0)))) {
         json_decref(v);
         v = NULL;
     }
@@ -770,6 +772,7 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
     o->debug_exit |= json_is_true(json_object_get(v, "debug_exit"));
     o->smm = json_is_true(json_object_get(v, "smm")) ? SMM_ON : SMM_OFF;
     o->has_sata = json_is_true(json_object_get(v, "sata"));
+    o->sata_no_msi = o->has_sata && !json_is_true(json_object_get(v, "sata_msi"));
     o->hpet = json_is_true(json_object_get(v, "hpet"));
     if (!options_given(o, "numa"))
         r = placement_take(&o->placement, json_object_get(v, "numa"), err);

@@ -366,6 +366,44 @@ static void what_is_read_over_code_is_told(void **state) {
     b.mem.code_written = NULL;
 }
 
+static void interrupts_are_messages_where_the_guest_wants_them(void **state) {
+    unsigned cap = pci_config_read(b.bus, DEVFN, PCI_CAP_PTR, 1), before;
+    bool *wire = &b.intx[(DEVFN >> 3) % 4];
+
+    assert_int_equal(pci_config_read(b.bus, DEVFN, cap, 1), PCI_CAP_MSI);
+    assert_int_equal(pci_config_read(b.bus, DEVFN, cap + 2, 2), 0x80);
+    put(PORT + IS, ~0u);
+    assert_int_equal(run(PORT, 0x25, 0, 8, 4096, false), GOOD);
+    assert_true(*wire);
+    assert_int_equal(b.msi_count, 0);
+    pci_config_write(b.bus, DEVFN, cap + 4, 4, 0xfee01003);
+    pci_config_write(b.bus, DEVFN, cap + 8, 4, 2);
+    pci_config_write(b.bus, DEVFN, cap + 12, 2, 0x4041);
+    pci_config_write(b.bus, DEVFN, cap + 2, 2, 0xffff);
+    assert_int_equal(pci_config_read(b.bus, DEVFN, cap + 2, 2), 0x81); /* one message, no masks */
+    assert_false(*wire);
+    put(PORT + IS, ~0u);
+    assert_int_equal(b.msi_count, 0); /* nothing is left to tell */
+    assert_int_equal(run(PORT, 0x25, 0, 8, 4096, false), GOOD);
+    assert_true(b.msi_count > 0);
+    assert_true(b.msi[0].addr == 0x2fee01000 && b.msi[0].data == 0x4041);
+    /* What comes while the guest looks at another port's bits is told again. */
+    assert_int_equal(run(DRIVE, 0xa1, 0, 0, 512, false), GOOD);
+    before = b.msi_count;
+    put(PORT + IS, ~0u);
+    assert_int_equal(b.msi_count, before + 1);
+    put(DRIVE + IS, ~0u);
+    assert_int_equal(b.msi_count, before + 1);
+    put(4, 0x80000000); /* interrupts off */
+    assert_int_equal(run(PORT, 0x25, 0, 8, 4096, false), GOOD);
+    assert_int_equal(b.msi_count, before + 1);
+    put(4, 0x80000002);
+    assert_int_equal(b.msi_count, before + 2);
+    pci_config_write(b.bus, DEVFN, PCI_COMMAND, 2, 2); /* no bus mastering: no messages */
+    put(PORT + IE, ~0u);
+    assert_int_equal(b.msi_count, before + 2);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, drop)
     const struct CMUnitTest tests[] = {
@@ -378,6 +416,7 @@ int main(void) {
         T(a_stopped_port_waits_for_its_commands_and_forgets_them),
         T(a_disk_is_pulled_out_and_another_one_comes),
         T(what_is_read_over_code_is_told),
+        T(interrupts_are_messages_where_the_guest_wants_them),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
