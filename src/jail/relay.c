@@ -16,7 +16,7 @@
 
 #include "jail/jail_internal.h"
 
-enum { MAX_PAIRS = 128, ANSWERS = 65536, ROUND = 16 };
+enum { MAX_PAIRS = 128, MANY_PAIRS = 32, ANSWERS = 65536, ROUND = 16 };
 
 struct pair {
     int client, inner;
@@ -54,6 +54,25 @@ static void free_pair(struct pair *p) {
     close(p->inner);
     free(p->in);
     free(p);
+}
+
+static bool is_gone(const struct pair *p) {
+    struct pollfd client = {.fd = p->client};
+
+    return poll(&client, 1, 0) == 1 && client.revents & (POLLHUP | POLLERR);
+}
+
+/* Who came and went, and had much to say, does not take the place of others: the process could not
+ * tell that they are gone, and would have somebody go who is there. */
+static void forget_gone(struct relay *r) {
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < r->count; i++)
+        if (is_gone(r->pair[i]))
+            free_pair(r->pair[i]);
+        else
+            r->pair[kept++] = r->pair[i];
+    r->count = kept;
 }
 
 static void accept_client(struct relay *r) {
@@ -202,8 +221,11 @@ void relay_polled(struct relay *r, const struct pollfd *p, unsigned n) {
             r->pair[kept++] = q;
     }
     r->count = kept;
-    if (p[0].revents & POLLIN)
-        accept_client(r);
+    if (!(p[0].revents & POLLIN))
+        return;
+    if (r->count >= MANY_PAIRS)
+        forget_gone(r);
+    accept_client(r);
 }
 
 void relay_end(struct relay *r) { r->ending = true; }

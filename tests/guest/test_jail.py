@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -90,6 +92,31 @@ class Jail(unittest.TestCase):
         self.ctl("snapshot", self.dir / "state")
         self.assertTrue((self.dir / "state/memory").exists())
         self.assertEqual(len(self.ctl("status")["disks"]), 1)
+
+    def test_who_came_and_went_takes_nobodys_place(self):
+        """The machine has room for 64 clients, and sees them by way of the jail's helper only."""
+        pid = self.start()["pid"]
+
+        def rude():
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(str(self.control))
+                s.sendall(b'{"command": "stats"}\n' * 3)
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(40):
+            rude()
+        with socket.socket(socket.AF_UNIX) as polite:
+            polite.connect(str(self.control))
+            polite.settimeout(100)
+            for _ in range(70):
+                rude()
+            os.kill(pid, signal.SIGCONT)
+            for _ in range(3):
+                self.ctl("status")
+            polite.sendall(b'{"id": 7, "command": "status"}\n')
+            lines = polite.makefile()
+            while (line := lines.readline()) and json.loads(line).get("id") != 7:
+                self.assertNotIn("error", json.loads(line), line)
+            self.assertTrue(line)
 
     def test_it_ends_with_its_starter_if_that_asked_for_it(self):
         words = [vivtest.VM, "--kernel", self.dir / "kernel", "--memory", "16M", "--serial", "none",
