@@ -127,6 +127,9 @@ class Guest:
         if match.re.pattern == "Login incorrect":
             self._fail(f"the guest refused the password of {user}")
         self.shell(timeout=timeout)
+        if user == "root":
+            # What the kernel and systemd say meanwhile does not stand in the middle of an output; panics still do.
+            self.run("dmesg -n 1", timeout=timeout)
 
     def shell(self, timeout=None):
         """Makes the shell that reads the console silent; a plain sh, because bash edits lines itself."""
