@@ -154,6 +154,9 @@ static int make(struct kvm_vm *vm, int kvm, struct error *err) {
                          strerror(errno));
     kvm_find_lacks(vm);
     set_addresses(vm->fd);
+    r = kvm_filter_msrs(vm->fd, err);
+    if (r < 0)
+        return r;
     r = split_irqchip(vm->fd);
     return r < 0 ? error_set(err, r, "KVM gives no interrupt controllers: %s; use --cpu soft",
                              strerror(-r))

@@ -15,6 +15,7 @@
 
 #include "base/trace.h"
 #include "cpu/cpuid.h"
+#include "cpu/msr.h"
 #include "cpu/soft/ref/pv.h"
 #include "cpu/soft/ref/sys.h"
 
@@ -402,6 +403,8 @@ static const struct msr *find_msr(uint32_t n) {
             return &msrs[i];
     return NULL;
 }
+
+bool cpu_has_msr(uint32_t n) { return find_msr(n); }
 
 bool sys_read_msr(struct ref *c, uint32_t n, uint64_t *ret_value) {
     const struct msr *m = find_msr(n);
