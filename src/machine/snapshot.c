@@ -386,18 +386,11 @@ static int load_cpus(struct machine *m, const struct snapshot *s, struct error *
     return code;
 }
 
-/* What KVM refuses, or its processor lacks, software can run: auto chooses anew. */
-static int choose_cpu(struct machine *m, const struct snapshot *s, const struct machine_state *own,
-                      struct error *err) {
+/* What KVM's processor lacks, software may have: auto chooses anew. */
+static int choose_cpu(struct machine *m, const struct snapshot *s, struct error *err) {
     struct error why = {0};
 
-    if (!machine_chooses_cpu(m) || !machine_may_use_software(m))
-        return 0;
-    if (own->tsc_hz != clock_tsc_hz(machine_board(m)->clock))
-        error_set(&why, -ENOTSUP, "the guest's TSC does not run at the rate of this host's");
-    else
-        check_cpuid(m, s, &why);
-    if (!why.code)
+    if (!machine_chooses_cpu(m) || !machine_may_use_software(m) || check_cpuid(m, s, &why) == 0)
         return 0;
     error_prefix(&why, "auto: not KVM");
     return machine_use_software(m, why.text, err);
@@ -444,7 +437,7 @@ int machine_load(struct machine *m, const struct snapshot *s, struct error *err)
     int code = check_own(m, s, &own, err);
 
     if (code == 0)
-        code = choose_cpu(m, s, &own, err);
+        code = choose_cpu(m, s, err);
     if (code == 0)
         code = check_parts(m, s, err);
     if (code == 0)

@@ -88,6 +88,48 @@ class Kvm(unittest.TestCase):
         again = self.machine(mini.DEBUG_EXIT(5), "--cpu", "auto", env={"XDG_RUNTIME_DIR": str(self.dir / "run")})
         self.assertIn(kept.split(" ", 3)[3].strip(), again.stderr, begin)
 
+    def ctl(self, *words):
+        return subprocess.run([vivtest.ROOT / "build/viv-ctl", *words], capture_output=True, text=True, timeout=200, check=True)
+
+    def saved(self, cpu, cpus, place):
+        guest = vivtest.tiny(self, "n=0; while n=$((n + 1)); do echo n=$n; sleep 0.2; done", "--cpu", cpu, "--cpus", str(cpus),
+                             "--control", f"unix:{self.dir}/save", timeout=240)
+        guest.expect(r"n=3\n")
+        self.ctl(self.dir / "save", "snapshot", place, "--then", "quit")
+        self.assertEqual(guest.wait(), 0)
+        return int(guest.console.rstrip().rsplit("n=", 1)[1])
+
+    def test_a_machine_goes_from_one_backend_to_the_other(self):
+        for one, other in (("kvm", "soft"), ("soft", "kvm")):
+            place = self.dir / f"from-{one}"
+            last = self.saved(one, 1, place)
+            guest = vivtest.Guest([vivtest.VM, "--restore", str(place), "--cpu", other, "--control", f"unix:{self.dir}/go"],
+                                  timeout=240)
+            self.addCleanup(guest.close)
+            guest.expect(rf"n={last + 4}\n")
+            self.assertEqual(json.loads(self.ctl("--json", self.dir / "go", "status").stdout)["cpu"], other)
+            self.ctl(self.dir / "go", "quit")
+            guest.wait()
+
+    def test_what_kvm_lacks_is_refused_and_auto_takes_software(self):
+        if "AuthenticAMD" not in pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii"):
+            self.skipTest("KVM lacks nothing here")
+        place = self.dir / "calls"
+        last = self.saved("soft", 2, place)
+        words = [vivtest.VM, "--restore", str(place), "--control", f"unix:{self.dir}/go"]
+        done = subprocess.run([*words, "--cpu", "kvm"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+                              check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("features", done.stderr)
+        guest = vivtest.Guest([*words, "--cpu", "auto"], timeout=240)
+        self.addCleanup(guest.close)
+        guest.expect(rf"n={last + 4}\n")
+        status = json.loads(self.ctl("--json", self.dir / "go", "status").stdout)
+        self.assertEqual(status["cpu"], "soft")
+        self.assertIn("auto: ", status["cpu_why"])
+        self.ctl(self.dir / "go", "quit")
+        guest.wait()
+
     def test_a_guest_does_not_notice_that_kvm_failed(self):
         os.environ["VIV_KVM_FAIL_AFTER"] = "24000"  # a boot takes 20000, the output below more
         self.addCleanup(os.environ.pop, "VIV_KVM_FAIL_AFTER", None)
