@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "host/cgroup.h"
+
 enum { LOCK_FD = 3, NO_EXEC = 127, LOG_MOST = 1 << 20, WORDS = 2000 };
 
 struct run { /* the file `run`: one line of numbers */
@@ -71,7 +73,8 @@ static bool read_run(int folder, struct run *r) {
 /* ------------------------------------------------------------------ starting */
 
 /* In the child. What it holds of the manager's ends here. */
-static void become(int folder, int lock, int log, int64_t cycle, char *const argv[]) {
+static void become(int folder, int lock, int log, int64_t cycle, const char *group,
+                   char *const argv[]) {
     struct run r = {.cycle = cycle, .pid = getpid(), .start = start_time(getpid())};
     static const char sorry[] = "viv-vm cannot be executed: is it installed beside vivd?\n";
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -90,6 +93,8 @@ static void become(int folder, int lock, int log, int64_t cycle, char *const arg
     if (lock < 0 || log < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0 ||
         dup2(lock, LOCK_FD) < 0)
         _exit(NO_EXEC);
+    if (*group)
+        cgroup_enter(folder, group);
     execvp(argv[0], argv);
     if (write(2, sorry, sizeof(sorry) - 1) < 0)
         _exit(NO_EXEC);
@@ -110,6 +115,7 @@ static int take_lock(int folder) {
 int vm_process_start(int folder, int64_t cycle, char *const argv[], struct vm_process *ret,
                      struct error *err) {
     int lock = take_lock(folder), log = -1, r = 0;
+    char group[PATH_MAX] = "";
     pid_t pid = -1;
 
     if (lock == -EBUSY)
@@ -120,11 +126,15 @@ int vm_process_start(int folder, int64_t cycle, char *const argv[], struct vm_pr
     log = openat(folder, "log", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     if (log < 0)
         r = error_set(err, -errno, "the machine's log cannot be written: %s", strerror(errno));
+    cgroup_clean(folder);
+    unlinkat(folder, "cgroup", 0);
+    if (!cgroup_find(group))
+        *group = 0;
     unlinkat(folder, "control", 0); /* of an earlier process: nobody is to connect to it */
     if (r == 0 && (pid = fork()) < 0)
         r = error_set(err, -errno, "no process can be started: %s", strerror(errno));
     if (pid == 0)
-        become(folder, lock, log, cycle, argv);
+        become(folder, lock, log, cycle, group, argv);
     close(lock); /* the child has it */
     if (log >= 0)
         close(log);
@@ -149,6 +159,7 @@ int vm_process_find(int folder, struct vm_process *ret) {
     *ret = (struct vm_process){.pidfd = -1};
     if (lock >= 0) {
         ret->cycle = read_run(folder, &run) ? run.cycle : 0;
+        cgroup_clean(folder); /* it ended while there was no manager */
         close(lock);
         return 0;
     }
@@ -172,7 +183,7 @@ void vm_process_signal(const struct vm_process *p, int signo) {
         pidfd_send_signal(p->pidfd, signo, NULL, 0);
 }
 
-struct vm_process_end vm_process_reap(struct vm_process *p) {
+struct vm_process_end vm_process_reap(struct vm_process *p, int folder) {
     struct vm_process_end end = {0};
     siginfo_t info = {0};
 
@@ -184,6 +195,7 @@ struct vm_process_end vm_process_reap(struct vm_process *p) {
             end.signal = info.si_status;
     }
     vm_process_close(p);
+    cgroup_clean(folder);
     return end;
 }
 

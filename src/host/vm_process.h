@@ -38,7 +38,7 @@ int vm_process_start(int folder, int64_t cycle, char *const argv[], struct vm_pr
 int vm_process_find(int folder, struct vm_process *ret);
 void vm_process_signal(const struct vm_process *p, int signo);
 /* After its pidfd became readable. */
-struct vm_process_end vm_process_reap(struct vm_process *p);
+struct vm_process_end vm_process_reap(struct vm_process *p, int folder);
 void vm_process_close(struct vm_process *p);
 /* The last lines of the log, for free; NULL if there are none. */
 char *vm_process_last_words(int folder);

@@ -190,7 +190,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     machine_leave_agent(v);
     v->last_cycle = v->process.cycle;
     if (v->process.child || !*v->end_how)
-        v->end = vm_process_reap(&v->process);
+        v->end = vm_process_reap(&v->process, v->folder);
     else
         v->end.known = true; /* told by the control socket */
     vm_process_close(&v->process);

@@ -95,7 +95,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     int64_t wait = BACKOFF_MS;
 
     n->last_cycle = n->process.cycle;
-    vm_process_reap(&n->process);
+    vm_process_reap(&n->process, n->folder);
     vnet_forget_process(n);
     n->failures = asked ? 0 : lasted ? 1 : n->failures + 1;
     n->restarts += !asked;

@@ -218,6 +218,20 @@ void confine_limits(bool network) {
     }
 }
 
+/* ------------------------------------------------------------------ the control group */
+
+/* The manager makes it (host/cgroup.c). */
+void confine_look_at_cgroup(struct jail_facts *f) {
+    int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+    char text[4096];
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = 0;
+    f->cgroup = strstr(text, "/viv-machine-");
+}
+
 /* ------------------------------------------------------------------ signals */
 
 /* Landlock's scopes (Documentation/userspace-api/landlock.rst): processes outside cannot be

@@ -19,7 +19,8 @@ void confine_missing(struct jail_facts *f, const char *what, int code);
 
 /* Before there are threads. */
 int confine_choose_user(struct confine *c, const char *user, struct error *err);
-void confine_note_descriptors(void);        /* those that the starter left open */
+void confine_note_descriptors(void); /* those that the starter left open */
+void confine_look_at_cgroup(struct jail_facts *f);
 void confine_signals(struct jail_facts *f); /* with no_new_privs */
 void confine_namespaces(struct confine *c, struct jail_facts *f);
 

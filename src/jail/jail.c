@@ -174,6 +174,7 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
         jail_leave(j);
         return NULL;
     }
+    confine_look_at_cgroup(&j->facts);
     confine_signals(&j->facts); /* the threads to come inherit it */
     j->starter = getppid();
     prctl(PR_GET_PDEATHSIG, &j->end_signal, 0, 0, 0);

@@ -62,6 +62,7 @@ struct jail_facts {
     bool in; /* jail_enter was there */
     bool user, capabilities, user_namespace, mount_namespace, network_namespace, ipc_namespace,
         uts_namespace, empty_root, filter, helper;
+    bool cgroup;         /* of its own: the manager made one */
     bool signals;        /* the kernel keeps them in, whatever the filter lets pass: Linux 6.12 */
     unsigned uid, calls; /* how many are allowed */
     char missing[200];   /* one line: what this host did not allow, and why; "" */

@@ -91,14 +91,14 @@ static void put_jail(struct control_call *call) {
     const struct jail_facts *f = jail_facts(call->vm->jail);
 
     put(call, "jail",
-        json_pack("{s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:s*}", "in",
-                  (int)f->in, "filter", (int)f->filter, "helper", (int)f->helper, "empty_root",
-                  (int)f->empty_root, "no_capabilities", (int)f->capabilities, "user_namespace",
-                  (int)f->user_namespace, "mount_namespace", (int)f->mount_namespace,
-                  "network_namespace", (int)f->network_namespace, "ipc_namespace",
-                  (int)f->ipc_namespace, "uts_namespace", (int)f->uts_namespace, "signals_kept_in",
-                  (int)f->signals, "uid", (int)f->uid, "calls", (int)f->calls, "missing",
-                  *f->missing ? f->missing : NULL));
+        json_pack("{s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:s*}",
+                  "in", (int)f->in, "filter", (int)f->filter, "helper", (int)f->helper,
+                  "empty_root", (int)f->empty_root, "no_capabilities", (int)f->capabilities,
+                  "user_namespace", (int)f->user_namespace, "mount_namespace",
+                  (int)f->mount_namespace, "network_namespace", (int)f->network_namespace,
+                  "ipc_namespace", (int)f->ipc_namespace, "uts_namespace", (int)f->uts_namespace,
+                  "signals_kept_in", (int)f->signals, "cgroup", (int)f->cgroup, "uid", (int)f->uid,
+                  "calls", (int)f->calls, "missing", *f->missing ? f->missing : NULL));
 }
 
 static int do_status(struct control_call *call, struct error *err) {

@@ -538,9 +538,10 @@ static void print_jail(const struct jail_facts *f) {
         fprintf(stderr, "jail: none\n");
         return;
     }
-    fprintf(stderr, "jail: user %u%s%s%s%s%s%s%s%s, %u system calls%s%s\n", f->uid,
+    fprintf(stderr, "jail: user %u%s%s%s%s%s%s%s%s%s, %u system calls%s%s\n", f->uid,
             f->capabilities ? ", no capabilities" : "", f->empty_root ? ", an empty root" : "",
             f->signals ? ", signals stay inside" : "",
+            f->cgroup ? ", a cgroup" : ", no cgroup of its own",
             f->mount_namespace ? ", namespaces: mount" : "", f->network_namespace ? " network" : "",
             f->ipc_namespace ? " IPC" : "", f->uts_namespace ? " UTS" : "",
             f->user_namespace ? " user" : "", f->calls, *f->missing ? "; missing: " : "",
