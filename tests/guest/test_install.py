@@ -162,6 +162,40 @@ class ByHand(Case):
         self.starts("uefi", "virtio")
 
 
+ASKS = """set timeout=0
+menuentry Install {
+    linux /linux priority=low DEBIAN_FRONTEND=text console=ttyS0 --- console=ttyS0
+    initrd /initrd.gz
+}
+"""
+
+
+class Dialogs(Case):
+    """What a person at the serial console sees of the installer as it is in the package, from a medium made of it."""
+
+    def answer(self, firmware, *options):
+        guest = self.start(firmware, "--disk", f"{self.disk},cache=unsafe", "--boot", "order=dc", "--nic", "user", *options)
+        guest.expect(r"Debian installer main menu")
+        guest.expect(r"(\d+): Choose language")
+        guest.expect(r"Prompt: '\?' for help")
+        guest.send_line("1")
+        guest.expect(r"Choose the language to be used for the installation process")
+        guest.expect(r"(\d+): English")
+        guest.expect(r"Prompt: '\?' for help")
+        guest.send_line("\n")
+
+    def test_by_grub_and_bios(self):
+        self.from_iso("bios")
+
+    def test_by_grub_and_uefi(self):
+        self.from_iso("uefi")
+
+    def from_iso(self, firmware):
+        files = media.package(PACKAGE) / IMAGES
+        iso = media.rescue_iso(self.dir, ASKS, {"linux": files / "linux", "initrd.gz": files / "initrd.gz"})
+        self.answer(firmware, "--cdrom", str(iso))
+
+
 class Installer(Case):
     def install(self, firmware):
         files = media.package(PACKAGE) / IMAGES

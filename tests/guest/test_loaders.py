@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # run: long
-"""Other boot loaders, firmware and kernels of Debian's: isolinux, iPXE, systemd-boot, U-Boot, Xen, GNU Mach, a game."""
+"""Other boot loaders, firmware and kernels of Debian's: syslinux, iPXE, systemd-boot, rEFInd, U-Boot, Xen, Mach, a game."""
 import functools
 import http.server
 import pathlib
@@ -79,6 +79,41 @@ class Loaders(unittest.TestCase):
         media.esp(self.dir / "esp", 64 << 20, {
             "EFI/BOOT/BOOTX64.EFI": loader, "loader/loader.conf": self.dir / "loader.conf",
             "loader/entries/tiny.conf": self.dir / "tiny.conf", "linux": KERNEL, "initrd": INITRD})
+        guest, _ = self.start("--firmware", "uefi", "--disk", self.dir / "esp")
+        self.boots(guest)
+
+    def syslinux(self, loader):
+        """A file system for syslinux with a menu of one entry."""
+        (self.dir / "syslinux.cfg").write_text(
+            f"SERIAL 0 115200\nDEFAULT tiny\nPROMPT 0\nLABEL tiny\nLINUX /linux\nINITRD /initrd\nAPPEND {LINE}\n")
+        media.esp(self.dir / "disk", 64 << 20, loader | {
+            "syslinux.cfg": self.dir / "syslinux.cfg", "linux": KERNEL, "initrd": INITRD})
+        return self.dir / "disk"
+
+    def test_syslinux_on_a_disk_by_bios(self):
+        """Its boot sector is put before the first FAT, as its installer does; its file is read by name."""
+        tool = media.package("syslinux") / "usr/bin/syslinux"
+        modules = media.package("syslinux-common") / "usr/lib/syslinux/modules/bios"
+        disk = self.syslinux({"ldlinux.c32": modules / "ldlinux.c32"})
+        media.run(tool, "--install", disk)
+        guest, _ = self.start("--firmware", "bios", "--disk", disk)
+        self.boots(guest)
+
+    def test_syslinux_by_uefi(self):
+        efi = media.package("syslinux-efi") / "usr/lib/SYSLINUX.EFI/efi64/syslinux.efi"
+        modules = media.package("syslinux-common") / "usr/lib/syslinux/modules/efi64"
+        disk = self.syslinux({"EFI/BOOT/BOOTX64.EFI": efi, "EFI/BOOT/ldlinux.e64": modules / "ldlinux.e64"})
+        guest, _ = self.start("--firmware", "uefi", "--disk", disk)
+        self.boots(guest)
+
+    def test_refind_by_uefi(self):
+        folder = media.package("refind") / "usr/share/refind/refind"
+        (self.dir / "refind.conf").write_text(
+            "timeout 1\ntextonly\nscanfor manual\nmenuentry tiny {\n    loader /linux\n    initrd /initrd\n"
+            f'    options "{LINE}"\n}}\n')
+        media.esp(self.dir / "esp", 64 << 20, {
+            "EFI/BOOT/BOOTX64.EFI": folder / "refind_x64.efi", "EFI/BOOT/refind.conf": self.dir / "refind.conf",
+            "linux": KERNEL, "initrd": INITRD})
         guest, _ = self.start("--firmware", "uefi", "--disk", self.dir / "esp")
         self.boots(guest)
 
