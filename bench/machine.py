@@ -84,6 +84,14 @@ def per_work(row, seconds, output):
     return seconds * row.n / statistics.geometric_mean(counts), f"{len(counts)} counts\n{rest}"
 
 
+def copy_in_large_pieces(source, path):
+    """As qemu-img and dd write images: the host's page cache then holds them in large pages. copyfile
+    has the kernel do it 64 KiB at a time, in small ones, and each MiB that is written costs 30 us more."""
+    with open(source, "rb") as f, open(path, "wb", buffering=0) as to:
+        while piece := f.read(1 << 20):
+            to.write(piece)
+
+
 def image_format(path):
     return "qcow2" if str(path).endswith(".qcow2") else "raw"
 
@@ -124,7 +132,7 @@ class Machine:
         """A disk of its own to write to, all of it allocated."""
         path = f"{self.file('scratch')}.{form}"
         if form == "raw":
-            shutil.copyfile(self.out / "disk.raw", path)
+            copy_in_large_pieces(self.out / "disk.raw", path)
         else:
             subprocess.run(["qemu-img", "convert", "-O", form, self.out / "disk.raw", path], check=True)
         return path
@@ -253,7 +261,8 @@ class Native(Machine):
 
     def serve(self):
         self.disk, self.scratch = self.out / "disk.raw", self.scratch_file()
-        self.qcow2 = shutil.copyfile(self.scratch, self.out / "scratch-native-2.raw")  # no kernel reads qcow2
+        self.qcow2 = self.out / "scratch-native-2.raw"  # no kernel reads qcow2
+        copy_in_large_pieces(self.scratch, self.qcow2)
         self.guest = Guest([str(self.out / "bench"), "serve"])
         self.guest.expect(r"BENCH READY\n")
 

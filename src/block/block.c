@@ -230,6 +230,8 @@ static int check(const struct block *b, const struct block_request *req) {
         return -EROFS;
     if (req->op != BLOCK_READ && req->op != BLOCK_WRITE)
         return 0;
+    if (req->length > BLOCK_TRANSFER_MAX)
+        return -EINVAL;
     for (unsigned i = 0; i < req->iov_count; i++)
         if (__builtin_add_overflow(sum, req->iov[i].iov_len, &sum))
             return -EINVAL;

@@ -26,7 +26,7 @@ enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE
 
 struct block_request {
     enum block_op op;
-    uint64_t offset, length; /* bytes; multiples of 512 */
+    uint64_t offset, length; /* bytes; multiples of 512; READ, WRITE: less than 2 GiB */
     const struct iovec *iov; /* READ, WRITE: lengths sum to `length` */
     unsigned iov_count;
     bool unmap; /* WRITE_ZEROES: may deallocate */

@@ -11,6 +11,11 @@
 
 enum { BLOCK_SECTOR = 512, BLOCK_ERROR_KINDS = 8 };
 
+/* A guest may name the same memory any number of times, and a request that lasts for hours would
+ * hold up all that waits for it: a reset, a pause, the end. What is longer fails (QEMU has the same
+ * limit). */
+#define BLOCK_TRANSFER_MAX (INT32_MAX / BLOCK_SECTOR * (uint64_t)BLOCK_SECTOR)
+
 struct block {
     const struct block_ops *ops;
     void *state; /* the format's */

@@ -349,6 +349,31 @@ static void requests_outside_the_disk_or_off_its_sectors_are_refused(void **stat
     block_close(b);
 }
 
+static void store_result(struct block_request *req, int result) { *(int *)req->opaque = result; }
+
+static void a_transfer_of_two_gib_or_more_is_refused(void **state) {
+    enum { PIECES = 32 };
+    struct block *b = image_open(loop, fresh("long.raw", 4096ull * MIB), false);
+    uint8_t *data = calloc(1, 64 * MIB);
+    struct iovec iov[PIECES];
+    int result = 1;
+    struct block_request req = {.op = BLOCK_WRITE,
+                                .length = PIECES * 64ull * MIB,
+                                .iov = iov,
+                                .iov_count = PIECES,
+                                .done = store_result,
+                                .opaque = &result};
+
+    assert_non_null(data);
+    for (unsigned i = 0; i < PIECES; i++) /* a guest may name the same memory again and again */
+        iov[i] = (struct iovec){data, 64 * MIB};
+    block_submit(b, &req);
+    block_drain(b);
+    assert_int_equal(result, -EINVAL);
+    free(data);
+    block_close(b);
+}
+
 static void a_readonly_disk_takes_no_writes(void **state) {
     struct block *b = image_open(loop, fresh("ro.raw", 64 * KIB), true);
     uint8_t s[512] = {1};
@@ -1126,6 +1151,7 @@ int main(void) {
     };
     const struct CMUnitTest once[] = {
         cmocka_unit_test(requests_outside_the_disk_or_off_its_sectors_are_refused),
+        cmocka_unit_test(a_transfer_of_two_gib_or_more_is_refused),
         cmocka_unit_test(a_readonly_disk_takes_no_writes),
         cmocka_unit_test(what_is_no_disk_image_is_refused_with_a_remedy),
         cmocka_unit_test(a_file_that_may_only_be_read_opens_readonly),
