@@ -150,15 +150,19 @@ static void done(struct block_request *req, int result) {
     finished[req->op == BLOCK_WRITE]++;
 }
 
-static void start(struct block *b, struct io *io, bool write, unsigned i) {
+static void start_op(struct block *b, struct io *io, enum block_op op, unsigned i) {
     io->iov = (struct iovec){io->data, sizeof(io->data)};
-    io->req = (struct block_request){.op = write ? BLOCK_WRITE : BLOCK_READ,
+    io->req = (struct block_request){.op = op,
                                      .offset = i * sizeof(io->data),
                                      .length = sizeof(io->data),
                                      .iov = &io->iov,
                                      .iov_count = 1,
                                      .done = done};
     block_submit(b, &io->req);
+}
+
+static void start(struct block *b, struct io *io, bool write, unsigned i) {
+    start_op(b, io, write ? BLOCK_WRITE : BLOCK_READ, i);
 }
 
 static uint64_t now_ns(void) {
@@ -244,6 +248,24 @@ static void flushes_and_what_is_refused_do_not_wait(void **state) {
     block_close(b);
 }
 
+/* What frees or zeroes a range is a write, however large the range is, and moves no bytes. */
+static void discards_and_zeroes_count_as_writes_without_bytes(void **state) {
+    static const enum block_op ops[] = {BLOCK_DISCARD, BLOCK_WRITE_ZEROES};
+    struct block *b = open_limited(&(struct block_limits){.bps = {1}});
+
+    for (unsigned i = 0; i < COUNT; i++)
+        start_op(b, &ios[i], ops[i & 1], i);
+    wait_all(COUNT, 0);
+    assert_int_equal(block_set_limits(b, &(struct block_limits){.iops = {0, 0, 1}}, NULL), 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        start_op(b, &ios[i], ops[i & 1], i);
+    for (unsigned i = 0; i < 5; i++)
+        loop_step(loop, 10);
+    assert_true(finished[0] < COUNT + COUNT / 2); /* a second each */
+    block_close(b);
+    assert_int_equal(finished[0], 2 * COUNT);
+}
+
 static void what_the_cache_holds_counts_too(void **state) {
     struct block *b = open_limited(&(struct block_limits){.iops = {1}});
     int result;
@@ -270,6 +292,7 @@ int main(void) {
         T(both_directions_get_their_turn),
         T(limits_change_while_requests_wait),
         T(flushes_and_what_is_refused_do_not_wait),
+        T(discards_and_zeroes_count_as_writes_without_bytes),
         T(what_the_cache_holds_counts_too),
     };
 
