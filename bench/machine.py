@@ -6,7 +6,6 @@ import pathlib
 import re
 import resource
 import shlex
-import shutil
 import socket
 import statistics
 import struct
