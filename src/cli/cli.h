@@ -200,6 +200,7 @@ int do_send_key(struct cli *c);
 int do_type(struct cli *c);
 int do_pointer(struct cli *c);
 int do_doctor(struct cli *c);
+int do_host_devices(struct cli *c);
 int do_volume_create(struct cli *c);
 int do_volume_resize(struct cli *c);
 int do_volume_attach(struct cli *c);

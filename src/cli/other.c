@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "proto/oci_ref.h"
+#include "proto/units.h"
 
 enum { TARGET = 600, NEWEST = 20 };
 
@@ -329,6 +330,47 @@ int do_doctor(struct cli *c) {
     if (r == 0 && bad)
         return remote_fail(&c->failure, FAILURE_FAILED, "the lines above say what to do",
                            "something is missing on this host");
+    return r;
+}
+
+static void show_device(const json_t *d) {
+    const json_t *group = json_object_get(d, "iommu_group");
+    const char *driver = item_text(d, NULL, "driver"), *of = item_text(d, NULL, "function_of");
+    char number[24] = "-", node[24] = "-";
+
+    if (group)
+        snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(group));
+    if (json_integer_value(json_object_get(d, "numa_node")) >= 0)
+        snprintf(node, sizeof(node), "%lld",
+                 (long long)json_integer_value(json_object_get(d, "numa_node")));
+    printf("%-13s %-6s %-5s %s:%s  %-12s %s%s%s\n", item_text(d, NULL, "address"), number, node,
+           item_text(d, NULL, "vendor"), item_text(d, NULL, "device"), item_text(d, NULL, "kind"),
+           *driver ? driver : "-", *of ? ", a function of " : "", of);
+}
+
+int do_host_devices(struct cli *c) {
+    json_t *host = NULL;
+    const json_t *hardware, *one;
+    size_t i;
+    char size[24];
+    int r = remote_call(c->remote, "GET", NULL, &host, &c->failure, "/v1/hosts/local/devices");
+
+    hardware = json_object_get(host, "hardware");
+    if (r == 0 && c->json)
+        show_json(hardware);
+    if (r == 0 && !c->json) {
+        printf("%-13s %-6s %-5s %-10s %-12s %s\n", "ADDRESS", "GROUP", "NODE", "ID", "KIND",
+               "DRIVER");
+        json_array_foreach(json_object_get(hardware, "devices"), i, one)
+            show_device(one);
+        json_array_foreach(json_object_get(hardware, "numa_nodes"), i, one) {
+            units_put_size(json_integer_value(json_object_get(one, "memory")), size, sizeof(size));
+            printf("NUMA node %lld: processors %s, memory %s\n",
+                   (long long)json_integer_value(json_object_get(one, "node")),
+                   item_text(one, NULL, "cpus"), size);
+        }
+    }
+    json_decref(host);
     return r;
 }
 

@@ -62,9 +62,10 @@ static int check_local(struct api_call *call, const json_t *spec) {
     for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++)
         if (f->flags & FIELD_LOCAL && json_array_size(json_object_get(spec, f->name)) &&
             !api_is_local_admin(call))
-            return api_fail(
-                call, FAILURE_FORBIDDEN, "spec", "ask an admin, who does it on the host",
-                "%s may not hand out folders of the manager's host (%s)", call->caller, f->name);
+            return api_fail(call, FAILURE_FORBIDDEN, "spec",
+                            "ask an admin, who does it on the host",
+                            "%s may not hand out folders and priorities of the manager's host (%s)",
+                            call->caller, f->name);
     return 0;
 }
 

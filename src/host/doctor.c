@@ -14,6 +14,7 @@
 #include "host/api.h"
 #include "host/backup.h"
 #include "host/history.h"
+#include "host/host_devices.h"
 #include "host/host_figures.h"
 #include "host/vm.h"
 #include "proto/place.h"
@@ -170,7 +171,20 @@ static int get(struct api_call *call) { return answer(call, false); }
 
 static int doctor(struct api_call *call) { return answer(call, true); }
 
+/* A test has a tree of its own. */
+static int devices(struct api_call *call) {
+    const char *root = getenv("VIV_SYSFS");
+    json_t *all;
+
+    if (answer(call, false) < 0)
+        return -ENOENT;
+    all = host_devices_read(root && *root ? root : "/sys");
+    json_object_set_new(call->result, "hardware", all);
+    return 0;
+}
+
 const struct api_handler host_handlers[] = {{"get", get},
+                                            {"devices", devices},
                                             {"doctor", doctor},
                                             {"history", history_of_host},
                                             {"backup", backup_create},

@@ -25,16 +25,6 @@ static void add_program(struct words *w) {
     words_add(w, "%s", given && *given ? given : program);
 }
 
-/* What it begins with, and the most that it can be given while it runs. */
-static void add_amount(struct words *w, const json_t *spec, const char *field, const char *most) {
-    int64_t n = row_number(spec, field), max = row_number(spec, most);
-
-    if (max > n)
-        words_add(w, "%lld,max=%lld", (long long)n, (long long)max);
-    else
-        words_add(w, "%lld", (long long)n);
-}
-
 /* From its kernel, by firmware, or from the memory of a snapshot. */
 static void add_boot(struct words *w, const struct store_row *row,
                      const struct image_files *files) {
@@ -48,9 +38,11 @@ static void add_boot(struct words *w, const struct store_row *row,
         return;
     }
     words_add(w, "--cpus");
-    add_amount(w, spec, "cpus", "cpus_max");
-    words_add(w, "--memory");
-    add_amount(w, spec, "memory", "memory_max");
+    if (row_number(spec, "cpus_max") > row_number(spec, "cpus"))
+        words_add(w, "%lld,max=%lld", (long long)row_number(spec, "cpus"),
+                  (long long)row_number(spec, "cpus_max"));
+    else
+        words_add(w, "%lld", (long long)row_number(spec, "cpus"));
     if (strcmp(hardware_boots_by(spec, files), "kernel") != 0)
         return;
     words_add(w, "--kernel");

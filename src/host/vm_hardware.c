@@ -349,6 +349,40 @@ static void add_details(struct words *w, const json_t *spec) {
     }
 }
 
+static void add_list(struct words *w, const json_t *spec, const char *field) {
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(json_object_get(spec, field), i, one) {
+        words_add(w, "--%s", field);
+        words_add(w, "%s", json_string_value(one));
+    }
+}
+
+/* How much memory one that was kept has is known there. */
+static void add_memory(struct words *w, const json_t *spec, bool restored) {
+    const char *pages = *row_text(spec, "hugepages") ? row_text(spec, "hugepages") : "thp";
+    int64_t memory = row_number(spec, "memory"), max = row_number(spec, "memory_max");
+    const char *lock = row_flag(spec, "lock_memory") ? ",lock=on" : "";
+    char size[60] = "";
+
+    if (restored && !strcmp(pages, "thp") && !*lock)
+        return;
+    if (!restored && max > memory)
+        snprintf(size, sizeof(size), "%lld,max=%lld,", (long long)memory, (long long)max);
+    else if (!restored)
+        snprintf(size, sizeof(size), "%lld,", (long long)memory);
+    words_add(w, "--memory");
+    words_add(w, "%shugepages=%s%s", size, pages, lock);
+}
+
+static void add_placement(struct words *w, const json_t *spec, bool restored) {
+    add_memory(w, spec, restored);
+    add_list(w, spec, "numa");
+    add_list(w, spec, "pin");
+    add_list(w, spec, "priority");
+}
+
 static void add_shares(struct words *w, const json_t *list) {
     const json_t *one;
     size_t i;
@@ -365,6 +399,7 @@ void hardware_words(struct words *w, const struct store_row *row, const struct i
     const char *by = hardware_boots_by(spec, files), *cdrom = row_text(spec, "cdrom");
     const char *bus = row_text(spec, "cdrom_bus");
 
+    add_placement(w, spec, restored);
     if (!restored && strcmp(by, "kernel") != 0) {
         words_add(w, "--firmware");
         words_add(w, "%s", by);

@@ -41,7 +41,9 @@ enum field_flags {
     FIELD_FILE = 128,   /* a word, or the path of a file on the manager's host */
     FIELD_LOCAL = 1024, /* paths of this host that its guest gets at: for local callers alone */
     FIELD_START = 256,  /* of a machine: one that runs has it from its next start on */
-    FIELD_LIVE = 512,   /* of a machine: one that runs has it soon, or its status says why not */
+    FIELD_WHOLE =
+        2048,         /* an array of strings with commas: a word of a command line is one string */
+    FIELD_LIVE = 512, /* of a machine: one that runs has it soon, or its status says why not */
 };
 
 struct field {

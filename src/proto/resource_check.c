@@ -166,11 +166,11 @@ int field_check(const struct field *f, const json_t *v, struct error *err) {
 
 /* ------------------------------------------------------------------ words */
 
-static json_t *read_list(const char *word) {
+static json_t *read_list(const struct field *f, const char *word) {
     json_t *list = json_array();
 
     while (list && *word) {
-        size_t n = strcspn(word, ",");
+        size_t n = f->flags & FIELD_WHOLE ? strlen(word) : strcspn(word, ",");
 
         if (json_array_append_new(list, json_stringn(word, n)) < 0) {
             json_decref(list);
@@ -208,7 +208,7 @@ static json_t *read_word(const struct field *f, const char *word, struct error *
         return !strcmp(word, "true") || !strcmp(word, "false") ? json_boolean(*word == 't')
                                                                : json_string(word);
     case FIELD_STRINGS:
-        return read_list(word);
+        return read_list(f, word);
     case FIELD_TIME:
         return read_time(word);
     default:

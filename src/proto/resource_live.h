@@ -14,7 +14,7 @@
     {.name = "share",                                                                              \
      .type = FIELD_STRINGS,                                                                        \
      .place = FIELD_SPEC,                                                                          \
-     .flags = LIVE_START | FIELD_LOCAL,                                                            \
+     .flags = LIVE_START | FIELD_LOCAL | FIELD_WHOLE,                                              \
      .min = 3,                                                                                     \
      .max = 8,                                                                                     \
      .pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,34}=/[^,]*(,ro)?$",                                  \

@@ -5,6 +5,7 @@
 #include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
 #include "proto/resource_live.h"
+#include "proto/resource_placement.h"
 #include "proto/resource_ports.h"
 #include "proto/resource_screen.h"
 
@@ -122,6 +123,7 @@ static const struct field fields[] = {
      .help = "what executes the guest's instructions: viv-vm --cpu"},
     RESOURCE_HARDWARE,
     RESOURCE_LIVE,
+    RESOURCE_PLACEMENT,
     RESOURCE_PORTS,
     {.name = "append",
      .type = FIELD_STRING,

@@ -86,6 +86,7 @@ portal --close
 os list
 os show debian-12
 doctor
+host devices
 kill web
 rm web copy
 *image build nothing

@@ -12,6 +12,7 @@ import tempfile
 import time
 import unittest
 
+import manager
 import mini
 import vivtest
 
@@ -279,6 +280,28 @@ class Placement(unittest.TestCase):
     def test_processors_that_the_host_lacks_are_named(self):
         self.assertIn("no processor 1000", self.refused("--pin", "vcpu0=1000"))
         self.assertIn("there is no vcpu3", self.refused("--cpus", "2", "--pin", "vcpu3=0"))
+
+    # ------------------------------------------------------------------ by the manager
+
+    def test_the_manager_passes_it_all_on_and_lists_what_there_is(self):
+        if not ROOT:
+            self.skipTest("real-time priorities and locked memory are root's")
+        Pool(self, 40)
+        cpu = str(min(os.sched_getaffinity(0)))
+        m = manager.Manager(self)
+        m.env["VIV_VM"] = vivtest.PROGRAM
+        m.start().image()
+        m.viv("create", "web", "--image", "tiny", "--memory", "64M", "--cpus", "2", "--network", "none", "--hugepages", "2M",
+              "--lock-memory", "--numa", "node=0,host-node=0", "--numa", "node=1", "--pin", f"vcpu1={cpu}", "--pin", f"io={cpu}",
+              "--priority", "rr:3", "--priority", "io=nice:-2", "--start")
+        pid = m.api.vm("web")["status"]["pid"]
+        self.until(pid, 2, lambda t: t["vcpu0"][1:3] == (2, 3) and t["vcpu1"][0] == cpu)
+        self.assertEqual(sum(x.get("Private_Hugetlb", 0) for x in mappings(pid)), 64 << 10)
+        self.assertRegex(pathlib.Path(f"/proc/{pid}/numa_maps").read_text(), "bind:0.*huge")
+        hardware = json.loads(m.viv("host", "devices", "--json"))
+        self.assertEqual({d["address"] for d in hardware["devices"]}, set(os.listdir("/sys/bus/pci/devices"))
+                         if os.path.exists("/sys/bus/pci/devices") else set())
+        m.viv("set", "web", "--pin", "vcpu=x", code=2)
 
 
 if __name__ == "__main__":
