@@ -18,6 +18,7 @@ import vivtest  # noqa: E402
 
 IOAPIC = 0xfec00000
 VERSION_OF_ITS = 1
+CTL = pathlib.Path(vivtest.PROGRAM).resolve().with_name("viv-ctl")
 
 
 def needs_kvm():
@@ -89,7 +90,7 @@ class Kvm(unittest.TestCase):
         self.assertIn(kept.split(" ", 3)[3].strip(), again.stderr, begin)
 
     def ctl(self, *words):
-        return subprocess.run([vivtest.ROOT / "build/viv-ctl", *words], capture_output=True, text=True, timeout=200, check=True)
+        return subprocess.run([CTL, *words], capture_output=True, text=True, timeout=200, check=True)
 
     def saved(self, cpu, cpus, place):
         guest = vivtest.tiny(self, "n=0; while n=$((n + 1)); do echo n=$n; sleep 0.2; done", "--cpu", cpu, "--cpus", str(cpus),
@@ -142,7 +143,7 @@ class Kvm(unittest.TestCase):
                 status, text = guest.run("seq 1 6000", timeout=240)
                 self.assertEqual((status, text.split()), (0, [str(n) for n in range(1, 6001)]))
                 guest.check(f"[ $(nproc) = {cpus} ] && sleep 1", timeout=240)
-                done = subprocess.run([vivtest.ROOT / "build/viv-ctl", "--json", self.dir / "control", "status"],
+                done = subprocess.run([CTL, "--json", self.dir / "control", "status"],
                                       capture_output=True, text=True, timeout=60, check=True)
                 status = json.loads(done.stdout)
                 self.assertEqual(status["cpu"], "soft")
