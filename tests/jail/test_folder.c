@@ -40,8 +40,11 @@ static void check(const char *what, long r) {
     bool refused =
         r < 0 && (errno == EACCES || errno == EPERM || errno == ENOENT || errno == EXDEV);
 
-    if (!stopped && !refused)
-        strcat(strcat(seen->went_through, what), ", ");
+    if (!stopped && !refused) {
+        size_t n = strlen(seen->went_through);
+
+        snprintf(seen->went_through + n, sizeof(seen->went_through) - n, "%s, ", what);
+    }
     stopped = 0;
 }
 
