@@ -135,20 +135,32 @@ def qemu():
 def arguments(options):
     """What makes the machine that it is, and the same in all runs that go on from one state."""
     tree = kernel_folder()
-    words = [qemu(), "-accel", "tcg,thread=multi", "-M", "q35,memory-backend=ram", "-cpu", "max,-la57",
+    words = [qemu(), "-accel", "tcg,thread=multi", "-M", "q35" if options.nodes > 1 else "q35,memory-backend=ram", "-cpu", "max,-la57",
              "-smp", options.cpus, "-m", options.memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
              "-kernel", next((tree / "boot").glob("vmlinuz-*")), "-initrd", initramfs(tree),
              "-append", "console=ttyS0 quiet mitigations=off nokaslr panic=-1 nowatchdog tsc=reliable rdinit=/init "
-                        "random.trust_cpu=on",
+                        f"random.trust_cpu=on {options.append}",
              "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=out"]
     for tag in ("host", "lab"):
         words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     return [str(w) for w in words]
 
 
+def memory(options, ram, how):
+    """In one piece, or in NUMA nodes, among which the processors are dealt."""
+    if options.nodes == 1:
+        return ["-object", f"memory-backend-file,id=ram,size={options.memory}M,mem-path={ram},share={how}"]
+    words = []
+    for i in range(options.nodes):
+        words += ["-object", f"memory-backend-ram,id=ram{i},size={options.memory // options.nodes}M",
+                  "-numa", ",".join([f"node,nodeid={i},memdev=ram{i}"] +
+                                    [f"cpus={c}" for c in range(options.cpus) if c % options.nodes == i])]
+    return words
+
+
 def places(options, shared, ram, how):
     """Where it has its files; QEMU keeps none of that in the state."""
-    return ["-object", f"memory-backend-file,id=ram,size={options.memory}M,mem-path={ram},share={how}",
+    return [*memory(options, ram, how),
             "-serial", f"file:{shared}/console", "-chardev", "stdio,id=out,signal=off",
             "-fsdev", "local,id=host,path=/,security_model=none,multidevs=remap,readonly=on",
             "-fsdev", f"local,id=lab,path={shared},security_model=none,multidevs=remap",
@@ -229,7 +241,7 @@ def saved(options, words):
 
 def start(options, shared):
     words = arguments(options)
-    if options.cold:
+    if options.cold or options.nodes > 1:
         return subprocess.Popen([*words, *places(options, shared, shared / "ram", "on")], stdin=subprocess.PIPE)
     place = saved(options, words)
     machine = subprocess.Popen([*words, *places(options, shared, place / "ram", "off"), "-incoming", "defer"],
@@ -276,6 +288,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--cpus", type=int, default=1, help="more than one is unstable, see above")
     parser.add_argument("--memory", type=int, default=2048)
+    parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes; more than one is booted each time")
+    parser.add_argument("--append", default="", help="more words for the kernel, as hugepagesz=1G hugepages=2")
     parser.add_argument("--cold", action="store_true", help="boot it, whatever is saved")
     parser.add_argument("--keep", action="store_true", help="leave the shared folder, with the console's output")
     parser.add_argument("command", nargs="+")
