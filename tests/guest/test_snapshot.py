@@ -60,8 +60,14 @@ class Saved(unittest.TestCase):
     def count(self, guest):
         return int(guest.expect(r"n=(\d+) (\d+)\n").group(1))
 
+    def off(self, guest):
+        """By how much the guest's clock differs from ours: the least of some looks, which the console delays least."""
+        looks = [int(guest.expect(r"n=\d+ (\d+)\n").group(1)) - time.time() for _ in range(6)]
+        return min(looks, key=abs)
+
     def test_a_guest_goes_on_where_it_was_and_its_clock_is_right(self):
         guest = self.tiny_in_a_loop()
+        before = self.off(guest)  # a host that is slow reads the clock late, and the console later
         self.ctl("a", "snapshot", self.path("s"), "--then", "quit")
         self.assertEqual(guest.wait(), 0)
         last = int(guest.console.rsplit("n=", 1)[1].split()[0])
@@ -69,8 +75,7 @@ class Saved(unittest.TestCase):
         guest = self.restored("s", *self.control("b"))
         match = guest.expect(r"n=(\d+) (\d+)\n")
         self.assertIn(int(match.group(1)), (last, last + 1, last + 2))
-        match = guest.expect(r"n=(\d+) (\d+)\n")
-        self.assertLess(abs(int(match.group(2)) - time.time()), 3)
+        self.assertLess(abs(self.off(guest) - before), 3)
 
     def test_a_guest_that_goes_on_can_be_reverted_and_copied(self):
         guest = self.tiny_in_a_loop()
