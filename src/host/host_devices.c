@@ -344,8 +344,8 @@ static void put_pools(json_t *to, int dir) {
 
     for (unsigned i = 0; i < all.count; i++) {
         char path[VALUE_MAX + 40];
-        json_t *one =
-            json_pack("{s:I}", "page", (json_int_t)(strtoul(all.name[i] + 10, NULL, 10) << 10));
+        json_int_t kib = (json_int_t)strtoul(all.name[i] + 10, NULL, 10) & 0xffffffffff;
+        json_t *one = json_pack("{s:I}", "page", kib * 1024);
 
         snprintf(path, sizeof(path), "hugepages/%.200s/nr_hugepages", all.name[i]);
         put_number(one, "pages", dir, path);
