@@ -3,6 +3,7 @@
 """Where a machine's memory and threads are, as the host's /proc has it (docs/placement.md). What this host does not have
 is tried by `make test-lab T=placement`, in a machine with two NUMA nodes and a page of 1 GiB."""
 # lab: --nodes 2 --cpus 2 --append "hugepagesz=1G hugepages=2 hugepagesz=2M"
+import fcntl
 import json
 import os
 import pathlib
@@ -31,6 +32,9 @@ class Pool:
     def __init__(self, test, pages):
         if not POOL.exists() or not os.access(POOL / "nr_hugepages", os.W_OK):
             test.skipTest("the host's pool of huge pages cannot be changed: needs root")
+        lock = open("/run/lock/viv-hugepages" if os.path.isdir("/run/lock") else "/tmp/viv-hugepages", "w", encoding="ascii")
+        test.addCleanup(lock.close)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # there is one pool for all that run tests here
         before = figure("nr_hugepages")
         test.addCleanup((POOL / "nr_hugepages").write_text, str(before))
         used = before - figure("free_hugepages") + figure("resv_hugepages")
