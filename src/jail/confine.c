@@ -237,17 +237,19 @@ void confine_look_at_cgroup(struct jail_facts *f) {
 /* Landlock's scopes (Documentation/userspace-api/landlock.rst): processes outside cannot be
  * signalled, nor their abstract sockets connected to. Its restrictions of files would forbid to
  * leave the root, and are not asked for. Older kernels have the filter alone. */
-void confine_signals(struct jail_facts *f) {
+bool confine_signals(void) {
     enum { VERSION = 1, SCOPES_SINCE = 6, ABSTRACT = 1, SIGNALS = 2 };
     const struct { uint64_t files, network, scoped; } rules = {.scoped = ABSTRACT | SIGNALS};
+    bool done;
     int fd;
 
     if (syscall(SYS_landlock_create_ruleset, NULL, 0, VERSION) < SCOPES_SINCE)
-        return;
+        return false;
     fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
-    f->signals = fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
+    done = fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
     if (fd >= 0)
         close(fd);
+    return done;
 }
 
 /* ------------------------------------------------------------------ namespaces */

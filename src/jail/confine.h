@@ -21,7 +21,6 @@ void confine_missing(struct jail_facts *f, const char *what, int code);
 int confine_choose_user(struct confine *c, const char *user, struct error *err);
 void confine_note_descriptors(void); /* those that the starter left open */
 void confine_look_at_cgroup(struct jail_facts *f);
-void confine_signals(struct jail_facts *f); /* with no_new_privs */
 void confine_namespaces(struct confine *c, struct jail_facts *f);
 
 /* At the door. */
@@ -35,5 +34,8 @@ void confine_helper(void);
 void confine_keep_capabilities(const unsigned *keep, unsigned count); /* of those below 32 */
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err);
 bool confine_drop_capabilities(void); /* of the calling thread; true if none is left */
+/* Of the calling thread, with no_new_privs; true if the kernel keeps them in. Nor does it let the
+ * thread look into other processes then. */
+bool confine_signals(void);
 
 #endif

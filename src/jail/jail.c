@@ -55,6 +55,7 @@ struct jail {
 static struct jail *entered;
 static pid_t helper_pid;
 static bool capabilities_gone_soon;
+static bool closing; /* atomic: threads that begin now may make no calls but their own */
 static struct filter *thread_filter[JAIL_THREADS];
 
 const char *jail_impossible(void) {
@@ -71,6 +72,8 @@ static void on_thread(enum jail_thread kind) {
     sigemptyset(&one);
     sigaddset(&one, SIGSYS);
     pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    if (!__atomic_load_n(&closing, __ATOMIC_ACQUIRE))
+        confine_signals(); /* later ones inherit it */
     if (capabilities_gone_soon && !entered)
         confine_drop_capabilities();
     if (entered && thread_filter[kind])
@@ -175,7 +178,6 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
         return NULL;
     }
     confine_look_at_cgroup(&j->facts);
-    confine_signals(&j->facts); /* the threads to come inherit it */
     j->starter = getppid();
     prctl(PR_GET_PDEATHSIG, &j->end_signal, 0, 0, 0);
     confine_namespaces(&j->confine, &j->facts);
@@ -275,6 +277,7 @@ int jail_enter(struct jail *j, struct error *err) {
 
     if (r < 0)
         return r;
+    __atomic_store_n(&closing, true, __ATOMIC_RELEASE);
     helped = can_notify(j);
     prctl(PR_SET_PTRACER, j->helper, 0, 0, 0); /* it reads the arguments of calls (Yama) */
     confine_close_descriptors();
@@ -287,6 +290,8 @@ int jail_enter(struct jail *j, struct error *err) {
     if (r < 0)
         return r;
     j->facts.capabilities = confine_drop_capabilities();
+    /* Not before: who holds an image that cannot be had is looked up in the process itself. */
+    j->facts.signals = confine_signals();
     keep_end_signal(j);
     r = close_door(j, helped, err);
     if (r < 0)

@@ -226,7 +226,7 @@ static int await(struct share_server *s, struct error *err) {
         r = error_set(err, -ECHILD, "the server of a shared folder ended as it started");
     else if (what != SERVER_READY)
         r = error_set(err, -EINVAL, "%.*s", (int)b.len, (const char *)b.data);
-    else
+    else if (b.len)
         memcpy(s->missing, b.data, b.len < SHARE_SAID ? b.len : SHARE_SAID - 1);
     buf_done(&b);
     return r;

@@ -319,19 +319,26 @@ int placement_resolve(struct placement *p, unsigned cpus, uint64_t memory, uint6
 
 /* ------------------------------------------------------------------ --pin, --priority */
 
+/* Whose processors stand behind the `=` of a part, as places. */
+static bool read_whom(const char *part, const char *equals, unsigned *first, unsigned *last) {
+    *first = 0;
+    *last = PLACE_VCPUS - 1;
+    if (!strncmp(part, "vcpus=", 6))
+        return true;
+    if (!strncmp(part, "io=", 3)) {
+        *first = *last = PLACE_VCPUS;
+        return true;
+    }
+    return !strncmp(part, "vcpu", 4) && part[4] >= '0' && part[4] <= '9' &&
+           read_range(part + 4, PLACE_VCPUS - 1, first, last) == equals;
+}
+
 static int pin_part(struct placement *p, const char *part, struct error *err) {
     const char *v = strchr(part, '=');
-    unsigned first = 0, last = PLACE_VCPUS - 1;
+    unsigned first, last;
     cpu_set_t set;
 
-    if (v && !strncmp(part, "vcpu", 4) && part[4] >= '0' && part[4] <= '9' &&
-        read_range(part + 4, PLACE_VCPUS - 1, &first, &last) != v)
-        v = NULL;
-    else if (v && !strncmp(part, "io=", 3))
-        first = last = PLACE_VCPUS;
-    else if (v && (part[4] < '0' || part[4] > '9') && strncmp(part, "vcpus=", 6) != 0)
-        v = NULL;
-    if (!v || !read_set(v + 1, '+', &set))
+    if (!v || !read_whom(part, v, &first, &last) || !read_set(v + 1, '+', &set))
         return error_set(err, -EINVAL,
                          "'%.60s': write vcpuN=CPUS, vcpus=CPUS or io=CPUS, where CPUS are "
                          "processors of the host: 2, 0-3 or 0+2",

@@ -260,6 +260,13 @@ static bool put_block(struct trans *t) {
     return emit_block(t);
 }
 
+/* Not when it runs: with some stack pointers some hosts do not come back from a fault (jit_resume).
+ */
+static void fault_in(const struct jit_cache *k, size_t from, size_t to) {
+    for (size_t at = from; at < to; at = (at | 4095) + 1)
+        (void)*(const volatile uint8_t *)(k->rx + at);
+}
+
 const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
     struct jit_cache *k = c->jit.cache;
     struct trans *t = k->trans ? k->trans : (k->trans = malloc(sizeof(*t)));
@@ -289,6 +296,8 @@ const void *jit_translate(struct ref *c, struct ref_block *b, unsigned tier) {
             stat_add(jit_bytes, t->e.n - k->used + t->cold.n - k->cold);
             if (c->jit.dump)
                 dump_end(t, code);
+            fault_in(k, k->used, t->e.n);
+            fault_in(k, k->cold, t->cold.n);
             k->used = (t->e.n + 15) & ~(size_t)15;
             k->cold = t->cold.n;
         } else {
