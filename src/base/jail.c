@@ -12,8 +12,9 @@
  * Calls (all): futex set_robust_list rseq rt_sigreturn
  *     rt_sigaction rt_sigprocmask sigaltstack exit exit_group sched_yield restart_syscall
  *     clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid getuid geteuid
- *     getgid getegid getrandom brk mmap munmap mremap mprotect madvise tgkill sched_getaffinity:self
- *     sysinfo uname getrusage prlimit64:read prctl:PR_SET_NAME prctl:PR_SET_VMA membarrier
+ *     getgid getegid getrandom brk mmap munmap mremap mprotect madvise tgkill
+ * sched_getaffinity:self sysinfo uname getrusage prlimit64:read prctl:PR_SET_NAME prctl:PR_SET_VMA
+ * membarrier
  *
  * Descriptors that are there, by everybody who has one:
  *
