@@ -6,6 +6,7 @@ import json
 import pathlib
 import random
 import re
+import select
 import socket
 import subprocess
 import tempfile
@@ -184,7 +185,8 @@ class Events(Case):
                       self.has_line(p), "a line")
 
     def has_line(self, p):
-        return re.fullmatch(r"\d\d:\d\d:\d\d state state=(paused reason=asked|running)\n", p.stdout.readline())
+        """It may have begun to listen only after what was done; then more is done."""
+        return select.select([p.stdout], [], [], 0.2)[0] and re.fullmatch(r"\d\d:\d\d:\d\d state state=(paused reason=asked|running)\n", p.stdout.readline())
 
 
 class Failures(Case):
