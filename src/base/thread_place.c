@@ -79,8 +79,6 @@ void place_io(void) {
         settle(&places.io, "input and output");
 }
 
-void place_main(void) { place_io(); }
-
 static bool is_real_time(const struct thread_place *p) {
     return p->policy == PLACE_FIFO || p->policy == PLACE_RR;
 }

@@ -5,7 +5,7 @@
  * Contract: a thread can lower itself at any time, and raise itself only before the jail, which
  * takes the right to. So the main thread takes the highest priority that any thread is to have
  * (place_threads) before it enters the jail, each new thread inherits that and lowers itself first
- * (place_vcpu, or by jail_thread), and the main thread does so last (place_main). What a thread was
+ * (place_vcpu, or by jail_thread), and the main thread does so last (place_io). What a thread was
  * given it keeps. place_threads once, while there are no processors' threads.
  */
 #ifndef BASE_THREAD_PLACE_H
@@ -39,6 +39,5 @@ int place_threads(const struct thread_places *p, unsigned vcpus, struct error *e
 /* In the thread, before its filter; nothing if there are no places. */
 void place_vcpu(unsigned i);
 void place_io(void);
-void place_main(void);
 
 #endif

@@ -315,9 +315,7 @@ int console_attach(struct api_call *call) {
     if (!c && e.code == -EBUSY)
         return api_fail(call, FAILURE_LIMIT, "", "detach some", "%s", e.text);
     if (!c && port > 1 && !strcmp(row_text(call->row.status, "state"), "running"))
-        return api_fail(call, FAILURE_CONFLICT, "port",
-                        "give it more: viv edit NAME --serial-ports 2, and start it anew",
-                        "'%s' has no serial port %u now", call->row.name, port);
+        return ports_fail(call, port);
     if (!c)
         return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                         "'%s' has no console now, it is %s", call->row.name,

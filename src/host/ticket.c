@@ -67,9 +67,7 @@ static int check_there(struct api_call *call, bool screen, unsigned port) {
                         "give it one: viv edit NAME --vga std, and start it anew",
                         "this machine has no screen");
     if (!screen && port > 1 && !strcmp(row_text(call->row.status, "state"), "running"))
-        return api_fail(call, FAILURE_CONFLICT, "port",
-                        "give it more: viv edit NAME --serial-ports 2, and start it anew",
-                        "'%s' has no serial port %u now", call->row.name, port);
+        return ports_fail(call, port);
     return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                     "'%s' has no %s now, it is %s", call->row.name,
                     screen ? "screen" : "serial line", row_text(call->row.status, "state"));

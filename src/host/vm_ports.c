@@ -20,6 +20,12 @@ const char *ports_socket(unsigned port) {
     return name[port - 1];
 }
 
+int ports_fail(struct api_call *call, unsigned port) {
+    return api_fail(call, FAILURE_CONFLICT, "port",
+                    "give it more: viv edit NAME --serial-ports 2, and start it anew",
+                    "'%s' has no serial port %u now", call->row.name, port);
+}
+
 static bool is_given(const json_t *spec, const char *field) {
     const char *text = row_text(spec, field);
 

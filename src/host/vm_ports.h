@@ -16,6 +16,8 @@
 const char *ports_socket(unsigned port);
 /* Of a whole spec: what the declaration cannot say. */
 int ports_check(struct api_call *call, const json_t *spec);
+/* The failure of who asks for a port that a running machine has not. */
+int ports_fail(struct api_call *call, unsigned port);
 /* The options of viv-vm for it; `memory`: its machine.json, if it goes on from one, else NULL. */
 void ports_words(struct words *w, const json_t *spec, const json_t *memory);
 /* A copy of the machine: places of the host belong to one. */

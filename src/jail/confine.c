@@ -33,11 +33,14 @@
 #define OWN_USERS 0x70000000u
 enum { NOBODY = 65534, MAX_INHERITED = 64 };
 
-void confine_missing(struct jail_facts *f, const char *what, int code) {
-    size_t n = strlen(f->missing);
+void confine_say(char *missing, size_t room, const char *what, int code) {
+    size_t n = strlen(missing);
 
-    snprintf(f->missing + n, sizeof(f->missing) - n, "%s%s (%s)", n ? ", " : "", what,
-             strerror(code));
+    snprintf(missing + n, room - n, "%s%s (%s)", n ? ", " : "", what, strerror(code));
+}
+
+void confine_missing(struct jail_facts *f, const char *what, int code) {
+    confine_say(f->missing, sizeof(f->missing), what, code);
 }
 
 /* ------------------------------------------------------------------ the user */

@@ -16,6 +16,7 @@ struct confine {
 };
 
 void confine_missing(struct jail_facts *f, const char *what, int code);
+void confine_say(char *missing, size_t room, const char *what, int code); /* into another line */
 
 /* Before there are threads. */
 int confine_choose_user(struct confine *c, const char *user, struct error *err);

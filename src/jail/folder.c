@@ -32,12 +32,6 @@
 enum { VERSION = 1, REFER_SINCE = 2, TRUNCATE_SINCE = 3, NETWORK_SINCE = 4 };
 enum { IOCTL_SINCE = 5, SCOPES_SINCE = 6, NETWORK = 3, SCOPES = 3 };
 
-static void say(char *missing, size_t room, const char *what, int code) {
-    size_t n = strlen(missing);
-
-    snprintf(missing + n, room - n, "%s%s (%s)", n ? ", " : "", what, strerror(code));
-}
-
 bool jail_folder_root(const char *path) {
     if (geteuid() != 0 || unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         return false;
@@ -107,10 +101,10 @@ void jail_folder_rights(int folder, bool readonly, char *missing, size_t room) {
     confine_limits(true);
     confine_keep_capabilities(keep, sizeof(keep) / sizeof(keep[0]));
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        say(missing, room, "no no_new_privs", errno);
+        confine_say(missing, room, "no no_new_privs", errno);
     r = keep_to(folder, readonly);
     if (r < 0)
-        say(missing, room, "no Landlock, which keeps to the folder", -r);
+        confine_say(missing, room, "no Landlock, which keeps to the folder", -r);
 }
 
 void jail_folder_calls(char *missing, size_t room) {
@@ -123,5 +117,5 @@ void jail_folder_calls(char *missing, size_t room) {
     if (r == 0)
         r = filter_install(&f, SECCOMP_FILTER_FLAG_TSYNC);
     if (r < 0)
-        say(missing, room, "no filter of calls", -r);
+        confine_say(missing, room, "no filter of calls", -r);
 }

@@ -19,7 +19,7 @@
 #include "jail/confine.h"
 #include "jail/jail_internal.h"
 
-enum { MAX_POLL = 2 + 1 + 2 * 128, LAST_WORDS_MS = 2000 };
+enum { MAX_POLL = 2 + 1 + 2 * RELAY_PAIRS, LAST_WORDS_MS = 2000 };
 
 struct helper {
     const struct jail_options *options;

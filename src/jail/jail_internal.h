@@ -44,6 +44,8 @@ struct calls; /* of the process in the jail, done for it */
 struct calls *calls_new(struct grants *g, int notify, pid_t machine);
 void calls_serve(struct calls *c); /* one */
 
+enum { RELAY_PAIRS = 128 }; /* clients at the same time: a listener and two descriptors each */
+
 struct relay;
 struct relay *relay_new(const struct jail_options *o, struct grants *g, int clients);
 void relay_listen(struct relay *r, int listener);

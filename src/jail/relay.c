@@ -16,7 +16,7 @@
 
 #include "jail/jail_internal.h"
 
-enum { MAX_PAIRS = 128, MANY_PAIRS = 32, ANSWERS = 65536, ROUND = 16 };
+enum { MANY_PAIRS = 32, ANSWERS = 65536, ROUND = 16 };
 
 struct pair {
     int client, inner;
@@ -32,7 +32,7 @@ struct relay {
     const struct jail_options *options;
     struct grants *grants;
     int clients, listener;
-    struct pair *pair[MAX_PAIRS];
+    struct pair *pair[RELAY_PAIRS];
     unsigned count;
     bool ending;
 };
@@ -174,7 +174,7 @@ static void write_client(struct pair *p) {
 unsigned relay_poll(struct relay *r, struct pollfd *p, unsigned max) {
     unsigned n = 0;
 
-    p[n++] = (struct pollfd){.fd = r->count < MAX_PAIRS && !r->ending ? r->listener : -1,
+    p[n++] = (struct pollfd){.fd = r->count < RELAY_PAIRS && !r->ending ? r->listener : -1,
                              .events = POLLIN};
     for (unsigned i = 0; i < r->count && n + 2 <= max; i++) {
         const struct pair *q = r->pair[i];

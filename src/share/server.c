@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/iov.h"
+#include "base/write.h"
 #include "share/server_internal.h"
 
 /*
@@ -33,22 +34,6 @@ struct share_server {
 };
 
 /* ---- words ---- */
-
-bool server_send(int fd, const void *p, size_t n) {
-    const uint8_t *from = p;
-
-    while (n) {
-        ssize_t r = write(fd, from, n);
-
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0)
-            return false;
-        from += r;
-        n -= (size_t)r;
-    }
-    return true;
-}
 
 bool server_receive(int fd, void *p, size_t n) {
     uint8_t *to = p;
@@ -69,7 +54,8 @@ bool server_receive(int fd, void *p, size_t n) {
 bool server_say(int fd, uint32_t what, const void *p, size_t n) {
     uint32_t head[2] = {what, (uint32_t)n};
 
-    return n <= SERVER_LONGEST && server_send(fd, head, sizeof(head)) && server_send(fd, p, n);
+    return n <= SERVER_LONGEST && write_all(fd, head, sizeof(head)) == 0 &&
+           write_all(fd, p, n) == 0;
 }
 
 bool server_hear(int fd, uint32_t *ret_what, struct buf *ret) {
@@ -123,7 +109,7 @@ uint32_t share_server_serve(struct share_server *s, const struct share_request *
     struct server_slot *slot = &s->memory[i];
     uint64_t room = r->in_len < SERVER_ROOM ? r->in_len : SERVER_ROOM, written = 0;
     uint64_t words[2] = {iov_read(r->out, r->out_count, 0, slot->out, SERVER_ROOM), room};
-    bool there = server_send(s->slot[i], words, sizeof(words)) &&
+    bool there = write_all(s->slot[i], words, sizeof(words)) == 0 &&
                  server_receive(s->slot[i], &written, sizeof(written)) && written <= room;
 
     if (there)

@@ -26,7 +26,6 @@ struct server_slot {
     uint8_t out[SERVER_ROOM], in[SERVER_ROOM];
 };
 
-bool server_send(int fd, const void *p, size_t n);
 bool server_receive(int fd, void *p, size_t n);
 bool server_say(int fd, uint32_t what, const void *p, size_t n);
 /* False: the other one is gone, or says more than SERVER_LONGEST. */

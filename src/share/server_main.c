@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/write.h"
 #include "share/server_internal.h"
 
 enum { SERVER_STACK = 512 << 10 };
@@ -50,7 +51,7 @@ static void *work(void *opaque) {
         pthread_rwlock_rdlock(&s->whole);
         written = share_serve(s->share, &r);
         pthread_rwlock_unlock(&s->whole);
-        if (!server_send(s->place->slot[w->slot], &written, sizeof(written)))
+        if (write_all(s->place->slot[w->slot], &written, sizeof(written)) < 0)
             break;
     }
     return NULL;

@@ -579,7 +579,7 @@ static int run(struct vm *vm, struct error *err) {
         r = is_our_failure(err) ? EXIT_OURS : EXIT_BAD_INPUT;
     else if (enter_jail(vm, err) < 0 || machine_start(vm->machine, err) < 0)
         r = err->code == -EINVAL ? EXIT_BAD_INPUT : EXIT_OURS;
-    place_main();
+    place_io();
     clone_answer(vm->clone, err);
     if (r == 0) {
         loop_run(vm->loop);

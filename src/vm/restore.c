@@ -177,20 +177,12 @@ static json_t *cdrom_buses(const struct options *o) {
     return list;
 }
 
-/* COM2 and so on: the first one stands by itself, as before there could be others. */
-static json_t *more_displays(const struct options *o) {
+/* Of serial ports and displays: the first one stands by itself, as before there could be others. */
+static json_t *all_but_first(const char *const *text, unsigned count) {
     json_t *list = json_array();
 
-    for (unsigned i = 1; i < o->displays; i++)
-        json_array_append_new(list, json_string(o->display[i]));
-    return list;
-}
-
-static json_t *more_serials(const struct options *o) {
-    json_t *list = json_array();
-
-    for (unsigned i = 1; i < o->serials; i++)
-        json_array_append_new(list, json_string(o->serial[i]));
+    for (unsigned i = 1; i < count; i++)
+        json_array_append_new(list, json_string(text[i]));
     return list;
 }
 
@@ -248,24 +240,27 @@ char *restore_describe(const struct options *o, const struct machine *m, struct 
         disks(o, m, disk), "nics", nics(o, m), "slots", slots(m), "balloon", (int)o->balloon);
     char *s;
 
-    if (v && ((o->memory_max &&
-               json_object_set_new(v, "memory_max", json_integer((json_int_t)o->memory_max)) < 0) ||
-              (o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
-              (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
-              (o->smm == SMM_ON && json_object_set_new(v, "smm", json_true()) < 0) ||
-              (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
-              (o->displays > 1 && json_object_set_new(v, "more_displays", more_displays(o)) < 0) ||
-              (o->serials > 1 && json_object_set_new(v, "more_serials", more_serials(o)) < 0) ||
-              (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
-              (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
-              (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
-                             json_object_set_new(v, "cdrom_devices", cdrom_devices(o, m)) < 0 ||
-                             json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)) ||
-              (o->placement.numa.nodes &&
-               json_object_set_new(v, "numa", placement_describe(&o->placement)) < 0) ||
-              (machine_has_sata(m) &&
-               (json_object_set_new(v, "sata", json_true()) < 0 ||
-                json_object_set_new(v, "sata_msi", json_boolean(!o->sata_no_msi)) < 0)))) {
+    if (v &&
+        ((o->memory_max &&
+          json_object_set_new(v, "memory_max", json_integer((json_int_t)o->memory_max)) < 0) ||
+         (o->cpus_max && json_object_set_new(v, "cpus_max", json_integer(o->cpus_max)) < 0) ||
+         (o->firmware && json_object_set_new(v, "firmware", firmware(o)) < 0) ||
+         (o->smm == SMM_ON && json_object_set_new(v, "smm", json_true()) < 0) ||
+         (o->hpet && json_object_set_new(v, "hpet", json_true()) < 0) ||
+         (o->displays > 1 &&
+          json_object_set_new(v, "more_displays", all_but_first(o->display, o->displays)) < 0) ||
+         (o->serials > 1 &&
+          json_object_set_new(v, "more_serials", all_but_first(o->serial, o->serials)) < 0) ||
+         (o->shares && json_object_set_new(v, "shares", shares(o)) < 0) ||
+         (o->smbios_settings && json_object_set_new(v, "smbios", smbios(o)) < 0) ||
+         (o->cdroms && (json_object_set_new(v, "cdroms", cdroms(o, cdrom)) < 0 ||
+                        json_object_set_new(v, "cdrom_devices", cdrom_devices(o, m)) < 0 ||
+                        json_object_set_new(v, "cdrom_buses", cdrom_buses(o)) < 0)) ||
+         (o->placement.numa.nodes &&
+          json_object_set_new(v, "numa", placement_describe(&o->placement)) < 0) ||
+         (machine_has_sata(m) &&
+          (json_object_set_new(v, "sata", json_true()) < 0 ||
+           json_object_set_new(v, "sata_msi", json_boolean(!o->sata_no_msi)) < 0)))) {
         json_decref(v);
         v = NULL;
     }

@@ -127,8 +127,10 @@ static int make_guest(struct probe *p) {
     int size = ioctl(p->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
     void *m;
 
+    if (size <= 0) /* or nothing is mapped below */
+        return size < 0 ? -errno : -EIO;
     p->vm = ioctl(p->kvm, KVM_CREATE_VM, 0);
-    if (p->vm < 0 || size <= 0)
+    if (p->vm < 0)
         return -errno;
     m = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m == MAP_FAILED)

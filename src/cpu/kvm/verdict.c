@@ -19,19 +19,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/timer.h"
 #include "cpu/kvm/kvm.h"
 #include "cpu/kvm/probe.h"
 
 enum { BOOT_ID = 36, LINE = 256, LIMIT_MS = 800, GRACE_MS = 100 };
 
 /* ------------------------------------------------------------------ apart */
-
-static unsigned now_ms(void) {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (unsigned)(t.tv_sec * 1000 + t.tv_nsec / 1000000);
-}
 
 static _Noreturn void child(void (*probe)(struct kvm_verdict *), int to, pid_t parent) {
     struct kvm_verdict v = {0};
@@ -46,13 +40,13 @@ static _Noreturn void child(void (*probe)(struct kvm_verdict *), int to, pid_t p
 
 /* True: it has said something, all at once as it is shorter than PIPE_BUF. */
 static bool hear(int from, unsigned ms, struct kvm_verdict *v) {
-    unsigned begin = now_ms(), passed = 0;
+    int64_t begin = timer_now_ms(), passed = 0;
     struct pollfd p = {.fd = from, .events = POLLIN};
     int r;
 
     do {
         r = poll(&p, 1, (int)(ms - passed));
-        passed = now_ms() - begin;
+        passed = timer_now_ms() - begin;
     } while (r < 0 && errno == EINTR && passed < ms);
     return r > 0 && read(from, v, sizeof(*v)) == sizeof(*v);
 }
