@@ -252,7 +252,7 @@ void kvm_probe(struct kvm_verdict *v) {
         return;
     }
     r = make_guest(&p);
-    if (r == 0)
+    if (r == 0 && p.run)
         r = run_guarded(&p, v);
     done(&p);
     if (r < 0)

@@ -283,6 +283,7 @@ static void destroy(struct cpu *cpu) {
 static int make(struct kvm_cpu *c, struct error *err) {
     const struct cpu_config *config = &c->cpu.config;
     struct x86_state power_on;
+    const char *fail_after = getenv("VIV_KVM_FAIL_AFTER");
     void *run;
 
     c->cpu.config.less = c->vm->less;
@@ -297,8 +298,8 @@ static int make(struct kvm_cpu *c, struct error *err) {
     c->run = run;
     if (kvm_set_cpuid(c, err) < 0)
         return -EINVAL;
-    if (getenv("VIV_KVM_FAIL_AFTER"))
-        c->fail_after = strtoull(getenv("VIV_KVM_FAIL_AFTER"), NULL, 10);
+    if (fail_after)
+        c->fail_after = strtoull(fail_after, NULL, 10);
     x86_reset(&power_on, false);
     if (config->index)
         power_on.activity = X86_WAIT_SIPI;
