@@ -31,6 +31,23 @@ static bool is_command(const struct line *l, const char *name) {
     return is && !strcmp(is, name);
 }
 
+/* Does an option in `text` have this value? A comma in it stands there twice. */
+static bool is_value(const char *text, const char *path) {
+    char *doubled = malloc(2 * strlen(path) + 1), *to = doubled;
+    bool is;
+
+    check(doubled);
+    for (const char *from = path; *from; from++) {
+        if (*from == ',')
+            *to++ = ',';
+        *to++ = *from;
+    }
+    *to = 0;
+    is = strstr(text, doubled) != NULL;
+    free(doubled);
+    return is;
+}
+
 /* Is `path` what a string below `v` says, or part of it (an option's value), or made of it? */
 static bool is_named(const json_t *v, const char *path, bool pattern) {
     const char *text = json_string_value(v), *key, *percent;
@@ -38,8 +55,9 @@ static bool is_named(const json_t *v, const char *path, bool pattern) {
     size_t i;
 
     if (text)
-        return strstr(text, path) || (pattern && (percent = strstr(text, "%d")) &&
-                                      !strncmp(text, path, (size_t)(percent - text)));
+        return strstr(text, path) || is_value(text, path) ||
+               (pattern && (percent = strstr(text, "%d")) &&
+                !strncmp(text, path, (size_t)(percent - text)));
     json_object_foreach((json_t *)(uintptr_t)v, key, each)
         if (is_named(each, path, pattern))
             return true;
