@@ -11,7 +11,7 @@ import sys
 
 # Folder of src/ -> the folders it may include besides itself. docs/ARCHITECTURE.md draws it.
 LOW = ["base", "state", "proto"]
-MIDDLE = LOW + ["bus", "block", "net", "display", "share"]
+MIDDLE = LOW + ["bus", "block", "net", "display", "share", "vfio"]
 ALLOWED = {
     "base": [],
     "state": ["base"],
@@ -22,6 +22,7 @@ ALLOWED = {
     "net": LOW + ["bus"],
     "display": LOW + ["bus"],
     "share": LOW,
+    "vfio": LOW,
     # A device never sees a CPU, a CPU never sees a device; the board alone sees both.
     "devices": MIDDLE,
     "cpu": LOW + ["bus"],
@@ -29,7 +30,7 @@ ALLOWED = {
     "vm": MIDDLE + ["devices", "cpu", "machine", "jail"],
     "oci": LOW,
     "tools": MIDDLE + ["devices", "cpu", "machine", "oci"],
-    "host": LOW + ["block"],
+    "host": LOW + ["block", "vfio"],
     "switch": LOW + ["net", "jail"],
     "cli": LOW,
     "agent": LOW,

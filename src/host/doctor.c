@@ -14,7 +14,7 @@
 #include "host/api.h"
 #include "host/backup.h"
 #include "host/history.h"
-#include "host/host_devices.h"
+#include "vfio/host_devices.h"
 #include "host/host_figures.h"
 #include "host/vm.h"
 #include "proto/place.h"

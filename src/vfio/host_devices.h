@@ -3,8 +3,8 @@
  * What of the host's hardware a machine could be given: PCI devices with their IOMMU groups,
  * virtual functions and mediated device types, and NUMA nodes with their huge pages.
  */
-#ifndef HOST_HOST_DEVICES_H
-#define HOST_HOST_DEVICES_H
+#ifndef VFIO_HOST_DEVICES_H
+#define VFIO_HOST_DEVICES_H
 
 #include <jansson.h>
 

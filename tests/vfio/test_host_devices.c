@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The inventory of the host's devices, from trees that are made here: as a server has them, and as
  * nobody should. */
-#include "host/host_devices.h"
+#include "vfio/host_devices.h"
 
 #include <errno.h>
 #include <ftw.h>

@@ -3,7 +3,7 @@
  * The host's devices from sysfs. Source: Linux Documentation/ABI/testing/sysfs-bus-pci,
  * sysfs-kernel-iommu_groups, driver-api/vfio-mediated-device.rst, sysfs-devices-node.
  */
-#include "host/host_devices.h"
+#include "vfio/host_devices.h"
 
 #include <ctype.h>
 #include <dirent.h>
