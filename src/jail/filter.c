@@ -19,6 +19,7 @@
 #include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
+#include <linux/vfio.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
