@@ -158,6 +158,7 @@ static void *thread_main(void *opaque) {
     struct error err = {0};
     int r;
 
+    pthread_setname_np(pthread_self(), "viv-job");
     jail_thread(JAIL_JOB);
     r = run_fns[j->spec.kind](j, &err);
     if (r < 0 && !err.code)
@@ -307,8 +308,6 @@ static int start_thread(struct blockjob *j) {
     sigfillset(&all); /* signals are the loop's business */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     r = pthread_create(&j->thread, NULL, thread_main, j);
-    if (r == 0)
-        pthread_setname_np(j->thread, "viv-job");
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return -r;
 }

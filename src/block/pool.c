@@ -54,6 +54,7 @@ static void *thread_main(void *opaque) {
     struct pool *p = opaque;
     struct block_request *req;
 
+    pthread_setname_np(pthread_self(), "viv-disk");
     jail_thread(JAIL_DISK);
     while ((req = next_request(p)))
         p->run(req);
@@ -72,7 +73,7 @@ static void start_thread(struct pool *p) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (!pthread_create(&p->thread[p->started], &attr, thread_main, p))
-        pthread_setname_np(p->thread[p->started++], "viv-disk");
+        p->started++;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
 }

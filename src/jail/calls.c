@@ -197,14 +197,8 @@ static void say_refused(struct calls *c, const char *what, const char *path) {
 /* What a process may read about itself. */
 static int open_self(struct request *q, const char *name, int flags) {
     static const char *const allowed[] = {"statm", "pagemap", "schedstat", "status"};
-    char path[80], end[2];
-    unsigned thread;
+    char path[80];
 
-    if (sscanf(name, "task/%u/com%1s", &thread, end) == 2 && *end == 'm') { /* its name */
-        snprintf(path, sizeof(path), "/proc/%d/task/%u/comm", (int)q->calls->machine, thread);
-        q->fd = open(path, O_RDWR | O_CLOEXEC);
-        return q->fd < 0 ? -errno : 0;
-    }
     if ((flags & O_ACCMODE) != O_RDONLY)
         return -EACCES;
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)

@@ -49,6 +49,7 @@ int confine_choose_user(struct confine *c, const char *user, struct error *err) 
     struct passwd *known = user ? getpwnam(user) : NULL;
     char *end, *group_end;
 
+    c->readable = prctl(PR_CAPBSET_READ, CAP_SYS_PTRACE) == 1;
     if (!user) {
         c->change_user = geteuid() == 0;
         c->uid = c->gid = OWN_USERS | ((uint32_t)getpid() & 0xffffff);
@@ -76,26 +77,25 @@ int confine_choose_user(struct confine *c, const char *user, struct error *err) 
     return 0;
 }
 
-/* What a program could get back; before the user changes, who may do that. */
-static void drop_bounds(void) {
+void confine_drop_bounds(void) {
     for (int i = 0; prctl(PR_CAPBSET_DROP, i) == 0; i++)
         ;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 }
 
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err) {
-    bool readable = prctl(PR_CAPBSET_READ, CAP_SYS_PTRACE) == 1;
     uid_t uid = c->uid;
     gid_t gid = c->gid;
     int r;
 
-    drop_bounds();
+    if (f->user_namespace) /* in which the process had all of them anew */
+        confine_drop_bounds();
     f->uid = geteuid();
     f->user = f->uid != 0;
     if (!c->change_user)
         return 0;
     /* The helper must be able to read the arguments of calls afterwards. */
-    if (!readable) {
+    if (!c->readable) {
         errno = EPERM;
         r = -1;
     } else {
@@ -123,7 +123,6 @@ void confine_keep_capabilities(const unsigned *keep, unsigned count) {
     struct __user_cap_data_struct d[2] = {{0}};
     unsigned bits = 0;
 
-    drop_bounds();
     if (syscall(SYS_capget, &h, d) < 0)
         return;
     for (unsigned i = 0; i < count; i++)

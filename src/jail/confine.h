@@ -11,6 +11,7 @@
 
 struct confine {
     bool change_user, exact; /* exact: asked for, so no other will do */
+    bool readable;           /* its helper can read the memory of a process with another user */
     uid_t uid;
     gid_t gid;
 };
@@ -21,6 +22,8 @@ void confine_say(char *missing, size_t room, const char *what, int code); /* int
 /* Before there are threads. */
 int confine_choose_user(struct confine *c, const char *user, struct error *err);
 void confine_note_descriptors(void); /* those that the starter left open */
+/* What a program could get back; before the user changes, who may do that. Children inherit it. */
+void confine_drop_bounds(void);
 void confine_look_at_cgroup(struct jail_facts *f);
 void confine_namespaces(struct confine *c, struct jail_facts *f);
 

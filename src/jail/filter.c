@@ -158,11 +158,7 @@ static void put_memory(struct filter *f) {
 static void put_condition(struct filter *f, const struct call *c, uint32_t helper) {
     switch (c->condition) {
     case CALL_ANY:
-        put_return(f, is_helped(c->number) ? helper : SECCOMP_RET_ALLOW);
-        break;
-    case CALL_VALUE:
-        put_load_argument(f, c->argument, false);
-        put_if_equal(f, c->value, SECCOMP_RET_ALLOW);
+    case CALL_VALUE: /* see put_values */
         break;
     case CALL_READ: /* prlimit64 of the caller, without a new limit */
         put_load_argument(f, 0, false);
@@ -201,52 +197,148 @@ static void put_condition(struct filter *f, const struct call *c, uint32_t helpe
     }
 }
 
-/* All declarations of one call, from `first`; how many there are. What is asked of its arguments
- * comes before what is asked of none. */
-static unsigned put_call(struct filter *f, unsigned first, unsigned kinds, uint32_t helper) {
-    unsigned number = calls[first].number, n = 0, start = f->len;
-    bool any = false;
+/* Those of `n` declarations of one call that name values of its deciding argument. */
+static void put_values(struct filter *f, const struct call *c, unsigned n, unsigned kinds) {
+    unsigned left = 0;
 
-    put(f, BPF_JMP | BPF_JEQ | BPF_K, number, 0, 0);
-    for (; first + n < CALLS && calls[first + n].number == number; n++) {
-        any |= calls[first + n].condition == CALL_ANY && (calls[first + n].kinds & kinds);
-        if (calls[first + n].condition != CALL_ANY && (calls[first + n].kinds & kinds))
-            put_condition(f, &calls[first + n], helper);
-    }
-    if (any && (number == __NR_mmap || number == __NR_mprotect))
+    for (unsigned i = 0; i < n; i++)
+        left += c[i].condition == CALL_VALUE && (c[i].kinds & kinds);
+    if (!left)
+        return;
+    put_load_argument(f, c->argument, false);
+    for (unsigned i = 0; i < n; i++)
+        if (c[i].condition == CALL_VALUE && (c[i].kinds & kinds)) {
+            left--;
+            put(f, BPF_JMP | BPF_JEQ | BPF_K, c[i].value, (uint8_t)left, left ? 0 : 1);
+        }
+    put_return(f, SECCOMP_RET_ALLOW);
+}
+
+/* What is asked of the arguments of one call comes before what is asked of none. */
+static void put_call(struct filter *f, const struct call *c, unsigned n, unsigned kinds, bool any,
+                     uint32_t helper) {
+    put_values(f, c, n, kinds);
+    for (unsigned i = 0; i < n; i++)
+        if (c[i].kinds & kinds)
+            put_condition(f, &c[i], helper);
+    if (any && (c->number == __NR_mmap || c->number == __NR_mprotect)) {
         put_memory(f);
-    else if (any &&
-             number == __NR_clone3) /* its flags lie in memory: the library asks clone then */
-        put_return(f, SECCOMP_RET_ERRNO | ENOSYS);
-    else if (any && number == __NR_tgkill) {
+    } else if (any && c->number == __NR_tgkill) {
         put_load_argument(f, 0, false);
         put_if_equal(f, (uint32_t)getpid(), SECCOMP_RET_ALLOW);
         put_return(f, SECCOMP_RET_TRAP);
-    } else if (any) {
-        put_condition(f, &(struct call){number, CALL_ANY, 0, 0, 0}, helper);
     } else {
-        put_return(f, SECCOMP_RET_TRAP);
+        put_return(f, !any ? SECCOMP_RET_TRAP : is_helped(c->number) ? helper : SECCOMP_RET_ALLOW);
     }
-    if (f->len == start + 2 && !any) {
-        f->len = start; /* of other kinds alone */
-        return n;
+}
+
+/* ------------------------------------------------------------------ all of them */
+
+/*
+ * Numbers from `first` up to the next range have one answer, or are one call whose arguments decide
+ * (count > 0). The ranges are found by halves: the kernel tries every number when it takes a
+ * filter, which was a third of what the jail cost at the start when they were compared one after
+ * another.
+ */
+struct range {
+    uint16_t first, count;
+    bool any;
+    uint32_t action;
+    const struct call *call;
+};
+enum { MAX_RANGES = 2 * CALLS + 2 };
+
+struct ranges {
+    struct range range[MAX_RANGES];
+    unsigned count;
+};
+
+static void add_range(struct ranges *s, const struct range *r) {
+    const struct range *last = s->count ? &s->range[s->count - 1] : NULL;
+
+    if (!last || last->count || r->count || last->action != r->action)
+        s->range[s->count++] = *r;
+}
+
+/* The declarations of one call, from the first; false: of other kinds alone. */
+static bool look_at_call(const struct call *c, unsigned n, unsigned kinds, uint32_t helper,
+                         struct range *ret) {
+    bool conditions = false, any = false;
+
+    for (unsigned i = 0; i < n; i++)
+        if (c[i].kinds & kinds) {
+            any |= c[i].condition == CALL_ANY;
+            conditions |= c[i].condition != CALL_ANY;
+        }
+    *ret = (struct range){.first = (uint16_t)c->number, .any = any};
+    if (any && c->number == __NR_clone3) /* its flags lie in memory: the library asks clone then */
+        ret->action = SECCOMP_RET_ERRNO | ENOSYS;
+    else if (conditions || c->number == __NR_mmap || c->number == __NR_mprotect ||
+             c->number == __NR_tgkill) {
+        ret->call = c;
+        ret->count = (uint16_t)n;
+    } else {
+        ret->action = is_helped(c->number) ? helper : SECCOMP_RET_ALLOW;
     }
-    f->calls++;
-    f->code[start].jf = (uint8_t)(f->len - start - 1);
-    return n;
+    return any || conditions;
+}
+
+static void find_ranges(struct ranges *s, struct filter *f, unsigned kinds, uint32_t helper) {
+    unsigned next = 0, n;
+    struct range r;
+
+    s->count = 0;
+    for (unsigned i = 0; i < CALLS; i += n) {
+        for (n = 1; i + n < CALLS && calls[i + n].number == calls[i].number;)
+            n++;
+        if (!look_at_call(&calls[i], n, kinds, helper, &r))
+            continue;
+        if (r.first > next)
+            add_range(s, &(struct range){.first = (uint16_t)next, .action = SECCOMP_RET_TRAP});
+        add_range(s, &r);
+        next = r.first + 1;
+        f->calls++;
+    }
+    /* x32's numbers are none of ours either */
+    add_range(s, &(struct range){.first = (uint16_t)next, .action = SECCOMP_RET_TRAP});
+}
+
+/* A jump on a condition reaches 255 instructions. */
+static void put_ranges(struct filter *f, const struct range *r, unsigned n, unsigned kinds,
+                       uint32_t helper) {
+    unsigned half = n / 2, start = f->len, left;
+
+    if (n == 1 && r->count) {
+        put_call(f, r->call, r->count, kinds, r->any, helper);
+    } else if (n == 1) {
+        put_return(f, r->action);
+    } else {
+        put(f, BPF_JMP | BPF_JGE | BPF_K, r[half].first, 0, 0);
+        put_ranges(f, r, half, kinds, helper);
+        left = f->len - start - 1;
+        if (left <= UINT8_MAX) {
+            f->code[start].jt = (uint8_t)left;
+        } else {
+            f->len = start;
+            put(f, BPF_JMP | BPF_JGE | BPF_K, r[half].first, 0, 1);
+            put(f, BPF_JMP | BPF_JA, left, 0, 0);
+            put_ranges(f, r, half, kinds, helper);
+        }
+        put_ranges(f, r + half, n - half, kinds, helper);
+    }
 }
 
 void filter_make(struct filter *f, unsigned kinds, bool outer, bool helper) {
     uint32_t helped_call = outer && helper ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW;
+    struct ranges s;
 
     f->len = f->calls = 0;
+    find_ranges(&s, f, kinds, helped_call);
     put_load(f, offsetof(struct seccomp_data, arch));
     put(f, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
     put_return(f, SECCOMP_RET_KILL_PROCESS);
     put_load(f, offsetof(struct seccomp_data, nr));
-    for (unsigned i = 0; i < CALLS;)
-        i += put_call(f, i, kinds, helped_call);
-    put_return(f, SECCOMP_RET_TRAP); /* x32's numbers are none of ours either */
+    put_ranges(f, s.range, s.count, kinds, helped_call);
 }
 
 int filter_install(const struct filter *f, unsigned flags) {

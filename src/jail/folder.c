@@ -99,6 +99,7 @@ void jail_folder_rights(int folder, bool readonly, char *missing, size_t room) {
 
     setrlimit(RLIMIT_CORE, &none); /* the guest's files are in its memory */
     confine_limits(true);
+    confine_drop_bounds();
     confine_keep_capabilities(keep, sizeof(keep) / sizeof(keep[0]));
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         confine_say(missing, room, "no no_new_privs", errno);
@@ -108,7 +109,7 @@ void jail_folder_rights(int folder, bool readonly, char *missing, size_t room) {
 }
 
 void jail_folder_calls(char *missing, size_t room) {
-    static struct filter f;
+    struct filter f;
     struct error e = {0};
     int r;
 

@@ -42,8 +42,8 @@ static void take_message(struct helper *h) {
         h->over = true;
         return;
     }
-    m.path[sizeof(m.path) - 1] = 0;
-    if (h->sealed || n != sizeof(m)) {
+    ((char *)&m)[n - 1] = 0; /* the end of the path */
+    if (h->sealed || n <= (ssize_t)offsetof(struct message, path)) {
         if (with >= 0)
             close(with);
         return;
@@ -75,34 +75,31 @@ static void round_of(struct helper *h, int timeout) {
         take_message(h);
 }
 
-/* Linux before 5.14 cannot hand over a descriptor in one step, and a container whose manager
- * listens to calls itself leaves no room for a second one: it is tried here, with a filter that
- * asks for nothing. */
-static void tell_ability(int channel) {
-    struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
-    struct sock_fprog program = {1, &allow};
-    long fd =
-        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
-    struct seccomp_notif_addfd add = {.flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = (uint32_t)fd};
-    bool able = fd >= 0 && ioctl((int)fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 && errno == ENOENT;
-
-    if (fd >= 0)
-        close((int)fd);
-    if (send(channel, able ? "y" : "n", 1, MSG_NOSIGNAL) < 0)
-        _exit(1);
-}
-
-/* From here on strangers have their say. */
-static void install_filter(void) {
-    static struct filter f;
+/* From here on strangers have their say. The filter is taken with a listener, which nothing ever
+ * asks: Linux before 5.14 cannot hand over a descriptor in one step, and a container whose manager
+ * listens to calls itself leaves no room for a second one. The process wants to know. */
+static void install_filter(int channel) {
+    struct seccomp_notif_addfd add = {.flags = SECCOMP_ADDFD_FLAG_SEND};
+    struct filter f;
     struct error e = {0};
     sigset_t one;
+    bool able;
+    int fd;
 
     sigemptyset(&one);
     sigaddset(&one, SIGSYS);
     sigprocmask(SIG_UNBLOCK, &one, NULL);
     filter_make(&f, filter_helper_kind(), false, false);
-    if (filter_watch(&e) < 0 || filter_install(&f, 0) < 0)
+    if (filter_watch(&e) < 0)
+        _exit(1);
+    fd = filter_install(&f, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    add.srcfd = (uint32_t)fd;
+    able = fd >= 0 && ioctl(fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 && errno == ENOENT;
+    if (fd >= 0)
+        close(fd);
+    else if (filter_install(&f, 0) < 0)
+        _exit(1);
+    if (send(channel, able ? "y" : "n", 1, MSG_NOSIGNAL) < 0)
         _exit(1);
 }
 
@@ -117,8 +114,7 @@ _Noreturn void helper_main(const struct jail_options *o, int channel, int client
     prctl(PR_SET_NAME, "viv-helper");
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     confine_helper();
-    tell_ability(channel);
-    install_filter();
+    install_filter(channel);
     h.grants = grants_new();
     h.relay = h.grants ? relay_new(o, h.grants, clients) : NULL;
     if (!h.relay)

@@ -56,7 +56,6 @@ static struct jail *entered;
 static pid_t helper_pid;
 static bool capabilities_gone_soon;
 static bool closing; /* atomic: threads that begin now may make no calls but their own */
-static struct filter *thread_filter[JAIL_THREADS];
 
 const char *jail_impossible(void) {
     return SANITIZED ? "this build has a sanitizer in it, which opens files and reserves memory as "
@@ -65,6 +64,15 @@ const char *jail_impossible(void) {
 }
 
 /* ------------------------------------------------------------------ hooks */
+
+/* A thread's filter is its children's as well, and any may start one for a disk's requests; the
+ * main thread has those of all. */
+static void enter_thread_filter(enum jail_thread kind) {
+    struct filter f;
+
+    filter_make(&f, 1u << kind | (kind == JAIL_AUX ? 0 : 1u << JAIL_DISK), false, false);
+    filter_install(&f, 0);
+}
 
 static void on_thread(enum jail_thread kind) {
     sigset_t one;
@@ -76,8 +84,8 @@ static void on_thread(enum jail_thread kind) {
         confine_signals(); /* later ones inherit it */
     if (capabilities_gone_soon && !entered)
         confine_drop_capabilities();
-    if (entered && thread_filter[kind])
-        filter_install(thread_filter[kind], 0);
+    if (entered && !entered->options.network && kind != JAIL_MAIN)
+        enter_thread_filter(kind);
 }
 
 static void on_fork(void) {
@@ -168,7 +176,12 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
     }
     j->options = *o;
     j->channel = j->clients = -1;
-    if (confine_choose_user(&j->confine, o->user, err) < 0 || start_helper(j, err) < 0) {
+    if (confine_choose_user(&j->confine, o->user, err) < 0) {
+        jail_leave(j);
+        return NULL;
+    }
+    confine_drop_bounds(); /* once, for the helper as well */
+    if (start_helper(j, err) < 0) {
         jail_leave(j);
         return NULL;
     }
@@ -189,13 +202,14 @@ struct jail *jail_prepare(const struct jail_options *o, struct error *err) {
 }
 
 static void tell(const struct jail *j, uint32_t op, const char *path, unsigned rights, int with) {
-    static struct message m;
+    struct message m;
+    size_t n = path ? strnlen(path, sizeof(m.path) - 1) : 0;
 
-    memset(&m, 0, sizeof(m));
     m.op = op;
     m.rights = rights;
-    snprintf(m.path, sizeof(m.path), "%s", path ? path : "");
-    channel_send(j->channel, &m, sizeof(m), with);
+    memcpy(m.path, path ? path : "", n);
+    m.path[n] = 0;
+    channel_send(j->channel, &m, offsetof(struct message, path) + n + 1, with);
 }
 
 void jail_grant(void *jail, const char *path, unsigned rights) {
@@ -223,25 +237,13 @@ int jail_accept(int fd) {
 
 /* ------------------------------------------------------------------ the door */
 
-/* A thread's filter is its children's as well, and any may start one for a disk's requests; the
- * main thread has those of all. */
-static void make_thread_filters(const struct jail *j) {
-    for (unsigned i = 0; !j->options.network && i < JAIL_THREADS; i++) {
-        thread_filter[i] = i == JAIL_MAIN ? NULL : calloc(1, sizeof(struct filter));
-        if (thread_filter[i])
-            filter_make(thread_filter[i], 1u << i | (i == JAIL_AUX ? 0 : 1u << JAIL_DISK), false,
-                        false);
-    }
-}
-
 /* For all threads that there are, and those that they will make. */
 static int close_door(struct jail *j, bool helped, struct error *err) {
-    static struct filter f;
+    struct filter f;
     unsigned kinds = filter_kinds(j->options.network), flags = SECCOMP_FILTER_FLAG_TSYNC;
     unsigned listener = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
     int fd;
 
-    make_thread_filters(j);
     filter_make(&f, kinds, true, helped);
     if (!helped) {
         confine_missing(&j->facts, "files and sockets are not opened by a helper", ENOSYS);

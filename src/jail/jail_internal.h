@@ -57,7 +57,7 @@ void relay_end(struct relay *r);        /* no more requests */
 
 /* ---- filters ---- */
 
-enum { FILTER_MAX = 1200 };
+enum { FILTER_MAX = 600 };
 
 struct filter {
     struct sock_filter code[FILTER_MAX];

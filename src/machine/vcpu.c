@@ -245,9 +245,12 @@ static void stopped(struct vcpu *v, const struct error *failure) {
 
 static void *thread_main(void *opaque) {
     struct vcpu *v = opaque;
+    char name[16];
     enum cpu_exit why;
 
     this_vcpu = v;
+    snprintf(name, sizeof(name), "vcpu%u", v->index);
+    pthread_setname_np(pthread_self(), name);
     v->schedstat = open_schedstat();
     place_vcpu(v->index);
     jail_thread(JAIL_VCPU);
@@ -318,7 +321,6 @@ void vcpu_free(struct vcpu *v) {
 }
 
 int vcpu_start(struct vcpu *v, struct error *err) {
-    char name[16];
     sigset_t all, old;
     int r;
 
@@ -338,8 +340,6 @@ int vcpu_start(struct vcpu *v, struct error *err) {
     if (r)
         return error_set(err, -r, "processor %u: its thread cannot be made: %s", v->index,
                          strerror(r));
-    snprintf(name, sizeof(name), "vcpu%u", v->index);
-    pthread_setname_np(v->thread, name);
     v->started = true;
     return 0;
 }

@@ -120,6 +120,7 @@ static void advise(struct prefetch *p, int advice) {
 static void *thread_main(void *opaque) {
     struct prefetch *p = opaque;
 
+    pthread_setname_np(pthread_self(), "viv-prefetch");
     jail_thread(JAIL_AUX);
     advise(p, MADV_WILLNEED);
     advise(p, MADV_POPULATE_READ);
@@ -167,8 +168,6 @@ static int start(struct prefetch *p) {
     pthread_sigmask(SIG_SETMASK, &all, &old);
     r = pthread_create(&p->thread, NULL, thread_main, p);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (r == 0)
-        pthread_setname_np(p->thread, "viv-prefetch");
     return -r;
 }
 

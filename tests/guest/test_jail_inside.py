@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import struct
+import time
 import unittest
 
 import test_jail
@@ -103,6 +104,16 @@ def mapped(pid, wanted):
             yield start, end
 
 
+def names_of_threads(pid):
+    names = []
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        try:
+            names.append(pathlib.Path(f"/proc/{pid}/task/{tid}/comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return names
+
+
 class Inside(unittest.TestCase):
     setUp, start, end, ctl = test_jail.Jail.setUp, test_jail.Jail.start, test_jail.Jail.end, test_jail.Jail.ctl
 
@@ -130,6 +141,8 @@ class Inside(unittest.TestCase):
             m.seek(memory)
             kept = m.read(8192)
         words = {"path": memory + 4096, "memory": memory, "other": os.getpid()}
+        while not any(name.startswith("vcpu") for name in names_of_threads(pid)):
+            time.sleep(0.01)  # each gives itself its name
         seen = set()
         for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
             name = pathlib.Path(f"/proc/{pid}/task/{tid}/comm").read_text().strip()

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Filters of system calls, run as the kernel runs them: Documentation/networking/filter.rst. */
+#include <asm/unistd.h>
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/jail.h"
+#include "jail/jail_internal.h"
+
+enum { NUMBERS = 1024, X32 = 0x40000000, MAX_STEPS = 120 };
+
+static struct filter filter;
+
+/* Every step is one that the kernel would take; no call takes many, which is what a tree is for. */
+static uint32_t run(const struct seccomp_data *d) {
+    unsigned at = 0, steps = 0;
+    uint32_t a = 0;
+
+    for (;;) {
+        const struct sock_filter *i = &filter.code[at];
+
+        assert_in_range(at, 0, filter.len - 1);
+        assert_in_range(++steps, 1, MAX_STEPS);
+        at++;
+        switch (i->code) {
+        case BPF_LD | BPF_W | BPF_ABS:
+            assert_in_range(i->k, 0, sizeof(*d) - 4);
+            memcpy(&a, (const char *)d + i->k, 4);
+            break;
+        case BPF_JMP | BPF_JA:
+            at += i->k;
+            break;
+        case BPF_JMP | BPF_JEQ | BPF_K:
+            at += a == i->k ? i->jt : i->jf;
+            break;
+        case BPF_JMP | BPF_JGE | BPF_K:
+            at += a >= i->k ? i->jt : i->jf;
+            break;
+        case BPF_JMP | BPF_JSET | BPF_K:
+            at += a & i->k ? i->jt : i->jf;
+            break;
+        case BPF_RET | BPF_K:
+            return i->k;
+        default:
+            fail_msg("instruction %u: %x", at - 1, i->code);
+        }
+    }
+}
+
+static uint32_t answer(unsigned number, uint64_t first, uint64_t second, uint64_t third) {
+    const struct seccomp_data d = {
+        .nr = (int)number, .arch = AUDIT_ARCH_X86_64, .args = {first, second, third}};
+
+    return run(&d);
+}
+
+static void the_process_has_what_was_declared_and_its_helper_the_rest(void **state) {
+    const uint32_t trap = SECCOMP_RET_TRAP, yes = SECCOMP_RET_ALLOW, ask = SECCOMP_RET_USER_NOTIF;
+
+    filter_make(&filter, filter_kinds(false), true, true);
+    assert_int_equal(answer(__NR_read, 0, 0, 0), yes);
+    assert_int_equal(answer(__NR_exit_group, 0, 0, 0), yes);
+    assert_int_equal(answer(__NR_openat, 0, 0, 0), ask);
+    assert_int_equal(answer(__NR_socket, 0, 0, 0), ask);
+    assert_int_equal(answer(__NR_kill, 1, SIGKILL, 0), ask);
+    assert_int_equal(answer(__NR_ptrace, 0, 0, 0), trap);
+    assert_int_equal(answer(__NR_execve, 0, 0, 0), trap);
+    assert_int_equal(answer(__NR_mount, 0, 0, 0), trap);
+    assert_int_equal(answer(__NR_clone3, 0, 0, 0), SECCOMP_RET_ERRNO | ENOSYS);
+    filter_make(&filter, filter_kinds(false), true, false);
+    assert_int_equal(answer(__NR_openat, 0, 0, 0), yes);
+}
+
+static void arguments_decide_where_they_were_declared(void **state) {
+    const uint32_t trap = SECCOMP_RET_TRAP, yes = SECCOMP_RET_ALLOW;
+    const uint64_t high = 1ull << 40;
+
+    filter_make(&filter, filter_kinds(false), true, true);
+    assert_int_equal(answer(__NR_mmap, 0, 0, PROT_READ | PROT_WRITE), yes);
+    assert_int_equal(answer(__NR_mmap, 0, 0, PROT_READ | PROT_EXEC), trap);
+    assert_int_equal(answer(__NR_mprotect, 0, 0, PROT_EXEC), trap);
+    assert_int_equal(answer(__NR_ioctl, 0, TCSETS, 0), yes);
+    assert_int_equal(answer(__NR_ioctl, 0, TIOCSTI, 0), trap);
+    assert_int_equal(answer(__NR_prctl, PR_SET_NAME, 0, 0), yes);
+    assert_int_equal(answer(__NR_prctl, PR_SET_SECCOMP, 0, 0), trap);
+    assert_int_equal(answer(__NR_tgkill, (uint64_t)getpid(), 1, SIGUSR1), yes);
+    assert_int_equal(answer(__NR_tgkill, 1, 1, SIGUSR1), trap);
+    assert_int_equal(answer(__NR_prlimit64, 0, 1, 0), yes);
+    assert_int_equal(answer(__NR_prlimit64, 0, 1, 4096), trap);
+    assert_int_equal(answer(__NR_prlimit64, 0, 1, high), trap);
+    assert_int_equal(answer(__NR_prlimit64, 1, 1, 0), trap);
+    assert_int_equal(answer(__NR_clone, CLONE_VM | CLONE_THREAD, 0, 0), yes);
+    assert_int_equal(answer(__NR_clone, CLONE_THREAD | CLONE_NEWUSER, 0, 0), trap);
+    assert_int_equal(answer(__NR_clone, CLONE_VM, 0, 0), trap);
+    assert_int_equal(answer(__NR_sched_getaffinity, 1, 0, 0), trap);
+}
+
+/* Whether any arguments at all let the call through: where one is looked at both ways are taken. */
+static bool may_pass(unsigned number, unsigned at, bool known, uint32_t a) {
+    const struct sock_filter *i = &filter.code[at];
+    bool yes;
+
+    assert_in_range(at, 0, filter.len - 1);
+    if (i->code == (BPF_RET | BPF_K))
+        return i->k != SECCOMP_RET_TRAP && i->k != SECCOMP_RET_KILL_PROCESS;
+    if (i->code == (BPF_LD | BPF_W | BPF_ABS)) {
+        known = i->k < offsetof(struct seccomp_data, args);
+        return may_pass(number, at + 1, known,
+                        i->k == offsetof(struct seccomp_data, nr) ? number : AUDIT_ARCH_X86_64);
+    }
+    if (i->code == (BPF_JMP | BPF_JA))
+        return may_pass(number, at + 1 + i->k, known, a);
+    if (!known)
+        return may_pass(number, at + 1 + i->jt, known, a) ||
+               may_pass(number, at + 1 + i->jf, known, a);
+    yes = i->code == (BPF_JMP | BPF_JEQ | BPF_K) ? a == i->k : a >= i->k;
+    return may_pass(number, at + 1 + (yes ? i->jt : i->jf), known, a);
+}
+
+static void as_many_numbers_pass_as_were_declared_and_none_of_another_abi(void **state) {
+    const struct {
+        unsigned kinds;
+        bool outer;
+    } filters[] = {
+        {filter_kinds(false), true}, {filter_kinds(true), true},    {1u << JAIL_VCPU, false},
+        {1u << JAIL_DISK, false},    {filter_helper_kind(), false}, {filter_share_kind(), false},
+    };
+
+    for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+        unsigned allowed = 0;
+
+        filter_make(&filter, filters[i].kinds, filters[i].outer, filters[i].outer);
+        for (unsigned n = 0; n < NUMBERS; n++) {
+            allowed += may_pass(n, 0, false, 0);
+            assert_int_equal(answer(n | X32, 0, 0, 0), SECCOMP_RET_TRAP);
+        }
+        assert_int_equal(allowed, filter.calls);
+        assert_int_equal(answer(UINT32_MAX, 0, 0, 0), SECCOMP_RET_TRAP);
+    }
+}
+
+static void other_architectures_end_at_once(void **state) {
+    const struct seccomp_data d = {.nr = 3, .arch = AUDIT_ARCH_I386};
+
+    filter_make(&filter, filter_kinds(false), true, true);
+    assert_int_equal(run(&d), SECCOMP_RET_KILL_PROCESS);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_process_has_what_was_declared_and_its_helper_the_rest),
+        cmocka_unit_test(arguments_decide_where_they_were_declared),
+        cmocka_unit_test(as_many_numbers_pass_as_were_declared_and_none_of_another_abi),
+        cmocka_unit_test(other_architectures_end_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
