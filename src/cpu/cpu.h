@@ -21,6 +21,7 @@
 #include "cpu/x86.h"
 
 struct cpu;
+struct msi_message;
 
 /* KVM's paravirtual EOI: the guest may end an interrupt by clearing a bit in its memory. */
 enum cpu_eoi {
@@ -109,6 +110,9 @@ struct cpu_apic_ops {
      */
     void (*message)(struct cpu *cpu, uint64_t addr, uint32_t data);
     void (*ext_int)(struct cpu *cpu, bool level); /* LINT0, from the 8259s; any thread */
+    /* As struct wires_ops (bus/wires.h), for any processor of the machine; any thread. */
+    int (*ring)(struct cpu *cpu, uint64_t addr, int fd, bool on);
+    int (*carry)(struct cpu *cpu, int fd, const struct msi_message *message);
 };
 
 struct cpu_ops {
@@ -134,6 +138,8 @@ struct cpu_ops {
     bool (*soon)(struct cpu *cpu);
     void (*stats)(struct cpu *cpu, FILE *f); /* NULL allowed */
     const struct cpu_apic_ops *apic;         /* NULL: the LAPICs are the board's */
+    /* config.less has changed, before the processor has run. NULL: it is asked each time. */
+    int (*tell)(struct cpu *cpu, struct error *err);
 };
 
 struct cpu { /* first member of every backend's struct */

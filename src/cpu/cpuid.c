@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cpu/soft/decode.h"
@@ -264,6 +265,34 @@ uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word) {
     if (word == CPUID_1_EDX && config->count > 1)
         v |= EDX_HTT;
     return v;
+}
+
+static const char *name_of(enum cpuid_word word, unsigned bit) {
+    static const char *const kvm[32] = {
+        [0] = "kvmclock-old", [3] = "kvmclock",   [5] = "kvm-steal-time",
+        [6] = "kvm-eoi",      [7] = "kvm-kick",   [9] = "kvm-flush",
+        [11] = "kvm-ipi",     [13] = "kvm-yield", [24] = "kvmclock-stable"};
+
+    for (unsigned i = 0; i < FEATURES; i++)
+        if (features[i].word == word && features[i].bit == bit)
+            return features[i].name;
+    return word == CPUID_KVM ? kvm[bit] : NULL;
+}
+
+void cpuid_print(enum cpuid_word word, uint32_t bits, char *text, size_t size) {
+    size_t n = 0;
+
+    if (size)
+        *text = '\0';
+    for (unsigned bit = 0; bit < 32 && n < size; bit++) {
+        const char *name = name_of(word, bit);
+        char number[24];
+
+        if (!(bits >> bit & 1))
+            continue;
+        snprintf(number, sizeof(number), "bit %u of word %u", bit, word);
+        n += (size_t)snprintf(text + n, size - n, "%s%s", n ? ", " : "", name ? name : number);
+    }
 }
 
 static const struct feature *find_feature(const char *name) {

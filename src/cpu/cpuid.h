@@ -8,6 +8,7 @@
 #define CPU_CPUID_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/cpu.h"
@@ -51,6 +52,9 @@ const char *cpuid_model_name(const struct cpu_config *config);
 
 /* Feature bits of one word, as CPUID returns them but without what depends on state (OSXSAVE). */
 uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word);
+
+/* The names of a word's bits, with commas between, as many as fit. */
+void cpuid_print(enum cpuid_word word, uint32_t bits, char *text, size_t size);
 
 /* Bit set of enum insn_feature: what the decoder's rows may ask for. The rest raises #UD. Errors as
  * cpuid_check_model. */

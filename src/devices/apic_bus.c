@@ -101,9 +101,7 @@ void apic_bus_deliver_msi(void *opaque, uint64_t addr, uint32_t data) {
         trace(apic_bus_dropped, addr, data);
         return;
     }
-    if (bus->sinks.message)
-        bus->sinks.message(bus->sinks.opaque, addr, data);
-    else
+    if (!bus->sinks.message || !bus->sinks.message(bus->sinks.opaque, addr, data))
         apic_bus_send(opaque, &m);
 }
 

@@ -28,8 +28,8 @@ struct apic_bus_sinks { /* what the bus needs from elsewhere; any may be NULL */
     void (*eoi)(void *opaque,
                 uint8_t vector);  /* EOI broadcast of a level interrupt: to ioapic_eoi */
     int (*ext_ack)(void *opaque); /* INTA cycle for ExtINT: to pic_ack */
-    /* Where the LAPICs are KVM's: all messages go there. */
-    void (*message)(void *opaque, uint64_t addr, uint32_t data);
+    /* Where the LAPICs are KVM's: messages go there. False: they are here for now (lapic_fetch). */
+    bool (*message)(void *opaque, uint64_t addr, uint32_t data);
     void *opaque;
 };
 

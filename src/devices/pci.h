@@ -38,7 +38,9 @@ enum {
 };
 // clang-format on
 
+struct msi_wire;
 struct pci_bus;
+struct wires;
 
 struct pci_bar {
     uint32_t size; /* power of two, 0 = absent */
@@ -73,9 +75,12 @@ struct pci_device {
     uint8_t msix_bar;
     uint32_t msix_table, msix_pba; /* offsets in that BAR */
     struct msix_entry msix[PCI_MAX_VECTORS];
-    uint32_t msix_pending; /* PBA, one bit a vector */
-    bool intx;             /* the function asks for INTx */
-    bool intx_driven;      /* what it drives now: not while INTX_OFF, MSI or MSI-X is set */
+    uint32_t msix_pending;                  /* PBA, one bit a vector */
+    struct msi_wire *wire[PCI_MAX_VECTORS]; /* NULL: none yet */
+    uint32_t outside;                       /* vectors that somebody else raises by these */
+    bool unwired;                           /* the host gives no more descriptors */
+    bool intx;                              /* the function asks for INTx */
+    bool intx_driven; /* what it drives now: not while INTX_OFF, MSI or MSI-X is set */
     void (*config_written)(struct pci_device *d, unsigned offset,
                            unsigned size); /* optional hook */
     void (*config_reading)(struct pci_device *d, unsigned offset,
@@ -127,10 +132,18 @@ bool pci_msix_enabled(const struct pci_device *d);
 void pci_msix_notify(struct pci_device *d,
                      unsigned vector); /* unknown vectors, MSI-X off: nothing */
 void pci_set_intx(struct pci_device *d, bool level);
+/* A descriptor (eventfd) whose signals raise MSI-X vector v from any thread, process or kernel, as
+ * pci_msix_notify does: held back, and pending, while the guest masks it (bus/wires.h). For
+ * functions that are attached; it goes when they are detached. Negative: there are no more
+ * descriptors, or no wires. */
+int pci_msix_fd(struct pci_device *d, unsigned vector);
 
 /* The bus: one root bus, functions at devfn, configuration by port cf8/cfc and by ECAM. */
 struct pci_bus *pci_bus_new(struct io_space *pio, struct io_space *mmio);
 void pci_bus_free(struct pci_bus *bus); /* accepts NULL; detaches what is still attached */
+/* Eventfds for its functions (bus/wires.h); they outlive it. NULL, as at first: none. */
+void pci_bus_set_wires(struct pci_bus *bus, struct wires *wires);
+struct wires *pci_bus_wires(struct pci_bus *bus);
 /* INTx wires A..D (index 0..3) as swizzled by slot: wire = (slot + pin) % 4, pin A = 0; shared
  * lines are counted. */
 void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4]);

@@ -42,6 +42,12 @@ void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4]) {
     }
 }
 
+void pci_bus_set_wires(struct pci_bus *bus, struct wires *wires) { bus->wires = wires; }
+
+struct wires *pci_bus_wires(struct pci_bus *bus) {
+    return bus->wires;
+}
+
 struct io_space *pci_bus_mmio(struct pci_bus *bus) {
     return bus->mmio;
 }
@@ -112,6 +118,7 @@ void pci_bus_detach(struct pci_device *d) {
     if (d->attached)
         d->attached(d, false);
     pci_unmap_bars(d);
+    pci_msix_unwire(d);
     if (d->intx_driven)
         pci_bus_drive(d, false);
     d->intx_driven = false;

@@ -9,6 +9,7 @@
 struct pci_bus {
     struct io_space *pio, *mmio;
     struct pci_device *fn[PCI_MAX_DEVFN];
+    struct wires *wires; /* NULL: none */
     struct irq wire[4];
     unsigned wire_users[4]; /* functions that assert the wire now */
     unsigned refused;       /* BARs that found their place taken */
@@ -29,6 +30,7 @@ void pci_bus_retry(struct pci_bus *bus);              /* a BAR moved away: refus
 /* pci_msix.c */
 void pci_msix_reset(struct pci_device *d);
 void pci_msix_deliver(struct pci_device *d); /* sends what is pending and no longer held back */
+void pci_msix_unwire(struct pci_device *d);  /* its wires go */
 extern const struct state_desc msix_entry_state;
 
 /* True if [offset, offset+size) and [at, at+len) overlap. */

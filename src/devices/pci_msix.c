@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/trace.h"
+#include "bus/wires.h"
 #include "devices/pci_internal.h"
 
 enum { ENTRY_SIZE = 16, CONTROL_ENABLE = 0x8000, CONTROL_MASKED = 0x4000, VECTOR_MASKED = 1 };
@@ -50,12 +51,28 @@ static bool may_send(const struct pci_device *d) {
            (load_le16(d->config + PCI_COMMAND) & PCI_COMMAND_MASTER);
 }
 
+static struct msi_wire *make_wire(struct pci_device *d, unsigned vector) {
+    if (!d->wire[vector] && !d->unwired)
+        d->wire[vector] = msi_wire_new(d->bus->wires, &d->dev.env.msi);
+    d->unwired |= !d->wire[vector];
+    return d->wire[vector];
+}
+
+/* Where the kernel raises interrupts by itself, a vector has a wire as soon as it is used. */
+static bool send_by_wire(struct pci_device *d, unsigned vector, uint64_t addr, uint32_t data) {
+    if (!d->bus || !wires_direct(d->bus->wires) || !make_wire(d, vector))
+        return false;
+    msi_wire_set(d->wire[vector], true, addr, data);
+    return msi_wire_raise(d->wire[vector]);
+}
+
 static void send(struct pci_device *d, unsigned vector) {
     const struct msix_entry *e = &d->msix[vector];
     uint64_t addr = (uint64_t)e->addr_hi << 32 | e->addr_lo;
 
     trace(pci_msix_send, d->dev.name, vector, addr, e->data);
-    msi_send(&d->dev.env.msi, addr, e->data);
+    if (!send_by_wire(d, vector, addr, e->data))
+        msi_send(&d->dev.env.msi, addr, e->data);
 }
 
 void pci_msix_notify(struct pci_device *d, unsigned vector) {
@@ -67,7 +84,37 @@ void pci_msix_notify(struct pci_device *d, unsigned vector) {
         d->msix_pending |= 1u << vector;
 }
 
+/* What somebody else raises goes as the guest says now. */
+static void set_outside(struct pci_device *d) {
+    for (unsigned i = 0; i < d->vectors; i++) {
+        const struct msix_entry *e = &d->msix[i];
+
+        if (d->outside >> i & 1)
+            msi_wire_set(d->wire[i], may_send(d) && !(e->control & VECTOR_MASKED),
+                         (uint64_t)e->addr_hi << 32 | e->addr_lo, e->data);
+    }
+}
+
+int pci_msix_fd(struct pci_device *d, unsigned vector) {
+    if (vector >= d->vectors || !d->bus || !d->bus->wires || !make_wire(d, vector))
+        return -1;
+    d->outside |= 1u << vector;
+    set_outside(d);
+    return msi_wire_fd(d->wire[vector]);
+}
+
+void pci_msix_unwire(struct pci_device *d) {
+    for (unsigned i = 0; i < PCI_MAX_VECTORS; i++) {
+        msi_wire_free(d->wire[i]);
+        d->wire[i] = NULL;
+    }
+    d->outside = 0;
+    d->unwired = false;
+}
+
 void pci_msix_deliver(struct pci_device *d) {
+    if (d->outside)
+        set_outside(d);
     if (!d->msix_pending || !may_send(d))
         return;
     for (unsigned i = 0; i < d->vectors; i++) {
@@ -82,6 +129,7 @@ void pci_msix_reset(struct pci_device *d) {
     d->msix_pending = 0;
     for (unsigned i = 0; i < PCI_MAX_VECTORS; i++)
         d->msix[i] = (struct msix_entry){.control = VECTOR_MASKED};
+    set_outside(d);
 }
 
 static uint32_t *entry_word(struct msix_entry *e, unsigned n) {
@@ -98,6 +146,15 @@ static bool in_pba(const struct pci_device *d, uint64_t offset) {
     return offset >= d->msix_pba && offset - d->msix_pba < 8;
 }
 
+static uint32_t pending(const struct pci_device *d) {
+    uint32_t bits = d->msix_pending;
+
+    for (unsigned i = 0; d->outside && i < d->vectors; i++)
+        if ((d->outside >> i & 1) && msi_wire_pending(d->wire[i]))
+            bits |= 1u << i;
+    return bits;
+}
+
 static uint8_t read_byte(struct pci_device *d, uint64_t offset) {
     if (in_table(d, offset)) {
         unsigned at = (unsigned)(offset - d->msix_table);
@@ -105,7 +162,7 @@ static uint8_t read_byte(struct pci_device *d, uint64_t offset) {
         return (uint8_t)(*entry_word(&d->msix[at / ENTRY_SIZE], at / 4 % 4) >> (8 * (at % 4)));
     }
     if (in_pba(d, offset) && offset - d->msix_pba < 4)
-        return (uint8_t)(d->msix_pending >> (8 * (offset - d->msix_pba)));
+        return (uint8_t)(pending(d) >> (8 * (offset - d->msix_pba)));
     return 0;
 }
 

@@ -169,10 +169,10 @@ static void eoi_broadcast(void *opaque, uint8_t vector) {
 
 static int external_ack(void *opaque) { return pic_ack(((struct board *)opaque)->pic); }
 
-static void apic_message(void *opaque, uint64_t addr, uint32_t data) {
-    struct board *b = opaque;
+static bool apic_message(void *opaque, uint64_t addr, uint32_t data) {
+    const struct board *b = opaque;
 
-    b->apic_message(b->apic_opaque, addr, data);
+    return b->apic_message(b->apic_opaque, addr, data);
 }
 
 static int add_apics(struct board *b, const struct board_config *config, struct error *err) {
@@ -706,6 +706,8 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_keyboard(b, m->display.adapter != MACHINE_NO_SCREEN, err);
     if (r == 0)
         r = add_chipset_functions(b, m, err);
+    if (r == 0)
+        pci_bus_set_wires(b->pci, config->wires);
     if (r == 0 && m->smm)
         r = add_smi(b, err);
     if (r == 0)

@@ -75,7 +75,7 @@ struct board {
     const char *boot_first; /* serial number of a disk; NULL: none */
     struct power_sink power;
     const struct acpi_plug_config *unplug, *unplug_cpu; /* who is told what the guest does */
-    void (*apic_message)(void *opaque, uint64_t addr, uint32_t data); /* see board_config */
+    bool (*apic_message)(void *opaque, uint64_t addr, uint32_t data); /* see board_config */
     void *apic_opaque;
     uint64_t memory, memory_more;
     struct machine_numa numa;
@@ -91,8 +91,9 @@ struct board_config {
     const struct lapic_cpu *cpu_pins; /* one per processor */
     struct acpi_plug_config unplug, unplug_cpu;
     /* Of processors that bring their LAPICs: see struct apic_bus_sinks. NULL: the board's. */
-    void (*apic_message)(void *opaque, uint64_t addr, uint32_t data);
+    bool (*apic_message)(void *opaque, uint64_t addr, uint32_t data);
     void *apic_opaque;
+    struct wires *wires; /* for functions of the PCI bus (bus/wires.h) */
 };
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);

@@ -15,6 +15,8 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "block/block.h"
+#include "bus/wires.h"
+#include "cpu/cpuid.h"
 #include "devices/acpi_pm.h"
 #include "devices/e1000e.h"
 #include "devices/ioapic.h"
@@ -52,8 +54,11 @@ struct machine {
     struct error boot_error; /* why a restored machine cannot boot again */
     struct error error;
     bool ending, reset_wanted, crashed, panicked;
-    bool soft_wanted; /* the backend has failed, as `error` says */
+    uint32_t less[CPUID_WORDS]; /* features that its processors lack, whatever runs them */
+    bool soft_wanted;           /* the backend has failed, as `error` says */
     bool started, paused;
+    bool apics_here; /* LAPICs that the processors bring are the board's for now */
+    struct wires *wires;
     struct plug *plug;
     bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
@@ -231,12 +236,29 @@ static void pin_sipi(void *opaque, uint8_t vector) {
 
 /* ---- LAPICs that the processors bring (cpu_ops.apic) ---- */
 
-static void apic_message(void *opaque, uint64_t addr, uint32_t data) {
-    struct machine *m = opaque;
+static bool apic_message(void *opaque, uint64_t addr, uint32_t data) {
+    const struct machine *m = opaque;
 
+    if (m->apics_here)
+        return false;
     if (m->cpu[0].vcpu)
         m->ops->apic->message(vcpu_cpu(m->cpu[0].vcpu), addr, data);
+    return true;
 }
+
+static int wire_ring(void *opaque, uint64_t addr, int fd, bool on) {
+    const struct machine *m = opaque;
+
+    return m->cpu[0].vcpu ? m->ops->apic->ring(vcpu_cpu(m->cpu[0].vcpu), addr, fd, on) : -ENODEV;
+}
+
+static int wire_carry(void *opaque, int fd, const struct msi_message *message) {
+    const struct machine *m = opaque;
+
+    return m->cpu[0].vcpu ? m->ops->apic->carry(vcpu_cpu(m->cpu[0].vcpu), fd, message) : -ENODEV;
+}
+
+static const struct wires_ops wire_ops = {wire_ring, wire_carry};
 
 static void pin_ext_int(void *opaque, bool level) {
     struct machine_cpu *c = opaque;
@@ -266,16 +288,21 @@ static void apic_store(void *opaque, const struct lapic_image *image) {
 }
 
 /* What devices see of processors at rest, and, since the host's time goes on meanwhile, what these
- * go on from. */
+ * go on from: until then, messages of devices that finish what they have begun come here as well.
+ */
 static void fetch_apics(struct machine *m) {
+    wires_hold(m->wires);
     for (unsigned i = 0; i < m->config.cpus; i++)
         if (m->cpu[i].vcpu)
             lapic_fetch(m->board.lapic[i]);
+    m->apics_here = m->ops->apic;
 }
 
 static void store_apics(struct machine *m) {
+    m->apics_here = false;
     for (unsigned i = 0; m->ops->apic && i < m->config.cpus; i++)
         lapic_sync(m->board.lapic[i]);
+    wires_let_go(m->wires);
 }
 
 static void code_written(void *opaque, gpa page) {
@@ -318,6 +345,7 @@ void machine_pause(struct machine *m) {
     trace(machine_pause, machine_now(m));
     park_all(m);
     fetch_apics(m);
+    wires_answer(m->wires);
     plug_finish(m->plug);
     clock_pause(m->board.clock);
     for (unsigned i = 0; i < m->config.disks; i++)
@@ -337,8 +365,8 @@ void machine_resume(struct machine *m) {
     trace(machine_resume, machine_now(m));
     if (!m->started)
         return;
-    run_devices(m);
     store_apics(m);
+    run_devices(m);
     run_all(m);
 }
 
@@ -395,7 +423,10 @@ static void free_spares(struct machine *m) {
 static void leave_kvm(struct machine *m, const char *why) {
     m->ops = cpu_software();
     snprintf(m->cpu_why, sizeof(m->cpu_why), "%.190s", why);
-    apic_bus_come_home(m->board.apics);
+    m->apics_here = false;
+    wires_come_home(m->wires);
+    if (m->board.apics)
+        apic_bus_come_home(m->board.apics);
     for (unsigned i = 0; i < m->config.cpus; i++) {
         struct lapic_cpu pins = make_pins(m, i);
 
@@ -613,6 +644,31 @@ static int make_cpus(struct machine *m, struct error *err) {
     return 0;
 }
 
+/* What the guest was told of stays as it was when other processors go on. */
+static void lack(struct machine *m) {
+    for (unsigned i = 0; i < m->config.cpus; i++) {
+        vcpu_cpu(m->cpu[i].vcpu)->config.less = m->less;
+        if (m->spare[i])
+            m->spare[i]->config.less = m->less;
+    }
+}
+
+int machine_tell_features(struct machine *m, const uint32_t *words, struct error *err) {
+    const uint32_t *own = vcpu_cpu(m->cpu[0].vcpu)->config.less;
+    int r = 0;
+
+    for (unsigned i = 0; i < CPUID_WORDS; i++) {
+        /* Snapshots do not say whether one that has nobody to call was told how to. */
+        uint32_t unsaid = i == CPUID_KVM && m->config.cpus == 1 ? CPUID_KVM_CALLS : 0;
+
+        m->less[i] = ~(words[i] | unsaid) | (own ? own[i] : 0);
+    }
+    lack(m);
+    for (unsigned i = 0; m->ops->tell && r == 0 && i < m->config.cpus; i++)
+        r = m->ops->tell(vcpu_cpu(m->cpu[i].vcpu), err);
+    return r;
+}
+
 static void free_cpus(struct machine *m) {
     for (unsigned i = 0; i < m->config.cpus; i++) {
         vcpu_free(m->cpu[i].vcpu);
@@ -638,17 +694,30 @@ static void make_spares(struct machine *m) {
     }
 }
 
+static void keep_lacks(struct machine *m) {
+    const uint32_t *less = vcpu_cpu(m->cpu[0].vcpu)->config.less;
+
+    if (!less || m->config.restoring) /* the snapshot says what the guest was told */
+        return;
+    memcpy(m->less, less, sizeof(m->less));
+    lack(m);
+}
+
 /* What auto has chosen may turn out not to do for this machine's model. */
 static int make_chosen_cpus(struct machine *m, struct error *err) {
     struct error refused = {0};
+    bool chooses;
+    int r;
 
     if (!m->ops->apic)
         return make_cpus(m, err);
     make_spares(m);
-    if (!machine_chooses_cpu(m) || !m->spare[0])
-        return make_cpus(m, err);
-    if (make_cpus(m, &refused) == 0)
-        return 0;
+    chooses = machine_chooses_cpu(m) && m->spare[0];
+    r = make_cpus(m, chooses ? &refused : err);
+    if (r == 0)
+        keep_lacks(m);
+    if (r == 0 || !chooses)
+        return r;
     free_cpus(m);
     free_spares(m);
     leave_kvm(m, refused.text);
@@ -686,6 +755,7 @@ static int build(struct machine *m, struct error *err) {
         .cpu_pins = pins,
         .apic_message = m->ops->apic ? apic_message : NULL,
         .apic_opaque = m,
+        .wires = m->wires,
     };
     int r;
 
@@ -702,6 +772,7 @@ static int build(struct machine *m, struct error *err) {
         m->cpu[i] = (struct machine_cpu){.machine = m, .index = i};
         pins[i] = make_pins(m, i);
     }
+    m->apics_here = m->ops->apic && m->config.restoring;
     r = open_boot(m, err);
     m->image.text_screen = m->config.display.adapter == MACHINE_VGA;
     m->image.screen = (struct boot_screen){boot_screen_set, &m->board};
@@ -743,6 +814,8 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->lock = lock;
     m->image.kernel.fd = -1;
     m->ops = cpu_select(config->cpu, not_kvm(config), m->cpu_why, sizeof(m->cpu_why), err);
+    if (m->ops)
+        m->wires = wires_new(loop, m->ops->apic ? &wire_ops : NULL, m);
     pthread_mutex_lock(lock);
     r = m->ops ? build(m, err) : -EINVAL;
     pthread_mutex_unlock(lock);
@@ -767,8 +840,11 @@ int machine_start(struct machine *m, struct error *err) {
         r = vcpu_start(m->cpu[i].vcpu, err);
     if (r == 0) {
         m->started = true;
-        if (!m->paused)
+        if (!m->paused) {
+            if (m->apics_here) /* it was paused before */
+                store_apics(m);
             run_devices(m);
+        }
         run_all(m);
     }
     pthread_mutex_unlock(m->lock);
@@ -798,6 +874,7 @@ void machine_free(struct machine *m) {
     pthread_mutex_lock(m->lock);
     board_done(&m->board);
     plug_free(m->plug);
+    wires_free(m->wires);
     pthread_mutex_unlock(m->lock);
     boot_close(&m->image);
     free(m);

@@ -18,6 +18,9 @@ bool machine_chooses_cpu(const struct machine *m); /* "auto" */
 /* Software goes on from the state that KVM's processors have: possible while KVM runs it. */
 bool machine_may_use_software(const struct machine *m);
 int machine_use_software(struct machine *m, const char *why, struct error *err);
+/* Its processors have no other features than these words (cpu/cpuid.h), as the guest was told; for
+ * processors that have not run. */
+int machine_tell_features(struct machine *m, const uint32_t *words, struct error *err);
 bool machine_wants_reset(const struct machine *m); /* asked for, not yet done */
 
 #endif

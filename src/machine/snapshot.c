@@ -206,6 +206,27 @@ static bool has_state(const struct snapshot *s, const struct device *d) {
     return !d->cls->newer || snapshot_find(s, d->name);
 }
 
+static int compare_features(const uint32_t *ours, const uint32_t *theirs, struct error *err) {
+    char names[256];
+    size_t n = 0;
+
+    for (unsigned i = 0; i < sizeof(((struct machine_cpuid *)0)->word) / sizeof(*ours); i++) {
+        uint32_t lacking = theirs[i] & ~ours[i];
+
+        if (!lacking || n >= sizeof(names) - 3)
+            continue;
+        if (n)
+            n += (size_t)snprintf(names + n, sizeof(names) - n, ", ");
+        cpuid_print(i, lacking, names + n, sizeof(names) - n);
+        n += strlen(names + n);
+    }
+    return !n ? 0
+              : error_set(err, -ENOTSUP,
+                          "the snapshot's guest was told of features that this host, --cpu or "
+                          "--cpu-model lacks (%s): restore it where they are, or with --cpu soft",
+                          names);
+}
+
 static int check_cpuid(struct machine *m, const struct snapshot *s, struct error *err) {
     const struct snapshot_section *section = NULL;
     struct machine_cpuid ours, theirs = {0};
@@ -214,14 +235,7 @@ static int check_cpuid(struct machine *m, const struct snapshot *s, struct error
     if (section)
         code = state_load(&machine_cpuid_desc, &theirs, section->data, section->size, err);
     cpuid_words(m, &ours);
-    for (unsigned i = 0; code == 0 && i < sizeof(ours.word) / sizeof(ours.word[0]); i++)
-        if (theirs.word[i] & ~ours.word[i])
-            code = error_set(err, -ENOTSUP,
-                             "the snapshot's guest uses a processor with features that this host "
-                             "or --cpu-model lacks (word %u, bits 0x%x): restore it on a host that "
-                             "has them, and save machines that move with --cpu-model x86-64-v2",
-                             i, theirs.word[i] & ~ours.word[i]);
-    return code;
+    return code < 0 ? code : compare_features(ours.word, theirs.word, err);
 }
 
 /* Names that this machine has no part for. */
@@ -431,6 +445,15 @@ static int load_ports(struct machine *m, const struct snapshot *s, struct error 
     return code;
 }
 
+/* Else a guest that comes from a host with fewer features could not go back there. */
+static int tell_features(struct machine *m, const struct snapshot *s, struct error *err) {
+    const struct snapshot_section *section = snapshot_find(s, "cpuid");
+    struct machine_cpuid told = {0};
+    int code = state_load(&machine_cpuid_desc, &told, section->data, section->size, err);
+
+    return code < 0 ? code : machine_tell_features(m, told.word, err);
+}
+
 int machine_load(struct machine *m, const struct snapshot *s, struct error *err) {
     struct board *b = machine_board(m);
     struct machine_state own;
@@ -440,6 +463,8 @@ int machine_load(struct machine *m, const struct snapshot *s, struct error *err)
         code = choose_cpu(m, s, err);
     if (code == 0)
         code = check_parts(m, s, err);
+    if (code == 0)
+        code = tell_features(m, s, err);
     if (code == 0)
         code = load_ports(m, s, err);
     if (code == 0)

@@ -118,7 +118,7 @@ static const struct field fields[] = {
      .type = FIELD_CHOICE,
      .place = FIELD_SPEC,
      .flags = CHANGE | FIELD_START,
-     .choices = "auto|soft|ref",
+     .choices = "auto|kvm|soft|ref",
      .standard = "\"auto\"",
      .help = "what executes the guest's instructions: viv-vm --cpu"},
     RESOURCE_HARDWARE,

@@ -5,8 +5,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/loop.h"
+#include "bus/wires.h"
 #include "devices/lpc.h"
 #include "devices/pci_host.h"
 #include "devices/virtio_driver.h"
@@ -464,6 +467,44 @@ static void a_message_waits_for_bus_mastering(void **state) {
     toy_free(t);
 }
 
+static void signals_from_outside_go_as_the_table_says(void **state) {
+    struct loop *loop = loop_new(NULL, NULL);
+    struct wires *wires = wires_new(loop, NULL, NULL);
+    struct toy *t = msix_toy();
+    const uint64_t one = 1;
+    int fd;
+
+    assert_true(pci_msix_fd(&t->pci, 1) < 0); /* nobody has given it wires */
+    pci_bus_set_wires(b.bus, wires);
+    assert_true(pci_msix_fd(&t->pci, VECTORS) < 0);
+    fd = pci_msix_fd(&t->pci, 1);
+    assert_true(fd >= 0);
+    assert_int_equal(pci_msix_fd(&t->pci, 1), fd);
+    for (unsigned step = 0; step < 3; step++) { /* off, masked, no bus master */
+        assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+        while (loop_step(loop, 0))
+            ;
+        assert_int_equal(b.msi_count, 0);
+        assert_int_equal(peek(pba), 1 << 1);
+        if (step == 0)
+            cfg_write(SLOT3, 0x42, 2, 0x8000);
+        if (step == 1)
+            cfg_write(SLOT3, PCI_COMMAND, 2, PCI_COMMAND_MEM);
+        if (step == 1)
+            io_write(&b.mmio, table + 16 + 12, 4, 0);
+    }
+    cfg_write(SLOT3, PCI_COMMAND, 2, PCI_COMMAND_MEM | PCI_COMMAND_MASTER);
+    while (loop_step(loop, 0))
+        ;
+    assert_int_equal(b.msi_count, 1);
+    assert_int_equal(b.msi[0].data, 0x31);
+    assert_int_equal(peek(pba), 0);
+    toy_free(t);
+    wires_free(wires);
+    loop_free(loop);
+    pci_bus_set_wires(b.bus, NULL);
+}
+
 static void the_table_takes_every_width(void **state) {
     struct toy *t = msix_toy();
 
@@ -798,6 +839,7 @@ int main(void) {
         T(a_masked_vector_waits_as_a_pending_bit),
         T(the_function_mask_holds_all_vectors_back),
         T(a_message_waits_for_bus_mastering),
+        T(signals_from_outside_go_as_the_table_says),
         T(the_table_takes_every_width),
         T(state_goes_over_with_bars_interrupts_and_vectors),
         T(state_of_another_device_is_refused),

@@ -14,7 +14,7 @@
 
 #include "cpu/kvm/kvm.h"
 
-enum { MSR_TSC_DEADLINE = 0x6e0, IN_SERVICE = 0x10, REQUESTED = 0x20 };
+enum { MSR_TSC_DEADLINE = 0x6e0, IN_SERVICE = 0x10, LEVEL = 0x18, REQUESTED = 0x20 };
 
 static void take_back(struct kvm_cpu *c, struct cpu_apic *apic) {
     struct kvm_vcpu_events events = {0};
@@ -44,6 +44,16 @@ static void get(struct cpu *cpu, struct cpu_apic *ret) {
     take_back(c, ret);
 }
 
+/* What was under way elsewhere ends here, and the I/O APIC wants to know. */
+static void expect_ends(struct kvm_vm *vm, const struct cpu_apic *apic) {
+    for (unsigned v = 0; v < 256; v++) {
+        uint32_t active = apic->reg[IN_SERVICE + v / 32] | apic->reg[REQUESTED + v / 32];
+
+        if (active & apic->reg[LEVEL + v / 32] & 1u << v % 32)
+            kvm_vm_expect_level(vm, (uint8_t)v);
+    }
+}
+
 static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) {
     struct kvm_cpu *c = (struct kvm_cpu *)cpu;
     uint64_t deadline = apic->tsc_deadline;
@@ -51,6 +61,7 @@ static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) 
     struct kvm_sregs sregs = {0};
     int r = kvm_call(c, "its registers", KVM_GET_SREGS, &sregs);
 
+    expect_ends(c->vm, apic);
     for (unsigned i = 0; i < 64; i++)
         memcpy(page.regs + 16 * i, &apic->reg[i], 4);
     sregs.apic_base = apic->base;
@@ -65,6 +76,14 @@ static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) 
     return r < 0 ? r : 0;
 }
 
+static int ring(struct cpu *cpu, uint64_t addr, int fd, bool on) {
+    return kvm_vm_ring(((struct kvm_cpu *)cpu)->vm, addr, fd, on);
+}
+
+static int carry(struct cpu *cpu, int fd, const struct msi_message *m) {
+    return kvm_vm_carry(((struct kvm_cpu *)cpu)->vm, fd, m);
+}
+
 static void message(struct cpu *cpu, uint64_t addr, uint32_t data) {
     kvm_vm_message(((struct kvm_cpu *)cpu)->vm, addr, data);
 }
@@ -77,4 +96,4 @@ static void ext_int(struct cpu *cpu, bool level) {
 }
 
 const struct cpu_apic_ops kvm_apic_ops = {
-    .get = get, .set = set, .message = message, .ext_int = ext_int};
+    .get = get, .set = set, .message = message, .ext_int = ext_int, .ring = ring, .carry = carry};

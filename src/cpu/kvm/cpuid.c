@@ -2,6 +2,8 @@
 /*
  * What CPUID says under KVM: the model's leaves (cpu/cpuid.h), less the features that this KVM
  * cannot give (4.46 KVM_GET_SUPPORTED_CPUID).
+ *
+ * Calls (main): ioctl:KVM_SET_CPUID2
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -18,6 +18,9 @@
 
 enum { KVM_ROUTES = 256, KVM_LEAVES = 128 };
 
+struct kvm_carrier;
+struct msi_message;
+
 struct kvm_slot { /* what KVM was told of a range */
     gpa base;
     uint64_t size; /* 0: nothing */
@@ -32,6 +35,9 @@ struct kvm_vm { /* shared by the processors of one machine; the last one frees i
     pthread_mutex_t lock; /* innermost: slots and routes */
     /* Level-triggered vectors whose end KVM reports (4.52, 7.5 KVM_CAP_SPLIT_IRQCHIP). */
     bool level[KVM_ROUTES];
+    struct kvm_carrier *carrier; /* routes.c's */
+    unsigned carriers, max_routes;
+    bool rings_any_length;
     struct kvm_cpuid2 *supported;
     uint32_t less[CPUID_WORDS]; /* cpu_config.less */
 };
@@ -69,7 +75,15 @@ struct kvm_vm *kvm_vm_join(const struct cpu_config *config, struct error *err);
 void kvm_vm_leave(struct kvm_vm *vm);
 /* Tells KVM where guest memory is now. */
 int kvm_vm_map(struct kvm_vm *vm, struct error *err);
+
+void kvm_vm_init_routes(struct kvm_vm *vm); /* its descriptor is there */
+void kvm_vm_free_routes(struct kvm_vm *vm);
 void kvm_vm_message(struct kvm_vm *vm, uint64_t addr, uint32_t data);
+/* The end of level-triggered interrupts by this vector is reported from now on. */
+void kvm_vm_expect_level(struct kvm_vm *vm, uint8_t vector);
+/* As struct wires_ops (bus/wires.h). */
+int kvm_vm_ring(struct kvm_vm *vm, uint64_t addr, int fd, bool on);
+int kvm_vm_carry(struct kvm_vm *vm, int fd, const struct msi_message *message);
 
 /* The host's, as a descriptor; negative with a clause that says why not. */
 int kvm_open(struct error *err);

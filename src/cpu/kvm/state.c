@@ -10,6 +10,7 @@
  * would use up.
  *
  * Calls (main): ioctl:KVM_GET_REGS ioctl:KVM_SET_REGS ioctl:KVM_GET_SREGS ioctl:KVM_SET_SREGS
+ *     ioctl:KVM_GET_SREGS2 ioctl:KVM_SET_SREGS2
  *     ioctl:KVM_GET_DEBUGREGS ioctl:KVM_SET_DEBUGREGS ioctl:KVM_GET_MSRS ioctl:KVM_SET_MSRS
  *     ioctl:KVM_GET_XSAVE ioctl:KVM_SET_XSAVE ioctl:KVM_GET_XCRS ioctl:KVM_SET_XCRS
  *     ioctl:KVM_GET_VCPU_EVENTS ioctl:KVM_SET_VCPU_EVENTS ioctl:KVM_GET_MP_STATE
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base/bytes.h"
 #include "base/trace.h"
 #include "cpu/kvm/kvm.h"
 
@@ -87,6 +89,40 @@ static struct kvm_segment *segment_of(struct kvm_sregs *k, unsigned i) {
     return all[i];
 }
 
+/*
+ * With PAE paging of 32-bit code, a processor keeps the four entries that CR3 points to from the
+ * time when it was loaded. Older kernels do not tell them; then they are what memory holds, as far
+ * as one can know.
+ */
+static bool keeps_pdptes(const struct x86_state *s) {
+    return (s->cr0 & X86_CR0_PG) && (s->cr4 & X86_CR4_PAE) && !(s->efer & X86_EFER_LMA);
+}
+
+static void get_pdptes(struct kvm_cpu *c, struct x86_state *s) {
+    struct kvm_sregs2 k = {0};
+    uint8_t entries[sizeof(s->pdpte)];
+
+    if (!keeps_pdptes(s))
+        return;
+    if (ioctl(c->fd, KVM_GET_SREGS2, &k) == 0 && (k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID))
+        memcpy(s->pdpte, k.pdptrs, sizeof(s->pdpte));
+    else if (mem_read(c->cpu.config.bus.mem, s->cr3 & 0xffffffe0, entries, sizeof(entries)) == 0)
+        for (unsigned i = 0; i < 4; i++)
+            s->pdpte[i] = load_le64(entries + 8 * i);
+}
+
+/* The special registers have been set, which reads them from memory. */
+static void set_pdptes(struct kvm_cpu *c, const struct x86_state *s) {
+    struct kvm_sregs2 k = {0};
+
+    if (!keeps_pdptes(s) || ioctl(c->fd, KVM_GET_SREGS2, &k) < 0)
+        return;
+    memcpy(k.pdptrs, s->pdpte, sizeof(k.pdptrs));
+    k.flags |= KVM_SREGS2_FLAGS_PDPTRS_VALID;
+    if (ioctl(c->fd, KVM_SET_SREGS2, &k) < 0)
+        trace(kvm_refused, errno);
+}
+
 static void get_sregs(struct kvm_cpu *c, struct x86_state *s) {
     struct kvm_sregs k = {0};
 
@@ -102,6 +138,7 @@ static void get_sregs(struct kvm_cpu *c, struct x86_state *s) {
     s->cr3 = k.cr3;
     s->cr4 = k.cr4;
     s->efer = k.efer;
+    get_pdptes(c, s);
 }
 
 static int set_sregs(struct kvm_cpu *c, const struct x86_state *s) {
@@ -121,7 +158,10 @@ static int set_sregs(struct kvm_cpu *c, const struct x86_state *s) {
     k.cr4 = s->cr4;
     k.efer = s->efer;
     memset(k.interrupt_bitmap, 0, sizeof(k.interrupt_bitmap));
-    return kvm_call(c, "its special registers", KVM_SET_SREGS, &k);
+    if (kvm_call(c, "its special registers", KVM_SET_SREGS, &k) < 0)
+        return -EIO;
+    set_pdptes(c, s);
+    return 0;
 }
 
 static void get_debug(struct kvm_cpu *c, struct x86_state *s) {

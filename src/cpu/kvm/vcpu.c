@@ -325,6 +325,10 @@ static int create(const struct cpu_config *config, struct cpu **ret_cpu, struct 
     return 0;
 }
 
+static int tell(struct cpu *cpu, struct error *err) {
+    return kvm_set_cpuid((struct kvm_cpu *)cpu, err);
+}
+
 static void stats(struct cpu *cpu, FILE *f) {
     const struct kvm_cpu *c = (const struct kvm_cpu *)cpu;
 
@@ -350,4 +354,5 @@ const struct cpu_ops cpu_kvm_ops = {
     .code_written = code_written,
     .stats = stats,
     .apic = &kvm_apic_ops,
+    .tell = tell,
 };

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A virtual machine of KVM's: memory, interrupt messages.
+ * A virtual machine of KVM's: its making, its memory.
  *
- * The I/O APIC is ours, but only the LAPIC knows when a level-triggered interrupt ends. KVM reports
- * the end of those vectors that its routing table names, in entries that belong to I/O APIC pins
- * (7.5, KVM_CAP_SPLIT_IRQCHIP). Which pin it is does not matter to us: an entry for each vector
- * that was ever sent so is enough, and is added when it is sent first.
- *
- * Calls (main, vcpu): ioctl:KVM_SET_USER_MEMORY_REGION ioctl:KVM_SET_GSI_ROUTING
- *     ioctl:KVM_SIGNAL_MSI
+ * Calls (main, vcpu): ioctl:KVM_SET_USER_MEMORY_REGION
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,10 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/trace.h"
 #include "cpu/kvm/kvm.h"
-
-enum { MSI_LEVEL = 1 << 15, MSI_ASSERT = 1 << 14, TO_ALL = 0xfeeff000 };
 
 static struct kvm_cpuid2 *get_supported(int kvm) {
     size_t size = sizeof(struct kvm_cpuid2) + KVM_LEAVES * sizeof(struct kvm_cpuid_entry2);
@@ -85,45 +76,6 @@ int kvm_vm_map(struct kvm_vm *vm, struct error *err) {
     return r < 0 ? error_set(err, r, "KVM refuses guest memory: %s", strerror(-r)) : 0;
 }
 
-/* ------------------------------------------------------------------ interrupt messages */
-
-static void add_route(struct kvm_vm *vm, uint8_t vector) {
-    struct kvm_irq_routing *table;
-    unsigned n = 0;
-
-    vm->level[vector] = true;
-    table = calloc(1, sizeof(*table) + KVM_ROUTES * sizeof(table->entries[0]));
-    if (!table)
-        abort(); /* 12 KiB */
-    for (unsigned v = 0; v < KVM_ROUTES; v++)
-        if (vm->level[v]) {
-            table->entries[n] =
-                (struct kvm_irq_routing_entry){.gsi = n, .type = KVM_IRQ_ROUTING_MSI};
-            table->entries[n].u.msi.address_lo = TO_ALL;
-            table->entries[n++].u.msi.data = v | MSI_LEVEL | MSI_ASSERT;
-        }
-    table->nr = n;
-    if (ioctl(vm->fd, KVM_SET_GSI_ROUTING, table) < 0)
-        trace(kvm_refused, errno);
-    free(table);
-}
-
-void kvm_vm_message(struct kvm_vm *vm, uint64_t addr, uint32_t data) {
-    struct kvm_msi msi = {
-        .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data};
-
-    if (data & MSI_LEVEL) {
-        if (!(data & MSI_ASSERT))
-            return; /* the line fell: nobody listens */
-        pthread_mutex_lock(&vm->lock);
-        if (!vm->level[data & 0xff])
-            add_route(vm, (uint8_t)data);
-        pthread_mutex_unlock(&vm->lock);
-    }
-    if (ioctl(vm->fd, KVM_SIGNAL_MSI, &msi) < 0)
-        trace(kvm_refused, errno);
-}
-
 /* ------------------------------------------------------------------ life */
 
 static int split_irqchip(int fd) {
@@ -153,6 +105,7 @@ static int make(struct kvm_vm *vm, int kvm, struct error *err) {
         return error_set(err, -EIO, "KVM makes no virtual machine: %s; use --cpu soft",
                          strerror(errno));
     kvm_find_lacks(vm);
+    kvm_vm_init_routes(vm);
     set_addresses(vm->fd);
     r = kvm_filter_msrs(vm->fd, err);
     if (r < 0)
@@ -197,6 +150,7 @@ void kvm_vm_leave(struct kvm_vm *vm) {
     if (vm->fd >= 0)
         close(vm->fd);
     pthread_mutex_destroy(&vm->lock);
+    kvm_vm_free_routes(vm);
     free(vm->supported);
     free(vm);
 }

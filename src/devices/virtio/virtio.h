@@ -104,6 +104,7 @@ struct virtio {
     struct clock_timer again;
     unsigned pci_cfg_cap; /* offset of the configuration access capability */
     bool was_master;      /* bus mastering before the last configuration write */
+    struct doorbell *bell[VIRTIO_MAX_QUEUES]; /* NULL: kicks come as accesses to the BAR */
 };
 
 /* For STATE_SUB at the start of a device type's table. */

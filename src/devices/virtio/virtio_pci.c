@@ -11,6 +11,9 @@
  * for, and written by drawing it, laying the bytes over it and applying each register that they
  * touch: so all widths work, and the 64-bit addresses are pairs of 32-bit registers.
  *
+ * Where the host's kernel can tell us of kicks by itself, each queue has a doorbell at its place in
+ * the notify area: a kick then comes on the loop's thread, while the processor goes on.
+ *
  * Departures: status bits that the driver clears stay set until it writes 0 (2.1.1 forbids
  * clearing). Only queue_enable = 1 does something. Registers of a queue are fixed while it is
  * enabled. DRIVER_OK without FEATURES_OK is not taken (that is the legacy interface, which is not
@@ -22,6 +25,7 @@
 
 #include "base/bytes.h"
 #include "base/trace.h"
+#include "bus/wires.h"
 #include "devices/virtio/virtio_internal.h"
 
 enum { VENDOR_VIRTIO = 0x1af4, DEVICE_BASE = 0x1040, REVISION = 1 };
@@ -333,6 +337,22 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
     }
 }
 
+static void rung(void *opaque, unsigned queue) { virtio_kick(opaque, queue); }
+
+static void bar_moved(struct pci_device *d, unsigned bar) {
+    struct virtio *v = (struct virtio *)d;
+    const struct pci_bar *b = &d->bar[bar];
+
+    for (unsigned i = 0; bar == BAR && i < v->queue_count; i++) {
+        uint64_t place = b->region.base + AREA_NOTIFY + i * NOTIFY_STRIDE;
+
+        if (!v->bell[i] && b->mapped)
+            v->bell[i] = doorbell_new(pci_bus_wires(d->bus), rung, v, i);
+        if (v->bell[i])
+            doorbell_move(v->bell[i], b->mapped ? place : DOORBELL_NOWHERE);
+    }
+}
+
 static const struct io_ops bar_ops = {bar_read, bar_write, 1, 8};
 
 /* ---- PCI configuration ---- */
@@ -427,6 +447,7 @@ int virtio_init_queues(struct virtio *v, const struct virtio_type *type, unsigne
     d->config[PCI_INT_PIN] = 1;
     pci_init_bar(d, BAR, BAR_SIZE, false, true, &bar_ops, "virtio");
     add_caps(v);
+    d->bar_moved = bar_moved;
     d->config_reading = config_reading;
     d->config_written = config_written;
     return pci_init_msix(d, queues + 1, BAR, AREA_MSIX, AREA_PBA);
@@ -437,6 +458,8 @@ void virtio_done(struct virtio *v) {
         return;
     virtio_again_stop(v);
     pci_bus_detach(&v->pci);
+    for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
+        doorbell_free(v->bell[i]);
 }
 
 void virtio_reset(struct virtio *v) {
