@@ -69,11 +69,34 @@ static int check_local(struct api_call *call, const json_t *spec) {
     return 0;
 }
 
+/* Pages, processors and memory that one machine holds are not there for those of others. */
+static int check_admin(struct api_call *call, const json_t *spec) {
+    for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++) {
+        const json_t *value = json_object_get(spec, f->name);
+
+        if (f->flags & FIELD_ADMIN && value && !json_is_null(value) &&
+            !field_is_standard(f, value) && call->role != ROLE_ADMIN)
+            return api_fail(call, FAILURE_FORBIDDEN, "spec", "ask an admin, or leave it out",
+                            "%s may not take pages, memory or processors of the manager's host for "
+                            "one machine (%s)",
+                            call->caller, f->name);
+    }
+    return 0;
+}
+
+void api_forget_forbidden(const struct api_call *call, json_t *spec) {
+    for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++)
+        if (json_object_get(spec, f->name) &&
+            ((f->flags & FIELD_LOCAL && !api_is_local_admin(call)) ||
+             (f->flags & FIELD_ADMIN && call->role != ROLE_ADMIN)))
+            json_object_set_new(spec, f->name, json_loads(f->standard, JSON_DECODE_ANY, NULL));
+}
+
 /* The manager reads and writes files of its host with the rights of its user. */
 static int check_files(struct api_call *call) {
     const json_t *spec = json_object_get(call->body, "spec");
 
-    if (check_local(call, spec) < 0)
+    if (check_local(call, spec) < 0 || check_admin(call, spec) < 0)
         return -EINVAL;
     if (role_names_files(call->role))
         return 0;

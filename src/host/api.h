@@ -69,6 +69,8 @@ void api_put_text(struct buf *out, const struct store_text *t);
 
 /* An admin, and by the local socket. */
 bool api_is_local_admin(const struct api_call *call);
+/* Of a spec that others made: what the caller could not have asked for becomes what is standard. */
+void api_forget_forbidden(const struct api_call *call, json_t *spec);
 /* For a get: 1 if the caller knows it already (If-None-Match) and was told so, 0: answer it. */
 int api_answer_unchanged(struct api_call *call);
 

@@ -88,8 +88,7 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
     nics_forget_addresses(clone);
     ports_forget(clone->spec);
     hardware_forget_volume(clone->spec);
-    if (!api_is_local_admin(call) && json_object_get(clone->spec, "share")) /* not to hand out */
-        json_object_set_new(clone->spec, "share", json_array());
+    api_forget_forbidden(call, clone->spec);
     if (*row_text(clone->spec, "hostname"))
         row_set_text(clone->spec, "hostname", name);
     row_set_text(clone->spec, "power", on ? "on" : "off");

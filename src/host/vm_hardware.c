@@ -227,6 +227,19 @@ static bool is_repeated(const char *boot) {
     return false;
 }
 
+/* Which nodes the guest sees is its own affair; whose memory of the host it is, is not. */
+static int check_nodes(struct api_call *call, const json_t *nodes) {
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(nodes, i, one)
+        if (call->role != ROLE_ADMIN && strstr(json_string_value(one), ",host-node="))
+            return api_fail(call, FAILURE_FORBIDDEN, "spec.numa", "leave host-node= out",
+                            "%s may not bind a machine to a node of the manager's host",
+                            call->caller);
+    return 0;
+}
+
 int hardware_check(struct api_call *call, const json_t *spec) {
     const char *cdrom = row_text(spec, "cdrom"), *firmware = row_text(spec, "firmware");
     const char *rom = row_text(spec, "nic_rom"), *tftp = row_text(spec, "tftp");
@@ -242,7 +255,8 @@ int hardware_check(struct api_call *call, const json_t *spec) {
     if (is_repeated(row_text(spec, "boot")))
         return api_fail(call, FAILURE_INVALID, "spec.boot", "name each place once",
                         "'%s' names a place twice", row_text(spec, "boot"));
-    if (check_shares(call, json_object_get(spec, "share")) < 0)
+    if (check_shares(call, json_object_get(spec, "share")) < 0 ||
+        check_nodes(call, json_object_get(spec, "numa")) < 0)
         return -EINVAL;
     return check_smbios(call, json_object_get(spec, "smbios"));
 }

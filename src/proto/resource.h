@@ -44,6 +44,7 @@ enum field_flags {
     FIELD_WHOLE =
         2048,         /* an array of strings with commas: a word of a command line is one string */
     FIELD_LIVE = 512, /* of a machine: one that runs has it soon, or its status says why not */
+    FIELD_ADMIN = 4096, /* takes from others on the host: any value but the standard is for admins */
 };
 
 struct field {
@@ -129,6 +130,8 @@ int resource_check_update(const struct resource *r, const json_t *v, char *ret_f
                           struct error *err);
 /* The spec that results: what is not given becomes its standard value. */
 void resource_fill(const struct resource *r, json_t *spec);
+/* Is that what holds when nothing is given? */
+bool field_is_standard(const struct field *f, const json_t *value);
 /* Is it, or may it be, the name of a file on the manager's host? */
 bool field_is_host_file(const struct field *f);
 /* Where either may stand: a word, such as "bios", and no path that begins in some folder. */

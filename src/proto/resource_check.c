@@ -331,6 +331,14 @@ int resource_check_update(const struct resource *r, const json_t *v, char *ret_f
     return check_object(r->fields, FIELD_SPEC, FIELD_UPDATE, "spec", spec, ret_field, err);
 }
 
+bool field_is_standard(const struct field *f, const json_t *value) {
+    json_t *standard = f->standard ? json_loads(f->standard, JSON_DECODE_ANY, NULL) : NULL;
+    bool same = standard && json_equal(standard, value);
+
+    json_decref(standard);
+    return same;
+}
+
 void resource_fill(const struct resource *r, json_t *spec) {
     for (const struct field *f = r->fields; f->type != FIELD_END; f++)
         if (f->place == FIELD_SPEC && f->standard && !json_object_get(spec, f->name))

@@ -13,18 +13,18 @@
     {.name = "hugepages",                                                                          \
      .type = FIELD_CHOICE,                                                                         \
      .place = FIELD_SPEC,                                                                          \
-     .flags = PLACEMENT_START,                                                                     \
+     .flags = PLACEMENT_START | FIELD_ADMIN,                                                       \
      .choices = "thp|off|2M|1G",                                                                   \
      .standard = "\"thp\"",                                                                        \
      .help =                                                                                       \
          "pages of its memory: 2M and 1G are of the host's pools, all taken at its start; thp "    \
-         "is huge where the kernel finds some; off never"},                                        \
+         "is huge where the kernel finds some; off never. But for thp, for admins"},               \
         {.name = "lock_memory",                                                                    \
          .type = FIELD_BOOL,                                                                       \
          .place = FIELD_SPEC,                                                                      \
-         .flags = PLACEMENT_START,                                                                 \
+         .flags = PLACEMENT_START | FIELD_ADMIN,                                                   \
          .standard = "false",                                                                      \
-         .help = "its memory stays in the host's RAM"},                                            \
+         .help = "its memory stays in the host's RAM; for admins"},                                \
         {.name = "numa",                                                                           \
          .type = FIELD_STRINGS,                                                                    \
          .place = FIELD_SPEC,                                                                      \
@@ -34,17 +34,17 @@
          .pattern = "^node=[0-7](,[a-z-]+=[a-zA-Z0-9.:+-]+){0,20}$",                               \
          .standard = "[]",                                                                         \
          .help = "its NUMA nodes, each node=N[,cpus=A-B][,memory=SIZE][,host-node=N]"              \
-                 "[,distance=NODE:N]"},                                                            \
+                 "[,distance=NODE:N]; host-node is for admins"},                                   \
         {.name = "pin",                                                                            \
          .type = FIELD_STRINGS,                                                                    \
          .place = FIELD_SPEC,                                                                      \
-         .flags = PLACEMENT_START,                                                                 \
+         .flags = PLACEMENT_START | FIELD_ADMIN,                                                   \
          .min = 4,                                                                                 \
          .max = 33,                                                                                \
          .pattern = "^(vcpu[0-9]{1,2}|vcpus|io)=[0-9]+([+-][0-9]+){0,50}$",                        \
          .standard = "[]",                                                                         \
          .help = "on which processors of the host its own may run (vcpuN=CPUS, vcpus=CPUS), and "  \
-                 "all its other threads (io=CPUS); CPUS is 2, 0-3 or 0+2"},                        \
+                 "all its other threads (io=CPUS); CPUS is 2, 0-3 or 0+2. For admins"},            \
     {                                                                                              \
         .name = "priority", .type = FIELD_STRINGS, .place = FIELD_SPEC,                            \
         .flags = PLACEMENT_START | FIELD_LOCAL, .min = 4, .max = 2,                                \

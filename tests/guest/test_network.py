@@ -317,6 +317,33 @@ class Callers(Case):
         self.fails(operator, 403, "POST", "/v1/images/stolen/export", {"file": str(self.m.home / "out")})
         self.assertFalse((self.m.home / "out").exists())
 
+    def test_an_operator_takes_nothing_of_the_host_from_others(self):
+        self.begin()
+        self.m.image()
+        operator, admin = self.caller("operator"), self.caller("admin")
+        password = self.m.home / "password"
+        password.write_text("word\n")
+        taken = [{"hugepages": "2M"}, {"hugepages": "off"}, {"lock_memory": True}, {"pin": ["vcpus=0"]},
+                 {"numa": ["node=0,host-node=0"]}, {"priority": ["nice:5"]},
+                 {"vnc": "127.0.0.1:5999", "vnc_password_file": str(password)}]
+        free = {"hugepages": "thp", "lock_memory": False, "pin": [], "vnc_password_file": "none",
+                "numa": ["node=0,cpus=0"]}
+        operator.post("/v1/vms", {"name": "own", "spec": {"image": "tiny", **free}})
+        self.api.settled("own")
+        for spec in taken:
+            with self.subTest(spec):
+                body = {"name": "web", "spec": {"image": "tiny", **spec}}
+                self.fails(operator, 403, "POST", "/v1/vms", body)
+                self.fails(operator, 403, "PATCH", "/v1/vms/own", {"spec": spec})
+                if "priority" in spec:
+                    self.fails(admin, 403, "PATCH", "/v1/vms/own", {"spec": spec})
+        given = {"pin": ["vcpus=0"], "lock_memory": True}
+        self.assertEqual(admin.call("PATCH", "/v1/vms/own", {"spec": given})["spec"]["pin"], given["pin"])
+        copy = operator.post("/v1/vms/own/clone", {"name": "copy"})["spec"]
+        self.assertEqual((copy["pin"], copy["lock_memory"]), ([], False))
+        self.assertEqual(admin.post("/v1/vms/own/clone", {"name": "second"})["spec"]["pin"], given["pin"])
+        operator.call("PATCH", "/v1/vms/own", {"spec": {"pin": [], "lock_memory": False}})
+
     def test_a_token_says_its_secret_once_and_the_store_never(self):
         self.begin()
         body = {"name": "ci", "spec": {"role": "viewer"}}
