@@ -87,4 +87,5 @@ def main():
             f.write(f'{{{number}, "{name}"}},\n')
 
 
-main()
+if __name__ == "__main__":
+    main()
