@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What PCs boot from, made of Debian's packages without mounts: their files, disks with partitions, optical media.
 
-Packages that are not to be installed (kernels, other architectures) are fetched with apt-get into build/media and kept
+Packages that are not to be installed (kernels, other architectures and releases) are fetched with apt-get into build/media and kept
 there. VIV_MEDIA names another folder. Without a mirror the tests that need one are skipped.
 """
 import fcntl
@@ -53,11 +53,11 @@ def need(*paths):
 
 
 # ---- packages -----------------------------------------------------------------------------------
-def apt_options(arch):
-    """APT of its own for another architecture: the host's sources but for updates, nothing of its state."""
-    if arch == "amd64":
+def apt_options(arch, release):
+    """APT of its own for another architecture or release: the host's sources but for updates, nothing of its state."""
+    if arch == "amd64" and not release:
         return []
-    own = FOLDER / f"apt-{arch}"
+    own = FOLDER / "-".join(["apt", *([release] if release else []), arch])
     options = [f"APT::Architecture={arch}", f"APT::Architectures::={arch}", f"Dir::State={own}", f"Dir::Cache={own}",
                f"Dir::State::status={own}/status", f"Dir::Etc::sourcelist={own}/sources.list",
                "Dir::Etc::sourceparts=/dev/null", "APT::Sandbox::User=root", "#clear APT::Architectures"]
@@ -69,7 +69,7 @@ def apt_options(arch):
         with open(own / "sources.list", "w", encoding="ascii") as out:
             for words in sorted({tuple(line.split()) for line in lines}):
                 if words[2:] == ("main", "Debian") and "-" not in words[1]:
-                    out.write(f"deb [signed-by={KEYRING}] {words[0]} {words[1]} main\n")
+                    out.write(f"deb [signed-by={KEYRING}] {words[0]} {release or words[1]} main\n")
         config(own, options)
         run("apt-get", "-q", "update", env=dict(os.environ, APT_CONFIG=str(own / "conf")))
         (own / "ready").touch()
@@ -83,19 +83,20 @@ def config(own, options):
             out.write(f'{name} "{value}";\n' if value else f"{name};\n")
 
 
-def package(name, arch="amd64"):
-    """The folder with the files of a package; a name that ends with * stands for the newest of such packages."""
+def package(name, arch="amd64", release=None):
+    """The folder with the files of a package of the host's release or another; a name that ends with * stands for the
+    newest of such packages."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        where = FOLDER / f"{name.rstrip('*')}_{arch}"
+        where = FOLDER / "_".join([name.rstrip("*"), *([release] if release else []), arch])
         if where.exists():
             return where
         new = FOLDER / "new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         try:
-            options = apt_options(arch)
+            options = apt_options(arch, release)
             if name.endswith("*"):  # what the package without a version depends on
                 text = run("apt-cache", *options, "depends", name.rstrip("*"), text=True)
                 name = re.search(r"Depends: (linux-image-\d\S+)", text)[1]

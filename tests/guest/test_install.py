@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # run: long
 """Debian is installed into an empty disk from inside of a guest, with packages from a mirror on the host, and the
-result starts by its own boot loader: first by debootstrap, as one does by hand, then by Debian's installer."""
+result starts by its own boot loader: Debian 12 by debootstrap, as one does by hand, Debian 13 by Debian's installer."""
 import os
 import pathlib
 import subprocess
@@ -11,12 +11,13 @@ import time
 import unittest
 
 import initrd
+import installer_mirror
 import media
 import mirror
 import vivtest
 
 PACKAGE = "debian-installer-12-netboot-amd64"
-IMAGES = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
+IMAGES = "usr/lib/debian-installer/images/{}/amd64/text/debian-installer/amd64"
 HOUR = 3600
 BY_HAND = """\
 set -e
@@ -69,6 +70,7 @@ d-i mirror/protocol string http
 d-i mirror/http/hostname string 10.0.2.2:{port}
 d-i mirror/http/directory string /debian
 d-i mirror/http/proxy string
+d-i mirror/udeb/suite string {udebs}
 d-i apt-setup/services-select multiselect
 d-i passwd/make-user boolean false
 d-i passwd/root-password password vivarium
@@ -108,8 +110,6 @@ class Case(unittest.TestCase):
         self.disk = self.dir / "new.raw"
         with open(self.disk, "wb") as f:
             f.truncate(4 << 30)
-        self.mirror = mirror.Mirror()
-        self.addCleanup(self.mirror.close)
 
     def start(self, firmware, *options):
         media.need(media.FIRMWARE[firmware])
@@ -135,6 +135,11 @@ class Case(unittest.TestCase):
 
 
 class ByHand(Case):
+    def setUp(self):
+        super().setUp()
+        self.mirror = mirror.Mirror()
+        self.addCleanup(self.mirror.close)
+
     def install(self, firmware):
         old = media.partitioned(self.dir, vivtest.GUEST / "debian12.raw", media.DEBIAN)
         guest = self.start(firmware, "--disk", str(old), "--disk", f"{self.disk},cache=unsafe", "--nic", "user")
@@ -191,31 +196,43 @@ class Dialogs(Case):
         self.from_iso("uefi")
 
     def from_iso(self, firmware):
-        files = media.package(PACKAGE) / IMAGES
+        files = media.package(PACKAGE) / IMAGES.format(12)
         iso = media.rescue_iso(self.dir, ASKS, {"linux": files / "linux", "initrd.gz": files / "initrd.gz"})
         self.answer(firmware, "--cdrom", str(iso))
 
 
 class Installer(Case):
+    RELEASE, VERSION = "trixie", 13
+
+    def setUp(self):
+        super().setUp()
+        package = media.package(f"debian-installer-{self.VERSION}-netboot-amd64", release=self.RELEASE)
+        self.files = package / IMAGES.format(self.VERSION)
+
+    def medium(self, answering):
+        """An ISO of the package's kernel and initrd, and what answers the installer's questions."""
+        (self.dir / "preseed.cfg").write_text(ANSWERS.format(port=answering.port, udebs=installer_mirror.SUITE))
+        more = {"preseed.cfg": self.dir / "preseed.cfg", "usr/share/keyrings/archive.gpg": answering.keyring}
+        initrd.with_tree(more, self.dir / "initrd.gz", self.files / "initrd.gz")
+        return media.rescue_iso(self.dir, MENU, {"linux": self.files / "linux", "initrd.gz": self.dir / "initrd.gz"})
+
     def install(self, firmware):
-        files = media.package(PACKAGE) / IMAGES
-        (self.dir / "preseed.cfg").write_text(ANSWERS.format(port=self.mirror.port))
-        initrd.with_tree({"preseed.cfg": self.dir / "preseed.cfg"}, self.dir / "initrd.gz", files / "initrd.gz")
-        iso = media.rescue_iso(self.dir, MENU, {"linux": files / "linux", "initrd.gz": self.dir / "initrd.gz"})
-        guest = self.start(firmware, "--disk", f"{self.disk},cache=unsafe", "--cdrom", str(iso), "--boot", "order=dc",
-                           "--nic", "user")
-        guest.expect(r"Checking the Debian archive mirror  \.\.\..* 100%")
-        guest.expect(r"Loading additional components")
+        answering = installer_mirror.InstallerMirror(self.RELEASE, self.files / "initrd.gz")
+        self.addCleanup(answering.close)
+        guest = self.start(firmware, "--disk", f"{self.disk},cache=unsafe", "--cdrom", str(self.medium(answering)),
+                           "--boot", "order=dc", "--nic", "user")
         # Questions of lower priority are not asked, and each of the others has its answer: one more is a failure.
         found = guest.expect(r"reboot: Power down", r"Prompt: '\?' for help")
-        if lacking := [p for p in self.mirror.failed if p.endswith(".udeb")]:
-            self.skipTest(f"it began, but the host's mirror has no installer: {lacking[0]} is not there")
-        self.assertEqual(found.re.pattern, r"reboot: Power down", guest.console[-2000:])
+        if found.re.pattern != r"reboot: Power down":
+            if lacking := [p for p in answering.failed if p.endswith(".deb") or p.endswith(".udeb")]:
+                self.skipTest(f"it began, but the host's mirror lacks parts of {self.RELEASE}: {lacking[0]}")
+            self.fail(f"the installer asks: {guest.console[-2000:]}")
         self.assertEqual(guest.wait(), 0)
 
     def test_by_bios(self):
         self.install("bios")
         self.starts("bios", "virtio")
+        self.starts("bios", "sata")
 
     def test_by_uefi(self):
         self.install("uefi")
