@@ -793,8 +793,6 @@ static const char *not_kvm(const struct machine_config *config) {
 
     if (config->smm)
         return "the machine has system management mode, which is not there under KVM";
-    if (config->cpus_present && config->cpus_present < config->cpus)
-        return "processors may be plugged into the machine, after which a guest stalled under KVM";
     if (d->off || d->dump || d->count || d->check || d->perf_map)
         return "the options look into the translator";
     return NULL;

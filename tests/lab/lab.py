@@ -180,10 +180,17 @@ def is_ready(shared):
     return console.exists() and READY in console.read_text(encoding="utf-8", errors="replace")
 
 
-def monitor(shared):
+def monitor(shared, machine):
     """A function that asks QEMU's monitor (QMP) and returns what it says. Memory that has a file is not in the state."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(shared / "monitor"))
+
+    def connected():  # the socket has its name before it listens
+        try:
+            connection.connect(str(shared / "monitor"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+    wait_until(connected, machine, 60, "does not start")
     lines = connection.makefile("rw")
     lines.readline()
 
@@ -210,7 +217,7 @@ def save(options, words, place):
                               stdout=subprocess.DEVNULL) as machine:
             try:
                 wait_until(lambda: is_ready(shared), machine, options.seconds, "does not boot")
-                ask = monitor(shared)
+                ask = monitor(shared, machine)
                 ask("migrate", uri=f"exec:cat >{shlex.quote(str(place / 'state'))}")
                 wait_until(lambda: ask("query-migrate").get("status") in ("completed", "failed"), machine, 120, "is not saved")
                 if ask("query-migrate")["status"] == "failed":
@@ -247,8 +254,7 @@ def start(options, shared):
     machine = subprocess.Popen([*words, *places(options, shared, place / "ram", "off"), "-incoming", "defer"],
                                stdin=subprocess.PIPE)
     try:
-        wait_until((shared / "monitor").exists, machine, 60, "does not start")
-        monitor(shared)("migrate-incoming", uri=f"exec:cat {shlex.quote(str(place / 'state'))}")
+        monitor(shared, machine)("migrate-incoming", uri=f"exec:cat {shlex.quote(str(place / 'state'))}")
     except Exception:
         machine.kill()
         raise

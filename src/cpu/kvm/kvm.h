@@ -16,7 +16,9 @@
 
 #include "cpu/cpuid.h"
 
-enum { KVM_ROUTES = 256, KVM_LEAVES = 128 };
+/* One pin for each vector that there can be. KVM keeps the number in 8 bits without saying so, and
+ * with 256 would report no end at all. */
+enum { KVM_VECTORS = 256, KVM_PINS = 240, KVM_LEAVES = 128 };
 
 struct kvm_carrier;
 struct msi_message;
@@ -34,7 +36,7 @@ struct kvm_vm { /* shared by the processors of one machine; the last one frees i
     struct kvm_slot slot[MEM_MAX_RANGES];
     pthread_mutex_t lock; /* innermost: slots and routes */
     /* Level-triggered vectors whose end KVM reports (4.52, 7.5 KVM_CAP_SPLIT_IRQCHIP). */
-    bool level[KVM_ROUTES];
+    bool level[KVM_VECTORS];
     struct kvm_carrier *carrier; /* routes.c's */
     unsigned carriers, max_routes;
     bool rings_any_length;

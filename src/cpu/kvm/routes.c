@@ -8,7 +8,7 @@
  * (7.5, KVM_CAP_SPLIT_IRQCHIP). Which pin it is does not matter to us: an entry for each vector
  * that was ever sent so is enough, and is added when it is sent first.
  *
- * Behind those, from KVM_ROUTES on, each eventfd that raises a message (4.75 KVM_IRQFD) has an
+ * Behind those, from KVM_PINS on, each eventfd that raises a message (4.75 KVM_IRQFD) has an
  * entry. The table is set as a whole (4.52 KVM_SET_GSI_ROUTING), which takes KVM a millisecond.
  *
  * Calls (main, vcpu): ioctl:KVM_SET_GSI_ROUTING ioctl:KVM_SIGNAL_MSI ioctl:KVM_IRQFD
@@ -25,7 +25,7 @@
 enum { MSI_LEVEL = 1 << 15, MSI_ASSERT = 1 << 14, TO_ALL = 0xfeeff000 };
 enum { SHORT = 2 }; /* bytes of a driver's notification */
 
-struct kvm_carrier { /* fd raises the message by the entry KVM_ROUTES + its place; -1: none does */
+struct kvm_carrier { /* fd raises the message by the entry KVM_PINS + its place; -1: none does */
     int fd;
     struct msi_message message;
 };
@@ -47,10 +47,10 @@ static int set_table(struct kvm_vm *vm) {
     unsigned n = 0;
     int r;
 
-    table = calloc(1, sizeof(*table) + (KVM_ROUTES + vm->carriers) * sizeof(table->entries[0]));
+    table = calloc(1, sizeof(*table) + (KVM_PINS + vm->carriers) * sizeof(table->entries[0]));
     if (!table)
         return -ENOMEM;
-    for (unsigned v = 0; v < KVM_ROUTES; v++)
+    for (unsigned v = KVM_VECTORS - KVM_PINS; v < KVM_VECTORS; v++)
         if (vm->level[v]) {
             table->entries[n] = entry(n, TO_ALL, v | MSI_LEVEL | MSI_ASSERT);
             n++;
@@ -58,7 +58,7 @@ static int set_table(struct kvm_vm *vm) {
     for (unsigned i = 0; i < vm->carriers; i++)
         if (vm->carrier[i].fd >= 0)
             table->entries[n++] =
-                entry(KVM_ROUTES + i, vm->carrier[i].message.addr, vm->carrier[i].message.data);
+                entry(KVM_PINS + i, vm->carrier[i].message.addr, vm->carrier[i].message.data);
     table->nr = n;
     r = ioctl(vm->fd, KVM_SET_GSI_ROUTING, table) < 0 ? -errno : 0;
     if (r < 0)
@@ -105,7 +105,7 @@ static struct kvm_carrier *place(struct kvm_vm *vm) {
 
     if (free_one)
         return free_one;
-    if (KVM_ROUTES + vm->carriers == vm->max_routes)
+    if (KVM_PINS + vm->carriers == vm->max_routes)
         return NULL;
     more = realloc(vm->carrier, (vm->carriers + 1) * sizeof(*more));
     if (!more)
@@ -117,7 +117,7 @@ static struct kvm_carrier *place(struct kvm_vm *vm) {
 
 static int switch_irqfd(struct kvm_vm *vm, const struct kvm_carrier *c, bool on) {
     struct kvm_irqfd irqfd = {.fd = (uint32_t)c->fd,
-                              .gsi = KVM_ROUTES + (uint32_t)(c - vm->carrier),
+                              .gsi = KVM_PINS + (uint32_t)(c - vm->carrier),
                               .flags = on ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
 
     return ioctl(vm->fd, KVM_IRQFD, &irqfd) < 0 ? -errno : 0;
@@ -190,9 +190,9 @@ int kvm_vm_ring(struct kvm_vm *vm, uint64_t addr, int fd, bool on) {
 void kvm_vm_init_routes(struct kvm_vm *vm) {
     int most = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_IRQ_ROUTING);
 
-    vm->max_routes = most > KVM_ROUTES ? (unsigned)most : KVM_ROUTES;
+    vm->max_routes = most > KVM_PINS ? (unsigned)most : KVM_PINS;
     if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_IRQFD) <= 0)
-        vm->max_routes = KVM_ROUTES; /* none of them */
+        vm->max_routes = KVM_PINS; /* none of them */
     vm->rings_any_length = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0;
 }
 

@@ -79,7 +79,7 @@ int kvm_vm_map(struct kvm_vm *vm, struct error *err) {
 /* ------------------------------------------------------------------ life */
 
 static int split_irqchip(int fd) {
-    struct kvm_enable_cap cap = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {KVM_ROUTES}};
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {KVM_PINS}};
 
     return ioctl(fd, KVM_ENABLE_CAP, &cap) < 0 ? -errno : 0;
 }
