@@ -2,6 +2,8 @@
 #include "base/write.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 int write_all(int fd, const void *p, size_t n) {
@@ -16,4 +18,15 @@ int write_all(int fd, const void *p, size_t n) {
         n -= done > 0 ? (size_t)done : 0;
     }
     return 0;
+}
+
+bool write_setting(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC), code;
+    bool good = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    code = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = code;
+    return good;
 }

@@ -2,18 +2,20 @@
 /*
  * Control groups: cgroups(7), Linux Documentation/admin-guide/cgroup-v2.rst.
  *
- * The group is made below that of the manager; its limit is that of the controller `pids`. In
- * version 1 it is made wherever it can be. In version 2 it is made where the manager's group is the
- * topmost, or was delegated to it (systemd's Delegate=). Controllers are given to the groups below
- * in the topmost alone: elsewhere systemd could not start a manager again beside machines that run,
- * since a group that hands controllers on takes no process (EBUSY). Who delegates may do it; else
- * the group has no limit, and counts what is in it.
+ * The group is made below that of the manager. In version 1 it is made wherever it can be, in the
+ * hierarchy of the controller `pids`, whose limit is all that there is then. In version 2 it is
+ * made where the manager's group is the topmost, or was delegated to it (systemd's Delegate=).
+ * Controllers are given to the groups below in the topmost alone: elsewhere systemd could not start
+ * a manager again beside machines that run, since a group that hands controllers on takes no
+ * process (EBUSY). Who delegates may do it; else the group has no limits, and counts processor
+ * time, for which no controller is needed.
  */
 #include "host/cgroup.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -26,6 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/write.h"
+
 /* As many as a machine of 256 processors with sixteen disks can have threads, and then some. */
 static const char most_processes[] = "1024";
 static const char file[] = "cgroup";
@@ -33,16 +37,9 @@ enum { TRIES = 400, PAUSE_NS = 25 * 1000 * 1000 };
 
 static bool put(const char *folder, const char *name, const char *text) {
     char path[PATH_MAX];
-    int fd;
-    bool good;
 
-    if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= PATH_MAX)
-        return false;
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    good = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0)
-        close(fd);
-    return good;
+    return snprintf(path, sizeof(path), "%s/%s", folder, name) < PATH_MAX &&
+           write_setting(path, text);
 }
 
 /* ------------------------------------------------------------------ where */
@@ -113,6 +110,16 @@ static void sweep(const char *base) {
         closedir(d);
 }
 
+/* Each by itself: version 1 may have some of them. */
+static bool hand_on(const char *folder) {
+    static const char *const controllers[] = {"+pids", "+memory", "+cpu"};
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++)
+        any |= put(folder, "cgroup.subtree_control", controllers[i]);
+    return any;
+}
+
 static bool look_for_base(char ret[PATH_MAX]) {
     char mount[PATH_MAX], own[PATH_MAX];
 
@@ -124,7 +131,7 @@ static bool look_for_base(char ret[PATH_MAX]) {
             continue;
         if (version == 1)
             return true;
-        if (strcmp(own, "/") ? is_delegated(ret) : put(ret, "cgroup.subtree_control", "+pids"))
+        if (strcmp(own, "/") ? is_delegated(ret) : hand_on(ret))
             return true;
     }
     return false;
@@ -148,7 +155,14 @@ static void note(int folder, const char *path) {
         close(fd);
 }
 
-void cgroup_enter(int folder, const char *base) {
+static void put_number(const char *folder, const char *name, uint64_t n) {
+    char text[24];
+
+    snprintf(text, sizeof(text), "%" PRIu64, n);
+    put(folder, name, text);
+}
+
+void cgroup_enter(int folder, const char *base, const struct cgroup_limits *l) {
     char path[PATH_MAX];
 
     if (snprintf(path, sizeof(path), "%s/viv-machine-%d", base, (int)getpid()) >= PATH_MAX)
@@ -157,6 +171,10 @@ void cgroup_enter(int folder, const char *base) {
         return;
     note(folder, path); /* before anything is in it, so that it is found again */
     put(path, "pids.max", most_processes);
+    if (l->memory)
+        put_number(path, "memory.high", l->memory);
+    if (l->weight)
+        put_number(path, "cpu.weight", l->weight);
     put(path, "cgroup.procs", "0");
 }
 
@@ -170,17 +188,44 @@ static void *remove_later(void *opaque) {
     return NULL;
 }
 
-void cgroup_clean(int folder) {
-    int fd = openat(folder, file, O_RDONLY | O_CLOEXEC);
-    char path[PATH_MAX];
-    ssize_t n = fd < 0 ? 0 : read(fd, path, sizeof(path) - 1);
-    pthread_t thread;
-    char *copy;
+static void read_text(int at, const char *name, char *ret, size_t room) {
+    int fd = openat(at, name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, ret, room - 1);
 
     if (fd >= 0)
         close(fd);
-    path[n > 0 ? n : 0] = 0;
-    if (!strstr(path, "/viv-machine-") || rmdir(path) == 0 || errno != EBUSY)
+    ret[n > 0 ? n : 0] = 0;
+}
+
+/* The one that was written down last; false: none was. */
+static bool recall(int folder, char ret[PATH_MAX]) {
+    read_text(folder, file, ret, PATH_MAX);
+    return strstr(ret, "/viv-machine-");
+}
+
+bool cgroup_read(int folder, struct cgroup_usage *ret) {
+    char path[PATH_MAX], text[2048], *found;
+    int group;
+
+    *ret = (struct cgroup_usage){0};
+    group = recall(folder, path) ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (group < 0)
+        return false;
+    read_text(group, "memory.current", text, sizeof(text));
+    ret->memory = strtoll(text, NULL, 10);
+    read_text(group, "cpu.stat", text, sizeof(text));
+    found = strstr(text, "usage_usec ");
+    ret->cpu_ms = found ? strtoll(found + strlen("usage_usec "), NULL, 10) / 1000 : 0;
+    close(group);
+    return true;
+}
+
+void cgroup_clean(int folder) {
+    char path[PATH_MAX];
+    pthread_t thread;
+    char *copy;
+
+    if (!recall(folder, path) || rmdir(path) == 0 || errno != EBUSY)
         return;
     copy = strdup(path); /* its helper says its last words */
     if (copy && pthread_create(&thread, NULL, remove_later, copy) == 0)

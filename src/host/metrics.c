@@ -91,7 +91,18 @@ static void put_manager(struct buf *out, const struct manager *m) {
 
 /* ------------------------------------------------------------------ machines */
 
-enum figure_of { F_STATE, F_RESTARTS, F_CPUS, F_MEMORY, F_RESIDENT, F_USABLE, F_CPU, F_COUNTER };
+enum figure_of {
+    F_STATE,
+    F_RESTARTS,
+    F_CPUS,
+    F_MEMORY,
+    F_RESIDENT,
+    F_USABLE,
+    F_CPU,
+    F_GROUP_MEMORY,
+    F_GROUP_CPU,
+    F_COUNTER
+};
 
 static void put_sample(struct buf *out, const char *name, const struct usage_row *r,
                        enum figure_of which, unsigned counter) {
@@ -103,16 +114,19 @@ static void put_sample(struct buf *out, const char *name, const struct usage_row
         [F_RESIDENT] = r->usage.resident,
         [F_USABLE] = r->usage.usable,
         [F_CPU] = r->usage.cpu_ms,
+        [F_GROUP_MEMORY] = r->usage.group.memory,
+        [F_GROUP_CPU] = r->usage.group.cpu_ms,
     };
 
-    if ((which >= F_RESIDENT && !r->usage.known) || (which == F_USABLE && !r->usage.usable))
+    if ((which >= F_RESIDENT && !r->usage.known) || (which == F_USABLE && !r->usage.usable) ||
+        ((which == F_GROUP_MEMORY || which == F_GROUP_CPU) && !value[which]))
         return;
     buf_printf(out, "%s{vm=\"%s\",id=\"%s\",tenant=\"%s\"", name, r->name, r->id, r->tenant);
     if (which == F_STATE)
         buf_printf(out, ",state=\"%s\"", r->state);
     buf_printf(out, "}");
-    if (which == F_CPU)
-        put_ms(out, r->usage.cpu_ms);
+    if (which == F_CPU || which == F_GROUP_CPU)
+        put_ms(out, value[which]);
     else
         buf_printf(out, " %lld\n",
                    (long long)(which == F_COUNTER ? r->usage.counter[counter] : value[which]));
@@ -141,6 +155,11 @@ static void put_machines(struct buf *out, const struct usage_row *rows, int n) {
                "Memory of the host that the machine's process takes.", rows, n, F_RESIDENT, 0);
     put_family(out, "viv_vm_cpu_seconds_total", "counter",
                "Processor time of the machine's process.", rows, n, F_CPU, 0);
+    put_family(out, "viv_vm_group_memory_bytes", "gauge",
+               "Memory of the host that the machine's control group counts.", rows, n,
+               F_GROUP_MEMORY, 0);
+    put_family(out, "viv_vm_group_cpu_seconds_total", "counter",
+               "Processor time that the machine's control group counts.", rows, n, F_GROUP_CPU, 0);
     for (unsigned i = 0; i < USAGE_COUNTERS; i++) {
         const char *field = usage_counter_field(i);
         char name[100], help[200];

@@ -297,6 +297,10 @@ static json_t *row_json(const struct usage_row *r) {
     if (u->usable)
         row_set_number(o, "usable", u->usable);
     row_set_number(o, "cpu_ms", u->cpu_ms);
+    if (u->group.memory)
+        row_set_number(o, "group_memory", u->group.memory);
+    if (u->group.cpu_ms)
+        row_set_number(o, "group_cpu_ms", u->group.cpu_ms);
     for (unsigned i = 0; i < USAGE_COUNTERS; i++)
         row_set_number(o, counters[i].field, u->counter[i]);
     for (unsigned i = 0; i < USAGE_LATENCIES; i++) {

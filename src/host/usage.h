@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "host/cgroup.h"
 #include "host/manager.h"
 
 enum { USAGE_COUNTERS = 13, USAGE_LATENCIES = 3, USAGE_BUCKETS = 20 };
@@ -24,7 +25,8 @@ struct usage { /* of a machine's process; zeroed: not known */
     bool known;
     int64_t time; /* when it said so, ms since 1970 */
     int64_t cpu_ms, resident;
-    int64_t usable; /* memory that its balloon leaves to the guest; 0: there is none */
+    struct cgroup_usage group; /* of all its processes */
+    int64_t usable;            /* memory that its balloon leaves to the guest; 0: there is none */
     int64_t counter[USAGE_COUNTERS];
     unsigned latency_first;
     struct usage_latency latency[USAGE_LATENCIES];

@@ -74,7 +74,7 @@ static bool read_run(int folder, struct run *r) {
 
 /* In the child. What it holds of the manager's ends here. */
 static void become(int folder, int lock, int log, int64_t cycle, const char *group,
-                   char *const argv[]) {
+                   const struct cgroup_limits *limits, char *const argv[]) {
     struct run r = {.cycle = cycle, .pid = getpid(), .start = start_time(getpid())};
     static const char sorry[] = "viv-vm cannot be executed: is it installed beside vivd?\n";
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -94,7 +94,7 @@ static void become(int folder, int lock, int log, int64_t cycle, const char *gro
         dup2(lock, LOCK_FD) < 0)
         _exit(NO_EXEC);
     if (*group)
-        cgroup_enter(folder, group);
+        cgroup_enter(folder, group, limits);
     execvp(argv[0], argv);
     if (write(2, sorry, sizeof(sorry) - 1) < 0)
         _exit(NO_EXEC);
@@ -112,7 +112,8 @@ static int take_lock(int folder) {
     return r < 0 ? r : fd;
 }
 
-int vm_process_start(int folder, int64_t cycle, char *const argv[], struct vm_process *ret,
+int vm_process_start(int folder, int64_t cycle, char *const argv[],
+                     const struct cgroup_limits *limits, struct vm_process *ret,
                      struct error *err) {
     int lock = take_lock(folder), log = -1, r = 0;
     char group[PATH_MAX] = "";
@@ -134,7 +135,7 @@ int vm_process_start(int folder, int64_t cycle, char *const argv[], struct vm_pr
     if (r == 0 && (pid = fork()) < 0)
         r = error_set(err, -errno, "no process can be started: %s", strerror(errno));
     if (pid == 0)
-        become(folder, lock, log, cycle, group, argv);
+        become(folder, lock, log, cycle, group, limits, argv);
     close(lock); /* the child has it */
     if (log >= 0)
         close(log);

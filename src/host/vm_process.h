@@ -17,6 +17,8 @@
 
 #include "base/error.h"
 
+struct cgroup_limits;
+
 struct vm_process {
     pid_t pid;
     int pidfd;
@@ -31,8 +33,8 @@ struct vm_process_end {
 
 /* Starts argv[0] in `folder`, as the cycle-th process of the machine; its standard error goes to
  * the file `log` there. -EBUSY: there is one. */
-int vm_process_start(int folder, int64_t cycle, char *const argv[], struct vm_process *ret,
-                     struct error *err);
+int vm_process_start(int folder, int64_t cycle, char *const argv[],
+                     const struct cgroup_limits *limits, struct vm_process *ret, struct error *err);
 /* 1: one lives, *ret is filled. 0: none does; ret->cycle is the last one that was started, 0 if
  * none ever was. -EAGAIN: one is just beginning, or ending: look again. */
 int vm_process_find(int folder, struct vm_process *ret);

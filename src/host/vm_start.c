@@ -131,6 +131,7 @@ static void control_answered(void *opaque, const char *command, const json_t *re
     if (strcmp(command, "stats") != 0)
         return;
     usage_read(&v->usage, result);
+    cgroup_read(v->folder, &v->usage.group);
     machine_usage_over(v);
 }
 
@@ -264,8 +265,25 @@ static int assign_identity(struct machine *v, struct store_row *row, struct erro
     return error_set(err, -EAGAIN, "its addresses cannot be written down");
 }
 
+/* A share of the processors for each of its own; and what it may need: its memory twice, since a
+ * snapshot is a copy on write, and what the translator keeps for each processor. What is above can
+ * only be files that the host keeps in memory for it, or something that went wrong. */
+static struct cgroup_limits limits_of(const json_t *spec) {
+    enum { SHARE = 100, MOST = 10000, OWN_MB = 512, PROCESSOR_MB = 256 };
+    int64_t cpus = row_number(spec, "cpus"), memory = row_number(spec, "memory");
+    int64_t most_cpus = row_number(spec, "cpus_max"), most_memory = row_number(spec, "memory_max");
+
+    cpus = cpus > 0 ? cpus : 1;
+    most_cpus = most_cpus > cpus ? most_cpus : cpus;
+    most_memory = most_memory > memory ? most_memory : memory;
+    return (struct cgroup_limits){
+        .memory = (uint64_t)(2 * most_memory + ((OWN_MB + most_cpus * PROCESSOR_MB) << 20)),
+        .weight = (unsigned)(cpus * SHARE < MOST ? cpus * SHARE : MOST)};
+}
+
 static void launch(struct machine *v, struct store_row *row) {
     int64_t cycle = row_number(row->wanted, "cycle");
+    struct cgroup_limits limits = limits_of(row->spec);
     struct error e = {0};
     int r = assign_identity(v, row, &e);
     char **argv = r == 0 ? vm_argv(v->all->m, row, &e) : NULL;
@@ -281,7 +299,7 @@ static void launch(struct machine *v, struct store_row *row) {
     if (r == 0 && cloud_wanted(row->spec))
         r = cloud_write(v->folder, VM_SEED, row->spec, v->id, row->name, &e);
     if (r == 0)
-        r = vm_process_start(v->folder, cycle, argv, &v->process, &e);
+        r = vm_process_start(v->folder, cycle, argv, &limits, &v->process, &e);
     vm_argv_free(argv);
     if (r == 0 && watch_process(v)) {
         machine_again_in(v, CONNECT_MS);

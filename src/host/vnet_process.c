@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/write.h"
+#include "host/cgroup.h"
 #include "host/forward.h"
 #include "host/vm_control.h"
 #include "proto/place.h"
@@ -171,7 +172,8 @@ int vnet_launch(struct vnet *n, const char *text, struct error *err) {
         return error_set(err, -errno, "its folder cannot be made: %s", strerror(errno));
     r = vnet_write_config(n, text, err);
     if (r == 0)
-        r = vm_process_start(n->folder, n->last_cycle + 1, argv, &n->process, err);
+        r = vm_process_start(n->folder, n->last_cycle + 1, argv, &(struct cgroup_limits){0},
+                             &n->process, err);
     if (r == 0 && !watch_process(n)) { /* it is found again by its lock */
         vm_process_close(&n->process);
         n->looked = false;

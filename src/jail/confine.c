@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/write.h"
 
 /* Above all that systemd gives to containers; one of its own for each process. */
 #define OWN_USERS 0x70000000u
@@ -256,25 +257,16 @@ bool confine_signals(void) {
 
 /* ------------------------------------------------------------------ namespaces */
 
-static bool write_file(const char *path, const char *text) {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    bool good = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-    if (fd >= 0)
-        close(fd);
-    return good;
-}
-
 /* Who it is inside is who it is outside. */
 static bool map_user(uid_t uid, gid_t gid) {
     char text[64];
 
-    write_file("/proc/self/setgroups", "deny");
+    write_setting("/proc/self/setgroups", "deny");
     snprintf(text, sizeof(text), "%u %u 1", gid, gid);
-    if (!write_file("/proc/self/gid_map", text))
+    if (!write_setting("/proc/self/gid_map", text))
         return false;
     snprintf(text, sizeof(text), "%u %u 1", uid, uid);
-    return write_file("/proc/self/uid_map", text);
+    return write_setting("/proc/self/uid_map", text);
 }
 
 void confine_namespaces(struct confine *c, struct jail_facts *f) {

@@ -55,6 +55,10 @@ static const struct field fields[] = {
      .help = "memory of the host that its process takes"},
     BYTES("usable", "memory that the guest may use now, as its balloon leaves it"),
     COUNT("cpu_ms", "processor time of its process, in ms"),
+    BYTES("group_memory", "memory of the host that all its processes take together, with the pages "
+                          "of files that are kept for them, where their control group counts it"),
+    COUNT("group_cpu_ms", "processor time of all its processes together, in ms, where their "
+                          "control group counts it"),
     COUNT("disk_reads", "reads of its disks"),
     BYTES("disk_read_bytes", "bytes read from its disks"),
     COUNT("disk_writes", "writes to its disks"),

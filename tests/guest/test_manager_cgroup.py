@@ -46,6 +46,26 @@ class Groups(unittest.TestCase):
         self.m.api.delete("/v1/vms/one?force=true")
         self.m.wait_for(lambda: not group.exists(), "the end of the group")
 
+    def test_a_group_of_version_2_has_shares_a_bound_of_memory_and_is_counted(self):
+        pid, group = self.begin("two")
+        if not (group / "cgroup.controllers").exists():
+            self.skipTest("the groups are of version 1")
+        controllers = (group / "cgroup.controllers").read_text().split()
+        spec = self.m.api.vm("two")["spec"]
+        if "cpu" in controllers:
+            self.assertEqual((group / "cpu.weight").read_text(), f"{100 * spec['cpus']}\n")
+        if "memory" in controllers:
+            high = int((group / "memory.high").read_text())
+            self.assertGreater(high, 2 * spec["memory"])
+            self.assertLess(high, 2 * spec["memory"] + (1 << 30) * (1 + spec["cpus"]))
+        self.m.wait_for(lambda: "group_cpu_ms" in self.m.api.get("/v1/usage/two"), "what the group counts")
+        use = self.m.api.get("/v1/usage/two")
+        counted = next(int(line.split()[1]) for line in (group / "cpu.stat").read_text().splitlines()
+                       if line.startswith("usage_usec "))
+        self.assertLessEqual(use["group_cpu_ms"], counted // 1000)
+        self.assertEqual("group_memory" in use, "memory" in controllers)
+        self.assertIn('viv_vm_group_cpu_seconds_total{vm="two"', self.m.api.raw("GET", "/metrics")[2].decode())
+
     def test_killed_machines_leave_none_behind_also_without_a_manager(self):
         groups = [self.begin(f"m{i}") for i in range(3)]
         self.assertEqual(len({g for _, g in groups}), 3)
