@@ -105,17 +105,18 @@ static bool add_listener(struct host_function *d) {
 
 static int set_irqs(struct host_function *d, enum vfio_interrupt kind, uint32_t flags,
                     unsigned count) {
-    struct {
-        struct vfio_irq_set set;
-        int32_t fd[VFIO_VECTORS];
-    } irqs = {.set = {.argsz = sizeof(irqs.set), .flags = flags, .index = kind, .count = count}};
+    _Alignas(struct vfio_irq_set) uint8_t
+        room[sizeof(struct vfio_irq_set) + VFIO_VECTORS * sizeof(int32_t)];
+    struct vfio_irq_set *set = (struct vfio_irq_set *)room;
 
+    *set = (struct vfio_irq_set){
+        .argsz = sizeof(*set), .flags = flags, .index = kind, .count = count};
     if (flags & VFIO_IRQ_SET_DATA_EVENTFD) {
-        irqs.set.argsz += (uint32_t)(count * sizeof(irqs.fd[0]));
+        set->argsz += (uint32_t)(count * sizeof(int32_t));
         for (unsigned i = 0; i < count; i++)
-            irqs.fd[i] = d->listener[i].fd;
+            memcpy(set->data + i * sizeof(int32_t), &d->listener[i].fd, sizeof(int32_t));
     }
-    return d->host->calls->ioctl(d->fd, VFIO_DEVICE_SET_IRQS, &irqs);
+    return d->host->calls->ioctl(d->fd, VFIO_DEVICE_SET_IRQS, set);
 }
 
 static void listen_no_more(struct host_function *d) {

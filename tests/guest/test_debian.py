@@ -64,6 +64,7 @@ class Debian(unittest.TestCase):
         self.assertEqual(self.guest.power_off(), 0)
 
 
+@vivtest.LONG_ON_REF
 class WithoutAcpi(unittest.TestCase):
     def test_debian_boots_from_its_disk_and_has_its_network(self):
         guest = vivtest.debian(self, append="acpi=off")

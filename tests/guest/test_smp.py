@@ -47,6 +47,7 @@ class Smp(unittest.TestCase):
         for what in ("ref_group_requests", "ref_group_exclusive"):  # the paths that are meant were taken
             self.assertRegex(guest.stderr, rf"[1-9]\d* +{what}")
 
+    @vivtest.LONG_ON_REF
     def test_as_many_are_online_as_were_asked_for(self):
         guest = self.guest(32, "nproc; cat /proc/cpuinfo | grep -c ^processor; dmesg | grep -ciE 'stall|lockup'")
         guest.expect(r"BOOTED\n")
@@ -75,6 +76,7 @@ class Smp(unittest.TestCase):
         guest.check("for f in /sys/devices/system/cpu/cpu*/online; do [ $(cat $f) = 1 ] || echo 1 >$f; done; "
                     f"[ $(nproc) = {count} ]", timeout=120)
 
+    @vivtest.LONG_ON_REF
     def test_processors_are_plugged_and_taken_away(self):
         vm, vivtest.VM = vivtest.VM, vivtest.PROGRAM  # one that snapping_vm.py runs has other sockets
         self.addCleanup(setattr, vivtest, "VM", vm)
@@ -111,6 +113,7 @@ class Smp(unittest.TestCase):
         guest.shell()
         self.assertEqual(guest.run("nproc; cat /sys/devices/system/cpu/possible"), (0, "3\n0-3\n"))
 
+    @vivtest.LONG_ON_REF
     def test_a_reset_brings_all_back(self):
         guest = self.guest(2, None)
         for _ in range(2):
