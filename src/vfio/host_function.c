@@ -105,12 +105,12 @@ static bool add_listener(struct host_function *d) {
 
 static int set_irqs(struct host_function *d, enum vfio_interrupt kind, uint32_t flags,
                     unsigned count) {
-    _Alignas(struct vfio_irq_set) uint8_t
-        room[sizeof(struct vfio_irq_set) + VFIO_VECTORS * sizeof(int32_t)];
+    _Alignas(struct vfio_irq_set)
+        uint8_t room[sizeof(struct vfio_irq_set) + VFIO_VECTORS * sizeof(int32_t)];
     struct vfio_irq_set *set = (struct vfio_irq_set *)room;
 
-    *set = (struct vfio_irq_set){
-        .argsz = sizeof(*set), .flags = flags, .index = kind, .count = count};
+    *set =
+        (struct vfio_irq_set){.argsz = sizeof(*set), .flags = flags, .index = kind, .count = count};
     if (flags & VFIO_IRQ_SET_DATA_EVENTFD) {
         set->argsz += (uint32_t)(count * sizeof(int32_t));
         for (unsigned i = 0; i < count; i++)
@@ -138,10 +138,9 @@ static int host_listen(struct vfio_function *f, enum vfio_interrupt kind, unsign
     d->kind = kind;
     while (d->listeners < count && add_listener(d))
         ;
-    r = d->listeners == count ? set_irqs(d, kind,
-                                         VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-                                         count)
-                              : (errno = EMFILE, -1);
+    r = d->listeners == count
+            ? set_irqs(d, kind, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, count)
+            : (errno = EMFILE, -1);
     if (r > 0 && (unsigned)r < count) { /* the host has only so many left */
         count = (unsigned)r;
         r = set_irqs(d, kind, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, count);
