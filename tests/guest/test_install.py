@@ -1,24 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 # run: long
-"""Debian is installed into an empty disk from inside of a guest, with packages from a mirror on the host, and the
-result starts by its own boot loader: Debian 12 by debootstrap, as one does by hand, Debian 13 by Debian's installer."""
-import os
-import pathlib
+"""Debian is installed by debootstrap, as one does by hand, from inside of a guest into an empty disk, with packages
+from a mirror on the host, and the result starts by its own boot loader."""
 import subprocess
-import tempfile
-import time
-import unittest
 
-import initrd
-import installer_mirror
+import installed
 import media
 import mirror
 import vivtest
 
-PACKAGE = "debian-installer-12-netboot-amd64"
-IMAGES = "usr/lib/debian-installer/images/{}/amd64/text/debian-installer/amd64"
-HOUR = 3600
 BY_HAND = """\
 set -e
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
@@ -58,83 +49,9 @@ KINDS = {
     "uefi": {"label": "gpt", "partitions": "size=100M, type=U\ntype=L", "where": "",
              "fill": "cp -ax /. /mnt", "packages": "grub-efi-amd64 efibootmgr"},
 }
-# What the person at the installer would have answered.
-ANSWERS = """\
-d-i debian-installer/locale string en_US.UTF-8
-d-i keyboard-configuration/xkb-keymap select us
-d-i netcfg/choose_interface select auto
-d-i netcfg/get_hostname string installed
-d-i netcfg/get_domain string example
-d-i mirror/country string manual
-d-i mirror/protocol string http
-d-i mirror/http/hostname string 10.0.2.2:{port}
-d-i mirror/http/directory string /debian
-d-i mirror/http/proxy string
-d-i mirror/udeb/suite string {udebs}
-d-i apt-setup/services-select multiselect
-d-i passwd/make-user boolean false
-d-i passwd/root-password password vivarium
-d-i passwd/root-password-again password vivarium
-d-i clock-setup/utc boolean true
-d-i clock-setup/ntp boolean false
-d-i time/zone string UTC
-d-i partman-auto/method string regular
-d-i partman-auto/choose_recipe select atomic
-d-i partman-partitioning/confirm_write_new_label boolean true
-d-i partman/choose_partition select finish
-d-i partman/confirm boolean true
-d-i partman/confirm_nooverwrite boolean true
-d-i base-installer/install-recommends boolean false
-d-i base-installer/kernel/image string linux-image-amd64
-d-i pkgsel/upgrade select none
-tasksel tasksel/first multiselect
-popularity-contest popularity-contest/participate boolean false
-d-i grub-installer/only_debian boolean true
-d-i grub-installer/bootdev string default
-d-i finish-install/reboot_in_progress note
-d-i debian-installer/exit/poweroff boolean true
-"""
-MENU = """set timeout=0
-menuentry Install {
-    linux /linux auto=true priority=critical DEBIAN_FRONTEND=text console=ttyS0 --- console=ttyS0
-    initrd /initrd.gz
-}
-"""
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(dir=vivtest.GUEST, prefix="test-")
-        self.addCleanup(folder.cleanup)
-        self.dir = pathlib.Path(folder.name)
-        self.disk = self.dir / "new.raw"
-        with open(self.disk, "wb") as f:
-            f.truncate(4 << 30)
-
-    def start(self, firmware, *options):
-        media.need(media.FIRMWARE[firmware])
-        if firmware == "uefi":
-            options += ("--uefi-vars", str(self.dir / "vars"))
-        log = os.environ.get("VIV_GUEST_LOG")  # a folder to keep the console in
-        guest = vivtest.Guest([vivtest.VM, "--name", "pc", "--cpu", vivtest.CPU, "--memory", "1G", "--firmware",
-                               firmware, "--serial", "stdio", *options], timeout=HOUR,
-                              log=log and f"{log}/{firmware}-{time.time():.0f}")
-        self.addCleanup(guest.close)
-        return guest
-
-    def starts(self, firmware, bus):
-        """The system on the new disk, on a bus that need not be that of its installation."""
-        guest = self.start(firmware, "--disk", f"{self.disk},bus={bus}", "--nic", "user")
-        guest.login()
-        self.assertRegex(guest.check("findmnt -no SOURCE,FSTYPE /"), r"^/dev/(vda|sda)\d +ext4")
-        self.assertEqual(guest.check("hostname").strip(), "installed")
-        self.assertEqual(guest.check("dpkg --audit"), "")
-        guest.run("systemctl is-system-running --wait")
-        self.assertEqual(guest.check("systemctl --failed --plain --no-legend"), "")
-        self.assertEqual(guest.power_off(), 0)
-
-
-class ByHand(Case):
+class ByHand(installed.Case):
     def setUp(self):
         super().setUp()
         self.mirror = mirror.Mirror()
@@ -163,78 +80,6 @@ class ByHand(Case):
         self.starts("bios", "sata")
 
     def test_by_uefi_whose_variables_name_the_boot_loader(self):
-        self.install("uefi")
-        self.starts("uefi", "virtio")
-
-
-ASKS = """set timeout=0
-menuentry Install {
-    linux /linux priority=low DEBIAN_FRONTEND=text console=ttyS0 --- console=ttyS0
-    initrd /initrd.gz
-}
-"""
-
-
-class Dialogs(Case):
-    """What a person at the serial console sees of the installer as it is in the package, from a medium made of it."""
-
-    def answer(self, firmware, *options):
-        guest = self.start(firmware, "--disk", f"{self.disk},cache=unsafe", "--boot", "order=dc", "--nic", "user", *options)
-        guest.expect(r"Debian installer main menu")
-        guest.expect(r"(\d+): Choose language")
-        guest.expect(r"Prompt: '\?' for help")
-        guest.send_line("1")
-        guest.expect(r"Choose the language to be used for the installation process")
-        guest.expect(r"(\d+): English")
-        guest.expect(r"Prompt: '\?' for help")
-        guest.send_line("\n")
-
-    def test_by_grub_and_bios(self):
-        self.from_iso("bios")
-
-    def test_by_grub_and_uefi(self):
-        self.from_iso("uefi")
-
-    def from_iso(self, firmware):
-        files = media.package(PACKAGE) / IMAGES.format(12)
-        iso = media.rescue_iso(self.dir, ASKS, {"linux": files / "linux", "initrd.gz": files / "initrd.gz"})
-        self.answer(firmware, "--cdrom", str(iso))
-
-
-class Installer(Case):
-    RELEASE, VERSION = "trixie", 13
-
-    def setUp(self):
-        super().setUp()
-        package = media.package(f"debian-installer-{self.VERSION}-netboot-amd64", release=self.RELEASE)
-        self.files = package / IMAGES.format(self.VERSION)
-
-    def medium(self, answering):
-        """An ISO of the package's kernel and initrd, and what answers the installer's questions."""
-        (self.dir / "preseed.cfg").write_text(ANSWERS.format(port=answering.port, udebs=installer_mirror.SUITE))
-        more = {"preseed.cfg": self.dir / "preseed.cfg", "usr/share/keyrings/archive.gpg": answering.keyring}
-        initrd.with_tree(more, self.dir / "initrd.gz", self.files / "initrd.gz")
-        return media.rescue_iso(self.dir, MENU, {"linux": self.files / "linux", "initrd.gz": self.dir / "initrd.gz"})
-
-    def install(self, firmware):
-        answering = installer_mirror.InstallerMirror(self.RELEASE, self.files / "initrd.gz")
-        self.addCleanup(answering.close)
-        guest = self.start(firmware, "--disk", f"{self.disk},cache=unsafe", "--cdrom", str(self.medium(answering)),
-                           "--boot", "order=dc", "--nic", "user")
-        # Questions of lower priority are not asked, and each of the others has its answer: one more is a failure.
-        found = guest.expect(r"reboot: Power down", r"Prompt: '\?' for help")
-        if found.re.pattern != r"reboot: Power down":
-            if lacking := [p for p in answering.failed if p.endswith(".deb") or p.endswith(".udeb")]:
-                self.skipTest(f"it began, but the host's mirror lacks parts of {self.RELEASE}: {lacking[0]}")
-            self.fail(f"the installer asks: {guest.console[-2000:]}")
-        self.assertEqual(guest.wait(), 0)
-
-    def test_by_bios(self):
-        self.install("bios")
-        self.starts("bios", "virtio")
-        self.starts("bios", "sata")
-
-    def test_by_uefi(self):
         self.install("uefi")
         self.starts("uefi", "virtio")
 
