@@ -7,29 +7,37 @@
 #include "base/thread_place.h"
 
 /*
- * Threads, memory, time and ends, by the C library and by compiled code:
+ * Threads, memory, time and ends, by the C library and by compiled code. Of some a run of all tests
+ * sees nothing (scripts/jail-calls.py); they are here for: a clock that the kernel does not tell
+ * without a call (clock_gettime gettimeofday time), what asks how big the host is before it sorts
+ * (sysinfo uname sched_getaffinity), large blocks of memory that grow (mremap), a stop in the middle
+ * of a wait (restart_syscall rt_sigreturn), abort and its last words (gettid tgkill writev).
  *
  * Calls (all): futex set_robust_list rseq rt_sigreturn
  *     rt_sigaction rt_sigprocmask sigaltstack exit exit_group sched_yield restart_syscall
- *     clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid getuid geteuid
- *     getgid getegid getrandom brk mmap munmap mremap mprotect madvise tgkill
+ *     clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid
+ *     getrandom brk mmap munmap mremap mprotect madvise tgkill
  * sched_getaffinity:self sysinfo uname getrusage prlimit64:read prctl:PR_SET_NAME prctl:PR_SET_VMA
- * membarrier
+ *
+ * Who it is, by libraries of programs that have some:
+ *
+ * Calls (main, net): getuid geteuid getgid getegid
  *
  * Descriptors that are there, by everybody who has one:
  *
- * Calls (all): read write readv writev pread64 pwrite64 preadv pwritev
- *     preadv2 pwritev2 lseek close fstat newfstatat:empty statx:empty poll ppoll
- *     fcntl:F_GETFL fcntl:F_SETFL fcntl:F_GETFD fcntl:F_SETFD fcntl:F_DUPFD_CLOEXEC
+ * Calls (all): read write writev pread64 pwrite64 lseek close fstat newfstatat:empty statx:empty
+ *     poll ppoll fcntl:F_GETFL fcntl:F_SETFL fcntl:F_GETFD fcntl:F_SETFD fcntl:F_DUPFD_CLOEXEC
  *
  * Files that are open, by those who work on them, and names of files, which go to the helper
  * whichever of the calls the library takes:
  *
- * Calls (main, vcpu, disk, job, aux): fsync fdatasync ftruncate fallocate sync_file_range fadvise64
- *     msync
- * Calls (main, job, net): open openat stat lstat newfstatat statx access faccessat faccessat2
- *     readlink readlinkat getcwd rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat
- *     link linkat flock getdents64 dup dup2
+ * Calls (main, vcpu, disk, job, share): preadv pwritev
+ * Calls (main, vcpu, disk, job): preadv2 pwritev2
+ * Calls (main, vcpu, disk, job, aux): fsync fdatasync ftruncate fallocate fadvise64
+ * Calls (main, job, net): open openat stat lstat newfstatat statx unlink unlinkat
+ * Calls (main, job): access faccessat faccessat2 readlink readlinkat getcwd rename renameat
+ *     renameat2 flock getdents64
+ * Calls (main): mkdir mkdirat rmdir link linkat dup2
  *
  * New threads (the flags are looked at: namespaces are none of them):
  *

@@ -29,6 +29,7 @@
 
 #include "base/log.h"
 #include "base/write.h"
+#include "jail/landlock.h"
 
 /* Above all that systemd gives to containers; one of its own for each process. */
 #define OWN_USERS 0x70000000u
@@ -241,18 +242,11 @@ void confine_look_at_cgroup(struct jail_facts *f) {
  * signalled, nor their abstract sockets connected to. Its restrictions of files would forbid to
  * leave the root, and are not asked for. Older kernels have the filter alone. */
 bool confine_signals(void) {
-    enum { VERSION = 1, SCOPES_SINCE = 6, ABSTRACT = 1, SIGNALS = 2 };
-    const struct { uint64_t files, network, scoped; } rules = {.scoped = ABSTRACT | SIGNALS};
-    bool done;
-    int fd;
+    int version = landlock_version();
 
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, VERSION) < SCOPES_SINCE)
-        return false;
-    fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
-    done = fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
-    if (fd >= 0)
-        close(fd);
-    return done;
+    return version >= LANDLOCK_HAS_SCOPES &&
+           landlock_forbid((struct landlock_rules){.scoped = LANDLOCK_SCOPES, .folder = -1},
+                           version) == 0;
 }
 
 /* ------------------------------------------------------------------ namespaces */

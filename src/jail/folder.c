@@ -25,12 +25,7 @@
 
 #include "jail/confine.h"
 #include "jail/jail_internal.h"
-
-/* Newer than the headers of Debian 12. */
-#define FS_TRUNCATE (1ull << 14) /* since version 3 */
-#define FS_IOCTL    (1ull << 15) /* 5 */
-enum { VERSION = 1, REFER_SINCE = 2, TRUNCATE_SINCE = 3, NETWORK_SINCE = 4 };
-enum { IOCTL_SINCE = 5, SCOPES_SINCE = 6, NETWORK = 3, SCOPES = 3 };
+#include "jail/landlock.h"
 
 bool jail_folder_root(const char *path) {
     if (geteuid() != 0 || unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
@@ -50,9 +45,9 @@ bool jail_folder_root(const char *path) {
 static uint64_t all_of(int version) {
     uint64_t files = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1; /* of the first version */
 
-    files |= version >= REFER_SINCE ? LANDLOCK_ACCESS_FS_REFER : 0;
-    files |= version >= TRUNCATE_SINCE ? FS_TRUNCATE : 0;
-    return files | (version >= IOCTL_SINCE ? FS_IOCTL : 0);
+    files |= version >= LANDLOCK_HAS_REFER ? LANDLOCK_ACCESS_FS_REFER : 0;
+    files |= version >= LANDLOCK_HAS_TRUNCATE ? LANDLOCK_FS_TRUNCATE : 0;
+    return files | (version >= LANDLOCK_HAS_IOCTL ? LANDLOCK_FS_IOCTL : 0);
 }
 
 static uint64_t wanted_of(bool readonly) {
@@ -61,35 +56,22 @@ static uint64_t wanted_of(bool readonly) {
                       LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR |
                       LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
                       LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM |
-                      LANDLOCK_ACCESS_FS_REFER | FS_TRUNCATE;
+                      LANDLOCK_ACCESS_FS_REFER | LANDLOCK_FS_TRUNCATE;
 
     return readonly ? reads : reads | writes;
 }
 
 static int keep_to(int folder, bool readonly) {
-    long version = syscall(SYS_landlock_create_ruleset, NULL, 0, VERSION);
-    struct {
-        uint64_t files, network, scoped;
-    } rules = {0};
-    struct landlock_path_beneath_attr below = {.parent_fd = folder};
-    size_t size = version < NETWORK_SINCE ? 8 : version < SCOPES_SINCE ? 16 : 24;
-    int fd, r;
+    int version = landlock_version();
 
-    if (version < REFER_SINCE)
-        return version < 0 ? -errno : -EOPNOTSUPP;
-    rules.files = all_of((int)version);
-    rules.network = version >= NETWORK_SINCE ? NETWORK : 0;
-    rules.scoped = version >= SCOPES_SINCE ? SCOPES : 0;
-    below.allowed_access = wanted_of(readonly) & rules.files;
-    fd = (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
-    if (fd < 0)
-        return -errno;
-    r = syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &below, 0) < 0 ||
-                syscall(SYS_landlock_restrict_self, fd, 0) < 0
-            ? -errno
-            : 0;
-    close(fd);
-    return r;
+    if (version < LANDLOCK_HAS_REFER)
+        return version < 0 ? version : -EOPNOTSUPP;
+    return landlock_forbid((struct landlock_rules){.files = all_of(version),
+                                                   .network = LANDLOCK_NETWORK,
+                                                   .scoped = LANDLOCK_SCOPES,
+                                                   .folder = folder,
+                                                   .allowed = wanted_of(readonly)},
+                           version);
 }
 
 void jail_folder_rights(int folder, bool readonly, char *missing, size_t room) {

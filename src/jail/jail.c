@@ -63,6 +63,16 @@ const char *jail_impossible(void) {
                      : NULL;
 }
 
+bool jail_left_out(bool unwanted, const char *noun) {
+    const char *why = jail_impossible();
+
+    if (!why && !unwanted)
+        return false;
+    log_warning("there is no jail around this %s: %s", noun,
+                why ? why : "--no-jail is for debugging");
+    return true;
+}
+
 /* ------------------------------------------------------------------ hooks */
 
 /* A thread's filter is its children's as well, and any may start one for a disk's requests; the

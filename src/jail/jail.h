@@ -71,5 +71,7 @@ const struct jail_facts *jail_facts(const struct jail *j); /* accepts NULL: none
 
 /* Sanitizers and the like: why this build cannot be in one; NULL: it can. */
 const char *jail_impossible(void);
+/* For that reason, or since the user wants none: true, and a warning about this `noun`. */
+bool jail_left_out(bool unwanted, const char *noun);
 
 #endif

@@ -158,11 +158,8 @@ static int prepare_jail(struct network *n, const struct settings *s, struct erro
     static const struct jail_options o = {
         .request = grant_request, .request_max = CONTROL_REQUEST_MAX, .network = true};
 
-    if (s->no_jail || jail_impossible()) {
-        log_warning("there is no jail around this network: %s",
-                    jail_impossible() ? jail_impossible() : "--no-jail is for debugging");
+    if (jail_left_out(s->no_jail, "network"))
         return 0;
-    }
     n->jail = jail_prepare(&o, err);
     return n->jail ? 0 : err->code;
 }

@@ -522,11 +522,8 @@ static int prepare_jail(struct vm *vm, struct error *err) {
                                    .request_max = CONTROL_REQUEST_MAX};
 
     placement_limits(&vm->options.placement); /* while they may be raised */
-    if (vm->options.no_jail || jail_impossible()) {
-        log_warning("there is no jail around this machine: %s",
-                    jail_impossible() ? jail_impossible() : "--no-jail is for debugging");
+    if (jail_left_out(vm->options.no_jail, "machine"))
         return 0;
-    }
     if (shares_start(&vm->shares, &vm->options, err) < 0)
         return err->code;
     vm->jail = jail_prepare(&o, err);

@@ -152,6 +152,20 @@ static void as_many_numbers_pass_as_were_declared_and_none_of_another_abi(void *
     }
 }
 
+static void kinds_of_threads_have_what_they_do_alone(void **state) {
+    static const unsigned makers[] = {__NR_mkdir, __NR_rmdir,      __NR_link,
+                                      __NR_dup2,  __NR_getdents64, __NR_rename};
+    const unsigned kinds[] = {filter_kinds(true), 1u << JAIL_VCPU, 1u << JAIL_DISK, 1u << JAIL_AUX};
+
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        filter_make(&filter, kinds[k], true, true);
+        for (size_t i = 0; i < sizeof(makers) / sizeof(makers[0]); i++)
+            assert_false(may_pass(makers[i], 0, false, 0));
+        assert_false(may_pass(__NR_membarrier, 0, false, 0));
+        assert_int_equal(may_pass(__NR_getuid, 0, false, 0), k == 0);
+    }
+}
+
 static void other_architectures_end_at_once(void **state) {
     const struct seccomp_data d = {.nr = 3, .arch = AUDIT_ARCH_I386};
 
@@ -164,6 +178,7 @@ int main(void) {
         cmocka_unit_test(the_process_has_what_was_declared_and_its_helper_the_rest),
         cmocka_unit_test(arguments_decide_where_they_were_declared),
         cmocka_unit_test(as_many_numbers_pass_as_were_declared_and_none_of_another_abi),
+        cmocka_unit_test(kinds_of_threads_have_what_they_do_alone),
         cmocka_unit_test(other_architectures_end_at_once),
     };
 
