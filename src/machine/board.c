@@ -32,6 +32,7 @@
 #include "machine/firmware.h"
 #include "machine/map.h"
 #include "machine/mptable.h"
+#include "machine/passed.h"
 #include "machine/storage.h"
 
 /* Disks, networks and the like from slot 1 on; what a screen adds goes to the other end, so that
@@ -485,6 +486,7 @@ static void show_more(void *opaque, uint64_t bytes) {
     mem_show(&b->mem, map_plugged(b->memory), bytes);
     if (b->common != &b->mem)
         mem_show(b->common, map_plugged(b->memory), bytes);
+    passed_show(b, bytes);
 }
 
 static int add_virtio(struct board *b, const struct machine_config *m, struct error *err) {
@@ -512,6 +514,8 @@ static int add_virtio(struct board *b, const struct machine_config *m, struct er
             .base = map_plugged(m->memory), .size = m->memory_more, .show = show_more, .opaque = b};
         r = add_function(b, m, "virtio_mem", &c, &b->vmem, err);
     }
+    for (unsigned i = 0; r == 0 && i < m->passed_count; i++)
+        r = passed_add(b, m, i, err);
     return r;
 }
 
@@ -536,6 +540,9 @@ uint32_t board_plug_slots(const struct board *b) {
     for (unsigned i = 0; i < MACHINE_MAX_NICS; i++)
         if (b->nic[i])
             slots |= 1u << (((struct pci_device *)b->nic[i])->devfn >> 3);
+    for (unsigned i = 0; i < MACHINE_MAX_PASSED; i++)
+        if (b->passed[i])
+            slots |= 1u << (((struct pci_device *)b->passed[i])->devfn >> 3);
     return slots;
 }
 

@@ -55,8 +55,11 @@ struct board {
     struct device *vmem;            /* memory that comes and goes; NULL: none */
     struct device *balloon;         /* NULL: none */
     struct device *disk[MACHINE_MAX_DISKS], *nic[MACHINE_MAX_NICS]; /* NULL: none, or no function */
-    struct device *hpet;                                            /* NULL: none */
-    struct device *flash;                                           /* NULL: none */
+    struct device *passed[MACHINE_MAX_PASSED]; /* devices of the host; NULL: none */
+    struct vfio_host *vfio;                    /* has been told of the memory; NULL: nobody has */
+    uint64_t passed_room;                      /* bytes of the memory that may come later */
+    struct device *hpet;                       /* NULL: none */
+    struct device *flash;                      /* NULL: none */
     bool boot_menu;
     struct device *smi;    /* NULL: no such mode */
     struct device *fw_cfg; /* NULL: no firmware, the kernel is booted directly */

@@ -28,6 +28,7 @@
 #include "machine/firmware.h"
 #include "machine/machine_internal.h"
 #include "machine/paravirt.h"
+#include "machine/passed.h"
 #include "machine/plug.h"
 #include "machine/plug_internal.h"
 #include "net/net.h"
@@ -825,7 +826,9 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
 }
 
 int machine_settle_memory(struct machine *m, struct error *err) {
-    return m->board.mem.kept || m->board.mem.backing.nodes ? mem_settle(&m->board.mem, err) : 0;
+    int r = m->board.mem.kept || m->board.mem.backing.nodes ? mem_settle(&m->board.mem, err) : 0;
+
+    return r == 0 && m->config.vfio ? passed_map(&m->board, m->config.vfio, err) : r;
 }
 
 bool machine_memory_is_scarce(const struct machine *m) { return m->board.mem.area; }

@@ -32,6 +32,8 @@ struct net_port;
 struct smbios_setting;
 struct screen;
 struct share;
+struct vfio_function;
+struct vfio_host;
 struct x86_state;
 
 enum {
@@ -42,6 +44,7 @@ enum {
     MACHINE_MAX_INITRDS = 32,
     MACHINE_MAX_SHARES = 8,
     MACHINE_MAX_SERIALS = 4,
+    MACHINE_MAX_PASSED = 8,
     MACHINE_MAX_SITES = 32
 };
 enum machine_bus {
@@ -68,7 +71,7 @@ struct machine_site {
     unsigned slot;
 };
 
-enum machine_part { MACHINE_DISK, MACHINE_NIC, MACHINE_CPU };
+enum machine_part { MACHINE_DISK, MACHINE_NIC, MACHINE_PASSED, MACHINE_CPU };
 
 struct machine_nic {
     struct net_port *port; /* the caller's, outlives the machine; NULL: none has this number */
@@ -156,6 +159,10 @@ struct machine_config {
     struct virtio_vsock_config vsock; /* if has_vsock */
     struct machine_share share[MACHINE_MAX_SHARES];
     unsigned shares;
+    /* Devices of the host, the caller's, which outlive the machine; NULL: none has this number. */
+    struct vfio_function *passed[MACHINE_MAX_PASSED];
+    struct vfio_host *vfio; /* whose they are; NULL: there are none */
+    unsigned passed_count;
     struct machine_display display;
     bool no_reboot, debug_exit;
     void (*ended)(void *opaque, enum machine_end how, unsigned code);
@@ -163,8 +170,8 @@ struct machine_config {
     void (*was_reset)(void *opaque, bool crashed);
     /* The guest says that it crashed (pvpanic), and the machine goes on. NULL allowed. */
     void (*panicked)(void *opaque);
-    /* A disk or network interface is gone, and its block or port no longer used; or the guest
-     * refuses to let it go (`refused`). On the loop's thread. NULL allowed. */
+    /* A disk, network interface or device of the host is gone, and its other side no longer used;
+     * or the guest refuses to let it go (`refused`). On the loop's thread. NULL allowed. */
     void (*unplugged)(void *opaque, enum machine_part part, unsigned number, bool refused);
     /* Devices take input again, after a pause and at the start. NULL allowed. */
     void (*resumed)(void *opaque);

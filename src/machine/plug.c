@@ -18,6 +18,7 @@
 #include "block/block.h"
 #include "machine/machine_internal.h"
 #include "machine/map.h"
+#include "machine/passed.h"
 #include "machine/plug_internal.h"
 #include "machine/storage.h"
 
@@ -31,7 +32,7 @@ struct plug {
     struct device *husk[PLUG_SLOTS];  /* pulled out, and the guest's driver still holds on to it */
 };
 
-static const char *const part_names[] = {"disk", "network interface"};
+static const char *const part_names[] = {"disk", "network interface", "device of the host"};
 
 static unsigned slot_of(const struct device *d) {
     return ((const struct pci_device *)d)->devfn >> 3;
@@ -42,6 +43,8 @@ static struct device **find(struct machine *m, enum machine_part part, unsigned 
 
     if (part == MACHINE_DISK)
         return i < MACHINE_MAX_DISKS ? &b->disk[i] : NULL;
+    if (part == MACHINE_PASSED)
+        return i < MACHINE_MAX_PASSED ? &b->passed[i] : NULL;
     return i < MACHINE_MAX_NICS ? &b->nic[i] : NULL;
 }
 
@@ -70,6 +73,8 @@ static void forget(struct plug *p, enum machine_part part, unsigned i) {
     *find(p->machine, part, i) = NULL;
     if (part == MACHINE_DISK)
         c->disk[i] = NULL;
+    else if (part == MACHINE_PASSED)
+        c->passed[i] = NULL;
     else
         c->nic[i].port = NULL;
     if (c->unplugged)
@@ -99,7 +104,7 @@ static void bury(struct plug *p, unsigned slot) {
 
 /* The part in a slot out of `slots`; false: there is none. */
 static bool find_in(struct plug *p, uint32_t slots, enum machine_part *part, unsigned *i) {
-    for (*part = MACHINE_DISK; *part <= MACHINE_NIC; (*part)++)
+    for (*part = MACHINE_DISK; *part <= MACHINE_PASSED; (*part)++)
         for (*i = 0; find(p->machine, *part, *i); (*i)++) {
             struct device *d = *find(p->machine, *part, *i);
 
@@ -386,6 +391,30 @@ int machine_plug_nic(struct machine *m, unsigned i, const struct machine_config 
     if (i >= c->nics)
         c->nics = i + 1;
     announce(m, machine_board(m)->nic[i]);
+    return 0;
+}
+
+int machine_plug_passed(struct machine *m, unsigned i, const struct machine_config *from,
+                        struct error *err) {
+    struct machine_config *c = machine_plug(m)->config;
+    struct board *b = machine_board(m);
+    int r;
+
+    c->passed[i] = from->passed[i];
+    r = passed_add(b, c, i, err);
+    if (r == 0)
+        r = passed_map(b, from->vfio, err);
+    if (r < 0) {
+        if (b->passed[i])
+            board_remove(b, b->passed[i]);
+        b->passed[i] = NULL;
+        c->passed[i] = NULL;
+        return r;
+    }
+    c->vfio = from->vfio;
+    if (i >= c->passed_count)
+        c->passed_count = i + 1;
+    announce(m, b->passed[i]);
     return 0;
 }
 

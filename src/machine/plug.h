@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Disks and network interfaces that come and go while the machine runs.
+ * Disks, network interfaces and devices of the host that come and go while the machine runs.
  *
  * Contract: on the loop's thread, machine lock held. The guest is told by ACPI. What was asked for
  * ends with `unplugged` of the configuration, at any later time: when the guest has let go, when it
@@ -20,6 +20,8 @@ int machine_plug_disk(struct machine *m, unsigned i, const struct machine_config
                       struct error *err);
 int machine_plug_nic(struct machine *m, unsigned i, const struct machine_config *from,
                      struct error *err);
+int machine_plug_passed(struct machine *m, unsigned i, const struct machine_config *from,
+                        struct error *err);
 /* Asks the guest to let go. */
 int machine_unplug(struct machine *m, enum machine_part part, unsigned i, struct error *err);
 /* Takes it away, whatever the guest does with it. */

@@ -393,6 +393,23 @@ const struct command control_commands[] = {
      .example = "nic-remove 0",
      .args = {{"nic", COMMAND_INT, true, 0, 7, NULL, "number of the interface, as in status"},
               FORCE}},
+    {.name = "device-add",
+     .needs = COMMAND_OPERATE,
+     .help = "Give the running machine a device of the host, which is bound to vfio-pci. Guest "
+             "memory is pinned from then on, "
+             "and there are no snapshots while it is there",
+     .answer = "device: its number",
+     .example = "device-add vfio=0000:03:00.0",
+     .args = {{"device", COMMAND_STRING, true, 1, 100, NULL, "as viv-vm's --device takes it"},
+              {"id", COMMAND_STRING, false, 1, 127, NULL, "a name for it, shown in status"}}},
+    {.name = "device-remove",
+     .needs = COMMAND_OPERATE,
+     .help = "Ask the guest to let a device of the host go; an event tells when it has, and it is "
+             "then free",
+     .answer = "nothing",
+     .example = "device-remove 0",
+     .args = {{"device", COMMAND_INT, true, 0, 7, NULL, "number of the device, as in status"},
+              FORCE}},
     {.name = "cpus-set",
      .needs = COMMAND_OPERATE,
      .help =

@@ -46,8 +46,8 @@ static bool has_shape(const char *s, const char *shape) {
 }
 
 bool vfio_name(const char *text, char ret[VFIO_NAME]) {
-    bool whole = has_shape(text, "xxxx:xx:xx.7") ||
-                 has_shape(text, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+    bool whole =
+        has_shape(text, "xxxx:xx:xx.7") || has_shape(text, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
 
     if (!whole && !has_shape(text, "xx:xx.7"))
         return false;
@@ -139,11 +139,12 @@ static int find_pci(const json_t *all, const char *sysfs, struct vfio_place *p, 
                          "devices): 'viv host devices' or lspci -D lists them",
                          p->name, sysfs);
     if (!json_is_integer(group))
-        return error_set(err, -ENODEV,
-                         "device %s: it is in no IOMMU group, so nothing would keep it from all of "
-                         "the host's memory: switch the IOMMU on in the firmware (VT-d, AMD-Vi) and "
-                         "in the kernel (intel_iommu=on)",
-                         p->name);
+        return error_set(
+            err, -ENODEV,
+            "device %s: it is in no IOMMU group, so nothing would keep it from all of "
+            "the host's memory: switch the IOMMU on in the firmware (VT-d, AMD-Vi) and "
+            "in the kernel (intel_iommu=on)",
+            p->name);
     p->group = (int)json_integer_value(group);
     r = check_driver(p->name, d, err);
     return r < 0 ? r : check_group(all, p->name, p->group, err);
@@ -175,11 +176,12 @@ static int find_mediated(const char *sysfs, struct vfio_place *p, struct error *
     p->mediated = true;
     snprintf(path, sizeof(path), "%s/bus/mdev/devices/%s", sysfs, p->name);
     if (stat(path, &st) < 0)
-        return error_set(err, -ENOENT,
-                         "device %s: the host has no mediated device of this UUID: make it with "
-                         "'echo %s > /sys/bus/pci/devices/ADDRESS/mdev_supported_types/TYPE/create'; "
-                         "'viv host devices' lists the types",
-                         p->name, p->name);
+        return error_set(
+            err, -ENOENT,
+            "device %s: the host has no mediated device of this UUID: make it with "
+            "'echo %s > /sys/bus/pci/devices/ADDRESS/mdev_supported_types/TYPE/create'; "
+            "'viv host devices' lists the types",
+            p->name, p->name);
     p->group = read_group(sysfs, p->name);
     if (p->group < 0)
         return error_set(err, -ENODEV,

@@ -18,8 +18,8 @@ struct vfio_place {
     int group;
 };
 
-/* 03:00.0 and 0000:03:00.0, in any case of letters, or a UUID: as the kernel writes it. False: it is
- * neither. */
+/* 03:00.0 and 0000:03:00.0, in any case of letters, or a UUID: as the kernel writes it. False: it
+ * is neither. */
 bool vfio_name(const char *text, char ret[VFIO_NAME]);
 
 /*

@@ -24,8 +24,7 @@ struct vfio_calls { /* what is asked of the kernel; as the calls of that name, -
 };
 
 /* `dev` is "/dev"; `calls` NULL: the kernel's. Both outlive it. NULL: out of memory. */
-struct vfio_host *vfio_host_new(struct loop *loop, const char *dev,
-                                const struct vfio_calls *calls);
+struct vfio_host *vfio_host_new(struct loop *loop, const char *dev, const struct vfio_calls *calls);
 void vfio_host_free(struct vfio_host *h); /* accepts NULL; after its functions */
 
 /* Takes the group of the device if the machine does not have it yet, and opens the device. */

@@ -13,6 +13,7 @@
 #include "net/net.h"
 #include "vm/nics.h"
 #include "vm/options.h"
+#include "vm/passed.h"
 
 /*
  * Calls (main): stat newfstatat
@@ -63,6 +64,10 @@ int attach_open_nic(struct attach *a, unsigned i, struct machine_config *m, stru
     return r;
 }
 
+int attach_open_device(struct attach *a, unsigned i, struct machine_config *m, struct error *err) {
+    return passed_open(a->passed, a->loop, a->options, i, m, err);
+}
+
 void attach_close(struct attach *a, enum machine_part part, unsigned i) {
     if (part == MACHINE_DISK) {
         if (a->disk[i])
@@ -76,6 +81,9 @@ void attach_close(struct attach *a, enum machine_part part, unsigned i) {
         a->nic[i] = NULL;
         a->nic_rom[i] = NULL;
         options_unplug_nic(a->options, i);
+    } else if (part == MACHINE_PASSED) {
+        passed_close(a->passed, i);
+        options_unplug_device(a->options, i);
     }
 }
 
@@ -98,19 +106,23 @@ static int bring(struct attach *a, enum machine_part part, unsigned i, struct er
         return error_set(err, -ENOMEM, "out of memory");
     if (part == MACHINE_DISK)
         r = attach_open_disk(a, i, m, err);
+    else if (part == MACHINE_PASSED)
+        r = attach_open_device(a, i, m, err);
     else
         r = check_mac(a->options, i, err) < 0 ? -EINVAL : attach_open_nic(a, i, m, err);
     if (r == 0)
-        r = part == MACHINE_DISK ? machine_plug_disk(a->machine, i, m, err)
-                                 : machine_plug_nic(a->machine, i, m, err);
+        r = part == MACHINE_DISK     ? machine_plug_disk(a->machine, i, m, err)
+            : part == MACHINE_PASSED ? machine_plug_passed(a->machine, i, m, err)
+                                     : machine_plug_nic(a->machine, i, m, err);
     free(m);
     return r;
 }
 
 int attach_add(struct attach *a, enum machine_part part, const char *text, const char *id,
                struct error *err) {
-    int i = part == MACHINE_DISK ? options_plug_disk(a->options, text, id, err)
-                                 : options_plug_nic(a->options, text, id, err);
+    int i = part == MACHINE_DISK     ? options_plug_disk(a->options, text, id, err)
+            : part == MACHINE_PASSED ? options_plug_device(a->options, text, id, err)
+                                     : options_plug_nic(a->options, text, id, err);
     int r = i < 0 ? i : bring(a, part, (unsigned)i, err);
 
     if (i >= 0 && r < 0)
@@ -119,11 +131,14 @@ int attach_add(struct attach *a, enum machine_part part, const char *text, const
 }
 
 json_t *attach_event(const struct attach *a, enum machine_part part, unsigned i, const char *what) {
-    static const char *const kinds[] = {
-        [MACHINE_DISK] = "disk", [MACHINE_NIC] = "nic", [MACHINE_CPU] = "cpu"};
-    const char *id = part == MACHINE_DISK  ? a->options->disk_id[i]
-                     : part == MACHINE_NIC ? a->options->nic[i].id
-                                           : NULL;
+    static const char *const kinds[] = {[MACHINE_DISK] = "disk",
+                                        [MACHINE_NIC] = "nic",
+                                        [MACHINE_PASSED] = "device",
+                                        [MACHINE_CPU] = "cpu"};
+    const char *id = part == MACHINE_DISK     ? a->options->disk_id[i]
+                     : part == MACHINE_NIC    ? a->options->nic[i].id
+                     : part == MACHINE_PASSED ? a->options->passed_id[i]
+                                              : NULL;
 
     return json_pack("{s:o, s:s, s:s*}", "device", json_sprintf("%s%u", kinds[part], i), "what",
                      what, "id", id);

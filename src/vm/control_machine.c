@@ -87,6 +87,18 @@ static json_t *nics(const struct control_vm *vm) {
     return list;
 }
 
+static json_t *devices(const struct control_vm *vm) {
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < vm->options->passed_count; i++)
+        if (vm->options->passed[i])
+            json_array_append_new(
+                list, json_pack("{s:i, s:s, s:s*, s:b}", "index", (int)i, "vfio",
+                                vm->options->passed[i], "id", vm->options->passed_id[i], "removing",
+                                (int)machine_unplugging(vm->machine, MACHINE_PASSED, i)));
+    return list;
+}
+
 static void put_jail(struct control_call *call) {
     const struct jail_facts *f = jail_facts(call->vm->jail);
 
@@ -117,6 +129,8 @@ static int do_status(struct control_call *call, struct error *err) {
 
     control_put_memory(vm, call->result);
     put_jail(call);
+    if (vm->options->passed_count)
+        put(call, "devices", devices(vm));
     json_decref(v);
     return r < 0 ? -ENOMEM : put_state(call);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Disks and network interfaces that come and go. */
+/* Disks, network interfaces and devices of the host that come and go. */
 #include <errno.h>
 
 #include "block/blockjob.h"
@@ -58,7 +58,21 @@ static int do_nic_remove(struct control_call *call, struct error *err) {
     return take(call, MACHINE_NIC, i, err);
 }
 
+static int do_device_add(struct control_call *call, struct error *err) {
+    return add(call, MACHINE_PASSED, "device", err);
+}
+
+static int do_device_remove(struct control_call *call, struct error *err) {
+    unsigned i = (unsigned)json_integer_value(json_object_get(call->args, "device"));
+
+    if (i >= call->vm->options->passed_count || !call->vm->options->passed[i])
+        return error_set(err, -EINVAL, "there is no device %u of the host: 'status' lists them", i);
+    return take(call, MACHINE_PASSED, i, err);
+}
+
 const struct control_handler control_plug_handlers[] = {
+    {"device-add", do_device_add},
+    {"device-remove", do_device_remove},
     {"disk-add", do_disk_add},
     {"disk-remove", do_disk_remove},
     {"nic-add", do_nic_add},

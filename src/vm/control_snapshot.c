@@ -10,6 +10,7 @@
 #include "machine/snapshot.h"
 #include "vm/control.h"
 #include "vm/options.h"
+#include "vm/passed.h"
 #include "vm/restore.h"
 
 enum after { GO_ON, PAUSE, QUIT };
@@ -118,7 +119,9 @@ static int do_snapshot(struct control_call *call, struct error *err) {
     const char *dir = json_string_value(json_object_get(call->args, "folder"));
     const char *parent = json_string_value(json_object_get(call->args, "parent"));
     struct saving_job *s;
-    int r = refuse_disk_jobs(call->vm, err);
+    int r = options_refuse_devices(call->vm->options, "the snapshot", err);
+
+    r = r < 0 ? r : refuse_disk_jobs(call->vm, err);
 
     if (r < 0)
         return r;

@@ -126,6 +126,15 @@ static void of_plug(const char *disk, const char *nic, jail_grant_fn *grant, voi
     free(o);
 }
 
+/* What it shares a group with is asked of the host at that moment. The device's own rights decide
+ * who may open its group. */
+static void of_device(jail_grant_fn *grant, void *opaque) {
+    grant(opaque, "/sys/bus", JAIL_READ | JAIL_FAMILY);
+    grant(opaque, "/sys/kernel/iommu_groups", JAIL_READ | JAIL_FAMILY);
+    grant(opaque, "/sys/devices", JAIL_READ | JAIL_FAMILY);
+    grant(opaque, "/dev/vfio", JAIL_READ | JAIL_WRITE | JAIL_FAMILY);
+}
+
 static void of_path(const char *command, const char *argument, const char *path,
                     jail_grant_fn *grant, void *opaque) {
     bool reads = !strcmp(argument, "parent") || !strcmp(argument, "base") ||
@@ -175,6 +184,8 @@ void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void 
             of_plug(json_string_value(json_object_get(args, "disk")), NULL, grant, opaque);
         if (!strcmp(name, "nic-add"))
             of_plug(NULL, json_string_value(json_object_get(args, "nic")), grant, opaque);
+        if (!strcmp(name, "device-add"))
+            of_device(grant, opaque);
         if (!strcmp(name, "disk-commit"))
             grant(opaque, NULL, JAIL_COMMIT);
     }

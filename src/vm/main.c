@@ -27,6 +27,7 @@
 #include "vm/control.h"
 #include "vm/grants.h"
 #include "vm/options.h"
+#include "vm/passed.h"
 #include "vm/restore.h"
 #include "vm/screen.h"
 #include "vm/shares.h"
@@ -59,6 +60,7 @@ struct vm {
     struct block *cdrom[MACHINE_MAX_CDROMS];
     uint8_t *nic_rom[MACHINE_MAX_NICS];
     struct net_port *nic[MACHINE_MAX_NICS];
+    struct passed passed;
     struct attach attach;
     bool term_seen;
     unsigned crash_seen;
@@ -295,6 +297,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
                                  .disk = vm->disk,
                                  .nic = vm->nic,
                                  .nic_rom = vm->nic_rom,
+                                 .passed = &vm->passed,
                                  .disk_failed = disk_failed,
                                  .disk_wants_pause = disk_wants_pause,
                                  .opaque = vm};
@@ -305,6 +308,9 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
         return -EINVAL;
     for (m->nics = 0; m->nics < vm->options.nics; m->nics++)
         if (attach_open_nic(&vm->attach, m->nics, m, err) < 0)
+            return -EINVAL;
+    for (; m->passed_count < vm->options.passed_count; m->passed_count++)
+        if (attach_open_device(&vm->attach, m->passed_count, m, err) < 0)
             return -EINVAL;
     if (options_has_screen(&vm->options)) {
         vm->screen = vm_screen_new(vm->loop, &vm->options, &m->display, err);
@@ -487,6 +493,7 @@ static void close_all(struct vm *vm) {
         net_close(vm->nic[i]);
     for (unsigned i = 0; i < vm->options.nics; i++)
         free(vm->nic_rom[i]);
+    passed_done(&vm->passed);
     consoles_close(&vm->consoles);
     if (vm->firmware_log)
         fclose(vm->firmware_log);

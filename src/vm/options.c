@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "vm/options_internal.h"
+#include "vm/passed.h"
 
 /* Another option where a value was due: the value was forgotten. (--opt=VALUE takes any value.) */
 static bool is_option(const char *arg) {
@@ -96,6 +97,8 @@ static int check(const struct options *o, struct error *err) {
     if (o->paused && !o->control)
         return error_set(err, -EINVAL,
                          "--paused leaves nobody who could resume the machine: give it --control");
+    if (o->restore && options_refuse_devices(o, "--restore", err) < 0)
+        return -EINVAL;
     return option_check_translator(o, err) < 0 ? -EINVAL : option_check_nics(o, err);
 }
 

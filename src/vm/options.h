@@ -105,6 +105,10 @@ struct options {
     bool sata_no_msi; /* the same: from before it had MSI */
     struct options_nic nic[MACHINE_MAX_NICS];
     unsigned nics;
+    const char
+        *passed[MACHINE_MAX_PASSED]; /* devices of the host: vfio/group.h's names; NULL: none */
+    const char *passed_id[MACHINE_MAX_PASSED]; /* as of disks */
+    unsigned passed_count;
     const char *trace[OPTIONS_MAX_TRACES];
     unsigned traces;
     const char *jail_user; /* NULL: as jail/jail.h says */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/man.h"
 #include "cpu/cpu.h"
+#include "vm/passed.h"
 
 #define PART_HELP(id, name, help) " " name " (" help ")"
 
@@ -148,6 +149,11 @@ const struct option options_table[] = {
      "shares a folder of the host with the guest, which mounts it with 'mount -t virtiofs TAG "
      "/mnt'; ro: it cannot change anything. May be repeated. docs/share.md says who owns what",
      "--share src=/home/me/src"},
+    {"device", "vfio=ADDRESS|vfio=UUID", options_add_device,
+     "gives the guest a PCI device of the host (its address, as in lspci) or a mediated device, "
+     "bound to vfio-pci. Guest memory is pinned for it, and there are no snapshots. May be "
+     "repeated. docs/vfio.md",
+     "--device vfio=0000:03:00.0"},
     {"display", "vnc=ADDRESS:PORT|vnc=unix:PATH[,password-file=PATH][,tls=FOLDER]|none",
      option_display,
      "gives the machine a screen, keyboard and mouse; VNC viewers connect there. May be given "

@@ -132,6 +132,25 @@ def qemu():
     return program
 
 
+def passable():
+    """An IOMMU, and devices with groups of their own: an NVMe drive, one with virtual functions, and two network
+    adapters with a cable between them."""
+    words = ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
+    for i in range(4):
+        words += ["-device", f"pcie-root-port,id=port{i},chassis={i + 1},slot={i + 1},addr=10.{i},multifunction=on"]
+    for i in range(2):
+        words += ["-device", f"nvme-subsys,id=drives{i}"]
+    words += ["-device", "nvme,id=plain,serial=PLAIN,subsys=drives0,bus=port0",
+              "-device", "nvme-ns,drive=disk0,bus=plain,nsid=1",
+              "-device", "nvme,id=many,serial=MANY,subsys=drives1,bus=port1,max_ioqpairs=26,msix_qsize=27,"
+                         "sriov_max_vfs=4,sriov_vq_flexible=16,sriov_vi_flexible=8",
+              "-device", "nvme-ns,drive=disk1,bus=many,shared=on,nsid=1"]
+    for i in range(2):
+        words += ["-netdev", f"hubport,id=net{i},hubid=1",
+                  "-device", f"e1000e,netdev=net{i},bus=port{i + 2},romfile=,mac=52:54:00:11:00:0{i + 1}"]
+    return words
+
+
 def arguments(options):
     """What makes the machine that it is, and the same in all runs that go on from one state."""
     tree = kernel_folder()
@@ -139,7 +158,8 @@ def arguments(options):
              "-smp", options.cpus, "-m", options.memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
              "-kernel", next((tree / "boot").glob("vmlinuz-*")), "-initrd", initramfs(tree),
              "-append", "console=ttyS0 quiet mitigations=off nokaslr panic=-1 nowatchdog tsc=reliable rdinit=/init "
-                        f"random.trust_cpu=on {options.append}",
+                        f"random.trust_cpu=on {'intel_iommu=on iommu=nopt no_timer_check ' if options.vfio else ''}{options.append}",
+             *(passable() if options.vfio else []),
              "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=out"]
     for tag in ("host", "lab"):
         words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
@@ -160,7 +180,12 @@ def memory(options, ram, how):
 
 def places(options, shared, ram, how):
     """Where it has its files; QEMU keeps none of that in the state."""
-    return [*memory(options, ram, how),
+    disks = []
+    for i in range(2 if options.vfio else 0):
+        with open(shared / f"disk{i}", "wb") as f:
+            f.truncate(64 << 20)
+        disks += ["-drive", f"if=none,id=disk{i},format=raw,file={shared}/disk{i}"]
+    return [*memory(options, ram, how), *disks,
             "-serial", f"file:{shared}/console", "-chardev", "stdio,id=out,signal=off",
             "-fsdev", "local,id=host,path=/,security_model=none,multidevs=remap,readonly=on",
             "-fsdev", f"local,id=lab,path={shared},security_model=none,multidevs=remap",
@@ -248,7 +273,7 @@ def saved(options, words):
 
 def start(options, shared):
     words = arguments(options)
-    if options.cold or options.nodes > 1:
+    if options.cold or options.nodes > 1 or options.vfio:
         return subprocess.Popen([*words, *places(options, shared, shared / "ram", "on")], stdin=subprocess.PIPE)
     place = saved(options, words)
     machine = subprocess.Popen([*words, *places(options, shared, place / "ram", "off"), "-incoming", "defer"],
@@ -295,6 +320,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1, help="more than one is unstable, see above")
     parser.add_argument("--memory", type=int, default=2048)
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes; more than one is booted each time")
+    parser.add_argument("--vfio", action="store_true", help="an IOMMU, and devices to be passed on; booted each time")
     parser.add_argument("--append", default="", help="more words for the kernel, as hugepagesz=1G hugepages=2")
     parser.add_argument("--cold", action="store_true", help="boot it, whatever is saved")
     parser.add_argument("--keep", action="store_true", help="leave the shared folder, with the console's output")

@@ -49,6 +49,7 @@ void control_box_make(struct control_box *b, bool started) {
     b->options = (struct options){
         .name = "box", .cpus = 1, .cpus_max = 4, .memory = config.memory, .memory_max = 80 << 20};
     b->attach = (struct attach){.loop = b->loop,
+                                .passed = &b->passed,
                                 .options = &b->options,
                                 .machine = b->machine,
                                 .disk = b->disk,

@@ -12,6 +12,7 @@
 #include "vm/attach.h"
 #include "vm/control.h"
 #include "vm/options.h"
+#include "vm/passed.h"
 #include "vm/screen.h"
 
 struct control_box {
@@ -23,6 +24,7 @@ struct control_box {
     struct control *control;
     struct vm_screen *screen;
     struct attach attach;
+    struct passed passed;
     struct block *disk[MACHINE_MAX_DISKS];
     struct net_port *nic[MACHINE_MAX_NICS];
     uint8_t *nic_rom[MACHINE_MAX_NICS];
