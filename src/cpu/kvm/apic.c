@@ -14,7 +14,7 @@
 
 #include "cpu/kvm/kvm.h"
 
-enum { MSR_TSC_DEADLINE = 0x6e0, IN_SERVICE = 0x10, LEVEL = 0x18, REQUESTED = 0x20 };
+enum { IN_SERVICE = 0x10, LEVEL = 0x18, REQUESTED = 0x20 };
 
 static void take_back(struct kvm_cpu *c, struct cpu_apic *apic) {
     struct kvm_vcpu_events events = {0};
@@ -38,7 +38,7 @@ static void get(struct cpu *cpu, struct cpu_apic *ret) {
     kvm_call(c, "its LAPIC", KVM_GET_LAPIC, &page);
     kvm_call(c, "its registers", KVM_GET_SREGS, &sregs);
     *ret = (struct cpu_apic){.base = sregs.apic_base};
-    kvm_one_msr(c, KVM_GET_MSRS, MSR_TSC_DEADLINE, &ret->tsc_deadline);
+    kvm_one_msr(c, KVM_GET_MSRS, KVM_MSR_TSC_DEADLINE, &ret->tsc_deadline);
     for (unsigned i = 0; i < 64; i++)
         memcpy(&ret->reg[i], page.regs + 16 * i, 4);
     take_back(c, ret);
@@ -70,7 +70,8 @@ static int set(struct cpu *cpu, const struct cpu_apic *apic, struct error *err) 
     if (r >= 0)
         r = kvm_call(c, "its LAPIC", KVM_SET_LAPIC, &page);
     if (r >= 0)
-        r = kvm_one_msr(c, KVM_SET_MSRS, MSR_TSC_DEADLINE, &deadline);
+        r = kvm_one_msr(c, KVM_SET_MSRS, KVM_MSR_TSC_DEADLINE, &deadline);
+    c->deadline = deadline; /* see kvm_follow_clock */
     if (r < 0)
         *err = c->cpu.error;
     return r < 0 ? r : 0;

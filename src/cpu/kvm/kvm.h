@@ -59,6 +59,7 @@ struct kvm_cpu {
     bool failing;
     bool clocked; /* KVM has been told the clock that it runs on now */
     uint64_t clock_offset;
+    uint64_t deadline; /* of the LAPIC's timer, to be set again with that clock; 0: no */
     struct {
         uint64_t io, mmio, eoi, windows, kicks;
     } count;
@@ -67,6 +68,7 @@ struct kvm_cpu {
 /* ioctl on behalf of a processor; a failure is this processor's error. */
 int kvm_call(struct kvm_cpu *c, const char *what, unsigned long request, void *arg);
 /* KVM_GET_MSRS and KVM_SET_MSRS of one register: 1, or 0 if KVM refuses it, or negative. */
+enum { KVM_MSR_TSC_DEADLINE = 0x6e0 };
 int kvm_one_msr(struct kvm_cpu *c, unsigned long request, uint32_t msr, uint64_t *value);
 
 /* The processor comes back from the guest soon, and looks what there is to do. Any thread. */

@@ -424,6 +424,15 @@ static int set_tsc(struct kvm_cpu *c, uint64_t value) {
     return kvm_one_msr(c, KVM_SET_MSRS, MSR_TSC, &value);
 }
 
+/* KVM takes a deadline for a time of the host's when it is set, by the TSC that the processor has
+ * then: of a machine that has just been restored, one that begins at 0. */
+static int set_deadline(struct kvm_cpu *c) {
+    uint64_t value = c->deadline;
+
+    c->deadline = 0;
+    return !value || kvm_one_msr(c, KVM_SET_MSRS, KVM_MSR_TSC_DEADLINE, &value) >= 0 ? 0 : -EIO;
+}
+
 int kvm_follow_clock(struct kvm_cpu *c) {
     struct clock *clock = c->cpu.config.bus.clock;
     struct kvm_clock_data now = {0};
@@ -437,7 +446,7 @@ int kvm_follow_clock(struct kvm_cpu *c) {
                          "which KVM cannot change; use --cpu soft",
                          c->cpu.config.index);
     if (c->clocked && c->clock_offset == offset)
-        return 0;
+        return set_deadline(c);
     if (set_offset(c, offset + get_adjust(c)) < 0 &&
         set_tsc(c, clock_tsc(clock) + get_adjust(c)) < 0)
         return -EIO;
@@ -447,5 +456,5 @@ int kvm_follow_clock(struct kvm_cpu *c) {
                          strerror(errno));
     c->clocked = true;
     c->clock_offset = offset;
-    return 0;
+    return set_deadline(c);
 }
