@@ -186,13 +186,13 @@ class Kvm(unittest.TestCase):
                     "dd if=/tmp/a of=/dev/vda bs=64k seek=$((i * 4)) conv=fsync 2>/dev/null; "
                     "cat /tmp/a >>/tmp/all; i=$((i + 1)); done", timeout=PATIENCE)
         # Requests are under way at each pause; none is lost.
-        guest.send_line("sync; echo 3 >/proc/sys/vm/drop_caches; while :; do dd if=/dev/vda of=/dev/null bs=4k count=256 "
-                        "iflag=direct 2>/dev/null || echo failed; [ -e /tmp/stop ] && break; touch /tmp/stop; done & echo begun")
+        guest.send_line("sync; (while :; do echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda of=/dev/null bs=64k count=160 2>/dev/null "
+                        "|| echo failed; [ -e /tmp/stop ] && break; done) & echo begun")
         guest.expect("begun")
         for _ in range(20):
             self.ctl(self.dir / "kicks", "pause")
             self.ctl(self.dir / "kicks", "resume")
-        guest.send_line("wait; echo waited")
+        guest.send_line("touch /tmp/stop; wait; echo waited")
         guest.expect("waited")
         guest.check("[ \"$(dd if=/dev/vda bs=256k count=40 2>/dev/null | sha256sum)\" = \"$(sha256sum </tmp/all)\" ]", timeout=PATIENCE)
         self.assertNotIn("failed", guest.console)
