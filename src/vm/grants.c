@@ -129,6 +129,7 @@ static void of_plug(const char *disk, const char *nic, jail_grant_fn *grant, voi
 /* What it shares a group with is asked of the host at that moment. The device's own rights decide
  * who may open its group. */
 static void of_device(jail_grant_fn *grant, void *opaque) {
+    grant(opaque, "/sys", JAIL_READ); /* the folder itself */
     grant(opaque, "/sys/bus", JAIL_READ | JAIL_FAMILY);
     grant(opaque, "/sys/kernel/iommu_groups", JAIL_READ | JAIL_FAMILY);
     grant(opaque, "/sys/devices", JAIL_READ | JAIL_FAMILY);
