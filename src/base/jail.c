@@ -10,8 +10,8 @@
  * Threads, memory, time and ends, by the C library and by compiled code. Of some a run of all tests
  * sees nothing (scripts/jail-calls.py); they are here for: a clock that the kernel does not tell
  * without a call (clock_gettime gettimeofday time), what asks how big the host is before it sorts
- * (sysinfo uname sched_getaffinity), large blocks of memory that grow (mremap), a stop in the middle
- * of a wait (restart_syscall rt_sigreturn), abort and its last words (gettid tgkill writev).
+ * (sysinfo uname sched_getaffinity), large blocks of memory that grow (mremap), a stop in the
+ * middle of a wait (restart_syscall rt_sigreturn), abort and its last words (gettid tgkill writev).
  *
  * Calls (all): futex set_robust_list rseq rt_sigreturn
  *     rt_sigaction rt_sigprocmask sigaltstack exit exit_group sched_yield restart_syscall
