@@ -171,7 +171,7 @@ class Kvm(unittest.TestCase):
         self.assertGreaterEqual(self.counted(guest, "ends of level interrupts"), 3)
 
     def counted(self, guest, what):
-        found = re.search(rf"(?m)^ *(\d+)  {what}", guest.stderr)
+        found = re.search(rf"(?m)^ *(\d+)  (?:\w+ \()?{what}", guest.stderr)
         return int(found[1]) if found else 0
 
     def test_kicks_and_interrupts_of_virtio_go_by_descriptors(self):
@@ -198,8 +198,8 @@ class Kvm(unittest.TestCase):
         self.assertNotRegex(guest.console, r"(?m)^failed$")  # the shell repeats the loop when it ends
         guest.send_line("poweroff -f")
         self.assertEqual(guest.wait(), 0)
-        self.assertGreater(self.counted(guest, "notifications of guests that came by a descriptor"), 200)
-        self.assertGreater(self.counted(guest, "messages that devices raised by a descriptor"), 200)
+        self.assertGreater(self.counted(guest, "notifications of guests that came by a descriptor"), 50)
+        self.assertGreater(self.counted(guest, "messages that devices raised by a descriptor"), 50)
 
     def test_a_guest_does_not_notice_that_kvm_failed(self):
         os.environ["VIV_KVM_FAIL_AFTER"] = "24000"  # at the end of a boot, or in what follows
