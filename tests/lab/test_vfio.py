@@ -78,7 +78,7 @@ class Vfio(unittest.TestCase):
 
     def run_guest(self, address, script):
         # The kernel looks for machine checks, which KVM's processors have not.
-        append = ("console=ttyS0 quiet nowatchdog mce=off mitigations=off viv.modules=nvme viv.run64=" +
+        append = ("console=ttyS0 quiet nowatchdog mitigations=off viv.modules=nvme viv.run64=" +
                   base64.b64encode(script.encode()).decode())
         return subprocess.run([vivtest.PROGRAM, "--memory", "256M", "--cpu", "kvm", "--kernel", self.kernel, "--initrd",
                                self.initrd, "--append", append, "--nic", "none", "--device", f"vfio={address}"],

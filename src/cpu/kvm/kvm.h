@@ -95,6 +95,7 @@ int kvm_check_capabilities(int kvm, struct error *err);
 const char *kvm_missing(void); /* of this host; NULL: nothing */
 
 int kvm_filter_msrs(int vm, struct error *err);
+void kvm_answer_msr(struct kvm_run *run); /* after an exit for a filtered register */
 /* What `supported` has not, of all that a model can have. */
 void kvm_find_lacks(struct kvm_vm *vm);
 int kvm_set_cpuid(struct kvm_cpu *c, struct error *err);

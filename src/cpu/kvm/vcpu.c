@@ -141,6 +141,10 @@ static int answer(struct kvm_cpu *c) {
         c->count.eoi++;
         bus->eoi(bus->opaque, c->run->eoi.vector);
         return GO_ON;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        kvm_answer_msr(c->run);
+        return GO_ON;
     case KVM_EXIT_IRQ_WINDOW_OPEN:
         c->count.windows++;
         return GO_ON;
