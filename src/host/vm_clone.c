@@ -88,6 +88,7 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
     nics_forget_addresses(clone);
     ports_forget(clone->spec);
     hardware_forget_volume(clone->spec);
+    hardware_forget_nodes(call, clone->spec);
     api_forget_forbidden(call, clone->spec);
     if (*row_text(clone->spec, "hostname"))
         row_set_text(clone->spec, "hostname", name);

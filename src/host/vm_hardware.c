@@ -233,7 +233,7 @@ static int check_nodes(struct api_call *call, const json_t *nodes) {
     size_t i;
 
     json_array_foreach(nodes, i, one)
-        if (call->role != ROLE_ADMIN && strstr(json_string_value(one), ",host-node="))
+        if (call->role != ROLE_ADMIN && strstr(json_string_value(one), "host-node="))
             return api_fail(call, FAILURE_FORBIDDEN, "spec.numa", "leave host-node= out",
                             "%s may not bind a machine to a node of the manager's host",
                             call->caller);
@@ -324,6 +324,24 @@ json_t *hardware_boot_args(const json_t *spec) {
     boot_letters(spec, letters);
     return json_pack("{s:s, s:o*}", "order", *letters ? letters : "cdn", "first",
                      first ? json_stringn(first, n) : NULL);
+}
+
+void hardware_forget_nodes(const struct api_call *call, json_t *spec) {
+    json_t *nodes = json_object_get(spec, "numa"), *one;
+    char *text, *at;
+    size_t i;
+
+    if (call->role == ROLE_ADMIN)
+        return;
+    json_array_foreach(nodes, i, one) {
+        text = strdup(json_string_value(one));
+        at = text ? strstr(text, ",host-node=") : NULL;
+        if (at) {
+            memmove(at, at + 1 + strcspn(at + 1, ","), strlen(at + 1 + strcspn(at + 1, ",")) + 1);
+            json_string_set(one, text);
+        }
+        free(text);
+    }
 }
 
 void hardware_forget_volume(json_t *spec) {

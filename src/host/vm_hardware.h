@@ -25,6 +25,8 @@ void hardware_words(struct words *w, const struct store_row *row, const struct i
                     bool restored);
 /* spec.boot as the command boot-order-set of viv-vm takes it. */
 json_t *hardware_boot_args(const json_t *spec);
+/* A clone by somebody who may not bind machines to nodes of the host is bound to none. */
+void hardware_forget_nodes(const struct api_call *call, json_t *spec);
 /* It has no volumes: none comes first. */
 void hardware_forget_volume(json_t *spec);
 /* Into status: what its process is started with. True: something is new. */
