@@ -42,10 +42,9 @@ static int close_box(void **state) {
 
 #define HANDLE(name) box_put(&box, HANDLER, name, (size_t)(name##_end - name))
 
-/* The handlers are 16-bit code with segments of 4 GiB. An index of EIZ, which is none, makes an
- * address of 32 bits for gcc's assembler and for clang's. */
-GUEST(count, ".code16", "incl 0x50000(,%eiz)\n rsm\n hlt");
-GUEST(stay, ".code16", "incl 0x50000(,%eiz)\n hlt\n rsm\n hlt");
+/* The handlers are 16-bit code with segments of 4 GiB. */
+GUEST(count, ".code16", "addr32 incl 0x50000\n rsm\n hlt");
+GUEST(stay, ".code16", "addr32 incl 0x50000\n hlt\n rsm\n hlt");
 GUEST(two_halts, ".code64", "mov $1, %ecx\n hlt\n mov $2, %ecx\n hlt");
 GUEST(plain, ".code64", "nop\n mov $7, %ecx\n hlt");
 
@@ -169,7 +168,7 @@ static void the_smi_of_a_port_comes_before_the_next_instruction(void **state) {
 
 static void a_second_smi_waits_for_the_end_of_the_first(void **state) {
     GUEST(asks_again, ".code16",
-          "incl 0x50000(,%eiz)\n cmpl $1, 0x50000(,%eiz)\n jne 1f\n out %al, $0xb2\n out %al, "
+          "addr32 incl 0x50000\n addr32 cmpl $1, 0x50000\n jne 1f\n out %al, $0xb2\n out %al, "
           "$0xb2\n 1: rsm");
 
     HANDLE(asks_again);
@@ -181,7 +180,7 @@ static void a_second_smi_waits_for_the_end_of_the_first(void **state) {
 }
 
 static void a_halt_is_restarted_if_the_handler_leaves_it(void **state) {
-    GUEST(ends_halt, ".code16", "incl 0x50000(,%eiz)\n movb $0, 0x3fec9(,%eiz)\n rsm");
+    GUEST(ends_halt, ".code16", "addr32 incl 0x50000\n addr32 movb $0, 0x3fec9\n rsm");
 
     HANDLE(count);
     BOX_EXEC(&box, two_halts);
@@ -205,7 +204,7 @@ static void ask_all(struct box *b) {
 
 static void an_nmi_waits_for_rsm(void **state) {
     GUEST(asks_nmi, ".code16",
-          "out %al, $0x80\n jmp 1f\n 1: incl 0x50000(,%eiz)\n jmp 2f\n 2: rsm");
+          "out %al, $0x80\n jmp 1f\n 1: addr32 incl 0x50000\n jmp 2f\n 2: rsm");
 
     HANDLE(asks_nmi);
     box.on_io = ask_all;
@@ -237,7 +236,7 @@ static void init_and_leave(struct box *b) {
 
 static void an_init_waits_for_rsm_and_keeps_smbase(void **state) {
     GUEST(asks_init, ".code16",
-          "out %al, $0x80\n jmp 1f\n 1: incl 0x50000(,%eiz)\n movl $0x40000, 0x3ff00(,%eiz)\n rsm");
+          "out %al, $0x80\n jmp 1f\n 1: addr32 incl 0x50000\n addr32 movl $0x40000, 0x3ff00\n rsm");
 
     HANDLE(asks_init);
     box.on_io = init_and_leave;
@@ -287,8 +286,8 @@ static void hide(void) {
 
 static void hidden_memory_is_there_in_the_mode_only(void **state) {
     GUEST(writes, ".code16",
-          "movl $0xabcdef, 0x7e0000(,%eiz)\n mov 0x7e0000(,%eiz), %eax\n "
-          "mov %eax, 0x50004(,%eiz)\n rsm");
+          "addr32 movl $0xabcdef, 0x7e0000\n addr32 mov 0x7e0000, %eax\n addr32 mov %eax, "
+          "0x50004\n rsm");
     GUEST(reads, ".code64",
           "movl $0x5a5a, 0x7e0000\n mov 0x7e0000, %eax\n out %al, $0xb2\n mov 0x7e0000, %ebx\n "
           "movl $0x5a5a, 0x7e0000\n hlt");
@@ -315,7 +314,7 @@ static void leave_after_a_while(struct box *b) {
 }
 
 static void code_of_hidden_memory_is_not_run_outside(void **state) {
-    GUEST(hidden_code, ".code16", "incl 0x50000(,%eiz)\n rsm");
+    GUEST(hidden_code, ".code16", "addr32 incl 0x50000\n rsm");
 
     hide();
     /* The same physical address in both worlds. */
@@ -340,7 +339,7 @@ static void the_same_page_table_leads_to_other_memory(void **state) {
           "$0xb2\n dec %ecx\n jnz 1b\n hlt");
     GUEST(
         inside, ".code16",
-        "incl 0x50000(,%eiz)\n mov $20, %ecx\n 1: incl 0x7e0010(,%eiz)\n dec %ecx\n jnz 1b\n rsm");
+        "addr32 incl 0x50000\n mov $20, %ecx\n 1: addr32 incl 0x7e0010\n dec %ecx\n jnz 1b\n rsm");
     uint32_t word;
 
     hide();

@@ -69,7 +69,7 @@ static void a_boot_loader_reaches_long_mode(void **state) {
 GUEST(big_real, ".code16",
       "lgdtl %cs:0x80\n mov %cr0, %eax\n inc %ax\n mov %eax, %cr0\n mov $0x10, %bx\n mov %bx, %ds\n"
       "dec %ax\n mov %eax, %cr0\n xor %bx, %bx\n mov %bx, %ds\n"
-      "mov $0x00123456, %ecx\n movl $0x600df00d, (%ecx)\n hlt\n"
+      "mov $0x00123456, %ecx\n addr32 movl $0x600df00d, (%ecx)\n hlt\n"
       ".org big_real + 0x80\n .word 0x7f\n .long 0x5000");
 
 static void limits_survive_the_return_to_real_mode(void **state) {
