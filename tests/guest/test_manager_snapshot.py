@@ -5,6 +5,7 @@ is killed in the middle goes on."""
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import time
@@ -81,7 +82,7 @@ class Machines(unittest.TestCase):
         def read():  # not while files that no snapshot needs any more are joined
             done = subprocess.run([vivtest.ROOT / "build/viv-img", "convert", "-O", "raw", str(self.file_of(name)),
                                    str(out)], capture_output=True, text=True)
-            if done.returncode and "in use" not in done.stderr:
+            if done.returncode and not re.search("in use|does not exist", done.stderr):  # or it has just been joined
                 raise AssertionError(done.stderr)
             return done.returncode == 0
 

@@ -3,11 +3,18 @@
 # lab: --vfio
 """A device of the host for a guest: in the lab, whose machine has an IOMMU and drives of its own."""
 import base64
+import fcntl
+import functools
+import hashlib
+import http.server
+import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -19,6 +26,7 @@ import vivtest  # noqa: E402
 
 PCI = pathlib.Path("/sys/bus/pci")
 LIMIT = 900
+DRIVERS = ["nvme", "e1000e"]
 
 
 def modules(names):
@@ -52,12 +60,54 @@ def bind(address, driver):
     (PCI / "drivers_probe").write_text(address)
 
 
+def virtualize(address, controller, action, resource=0, count=0):
+    """NVMe's Virtualization Management (NVM Express base specification 2.0c, 5.38) to the physical function."""
+    cdw10 = controller << 16 | resource << 8 | action
+    command = bytearray(struct.pack("<BBHIIIQQIIIIIIIIII", 0x1c, 0, 0, 0, 0, 0, 0, 0, 0, 0, cdw10, count, 0, 0, 0, 0, 0, 0))
+    name = next((PCI / "devices" / address / "nvme").iterdir()).name
+    fd = os.open(f"/dev/{name}", os.O_RDWR)
+    try:
+        status = fcntl.ioctl(fd, 0xc0484e41, command)  # NVME_IOCTL_ADMIN_CMD
+    finally:
+        os.close(fd)
+    if status:
+        raise AssertionError(f"virtualization management {cdw10:#x}: status {status:#x}")
+
+
+def virtual_function(address):
+    """The first of a drive's, given two queues and two vectors, and no driver of the host's yet."""
+    function = PCI / "devices" / address
+    own, assign, online, queues, vectors = 1, 8, 9, 0, 1
+    virtualize(address, 0, own, queues)
+    virtualize(address, 0, own, vectors)
+    (next((function / "nvme").iterdir()) / "reset_controller").write_text("1")
+    (function / "sriov_drivers_autoprobe").write_text("0")
+    (function / "sriov_numvfs").write_text("1")
+    virtualize(address, 1, assign, queues, 2)
+    virtualize(address, 1, assign, vectors, 2)
+    virtualize(address, 1, online)
+    return (function / "virtfn0").resolve().name
+
+
+def adapter(mac):
+    """The PCI address and the name of the network adapter with this address."""
+    for one in pathlib.Path("/sys/class/net").iterdir():
+        if (one / "address").read_text().strip() == mac:
+            return (one / "device").resolve().name, one.name
+    return None
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 class Vfio(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         if not list(pathlib.Path("/sys/kernel/iommu_groups").glob("*")) or not (lab.KEPT / "kernel").exists():
             raise unittest.SkipTest("this host has no IOMMU; tests/lab/lab.py --vfio makes one that has")
-        base, order = modules(["vfio_pci", "vfio_iommu_type1", "nvme"])
+        base, order = modules(["vfio_pci", "vfio_iommu_type1", *DRIVERS])
         for name in order:
             subprocess.run(["busybox", "insmod", base / name], capture_output=True, check=False)  # or it is there
         folder = tempfile.TemporaryDirectory(prefix="viv-vfio-")
@@ -68,7 +118,7 @@ class Vfio(unittest.TestCase):
 
     @classmethod
     def make_initrd(cls):
-        base, order = modules(["nvme"])
+        base, order = modules(DRIVERS)
         needs = (base / "modules.dep").read_text(encoding="utf-8").splitlines()
         own = cls.dir / "modules.dep"
         own.write_text("".join(f"{line}\n" for line in needs if line.partition(":")[0] in order), encoding="utf-8")
@@ -77,8 +127,7 @@ class Vfio(unittest.TestCase):
         return initrd.with_tree(files, cls.dir / "initrd.gz")
 
     def run_guest(self, address, script):
-        # The kernel looks for machine checks, which KVM's processors have not.
-        append = ("console=ttyS0 quiet nowatchdog mitigations=off viv.modules=nvme viv.run64=" +
+        append = (f"console=ttyS0 quiet nowatchdog mitigations=off viv.modules={','.join(DRIVERS)} viv.run64=" +
                   base64.b64encode(script.encode()).decode())
         return subprocess.run([vivtest.PROGRAM, "--memory", "256M", "--cpu", "kvm", "--kernel", self.kernel, "--initrd",
                                self.initrd, "--append", append, "--nic", "none", "--device", f"vfio={address}"],
@@ -91,9 +140,8 @@ class Vfio(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, rf"{address}.*'nvme'.*unbind")
 
-    def test_a_drive_is_the_guests_and_then_the_hosts_again(self):
-        address, _ = wait_for(lambda: drive("PLAIN"))
-        bind(address, "vfio-pci")
+    def use_drive(self, address):
+        """By a guest, which writes a MiB and reads it back: its sum."""
         done = self.run_guest(address, "while ! [ -e /dev/nvme0n1 ]; do sleep 1; done; "
                               "dd if=/dev/urandom of=/tmp/x bs=64k count=16; dd if=/tmp/x of=/dev/nvme0n1 bs=64k; sync; "
                               "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/nvme0n1 bs=64k count=16 | md5sum; "
@@ -103,10 +151,46 @@ class Vfio(unittest.TestCase):
         self.assertEqual(len(sums), 2, done.stdout)
         self.assertEqual(sums[0], sums[1])
         self.assertRegex(done.stdout, r"[1-9][0-9]* +PCI-MSI .*nvme0q1")
-        bind(address, "nvme")
-        _, disk = wait_for(lambda: drive("PLAIN"))
+        return sums[0]
+
+    def is_on(self, disk, sum_):
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
         read = subprocess.run(f"head -c 1M {disk} | md5sum", shell=True, capture_output=True, text=True, check=True)
-        self.assertEqual(read.stdout.split()[0], sums[0])
+        self.assertEqual(read.stdout.split()[0], sum_)
+
+    def test_a_drive_is_the_guests_and_then_the_hosts_again(self):
+        address, _ = wait_for(lambda: drive("PLAIN"))
+        bind(address, "vfio-pci")
+        sum_ = self.use_drive(address)
+        bind(address, "nvme")
+        self.is_on(wait_for(lambda: drive("PLAIN"))[1], sum_)
+
+    def test_a_virtual_function_is_the_guests_and_the_rest_stays_the_hosts(self):
+        address, _ = wait_for(lambda: drive("MANY"))
+        function = virtual_function(address)
+        bind(function, "vfio-pci")
+        sum_ = self.use_drive(function)
+        self.is_on(drive("MANY")[1], sum_)
+
+    def test_a_network_adapter_is_the_guests(self):
+        address, _ = wait_for(lambda: adapter("52:54:00:11:00:01"))
+        _, own = wait_for(lambda: adapter("52:54:00:11:00:02"))
+        subprocess.run(["ip", "addr", "add", "10.9.0.1/24", "dev", own], check=True)
+        subprocess.run(["ip", "link", "set", own, "up"], check=True)
+        data = os.urandom(1 << 20)
+        (self.dir / "data").write_bytes(data)
+        with http.server.ThreadingHTTPServer(("10.9.0.1", 0), functools.partial(Quiet, directory=self.dir)) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.addCleanup(server.shutdown)
+            bind(address, "vfio-pci")
+            done = self.run_guest(address, "n=0; until [ -d /sys/bus/pci/drivers/e1000e/*/net ] || [ $n = 60 ]; do sleep 1; "
+                                  "n=$((n + 1)); done; i=$(basename /sys/bus/pci/drivers/e1000e/*/net/*); ip link set $i up; "
+                                  "ip addr add 10.9.0.2/24 dev $i; n=0; until ping -c 1 -W 2 10.9.0.1 || [ $n = 60 ]; do "
+                                  f"n=$((n + 1)); done; wget -q -O- http://10.9.0.1:{server.server_port}/data | md5sum; "
+                                  "cat /sys/class/net/$i/address; grep $i /proc/interrupts")
+        self.assertIn(hashlib.md5(data).hexdigest(), done.stdout, done.stdout + done.stderr)
+        self.assertIn("52:54:00:11:00:01", done.stdout)
+        self.assertRegex(done.stdout, r"[1-9][0-9]* +PCI-MSI ")
 
 
 if __name__ == "__main__":
