@@ -14,11 +14,11 @@
 #include "host/api.h"
 #include "host/backup.h"
 #include "host/history.h"
-#include "vfio/host_devices.h"
 #include "host/host_figures.h"
 #include "host/vm.h"
 #include "proto/place.h"
 #include "proto/units.h"
+#include "vfio/host_devices.h"
 
 enum { FEW_FILES = 1024, IMAGE_ROOM = 2500 };
 

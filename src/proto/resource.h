@@ -44,7 +44,8 @@ enum field_flags {
     FIELD_WHOLE =
         2048,         /* an array of strings with commas: a word of a command line is one string */
     FIELD_LIVE = 512, /* of a machine: one that runs has it soon, or its status says why not */
-    FIELD_ADMIN = 4096, /* takes from others on the host: any value but the standard is for admins */
+    FIELD_ADMIN =
+        4096, /* takes from others on the host: any value but the standard is for admins */
 };
 
 struct field {
