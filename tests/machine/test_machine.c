@@ -434,23 +434,25 @@ static void pauses_at_any_moment_lose_no_reset_and_no_ending(void **state) {
 
 /* ------------------------------------------------------------------ interrupts */
 
-/* Each: EBX counts in the handler, the body halts until there were five. */
+/* Each: EBX counts in the handler, the body halts until there were five. On a busy host a sixth may
+ * come before the body has looked: it is not counted. */
+#define COUNT "cmp $5, %ebx\nadc $0, %ebx\n"
 GUEST32(pit_pic, STACK PICS GATE(0x20, "7f", "pit_pic") LOAD_GATES APIC_ON
         "movl $0x700, 0xfee00350\n" /* LINT0: ExtINT */
-        PIT_1_KHZ "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
-        "7: inc %ebx\npush %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n");
+        PIT_1_KHZ "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX "7: " COUNT
+        "push %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n");
 /* No word to the APIC: it passes the 8259s' interrupts on as firmware would have set it up. */
 GUEST32(pit_plain, STACK PICS GATE(0x20, "7f", "pit_plain") LOAD_GATES PIT_1_KHZ
-        "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
-        "7: inc %ebx\npush %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n");
+        "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX "7: " COUNT
+        "push %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n");
 GUEST32(pit_ioapic, STACK OUT8(0x21, 0xff) OUT8(0xa1, 0xff) GATE(0x31, "7f", "pit_ioapic")
                         LOAD_GATES APIC_ON IOAPIC(0x15, 0) IOAPIC(0x14, 0x31) /* pin 2, edge */
-        PIT_1_KHZ "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
-                  "7: inc %ebx\n" APIC_EOI "iret\n");
+        PIT_1_KHZ "xor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX "7: " COUNT APIC_EOI
+                  "iret\n");
 GUEST32(apic_timer, STACK GATE(0x40, "7f", "apic_timer") LOAD_GATES APIC_ON
         "movl $3, 0xfee003e0\nmovl $0x20040, 0xfee00320\n" /* periodic */
         "movl $100000, 0xfee00380\nxor %ebx, %ebx\nsti\n1: hlt\ncmp $5, %ebx\njb 1b\n" EXIT_EBX
-        "7: inc %ebx\n" APIC_EOI "iret\n");
+        "7: " COUNT APIC_EOI "iret\n");
 /* TSC deadline, five times a millisecond ahead (2e6 cycles or so); early if the TSC says less. */
 GUEST32(tsc_deadline, STACK GATE(0x41, "7f", "tsc_deadline") LOAD_GATES APIC_ON
         "movl $0x40041, 0xfee00320\nxor %ebx, %ebx\n"
