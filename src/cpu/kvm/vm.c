@@ -120,7 +120,7 @@ static struct kvm_vm *vm_new(const struct cpu_config *config, struct error *err)
     struct kvm_vm *vm = calloc(1, sizeof(*vm));
     int kvm = vm ? kvm_open(err) : error_set(err, -ENOMEM, "KVM: out of memory"), r;
 
-    if (kvm < 0) {
+    if (!vm || kvm < 0) {
         free(vm);
         return NULL;
     }
