@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/sha256.h"
 #include "host/snapshot.h"
 #include "host/vm_ports.h"
@@ -327,20 +328,23 @@ json_t *hardware_boot_args(const json_t *spec) {
 }
 
 void hardware_forget_nodes(const struct api_call *call, json_t *spec) {
+    static const char word[] = ",host-node="; /* node= comes first; a node may name several */
     json_t *nodes = json_object_get(spec, "numa"), *one;
-    char *text, *at;
     size_t i;
 
     if (call->role == ROLE_ADMIN)
         return;
     json_array_foreach(nodes, i, one) {
-        text = strdup(json_string_value(one));
-        at = text ? strstr(text, ",host-node=") : NULL;
-        if (at) {
-            memmove(at, at + 1 + strcspn(at + 1, ","), strlen(at + 1 + strcspn(at + 1, ",")) + 1);
-            json_string_set(one, text);
+        const char *from = json_string_value(one), *at;
+        struct buf kept = {0};
+
+        while ((at = strstr(from, word))) {
+            buf_put(&kept, from, (size_t)(at - from));
+            from = at + 1 + strcspn(at + 1, ",");
         }
-        free(text);
+        buf_printf(&kept, "%s", from);
+        json_string_setn(one, (const char *)kept.data, kept.len);
+        buf_done(&kept);
     }
 }
 

@@ -337,7 +337,7 @@ class Callers(Case):
                 self.fails(operator, 403, "PATCH", "/v1/vms/own", {"spec": spec})
                 if "priority" in spec:
                     self.fails(admin, 403, "PATCH", "/v1/vms/own", {"spec": spec})
-        given = {"pin": ["vcpus=0"], "lock_memory": True, "numa": ["node=0,host-node=0,cpus=0"]}
+        given = {"pin": ["vcpus=0"], "lock_memory": True, "numa": ["node=0,host-node=0,cpus=0,host-node=0"]}
         self.assertEqual(admin.call("PATCH", "/v1/vms/own", {"spec": given})["spec"]["pin"], given["pin"])
         copy = operator.post("/v1/vms/own/clone", {"name": "copy"})["spec"]
         self.assertEqual((copy["pin"], copy["lock_memory"], copy["numa"]), ([], False, ["node=0,cpus=0"]))
