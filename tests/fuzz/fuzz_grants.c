@@ -78,7 +78,9 @@ static void granted(void *opaque, const char *path, unsigned rights) {
     if (rights & JAIL_WRITE)
         check(!is_command(l, "cdrom-change") && !is_command(l, "nic-add"));
     /* Layers below an image are its header's; those here are no images. */
-    if (path && strcmp(path, "/etc/resolv.conf") != 0)
+    if (path && is_command(l, "device-add"))
+        check(rights & JAIL_WRITE ? !strcmp(path, "/dev/vfio") : !strncmp(path, "/sys", 4));
+    else if (path && strcmp(path, "/etc/resolv.conf") != 0)
         check(is_named(json_object_get(l->parsed, "arguments"), path, true));
     grants_add(l->grants, path, rights);
 }
