@@ -53,22 +53,6 @@ static void path_of(const struct manager *m, const char *id, const char *format,
     snprintf(out, size, "%.3900s/volumes/%s.%s", m->home.place.data, id, format);
 }
 
-/* viv-vm, and whoever else minds the locks of disk images, holds some byte of it. */
-bool volume_in_use(const struct manager *m, const struct store_row *volume) {
-    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char path[PATH_MAX];
-    bool used;
-    int fd;
-
-    path_of(m, volume->id, row_text(volume->spec, "format"), path, sizeof(path));
-    fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    used = fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
-    close(fd);
-    return used;
-}
-
 static void make_work(void *opaque) {
     struct volume *v = opaque;
     char part[PATH_MAX + 8];
@@ -127,6 +111,26 @@ static struct volume *find(const struct volumes *vs, const char *id) {
         if (!strcmp(v->id, id))
             return v;
     return NULL;
+}
+
+/* viv-vm, and whoever else minds the locks of disk images, holds some byte of it. While a worker of
+ * ours makes it larger, the lock is that worker's: its machine does not start before that is done. */
+bool volume_in_use(const struct manager *m, const struct store_row *volume) {
+    const struct volume *ours = find(m->volumes, volume->id);
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[PATH_MAX];
+    bool used;
+    int fd;
+
+    if (ours && ours->busy)
+        return ours->in_use;
+    path_of(m, volume->id, row_text(volume->spec, "format"), path, sizeof(path));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    used = fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+    close(fd);
+    return used;
 }
 
 static struct volume *volume_new(struct volumes *vs, const char *id) {
@@ -191,6 +195,7 @@ static void work_done(void *opaque) {
 
 static void begin(struct volume *v, const struct store_row *row, void (*work)(void *opaque)) {
     v->busy = true;
+    v->in_use = v->done == GROWN && v->in_use;
     v->error = (struct error){0};
     if (row) {
         snprintf(v->format, sizeof(v->format), "%s", row_text(row->spec, "format"));

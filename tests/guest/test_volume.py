@@ -177,6 +177,21 @@ class Volumes(unittest.TestCase):
             self.assertIn("virtual size: 1 GiB", info)
             self.assertLess(self.volume(form)["status"]["used"], MIB)
 
+    def test_one_that_is_just_growing_is_in_nobodys_way(self):
+        self.m.image()
+        self.make("data")
+        self.m.create("web", volumes=["data"])
+        self.api.settled("web")
+        for n in range(40):  # the manager itself holds the lock of the file for a moment each time
+            self.api.call("PATCH", "/v1/volumes/data", {"spec": {"size": (16 + n) * MIB}})
+            self.api.post("/v1/volumes/data/detach")
+            self.assertNotIn("vm", self.volume("data")["status"])
+            self.api.post("/v1/volumes/data/attach", {"vm": "web"})
+        self.assertEqual(self.ready("data")["status"]["now"], 55 * MIB)
+        self.api.post("/v1/vms/web/start")
+        self.assertEqual(self.api.settled("web")["status"]["state"], "running")
+        self.fails("conflict", "status.state", "DELETE", "/v1/vms/web")
+
     def test_files_of_what_is_wanted_make_volumes_before_their_machines(self):
         self.m.image()
         path = self.m.home / "x.yaml"
