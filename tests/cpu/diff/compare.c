@@ -309,11 +309,19 @@ static bool is_sha(const struct insn *in) {
            (in->map == 3 && in->opcode == 0xcc);
 }
 
+/* PUSH and POP of segment registers (0x0f would be CS, and is the escape). */
+static bool is_selector_on_stack(const struct insn *in) {
+    if (in->map == 0)
+        return (in->opcode & 0xe6) == 0x06;
+    return in->map == 1 && (in->opcode & 0xf6) == 0xa0;
+}
+
 /* What AMD's processors make of an encoding otherwise than Intel's and ours: with operand size 16
  * near branches truncate RIP, REP changes LOOPcc, REX.B makes XCHG of PAUSE, far pointers have no
  * 64-bit offset, POP to FS and GS reads all of the stack's slot, string instructions that do
- * nothing leave the upper halves of their 32-bit addresses alone, and prefetches of registers are
- * undefined. */
+ * nothing leave the upper halves of their 32-bit addresses alone, prefetches of registers are
+ * undefined, PUSH of a selector in 32 bits writes zeros above it and POP reads them, and outside
+ * 64-bit mode the W of VPEXTRD and VPINSRD is refused. */
 static bool has_other_meaning(const struct diff_case *k, const struct insn *in) {
     if (k->mode == 8 && (in->row->attr & INSN_BRANCH) && (in->prefixes & PFX_OPSIZE))
         return true;
@@ -325,6 +333,10 @@ static bool has_other_meaning(const struct diff_case *k, const struct insn *in) 
         return true;
     if ((in->row->attr & INSN_STRING) && (in->prefixes & PFX_ADSIZE))
         return true;
+    if (in->opsize == 4 && is_selector_on_stack(in))
+        return true;
+    if (k->mode != 8 && in->vex_w && in->map == 3 && (in->opcode == 0x16 || in->opcode == 0x22))
+        return true;
     if (in->row->id == INSN_MOVSXD && in->opsize == 2)
         return true; /* of 32 bits */
     if (in->map == 1 && in->opcode == 0 && (in->prefixes & PFX_LOCK))
@@ -335,8 +347,15 @@ static bool has_other_meaning(const struct diff_case *k, const struct insn *in) 
     return ((in->rex & 8) && is_far_load(in)) || (in->map == 1 && in->opcode == 0x0d && !in->mem);
 }
 
+/* VMASKMOVPS and its kin. */
+static bool is_masked_move(const struct insn *in) {
+    return in->map == 2 &&
+           ((in->opcode >= 0x2c && in->opcode <= 0x2f) || (in->opcode & 0xfd) == 0x8c);
+}
+
 /* ... alignment checks see the operands of SSE and AVX, and SHA needs no alignment; a store of x87
- * faults before it notices an unmasked exception; and all images of the FPU tell less of x87's last
+ * faults before it notices an unmasked exception; what a masked move leaves out may lie past a
+ * segment's limit; and all images of the FPU tell less of x87's last
  * instruction, and MXCSR has one more bit. */
 static bool has_other_faults(const struct insn *in, bool aligned, bool unmasked) {
     const uint32_t vector = INSN_SSE | INSN_AVX | INSN_FPU;
@@ -344,6 +363,8 @@ static bool has_other_faults(const struct insn *in, bool aligned, bool unmasked)
     if (!in->mem)
         return false;
     if ((aligned && (in->row->attr & vector)) || (unmasked && (in->row->attr & INSN_FPU)))
+        return true;
+    if (in->mode != 8 && is_masked_move(in))
         return true;
     return is_sha(in) || stores_fpu(in) || loads_mxcsr(in);
 }
