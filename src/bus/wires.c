@@ -146,8 +146,10 @@ void wires_answer(struct wires *w) {
 static void wire_ready(void *opaque, int fd, uint32_t events) {
     struct msi_wire *m = opaque;
 
-    if (take(fd))
-        msi_send(m->sink, m->message.addr, m->message.data);
+    if (!take(fd))
+        return;
+    stat_inc(msi_by_loop);
+    msi_send(m->sink, m->message.addr, m->message.data);
 }
 
 static void follow(struct msi_wire *m, bool changed) {

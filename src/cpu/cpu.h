@@ -138,6 +138,8 @@ struct cpu_ops {
     bool (*soon)(struct cpu *cpu);
     void (*stats)(struct cpu *cpu, FILE *f); /* NULL allowed */
     const struct cpu_apic_ops *apic;         /* NULL: the LAPICs are the board's */
+    /* As window_fn (bus/windows.h), for all processors of the machine; any thread. NULL: cannot. */
+    int (*window)(struct cpu *cpu, unsigned n, gpa at, void *memory, uint64_t size);
     /* config.less has changed, before the processor has run. NULL: it is asked each time. */
     int (*tell)(struct cpu *cpu, struct error *err);
 };

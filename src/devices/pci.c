@@ -48,12 +48,13 @@ unsigned pci_bar_register(unsigned bar) {
     return bar == PCI_ROM ? PCI_ROM_BASE : PCI_BAR0 + 4 * bar;
 }
 
-void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bool is64,
+void pci_init_bar(struct pci_device *d, unsigned bar, uint64_t size, bool io, bool is64,
                   const struct io_ops *ops, const char *name) {
     unsigned reg = PCI_BAR0 + 4 * bar;
 
     assert(bar < PCI_BARS && (!is64 || (bar + 1 < PCI_BARS && !io)));
     assert(size >= (io ? 4 : 16) && !(size & (size - 1)) && (!io || size <= 256));
+    assert(is64 || size <= 1ull << 31);
     d->bar[bar] = (struct pci_bar){
         .size = size,
         .io = io,
@@ -61,9 +62,9 @@ void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bo
         .region = {.size = size, .ops = ops, .dev = d, .name = name},
     };
     store_le32(d->config + reg, io ? 1 : is64 ? 4 : 0);
-    store_le32(d->wmask + reg, ~(size - 1));
+    store_le32(d->wmask + reg, (uint32_t) ~(size - 1));
     if (is64)
-        store_le32(d->wmask + reg + 4, ~0u);
+        store_le32(d->wmask + reg + 4, (uint32_t)(~(size - 1) >> 32));
 }
 
 void pci_init_rom(struct pci_device *d, uint32_t size, const struct io_ops *ops, const char *name) {
@@ -98,15 +99,15 @@ static bool bar_wanted(const struct pci_device *d, unsigned i, uint64_t *ret_bas
     const struct pci_bar *b = &d->bar[i];
     const uint8_t *reg = d->config + pci_bar_register(i);
     /* Only writable bits are address bits, whatever a loaded snapshot says. */
-    uint64_t base = load_le32(reg) & ~(uint64_t)(b->size - 1);
+    uint64_t base = load_le32(reg);
 
     if (!b->size || !(command(d) & (b->io ? PCI_COMMAND_IO : PCI_COMMAND_MEM)))
         return false;
     if (i == PCI_ROM && !(*reg & PCI_ROM_ENABLE))
         return false;
-    base &= 0xffffffff;
     if (b->is64)
         base |= (uint64_t)load_le32(reg + 4) << 32;
+    base &= ~(b->size - 1);
     if (!base || base + b->size < base || (b->io && base + b->size > 0x10000))
         return false;
     *ret_base = base;

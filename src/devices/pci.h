@@ -18,8 +18,10 @@ enum {
     PCI_BARS = 6,
     PCI_ROM = 6, /* the expansion ROM among what a function decodes */
     PCI_DECODERS,
-    PCI_MAX_VECTORS = 32,
-    PCI_MAX_DEVFN = 256
+    PCI_MAX_VECTORS = 32, /* of devices that are saved */
+    PCI_MSIX_MOST = 2048, /* of any */
+    PCI_MAX_DEVFN = 256,
+    PCI_BAR_LARGE = 64 << 20
 };
 
 // clang-format off
@@ -40,10 +42,11 @@ enum {
 
 struct msi_wire;
 struct pci_bus;
+struct windows;
 struct wires;
 
 struct pci_bar {
-    uint32_t size; /* power of two, 0 = absent */
+    uint64_t size; /* power of two, 0 = absent */
     bool io;       /* else memory; 64-bit memory BARs occupy two slots */
     bool is64;
     bool mapped;  /* the region is in the bus's space */
@@ -53,6 +56,14 @@ struct pci_bar {
 
 struct msix_entry {                           /* one row of the MSI-X table */
     uint32_t addr_lo, addr_hi, data, control; /* control bit 0: masked */
+};
+
+struct pci_vectors { /* MSI-X: the function's own, or of more vectors in memory of their own */
+    struct msix_entry *entry;
+    uint32_t *pending;      /* PBA, one bit a vector */
+    uint32_t *outside;      /* one bit each: somebody else raises it, by its wire */
+    struct msi_wire **wire; /* NULL: none yet */
+    void *memory;           /* NULL: the function's own */
 };
 
 struct pci_device {
@@ -72,14 +83,15 @@ struct pci_device {
     uint16_t msi_cap;  /* offset, 0 = none */
     uint16_t msix_cap; /* the same */
     uint16_t vectors;
-    uint8_t msix_bar;
-    uint32_t msix_table, msix_pba; /* offsets in that BAR */
+    uint8_t msix_bar, pba_bar;
+    uint32_t msix_table, msix_pba; /* offsets in those BARs */
+    struct pci_vectors vector;     /* by which all is done */
     struct msix_entry msix[PCI_MAX_VECTORS];
-    uint32_t msix_pending;                  /* PBA, one bit a vector */
-    struct msi_wire *wire[PCI_MAX_VECTORS]; /* NULL: none yet */
-    uint32_t outside;                       /* vectors that somebody else raises by these */
-    bool unwired;                           /* the host gives no more descriptors */
-    bool intx;                              /* the function asks for INTx */
+    uint32_t msix_pending, outside;
+    struct msi_wire *wire[PCI_MAX_VECTORS];
+    bool any_outside;
+    bool unwired;     /* the host gives no more descriptors */
+    bool intx;        /* the function asks for INTx */
     bool intx_driven; /* what it drives now: not while INTX_OFF, MSI or MSI-X is set */
     void (*config_written)(struct pci_device *d, unsigned offset,
                            unsigned size); /* optional hook */
@@ -96,7 +108,7 @@ extern const struct state_desc pci_device_state; /* for STATE_SUB in the tables 
 /* In init: header fields, then BARs and capabilities. */
 void pci_init_header(struct pci_device *d, uint16_t vendor, uint16_t device, uint32_t class_rev,
                      uint16_t subsys_vendor, uint16_t subsys);
-void pci_init_bar(struct pci_device *d, unsigned bar, uint32_t size, bool io, bool is64,
+void pci_init_bar(struct pci_device *d, unsigned bar, uint64_t size, bool io, bool is64,
                   const struct io_ops *ops, const char *name); /* ops get the device struct */
 /* The expansion ROM: 2 KiB or more, a power of two. Decoded while its enable bit is set. */
 void pci_init_rom(struct pci_device *d, uint32_t size, const struct io_ops *ops, const char *name);
@@ -108,8 +120,13 @@ unsigned pci_add_cap(struct pci_device *d, uint8_t id, const void *body, unsigne
                      const void *wmask);
 int pci_init_msix(struct pci_device *d, unsigned vectors, unsigned bar, uint32_t table_offset,
                   uint32_t pba_offset);
-/* Accesses inside the BAR given to pci_init_msix that hit table or PBA: the BAR's own ops call
- * these first. */
+/* The same for a capability that is in config[] already, at `cap`, and says where table and pending
+ * bits are; up to PCI_MSIX_MOST vectors, of which more than PCI_MAX_VECTORS are not saved. 0, or
+ * -ENOMEM; pci_done_msix, after pci_bus_detach, gives back what it took. */
+int pci_take_msix(struct pci_device *d, unsigned cap, unsigned vectors);
+void pci_done_msix(struct pci_device *d);
+/* Accesses inside of a BAR with the table or PBA that hit one of them: the BAR's own ops call these
+ * first. */
 bool pci_msix_read(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size,
                    uint64_t *ret_value);
 bool pci_msix_write(struct pci_device *d, unsigned bar, uint64_t offset, unsigned size,
@@ -129,6 +146,7 @@ void pci_post_load(struct pci_device *d);
 bool pci_msi_enabled(const struct pci_device *d);
 void pci_msi_notify(struct pci_device *d); /* MSI off: nothing */
 bool pci_msix_enabled(const struct pci_device *d);
+bool pci_msix_open(const struct pci_device *d, unsigned vector); /* nothing holds it back */
 void pci_msix_notify(struct pci_device *d,
                      unsigned vector); /* unknown vectors, MSI-X off: nothing */
 void pci_set_intx(struct pci_device *d, bool level);
@@ -144,6 +162,9 @@ void pci_bus_free(struct pci_bus *bus); /* accepts NULL; detaches what is still 
 /* Eventfds for its functions (bus/wires.h); they outlive it. NULL, as at first: none. */
 void pci_bus_set_wires(struct pci_bus *bus, struct wires *wires);
 struct wires *pci_bus_wires(struct pci_bus *bus);
+/* The same for memory that processors reach by themselves (bus/windows.h). */
+void pci_bus_set_windows(struct pci_bus *bus, struct windows *windows);
+struct windows *pci_bus_windows(struct pci_bus *bus);
 /* INTx wires A..D (index 0..3) as swizzled by slot: wire = (slot + pin) % 4, pin A = 0; shared
  * lines are counted. */
 void pci_bus_set_intx(struct pci_bus *bus, const struct irq wires[4]);
@@ -154,6 +175,9 @@ struct pci_device *pci_bus_find(struct pci_bus *bus, unsigned devfn);
 uint32_t pci_config_read(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size);
 void pci_config_write(struct pci_bus *bus, unsigned bdf, unsigned offset, unsigned size,
                       uint32_t value);
+/* Addresses above 4 GiB, for 64-bit BARs of PCI_BAR_LARGE and more; as at first: none. */
+void pci_bus_set_high(struct pci_bus *bus, uint64_t base, uint64_t end);
+uint64_t pci_bus_large(const struct pci_bus *bus); /* bytes of such BARs */
 /* Gives every attached function addresses inside the windows and switches decoding on, as firmware
  * would (direct boot has none). A machine reset takes both away: the board calls it again. */
 int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, uint16_t io_base,

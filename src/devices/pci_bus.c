@@ -48,6 +48,12 @@ struct wires *pci_bus_wires(struct pci_bus *bus) {
     return bus->wires;
 }
 
+void pci_bus_set_windows(struct pci_bus *bus, struct windows *windows) { bus->windows = windows; }
+
+struct windows *pci_bus_windows(struct pci_bus *bus) {
+    return bus->windows;
+}
+
 struct io_space *pci_bus_mmio(struct pci_bus *bus) {
     return bus->mmio;
 }
@@ -147,24 +153,53 @@ void pci_config_write(struct pci_bus *bus, unsigned bdf, unsigned offset, unsign
         pci_function_write(d, offset, size, value);
 }
 
-struct windows {
-    uint64_t mmio, mmio_end, io;
+struct free_space {
+    uint64_t next, end;
 };
 
-static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struct error *err) {
-    const struct pci_bar *b = &d->bar[i];
-    uint64_t *next = b->io ? &w->io : &w->mmio;
-    uint64_t end = b->io ? 0x10000 : w->mmio_end;
-    /* Whole pages, so that a guest can give a BAR to user space without its neighbour. */
-    uint64_t align = b->io || b->size > ASSIGN_ALIGN_MIN ? b->size : ASSIGN_ALIGN_MIN;
-    uint64_t base = (*next + align - 1) & ~(align - 1);
+struct spaces {
+    struct free_space io, low, high;
+};
 
-    if (base + align > end)
+void pci_bus_set_high(struct pci_bus *bus, uint64_t base, uint64_t end) {
+    bus->high = base;
+    bus->high_end = end;
+}
+
+static bool is_large(const struct pci_bar *b) { return b->is64 && b->size >= PCI_BAR_LARGE; }
+
+uint64_t pci_bus_large(const struct pci_bus *bus) {
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < PCI_MAX_DEVFN; i++)
+        for (unsigned j = 0; bus->fn[i] && j < PCI_BARS; j++)
+            bytes += is_large(&bus->fn[i]->bar[j]) ? bus->fn[i]->bar[j].size : 0;
+    return bytes;
+}
+
+/* False: it has no room. */
+static bool take(struct free_space *s, uint64_t align, uint64_t *ret_base) {
+    uint64_t base = (s->next + align - 1) & ~(align - 1);
+
+    if (base < s->next || base > s->end || s->end - base < align)
+        return false;
+    s->next = base + align;
+    *ret_base = base;
+    return true;
+}
+
+/* What is small stays where every guest reaches it. */
+static int assign_bar(struct pci_device *d, unsigned i, struct spaces *s, struct error *err) {
+    const struct pci_bar *b = &d->bar[i];
+    /* Whole pages, so that a guest can give a BAR to user space without its neighbour. */
+    uint64_t align = b->io || b->size > ASSIGN_ALIGN_MIN ? b->size : ASSIGN_ALIGN_MIN, base = 0;
+
+    if (!(is_large(b) && take(&s->high, align, &base)) &&
+        !take(b->io ? &s->io : &s->low, align, &base))
         return error_set(
             err, -ENOSPC,
-            "device '%s': the PCI %s window has no room for a BAR of %u bytes; use fewer devices",
-            d->dev.name, b->io ? "port" : "memory", b->size);
-    *next = base + align;
+            "device '%s': the PCI %s window has no room for a BAR of %llu bytes; use fewer devices",
+            d->dev.name, b->io ? "port" : "memory", (unsigned long long)b->size);
     pci_function_write(d, pci_bar_register(i), 4, (uint32_t)base);
     if (b->is64)
         pci_function_write(d, PCI_BAR0 + 4 * i + 4, 4, (uint32_t)(base >> 32));
@@ -173,7 +208,8 @@ static int assign_bar(struct pci_device *d, unsigned i, struct windows *w, struc
 
 int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, uint16_t io_base,
                    struct error *err) {
-    struct windows w = {mmio_base, mmio_end, io_base};
+    struct spaces s = {
+        .io = {io_base, 0x10000}, .low = {mmio_base, mmio_end}, .high = {bus->high, bus->high_end}};
 
     for (unsigned devfn = 0; devfn < PCI_MAX_DEVFN; devfn++) {
         struct pci_device *d = bus->fn[devfn];
@@ -182,7 +218,7 @@ int pci_bus_assign(struct pci_bus *bus, uint64_t mmio_base, uint64_t mmio_end, u
         for (unsigned i = 0; d && i < PCI_DECODERS; i++) {
             if (!d->bar[i].size)
                 continue;
-            if (assign_bar(d, i, &w, err) < 0)
+            if (assign_bar(d, i, &s, err) < 0)
                 return -ENOSPC;
             if (i != PCI_ROM)
                 decode |= d->bar[i].io ? PCI_COMMAND_IO : PCI_COMMAND_MEM;

@@ -9,7 +9,9 @@
 struct pci_bus {
     struct io_space *pio, *mmio;
     struct pci_device *fn[PCI_MAX_DEVFN];
-    struct wires *wires; /* NULL: none */
+    struct wires *wires;     /* NULL: none */
+    struct windows *windows; /* NULL: none */
+    uint64_t high, high_end; /* pci_bus_set_high */
     struct irq wire[4];
     unsigned wire_users[4]; /* functions that assert the wire now */
     unsigned refused;       /* BARs that found their place taken */

@@ -8,8 +8,9 @@
  * header but for the status register, and what says where interrupts go: the guest's values, kept
  * in config[] as of any other function. The host's are read when the guest reads, and written when
  * it writes; the kernel's vfio-pci watches over them once more. The command register is ours, and
- * what of it concerns the device is passed on. Accesses to BARs are passed on one by one, but for
- * the MSI-X table and its pending bits, which are ours.
+ * what of it concerns the device is passed on. Accesses to BARs that come to the board are passed
+ * on one by one, but for the MSI-X table and its pending bits, which are ours; where the processors
+ * have windows to a BAR (vfio_pci_windows.c) they do not come.
  *
  * Departures: BARs that are too small or too large for a guest's bus are not there. On the root bus
  * an endpoint is one integrated into the root complex, which has no link.
@@ -22,6 +23,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/trace.h"
+#include "devices/pci_internal.h"
 #include "devices/vfio_pci_internal.h"
 
 enum {
@@ -35,8 +37,10 @@ enum {
     IO_BAR_MIN = 4,
     IO_BAR_MAX = 256,
     ROM_MIN = 2048,
-    BAR_MAX_BITS = 31,
+    BAR_MAX_BITS = 38, /* a place for it that is aligned: machine/map.h */
+    BAR_32_MAX_BITS = 31,
     PM_CONTROL = 4,
+    PM_ASLEEP = 3,
 };
 
 /* ------------------------------------------------------------------ BARs */
@@ -50,6 +54,7 @@ static uint64_t bar_read(struct vfio_pci *v, unsigned bar, uint64_t offset, unsi
         return all_ones(size);
     if (vfio_msix_read(v, bar, offset, size, &value))
         return value;
+    stat_inc(vfio_accesses);
     if (v->f->ops->read(v->f, bar, offset, &value, size) < 0)
         value = all_ones(size);
     trace(vfio_pci_read, v->f->name, bar, offset, size, value);
@@ -62,6 +67,7 @@ static void bar_write(struct vfio_pci *v, unsigned bar, uint64_t offset, unsigne
                       uint64_t value) {
     if (!v->f || vfio_msix_write(v, bar, offset, size, value))
         return;
+    stat_inc(vfio_accesses);
     trace(vfio_pci_write, v->f->name, bar, offset, size, value);
     v->f->ops->write(v->f, bar, offset, &value, size);
     vfio_irq_looked(v);
@@ -101,12 +107,12 @@ static int init_bar(struct vfio_pci *v, unsigned i, uint32_t flags, struct error
 
     if (!is_power(size) || size < (io ? IO_BAR_MIN : BAR_MIN) || (io && size > IO_BAR_MAX))
         return 0;
-    if (size >> BAR_MAX_BITS > 1)
+    if (size > 1ull << (is64 ? BAR_MAX_BITS : BAR_32_MAX_BITS))
         return error_set(err, -ENOTSUP,
-                         "device %s: its BAR %u has %llu MiB, and the guest's bus has room below "
-                         "4 GiB only: devices of this kind cannot be given to a machine yet",
-                         v->f->name, i, (unsigned long long)size >> 20);
-    pci_init_bar(&v->pci, i, (uint32_t)size, io, is64, &bar_ops[i], names[i]);
+                         "device %s: its BAR %u of %u bits has %llu MiB, for which the guest's bus "
+                         "has no place: devices of this kind cannot be given to a machine",
+                         v->f->name, i, is64 ? 64 : 32, (unsigned long long)size >> 20);
+    pci_init_bar(&v->pci, i, size, io, is64, &bar_ops[i], names[i]);
     if (!io)
         v->pci.config[PCI_BAR0 + 4 * i] |= flags & BAR_PREFETCH;
     return 0;
@@ -149,6 +155,7 @@ static void config_reading(struct pci_device *d, unsigned offset, unsigned size)
 
     if (!v->f)
         return;
+    vfio_irq_reading(v, offset, size);
     if (all_through(v, offset, size)) {
         read_through(v, offset, size);
         return;
@@ -177,15 +184,29 @@ static void write_through(struct vfio_pci *v, unsigned offset, unsigned size) {
             v->f->ops->write(v->f, VFIO_CONFIG, offset + i, from + i, 1);
 }
 
+static bool is_asleep(const struct vfio_pci *v) {
+    return v->pm && v->pci.config[v->pm + PM_CONTROL] & PM_ASLEEP;
+}
+
+/* Windows are there only while the device answers: closed before, opened after. */
 static void config_written(struct pci_device *d, unsigned offset, unsigned size) {
     struct vfio_pci *v = (struct vfio_pci *)d;
+    bool decodes = load_le16(d->config + PCI_COMMAND) & PCI_COMMAND_MEM && !is_asleep(v);
 
     if (!v->f)
         return;
+    v->decodes &= decodes;
+    vfio_windows_update(v);
     write_through(v, offset, size);
-    if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND)
+    if (pci_overlaps(offset, size, PCI_COMMAND, 2))
         pass_command(v);
     vfio_irq_update(v);
+    v->decodes = decodes;
+    vfio_windows_update(v);
+}
+
+static void bar_moved(struct pci_device *d, unsigned bar) {
+    vfio_windows_update((struct vfio_pci *)d);
 }
 
 static int read_config(struct vfio_pci *v, uint8_t *host, struct error *err) {
@@ -251,6 +272,7 @@ static int vfio_pci_init(struct device *dev, struct error *err) {
         return r;
     v->pci.config_reading = config_reading;
     v->pci.config_written = config_written;
+    v->pci.bar_moved = bar_moved;
     v->f->opaque = v;
     v->f->fired = vfio_irq_fired;
     return 0;
@@ -260,8 +282,9 @@ static int vfio_pci_init(struct device *dev, struct error *err) {
 static void quiet(struct vfio_pci *v) {
     static const uint8_t nothing[2];
 
-    v->f->ops->listen(v->f, VFIO_INTX, 0);
-    v->listening = v->intx_masked = false;
+    v->decodes = false;
+    vfio_windows_update(v);
+    vfio_irq_quiet(v);
     v->f->ops->write(v->f, VFIO_CONFIG, PCI_COMMAND, nothing, sizeof(nothing));
     if (v->pm)
         v->f->ops->write(v->f, VFIO_CONFIG, v->pm + PM_CONTROL, nothing, sizeof(nothing));
@@ -306,6 +329,7 @@ static void vfio_pci_done(struct device *dev) {
     if (v->pci.config_written) /* it was wholly made */
         vfio_pci_abandon(dev);
     pci_bus_detach(&v->pci);
+    pci_done_msix(&v->pci);
 }
 
 static void post_load(void *obj) {

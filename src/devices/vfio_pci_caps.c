@@ -48,7 +48,6 @@ enum {
     MSIX_TABLE = 4,
     MSIX_PBA = 8,
     MSIX_SIZE = 12,
-    MSIX_WRITABLE = 0xc000,
     MSIX_COUNT = 0x7ff,
     ENTRY_SIZE = 16
 };
@@ -124,28 +123,19 @@ static bool in_bar(const struct vfio_pci *v, uint32_t where, uint32_t bytes) {
 }
 
 static bool take_msix(struct vfio_pci *v, unsigned at) {
-    struct pci_device *d = &v->pci;
-    uint8_t *c = d->config + at;
+    const uint8_t *c = v->pci.config + at;
     unsigned vectors = v->f->interrupts[VFIO_MSIX], has;
-    uint32_t table, pba;
 
-    if (!vectors || v->msix.at || !fits(at, MSIX_SIZE))
+    if (!vectors || v->pci.msix_cap || !fits(at, MSIX_SIZE))
         return false;
     has = (load_le16(c + MSIX_CONTROL) & MSIX_COUNT) + 1u;
     vectors = vectors < has ? vectors : has;
-    table = load_le32(c + MSIX_TABLE);
-    pba = load_le32(c + MSIX_PBA);
-    if (!in_bar(v, table, vectors * ENTRY_SIZE) || !in_bar(v, pba, (vectors + 63) / 64 * 8))
+    if (!in_bar(v, load_le32(c + MSIX_TABLE), vectors * ENTRY_SIZE) ||
+        !in_bar(v, load_le32(c + MSIX_PBA), (vectors + 63) / 64 * 8))
         return false;
-    store_le16(c + MSIX_CONTROL, (uint16_t)(vectors - 1));
-    store_le16(d->wmask + at + MSIX_CONTROL, MSIX_WRITABLE);
+    if (pci_take_msix(&v->pci, at, vectors) < 0)
+        return false;
     ours(v, at, MSIX_SIZE);
-    v->msix.at = (uint16_t)at;
-    v->msix.vectors = (uint16_t)vectors;
-    v->msix.table_bar = table & 7;
-    v->msix.pba_bar = pba & 7;
-    v->msix.table = table & ~7u;
-    v->msix.pba = pba & ~7u;
     return true;
 }
 
@@ -238,7 +228,8 @@ int vfio_caps_init(struct vfio_pci *v, struct error *err) {
     walk(v);
     if (v->f->region[VFIO_CONFIG].size >= PCI_CONFIG_SIZE)
         walk_extended(v);
-    if (v->f->interrupts[VFIO_MSIX] && !v->msix.at && !v->msi.at && !v->pci.config[PCI_INT_PIN])
+    if (v->f->interrupts[VFIO_MSIX] && !v->pci.msix_cap && !v->msi.at &&
+        !v->pci.config[PCI_INT_PIN])
         return error_set(err, -ENOTSUP,
                          "device %s: its table of interrupts (MSI-X) lies in no BAR of it, and it "
                          "has no other interrupt: it cannot be given to a machine",

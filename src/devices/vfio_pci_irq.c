@@ -3,206 +3,166 @@
  * Interrupts of a device of the host: INTx, MSI and MSI-X as the guest has set them up.
  * Source: PCI Local Bus Specification 3.0, 6.8 (MSI, MSI-X), 2.2.6 (INTx).
  *
- * The host has a vector for each of the guest's, on from when the guest switches the kind on; masks
- * of single vectors are ours: what fires meanwhile is pending.
+ * The host has a vector for each of the guest's, on from when the guest switches the kind on. Each
+ * message has a wire (bus/wires.h), which the kernel signals and, under KVM, also raises: then
+ * nobody here hears of it. Masks of single messages are ours: what is signalled meanwhile stays in
+ * the wire, pending. A vector of MSI-X gets its wire when the guest lets it through first; before,
+ * the device itself holds its messages back, and its pending bits say so.
  *
  * INTx is a level that the kernel tells as an edge, masking it. The guest's handler looks into the
  * device, so with the next access to a BAR the level is lowered and the kernel told to look again:
- * if the device still wants it, it fires once more.
+ * if the device still wants it, it fires once more. So from the first one on accesses must be seen.
  */
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "base/trace.h"
+#include "bus/wires.h"
+#include "devices/pci_internal.h"
 #include "devices/vfio_pci_internal.h"
 
 enum {
     CONTROL = 2,
     MSI_ENABLE = 1,
+    MSI_LOW = 4,
     MSI_HIGH = 8,
     MSI_64 = 0x80,
     MSI_PENDING = 4, /* behind the mask */
-    MSIX_ENABLE = 0x8000,
-    MSIX_MASKED = 0x4000,
-    VECTOR_MASKED = 1,
-    ENTRY_SIZE = 16,
 };
-
-static uint16_t control(const struct vfio_pci *v, unsigned cap) {
-    return cap ? load_le16(v->pci.config + cap + CONTROL) : 0;
-}
 
 static bool is_master(const struct vfio_pci *v) {
     return load_le16(v->pci.config + PCI_COMMAND) & PCI_COMMAND_MASTER;
 }
 
-static bool msi_on(const struct vfio_pci *v) { return control(v, v->msi.at) & MSI_ENABLE; }
-
-static bool msix_on(const struct vfio_pci *v) { return control(v, v->msix.at) & MSIX_ENABLE; }
+static void warn(struct vfio_pci *v, unsigned wanted, unsigned given, const char *why) {
+    if (!v->warned)
+        log_warning("device %s: the guest wants %u interrupts of it, of which the host gives %u: "
+                    "%s",
+                    v->f->name, wanted, given, why);
+    v->warned = true;
+}
 
 /* ------------------------------------------------------------------ MSI */
 
+static uint16_t msi_control(const struct vfio_pci *v) {
+    return v->msi.at ? load_le16(v->pci.config + v->msi.at + CONTROL) : 0;
+}
+
+static bool msi_on(const struct vfio_pci *v) { return msi_control(v) & MSI_ENABLE; }
+
 static unsigned msi_count(const struct vfio_pci *v) {
-    unsigned power = control(v, v->msi.at) >> 4 & 7;
+    unsigned power = msi_control(v) >> 4 & 7;
 
     return 1u << (power < v->msi.most ? power : v->msi.most);
 }
 
-static void send_msi(struct vfio_pci *v, unsigned n) {
-    const uint8_t *cap = v->pci.config + v->msi.at;
-    uint64_t address = load_le32(cap + 4);
-    unsigned data = load_le16(cap + v->msi.data);
-
-    if (control(v, v->msi.at) & MSI_64)
-        address |= (uint64_t)load_le32(cap + MSI_HIGH) << 32;
-    data = (data & ~(msi_count(v) - 1)) | n;
-    trace(vfio_pci_send, v->pci.dev.name, n, address, data);
-    msi_send(&v->pci.dev.env.msi, address, data);
-}
-
-static uint8_t *msi_pending(struct vfio_pci *v) {
-    return v->pci.config + v->msi.at + v->msi.mask + MSI_PENDING;
-}
-
-static uint32_t msi_masked(struct vfio_pci *v) {
+static uint32_t msi_masked(const struct vfio_pci *v) {
     return v->msi.mask ? load_le32(v->pci.config + v->msi.at + v->msi.mask) : 0;
 }
 
-static void fire_msi(struct vfio_pci *v, unsigned n) {
-    if (!msi_on(v) || n >= msi_count(v))
-        return;
-    if (msi_masked(v) >> n & 1)
-        store_le32(msi_pending(v), load_le32(msi_pending(v)) | 1u << n);
-    else if (is_master(v))
-        send_msi(v, n);
+static void set_msi_wires(struct vfio_pci *v) {
+    const uint8_t *cap = v->pci.config + v->msi.at;
+    bool on = msi_on(v) && is_master(v);
+    uint64_t address = load_le32(cap + MSI_LOW);
+    unsigned data = load_le16(cap + v->msi.data) & ~(msi_count(v) - 1);
+
+    if (msi_control(v) & MSI_64)
+        address |= (uint64_t)load_le32(cap + MSI_HIGH) << 32;
+    for (unsigned n = 0; n < VFIO_PCI_MESSAGES; n++)
+        if (v->msi.wire[n])
+            msi_wire_set(v->msi.wire[n], on && !(msi_masked(v) >> n & 1), address, data | n);
 }
 
-static void deliver_msi(struct vfio_pci *v) {
-    uint32_t due;
+/* The descriptors, and how many of `count` there are. */
+static unsigned make_msi_wires(struct vfio_pci *v, unsigned count, int fd[VFIO_PCI_MESSAGES]) {
+    struct wires *wires = v->pci.bus ? pci_bus_wires(v->pci.bus) : NULL;
+    unsigned n = 0;
 
-    if (!v->msi.mask || !msi_on(v) || !is_master(v))
-        return;
-    due = load_le32(msi_pending(v)) & ~msi_masked(v);
-    store_le32(msi_pending(v), load_le32(msi_pending(v)) & ~due);
-    for (; due; due &= due - 1)
-        send_msi(v, (unsigned)__builtin_ctz(due));
+    while (n < count && (v->msi.wire[n] = msi_wire_new(wires, &v->pci.dev.env.msi))) {
+        fd[n] = msi_wire_fd(v->msi.wire[n]);
+        n++;
+    }
+    return n;
+}
+
+static void show_pending(struct vfio_pci *v) {
+    uint32_t bits = 0;
+
+    for (unsigned n = 0; n < VFIO_PCI_MESSAGES; n++)
+        if (v->msi.wire[n] && msi_wire_pending(v->msi.wire[n]))
+            bits |= 1u << n;
+    store_le32(v->pci.config + v->msi.at + v->msi.mask + MSI_PENDING, bits);
+}
+
+void vfio_irq_reading(struct vfio_pci *v, unsigned offset, unsigned size) {
+    if (v->msi.mask && pci_overlaps(offset, size, v->msi.at + v->msi.mask + MSI_PENDING, 4))
+        show_pending(v);
 }
 
 /* ------------------------------------------------------------------ MSI-X */
 
-static bool may_send_msix(const struct vfio_pci *v) {
-    return msix_on(v) && !(control(v, v->msix.at) & MSIX_MASKED) && is_master(v);
+static bool is_signalled(const struct vfio_pci *v, unsigned n) {
+    return v->signalled[n / 32] >> n % 32 & 1;
 }
 
-static void send_msix(struct vfio_pci *v, unsigned n) {
-    const struct msix_entry *e = &v->msix.entry[n];
-    uint64_t address = (uint64_t)e->addr_hi << 32 | e->addr_lo;
+static void connect(struct vfio_pci *v, unsigned n) {
+    int fd = pci_msix_fd(&v->pci, n), r = fd < 0 ? -1 : v->f->ops->signal(v->f, n, fd);
 
-    trace(vfio_pci_send, v->pci.dev.name, n, address, e->data);
-    msi_send(&v->pci.dev.env.msi, address, e->data);
+    v->signalled[n / 32] |= 1u << n % 32;
+    if (r < 0)
+        warn(v, v->count, n, "no more descriptors (ulimit -n); it may wait for the others in vain");
 }
 
-static void fire_msix(struct vfio_pci *v, unsigned n) {
-    if (!msix_on(v) || n >= v->msix.vectors)
-        return;
-    if (may_send_msix(v) && !(v->msix.entry[n].control & VECTOR_MASKED))
-        send_msix(v, n);
-    else
-        v->msix.pending[n / 64] |= 1ull << n % 64;
+static void connect_open(struct vfio_pci *v) {
+    for (unsigned n = 0; n < v->given; n++)
+        if (!is_signalled(v, n) && pci_msix_open(&v->pci, n))
+            connect(v, n);
 }
 
-static void deliver_msix(struct vfio_pci *v) {
-    if (!may_send_msix(v))
-        return;
-    for (unsigned word = 0; word < VFIO_PCI_PENDING; word++)
-        for (uint64_t left = v->msix.pending[word]; left; left &= left - 1) {
-            unsigned n = word * 64 + (unsigned)__builtin_ctzll(left);
+/* What the device itself still holds back. */
+static uint64_t pending_there(struct vfio_pci *v, unsigned bar, uint64_t offset, unsigned size) {
+    unsigned first = (unsigned)(offset - v->pci.msix_pba) * 8;
+    uint64_t bits = 0;
 
-            if (v->msix.entry[n].control & VECTOR_MASKED)
-                continue;
-            v->msix.pending[word] &= ~(1ull << n % 64);
-            send_msix(v, n);
-        }
-}
-
-static uint32_t *entry_word(struct vfio_pci *v, unsigned at) {
-    struct msix_entry *e = &v->msix.entry[at / ENTRY_SIZE];
-    uint32_t *const word[4] = {&e->addr_lo, &e->addr_hi, &e->data, &e->control};
-
-    return word[at / 4 % 4];
-}
-
-static bool in_table(const struct vfio_pci *v, unsigned bar, uint64_t offset) {
-    return v->msix.at && bar == v->msix.table_bar && offset >= v->msix.table &&
-           offset - v->msix.table < (uint64_t)v->msix.vectors * ENTRY_SIZE;
-}
-
-static bool in_pba(const struct vfio_pci *v, unsigned bar, uint64_t offset) {
-    return v->msix.at && bar == v->msix.pba_bar && offset >= v->msix.pba &&
-           offset - v->msix.pba < (v->msix.vectors + 63u) / 64 * 8;
-}
-
-static uint8_t read_byte(struct vfio_pci *v, unsigned bar, uint64_t offset) {
-    unsigned at;
-
-    if (in_table(v, bar, offset)) {
-        at = (unsigned)(offset - v->msix.table);
-        return (uint8_t)(*entry_word(v, at) >> 8 * (at % 4));
-    }
-    if (!in_pba(v, bar, offset))
+    if (v->f->ops->read(v->f, bar, offset, &bits, size) < 0)
         return 0;
-    at = (unsigned)(offset - v->msix.pba);
-    return (uint8_t)(v->msix.pending[at / 8] >> 8 * (at % 8));
+    for (unsigned i = 0; i < 8 * size; i++)
+        if (first + i >= v->given || is_signalled(v, first + i))
+            bits &= ~(1ull << i);
+    return bits;
 }
 
 bool vfio_msix_read(struct vfio_pci *v, unsigned bar, uint64_t offset, unsigned size,
                     uint64_t *ret) {
-    uint64_t value = 0;
+    unsigned bytes = (v->pci.vectors + 63u) / 64 * 8;
 
-    if (!in_table(v, bar, offset) && !in_pba(v, bar, offset))
+    if (!pci_msix_read(&v->pci, bar, offset, size, ret))
         return false;
-    for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)read_byte(v, bar, offset + i) << 8 * i;
-    *ret = value;
+    if (v->listening && v->kind == VFIO_MSIX && bar == v->pci.pba_bar &&
+        offset >= v->pci.msix_pba && offset - v->pci.msix_pba + size <= bytes)
+        *ret |= pending_there(v, bar, offset, size);
     return true;
-}
-
-/* Reserved bits stay 0: the two low address bits and all of control but the mask. */
-static void write_byte(struct vfio_pci *v, unsigned at, uint8_t byte) {
-    static const uint32_t writable[4] = {~3u, ~0u, ~0u, VECTOR_MASKED};
-    unsigned shift = 8 * (at % 4);
-    uint32_t *word = entry_word(v, at);
-
-    *word = ((*word & ~(0xffu << shift)) | (uint32_t)byte << shift) & writable[at / 4 % 4];
 }
 
 bool vfio_msix_write(struct vfio_pci *v, unsigned bar, uint64_t offset, unsigned size,
                      uint64_t value) {
-    if (!in_table(v, bar, offset) && !in_pba(v, bar, offset))
+    if (!pci_msix_write(&v->pci, bar, offset, size, value))
         return false;
-    for (unsigned i = 0; i < size; i++)
-        if (in_table(v, bar, offset + i)) /* the pending bits are read-only */
-            write_byte(v, (unsigned)(offset + i - v->msix.table), (uint8_t)(value >> 8 * i));
-    deliver_msix(v);
+    if (v->listening && v->kind == VFIO_MSIX)
+        connect_open(v);
     return true;
 }
 
 /* ------------------------------------------------------------------ INTx, and which of them */
 
-void vfio_irq_fired(void *opaque, enum vfio_interrupt kind, unsigned n) {
+void vfio_irq_fired(void *opaque) {
     struct vfio_pci *v = opaque;
 
-    if (!v->listening || kind != v->kind || n >= v->count)
+    if (!v->listening || v->kind != VFIO_INTX)
         return; /* it comes from before the guest changed its mind */
-    if (kind == VFIO_MSIX) {
-        fire_msix(v, n);
-    } else if (kind == VFIO_MSI) {
-        fire_msi(v, n);
-    } else {
-        v->intx_masked = true;
-        pci_set_intx(&v->pci, true);
-    }
+    v->intx_masked = v->intx_used = true;
+    vfio_windows_update(v);
+    pci_set_intx(&v->pci, true);
 }
 
 void vfio_irq_looked(struct vfio_pci *v) {
@@ -213,43 +173,55 @@ void vfio_irq_looked(struct vfio_pci *v) {
     v->f->ops->unmask(v->f);
 }
 
+/* Wires go after the kernel's last signal. */
+static void forget(struct vfio_pci *v) {
+    pci_set_intx(&v->pci, false);
+    pci_msix_unwire(&v->pci);
+    for (unsigned n = 0; n < VFIO_PCI_MESSAGES; n++) {
+        msi_wire_free(v->msi.wire[n]);
+        v->msi.wire[n] = NULL;
+    }
+    memset(v->signalled, 0, sizeof(v->signalled));
+    v->listening = v->intx_masked = v->intx_used = false;
+}
+
+void vfio_irq_quiet(struct vfio_pci *v) {
+    v->f->ops->listen(v->f, VFIO_INTX, 0, NULL);
+    forget(v);
+}
+
 static void listen_to(struct vfio_pci *v, enum vfio_interrupt kind, unsigned count) {
-    int r;
+    int fd[VFIO_PCI_MESSAGES], r;
+    unsigned some = count;
 
     if (v->listening && v->kind == kind && v->count == count)
         return;
-    pci_set_intx(&v->pci, false);
-    v->intx_masked = false;
-    r = v->f->ops->listen(v->f, kind, count);
-    if ((r < 0 || (unsigned)r < count) && !v->warned) {
-        log_warning("device %s: the guest wants %u interrupts of it, of which the host gives %d: "
-                    "%s",
-                    v->f->name, count, r < 0 ? 0 : r,
-                    r < 0 ? strerror(-r) : "it may wait for the others in vain");
-        v->warned = true;
-    }
+    vfio_irq_quiet(v);
+    if (kind == VFIO_MSI)
+        some = make_msi_wires(v, count, fd);
+    r = v->f->ops->listen(v->f, kind, some, kind == VFIO_MSI ? fd : NULL);
+    if (r < 0 || (unsigned)r < count)
+        warn(v, count, r < 0 ? 0 : (unsigned)r,
+             r < 0 ? strerror(-r) : "it may wait for the others in vain");
     v->listening = true;
     v->kind = kind;
     v->count = count;
+    v->given = r < 0 ? 0 : (unsigned)r;
 }
 
 void vfio_irq_update(struct vfio_pci *v) {
-    if (msix_on(v))
-        listen_to(v, VFIO_MSIX, v->msix.vectors);
-    else if (msi_on(v))
+    if (pci_msix_enabled(&v->pci)) {
+        listen_to(v, VFIO_MSIX, v->pci.vectors);
+        connect_open(v);
+    } else if (msi_on(v)) {
         listen_to(v, VFIO_MSI, msi_count(v));
-    else
+        set_msi_wires(v);
+    } else {
         listen_to(v, VFIO_INTX, v->pci.config[PCI_INT_PIN] ? 1 : 0);
-    deliver_msi(v);
-    deliver_msix(v);
+    }
 }
 
 void vfio_irq_reset(struct vfio_pci *v) {
-    if (v->msi.mask)
-        store_le32(msi_pending(v), 0);
-    memset(v->msix.pending, 0, sizeof(v->msix.pending));
-    for (unsigned i = 0; i < VFIO_VECTORS; i++)
-        v->msix.entry[i] = (struct msix_entry){.control = VECTOR_MASKED};
     if (v->f)
         vfio_irq_update(v);
 }

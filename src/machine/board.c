@@ -657,6 +657,7 @@ static int tell_firmware(struct board *b, struct error *err) {
                                    .cpus_plug = b->cpu_plug,
                                    .memory = b->memory,
                                    .memory_more = b->memory_more,
+                                   .pci_large = pci_bus_large(b->pci),
                                    .numa = &b->numa,
                                    .boot_menu = b->boot_menu,
                                    .hpet = b->hpet,
@@ -713,8 +714,11 @@ int board_init(struct board *b, const struct board_config *config, struct error 
         r = add_keyboard(b, m->display.adapter != MACHINE_NO_SCREEN, err);
     if (r == 0)
         r = add_chipset_functions(b, m, err);
-    if (r == 0)
+    if (r == 0) {
+        pci_bus_set_high(b->pci, map_pci64(b->memory, b->memory_more), MAP_PCI64_END);
         pci_bus_set_wires(b->pci, config->wires);
+        pci_bus_set_windows(b->pci, config->windows);
+    }
     if (r == 0 && m->smm)
         r = add_smi(b, err);
     if (r == 0)
@@ -815,6 +819,8 @@ int board_reset(struct board *b, struct error *err) {
                                .cpus_plug = b->cpu_plug,
                                .memory = b->memory,
                                .memory_more = b->memory_more,
+                               .pci64_base = map_pci64(b->memory, b->memory_more),
+                               .pci64_end = MAP_PCI64_END,
                                .numa = &b->numa,
                                .plug_slots = board_plug_slots(b)};
     int r;

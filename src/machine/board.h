@@ -96,7 +96,8 @@ struct board_config {
     /* Of processors that bring their LAPICs: see struct apic_bus_sinks. NULL: the board's. */
     bool (*apic_message)(void *opaque, uint64_t addr, uint32_t data);
     void *apic_opaque;
-    struct wires *wires; /* for functions of the PCI bus (bus/wires.h) */
+    struct wires *wires;     /* for functions of the PCI bus (bus/wires.h) */
+    struct windows *windows; /* the same (bus/windows.h) */
 };
 
 int board_init(struct board *b, const struct board_config *config, struct error *err);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -177,6 +178,20 @@ static int add_memory_end(struct device *d, const struct firmware_config *c, str
     return fw_cfg_set_file(d, "etc/reserved-memory-end", end, sizeof(end), err);
 }
 
+/* OVMF gives 32 GiB of addresses to 64-bit BARs unless it is told of more; as they are aligned,
+ * twice what they have is enough. SeaBIOS looks for itself. */
+static int add_pci_room(struct device *d, uint64_t large, struct error *err) {
+    uint64_t mib = 32 << 10;
+    char text[24];
+
+    while (mib << 20 < 2 * large)
+        mib *= 2;
+    if (mib == 32 << 10)
+        return 0;
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)mib);
+    return fw_cfg_set_file(d, "opt/ovmf/X-PciMmio64Mb", text, strlen(text), err);
+}
+
 /* Commands of etc/table-loader: 128 bytes each. */
 enum { ALLOCATE = 1, ADD_POINTER = 2, ADD_CHECKSUM = 3, WRITE_POINTER = 4, COMMAND_SIZE = 128 };
 enum { ZONE_HIGH = 1, ZONE_LOW = 2, NAME_SIZE = 56 };
@@ -252,6 +267,8 @@ static int add_acpi(struct device *d, const struct firmware_config *config, stru
                             .memory = config->memory,
                             .memory_more = config->memory_more,
                             .numa = config->numa,
+                            .pci64_base = map_pci64(config->memory, config->memory_more),
+                            .pci64_end = MAP_PCI64_END,
                             .plug_slots = config->plug_slots};
     uint8_t page[MEM_PAGE_SIZE] = {0};
     struct acpi_blob a;
@@ -319,6 +336,8 @@ int firmware_configure(struct device *d, const struct firmware_config *c, struct
         r = add_memory_map(d, c->memory, err);
     if (r == 0 && c->memory_more)
         r = add_memory_end(d, c, err);
+    if (r == 0)
+        r = add_pci_room(d, c->pci_large, err);
     if (r == 0)
         r = add_acpi(d, c, err);
     if (r == 0 && c->smbios)

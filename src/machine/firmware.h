@@ -46,6 +46,7 @@ struct firmware_config {
     uint32_t cpus_absent; /* of them, at the start */
     bool cpus_plug;
     uint64_t memory, memory_more; /* at the start, and what may come */
+    uint64_t pci_large;           /* bytes of 64-bit BARs that want a place above 4 GiB */
     const struct machine_numa *numa;
     const char *boot_order; /* lines for the file bootorder, NULL: none */
     bool boot_menu, hpet;

@@ -15,6 +15,7 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "block/block.h"
+#include "bus/windows.h"
 #include "bus/wires.h"
 #include "cpu/cpuid.h"
 #include "devices/acpi_pm.h"
@@ -60,6 +61,7 @@ struct machine {
     bool started, paused;
     bool apics_here; /* LAPICs that the processors bring are the board's for now */
     struct wires *wires;
+    struct windows *windows;
     struct plug *plug;
     bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
@@ -261,6 +263,12 @@ static int wire_carry(void *opaque, int fd, const struct msi_message *message) {
 
 static const struct wires_ops wire_ops = {wire_ring, wire_carry};
 
+static int window(void *opaque, unsigned n, uint64_t at, void *memory, uint64_t size) {
+    const struct machine *m = opaque;
+
+    return m->cpu[0].vcpu ? m->ops->window(vcpu_cpu(m->cpu[0].vcpu), n, at, memory, size) : -ENODEV;
+}
+
 static void pin_ext_int(void *opaque, bool level) {
     struct machine_cpu *c = opaque;
 
@@ -426,6 +434,7 @@ static void leave_kvm(struct machine *m, const char *why) {
     snprintf(m->cpu_why, sizeof(m->cpu_why), "%.190s", why);
     m->apics_here = false;
     wires_come_home(m->wires);
+    windows_come_home(m->windows);
     if (m->board.apics)
         apic_bus_come_home(m->board.apics);
     for (unsigned i = 0; i < m->config.cpus; i++) {
@@ -757,6 +766,7 @@ static int build(struct machine *m, struct error *err) {
         .apic_message = m->ops->apic ? apic_message : NULL,
         .apic_opaque = m,
         .wires = m->wires,
+        .windows = m->windows,
     };
     int r;
 
@@ -813,8 +823,10 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     m->lock = lock;
     m->image.kernel.fd = -1;
     m->ops = cpu_select(config->cpu, not_kvm(config), m->cpu_why, sizeof(m->cpu_why), err);
-    if (m->ops)
+    if (m->ops) {
         m->wires = wires_new(loop, m->ops->apic ? &wire_ops : NULL, m);
+        m->windows = windows_new(m->ops->window ? window : NULL, m);
+    }
     pthread_mutex_lock(lock);
     r = m->ops ? build(m, err) : -EINVAL;
     pthread_mutex_unlock(lock);
@@ -876,6 +888,7 @@ void machine_free(struct machine *m) {
     board_done(&m->board);
     plug_free(m->plug);
     wires_free(m->wires);
+    windows_free(m->windows);
     pthread_mutex_unlock(m->lock);
     boot_close(&m->image);
     free(m);

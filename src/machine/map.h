@@ -23,6 +23,7 @@
 #define MAP_IOAPIC       0xfec00000ull
 #define MAP_HPET         0xfed00000ull
 #define MAP_LAPIC        0xfee00000ull
+#define MAP_PCI64_END    0xf000000000ull /* below the next, and in 40 bits of address */
 #define MAP_FLASH_CELLS                                                                            \
     0xfffff00000ull /* of the UEFI variables; the guest has them below its ROM */
 
@@ -67,6 +68,11 @@ static inline uint64_t map_high_size(uint64_t total) { return total - map_low_si
  * memory. */
 static inline uint64_t map_plugged(uint64_t total) {
     return (MAP_HIGH + map_high_size(total) + (1ull << 30) - 1) & ~((1ull << 30) - 1);
+}
+
+/* PCI addresses above 4 GiB, up to MAP_PCI64_END, begin behind all memory that there can be. */
+static inline uint64_t map_pci64(uint64_t total, uint64_t more) {
+    return more ? map_plugged(total) + more : MAP_HIGH + map_high_size(total);
 }
 
 #endif

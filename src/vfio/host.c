@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ static int real_ioctl(int fd, unsigned long request, void *argument) {
     return ioctl(fd, request, argument);
 }
 
-static const struct vfio_calls kernel = {real_open, real_ioctl, pread, pwrite};
+static const struct vfio_calls kernel = {real_open, real_ioctl, pread, pwrite, mmap, munmap};
 
 /* An eventfd for each vector, of which there may be more than the usual 1024 descriptors. */
 static void raise_limit(__rlimit_resource_t what) {

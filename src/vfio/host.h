@@ -16,11 +16,13 @@
 struct loop;
 struct vfio_host;
 
-struct vfio_calls { /* what is asked of the kernel; as the calls of that name, -1 and errno */
+struct vfio_calls { /* what is asked of the kernel; as the calls of that name */
     int (*open)(const char *path, int flags);
     int (*ioctl)(int fd, unsigned long request, void *argument);
     ssize_t (*pread)(int fd, void *buf, size_t n, off_t at);
     ssize_t (*pwrite)(int fd, const void *buf, size_t n, off_t at);
+    void *(*mmap)(void *at, size_t n, int protection, int flags, int fd, off_t offset);
+    int (*munmap)(void *at, size_t n);
 };
 
 /* `dev` is "/dev"; `calls` NULL: the kernel's. Both outlive it. NULL: out of memory. */

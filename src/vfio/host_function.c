@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One device of the host: its regions by pread and pwrite, its interrupts by eventfds in the loop.
+ * One device of the host: its regions by pread and pwrite, its messages by eventfds that others
+ * name, INTx by one in the loop.
  * Source: Linux include/uapi/linux/vfio.h.
+ *
+ * A message without an eventfd is one that the kernel has not asked the device for: it is masked
+ * there, and waits in its pending bits. So vectors that a guest never uses cost no descriptor.
  *
  * Of the kinds of interrupts one at most is on. The kernel masks INTx as it fires and leaves it
  * masked until it is told that somebody has looked.
  *
- * Calls (main): ioctl:VFIO_DEVICE_GET_INFO ioctl:VFIO_DEVICE_GET_REGION_INFO
- *     ioctl:VFIO_DEVICE_GET_IRQ_INFO
+ * Calls (main): ioctl:VFIO_DEVICE_GET_INFO ioctl:VFIO_DEVICE_GET_IRQ_INFO
  * Calls (main, vcpu): ioctl:VFIO_DEVICE_SET_IRQS ioctl:VFIO_DEVICE_RESET
  */
 #include <errno.h>
@@ -23,27 +26,10 @@
 #include "base/trace.h"
 #include "vfio/host_internal.h"
 
-struct listener { /* one vector's */
-    struct host_function *owner;
-    unsigned n;
-    int fd;
-    struct loop_watch *watch;
-};
+int vfio_call(const struct host_function *d, unsigned long request, void *argument) {
+    int r = d->host->calls->ioctl(d->fd, request, argument);
 
-struct host_function {
-    struct vfio_function f; /* first */
-    struct vfio_host *host;
-    struct vfio_group *group;
-    int fd;
-    uint64_t at[VFIO_REGIONS]; /* of the regions, in the file */
-    bool resets;
-    enum vfio_interrupt kind; /* that is on, if any is */
-    unsigned listeners;
-    struct listener listener[VFIO_VECTORS];
-};
-
-static int call(const struct host_function *d, unsigned long request, void *argument) {
-    return d->host->calls->ioctl(d->fd, request, argument) < 0 ? -errno : 0;
+    return r < 0 ? -errno : r;
 }
 
 /* ------------------------------------------------------------------ regions */
@@ -67,66 +53,86 @@ static int host_write(struct vfio_function *f, unsigned region, uint64_t offset,
 /* ------------------------------------------------------------------ interrupts */
 
 static void interrupt(void *opaque, int fd, uint32_t events) {
-    struct listener *l = opaque;
-    struct host_function *d = l->owner;
+    struct host_function *d = opaque;
     uint64_t count;
 
     if (read(fd, &count, sizeof(count)) != sizeof(count))
         return;
-    trace(vfio_interrupt, d->f.name, d->kind, l->n, count);
+    trace(vfio_interrupt, d->f.name, count);
     if (d->f.fired)
-        d->f.fired(d->f.opaque, d->kind, l->n);
+        d->f.fired(d->f.opaque);
 }
 
-static void drop_listeners(struct host_function *d) {
-    while (d->listeners) {
-        struct listener *l = &d->listener[--d->listeners];
-
-        loop_remove(l->watch);
-        close(l->fd);
-    }
+static void drop_intx(struct host_function *d) {
+    loop_remove(d->watch);
+    d->watch = NULL;
+    if (d->intx >= 0)
+        close(d->intx);
+    d->intx = -1;
 }
 
-static bool add_listener(struct host_function *d) {
-    struct listener *l = &d->listener[d->listeners];
-
-    *l = (struct listener){
-        .owner = d, .n = d->listeners, .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    if (l->fd < 0)
-        return false;
-    l->watch = loop_add(d->host->loop, l->fd, EPOLLIN, interrupt, l);
-    if (!l->watch) {
-        close(l->fd);
-        return false;
-    }
-    d->listeners++;
-    return true;
+static int take_intx(struct host_function *d) {
+    d->intx = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->intx >= 0)
+        d->watch = loop_add(d->host->loop, d->intx, EPOLLIN, interrupt, d);
+    return d->watch ? 0 : -EMFILE;
 }
 
-static int set_irqs(struct host_function *d, enum vfio_interrupt kind, uint32_t flags,
-                    unsigned count) {
-    _Alignas(struct vfio_irq_set)
-        uint8_t room[sizeof(struct vfio_irq_set) + VFIO_VECTORS * sizeof(int32_t)];
-    struct vfio_irq_set *set = (struct vfio_irq_set *)room;
+/* Descriptors for the interrupts from `start` on; NULL: none yet. */
+static int set_fds(struct host_function *d, enum vfio_interrupt kind, unsigned start,
+                   unsigned count, const int *fds) {
+    size_t size = sizeof(struct vfio_irq_set) + count * sizeof(int32_t);
+    struct vfio_irq_set *set = calloc(1, size);
+    int32_t fd;
+    int r;
 
-    *set =
-        (struct vfio_irq_set){.argsz = sizeof(*set), .flags = flags, .index = kind, .count = count};
-    if (flags & VFIO_IRQ_SET_DATA_EVENTFD) {
-        set->argsz += (uint32_t)(count * sizeof(int32_t));
-        for (unsigned i = 0; i < count; i++)
-            memcpy(set->data + i * sizeof(int32_t), &d->listener[i].fd, sizeof(int32_t));
+    if (!set)
+        return -ENOMEM;
+    *set = (struct vfio_irq_set){.argsz = (uint32_t)size,
+                                 .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+                                 .index = kind,
+                                 .start = start,
+                                 .count = count};
+    for (unsigned i = 0; i < count; i++) {
+        fd = fds ? fds[i] : -1;
+        memcpy(set->data + i * sizeof(fd), &fd, sizeof(fd));
     }
-    return d->host->calls->ioctl(d->fd, VFIO_DEVICE_SET_IRQS, set);
+    r = vfio_call(d, VFIO_DEVICE_SET_IRQS, set);
+    free(set);
+    return r;
+}
+
+static int set_nothing(const struct host_function *d, enum vfio_interrupt kind, uint32_t action,
+                       unsigned count) {
+    struct vfio_irq_set set = {.argsz = sizeof(set),
+                               .flags = VFIO_IRQ_SET_DATA_NONE | action,
+                               .index = kind,
+                               .count = count};
+
+    return vfio_call(d, VFIO_DEVICE_SET_IRQS, &set);
 }
 
 static void listen_no_more(struct host_function *d) {
-    if (!d->listeners)
-        return;
-    set_irqs(d, d->kind, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 0);
-    drop_listeners(d);
+    if (d->listening)
+        set_nothing(d, d->kind, VFIO_IRQ_SET_ACTION_TRIGGER, 0);
+    d->listening = false;
+    drop_intx(d);
 }
 
-static int host_listen(struct vfio_function *f, enum vfio_interrupt kind, unsigned count) {
+/* How many it gives of `count`. */
+static int switch_on(struct host_function *d, enum vfio_interrupt kind, unsigned count,
+                     const int *fds) {
+    int r = set_fds(d, kind, 0, count, fds);
+
+    if (r > 0 && (unsigned)r < count) { /* the host has only so many left */
+        count = (unsigned)r;
+        r = set_fds(d, kind, 0, count, fds);
+    }
+    return r == 0 ? (int)count : r < 0 ? r : -ENOSPC;
+}
+
+static int host_listen(struct vfio_function *f, enum vfio_interrupt kind, unsigned count,
+                       const int *fds) {
     struct host_function *d = (struct host_function *)f;
     int r;
 
@@ -135,64 +141,56 @@ static int host_listen(struct vfio_function *f, enum vfio_interrupt kind, unsign
         count = f->interrupts[kind];
     if (!count)
         return 0;
-    d->kind = kind;
-    while (d->listeners < count && add_listener(d))
-        ;
-    r = d->listeners == count
-            ? set_irqs(d, kind, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, count)
-            : (errno = EMFILE, -1);
-    if (r > 0 && (unsigned)r < count) { /* the host has only so many left */
-        count = (unsigned)r;
-        r = set_irqs(d, kind, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, count);
-    }
-    trace(vfio_listen, f->name, kind, count, r);
+    r = kind == VFIO_INTX ? take_intx(d) : 0;
     if (r == 0)
-        return (int)count;
-    r = r < 0 ? -errno : -ENOSPC;
-    drop_listeners(d);
+        r = switch_on(d, kind, count, kind == VFIO_INTX ? &d->intx : fds);
+    trace(vfio_listen, f->name, kind, count, r);
+    if (r < 0) {
+        drop_intx(d);
+        return r;
+    }
+    d->listening = true;
+    d->kind = kind;
+    d->count = (unsigned)r;
     return r;
+}
+
+static int host_signal(struct vfio_function *f, unsigned n, int fd) {
+    struct host_function *d = (struct host_function *)f;
+    int r = d->listening && d->kind != VFIO_INTX && n < d->count ? set_fds(d, d->kind, n, 1, &fd)
+                                                                 : -EINVAL;
+
+    trace(vfio_signal, f->name, d->kind, n, fd, r);
+    return r < 0 ? r : 0;
 }
 
 static int host_unmask(struct vfio_function *f) {
     struct host_function *d = (struct host_function *)f;
 
-    return set_irqs(d, VFIO_INTX, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 1) < 0
-               ? -errno
-               : 0;
+    return set_nothing(d, VFIO_INTX, VFIO_IRQ_SET_ACTION_UNMASK, 1);
 }
 
 static int host_reset(struct vfio_function *f) {
     struct host_function *d = (struct host_function *)f;
 
-    return d->resets ? call(d, VFIO_DEVICE_RESET, NULL) : -ENOTSUP;
+    return d->resets ? vfio_call(d, VFIO_DEVICE_RESET, NULL) : -ENOTSUP;
 }
 
 static const struct vfio_function_ops ops = {.read = host_read,
                                              .write = host_write,
                                              .listen = host_listen,
+                                             .signal = host_signal,
                                              .unmask = host_unmask,
                                              .reset = host_reset};
 
 /* ------------------------------------------------------------------ opening */
 
-static void look_at_regions(struct host_function *d, unsigned count) {
-    for (unsigned i = 0; i < VFIO_REGIONS && i < count; i++) {
-        struct vfio_region_info info = {.argsz = sizeof(info), .index = i};
-
-        if (call(d, VFIO_DEVICE_GET_REGION_INFO, &info) < 0)
-            continue; /* there is none of this number */
-        d->at[i] = info.offset;
-        d->f.region[i] = (struct vfio_region){.size = info.size,
-                                              .read = info.flags & VFIO_REGION_INFO_FLAG_READ,
-                                              .write = info.flags & VFIO_REGION_INFO_FLAG_WRITE};
-    }
-}
-
 static void look_at_interrupts(struct host_function *d, unsigned count) {
     for (unsigned i = 0; i < VFIO_INTERRUPTS && i < count; i++) {
         struct vfio_irq_info info = {.argsz = sizeof(info), .index = i};
 
-        if (call(d, VFIO_DEVICE_GET_IRQ_INFO, &info) < 0 || !(info.flags & VFIO_IRQ_INFO_EVENTFD))
+        if (vfio_call(d, VFIO_DEVICE_GET_IRQ_INFO, &info) < 0 ||
+            !(info.flags & VFIO_IRQ_INFO_EVENTFD))
             continue;
         d->f.interrupts[i] = info.count < VFIO_VECTORS ? info.count : VFIO_VECTORS;
     }
@@ -200,17 +198,19 @@ static void look_at_interrupts(struct host_function *d, unsigned count) {
 
 static int look(struct host_function *d, struct error *err) {
     struct vfio_device_info info = {.argsz = sizeof(info)};
+    int r;
 
-    if (call(d, VFIO_DEVICE_GET_INFO, &info) < 0)
-        return error_set(err, -errno, "device %s: %s; look into the kernel's log", d->f.name,
-                         strerror(errno));
+    r = vfio_call(d, VFIO_DEVICE_GET_INFO, &info);
+    if (r < 0)
+        return error_set(err, r, "device %s: %s; look into the kernel's log", d->f.name,
+                         strerror(-r));
     if (!(info.flags & VFIO_DEVICE_FLAGS_PCI))
         return error_set(err, -ENOTSUP,
                          "device %s: it does not appear as a PCI device, and no other kind can be "
                          "given to a machine",
                          d->f.name);
     d->resets = info.flags & VFIO_DEVICE_FLAGS_RESET;
-    look_at_regions(d, info.num_regions);
+    vfio_look_at_regions(d, info.num_regions);
     look_at_interrupts(d, info.num_irqs);
     if (d->f.region[VFIO_CONFIG].size < 256)
         return error_set(err, -EIO, "device %s: VFIO shows no configuration space of it",
@@ -239,7 +239,7 @@ struct vfio_function *vfio_open(struct vfio_host *h, const struct vfio_place *pl
     d->f.ops = &ops;
     memcpy(d->f.name, place->name, sizeof(d->f.name));
     d->host = h;
-    d->fd = -1;
+    d->fd = d->intx = -1;
     d->group = vfio_group_get(h, place->group, err);
     if (!d->group)
         error_prefix(err, "device %s", place->name);
@@ -257,6 +257,7 @@ void vfio_close(struct vfio_function *f) {
     if (!d)
         return;
     listen_no_more(d);
+    vfio_forget_regions(d);
     if (d->fd >= 0)
         close(d->fd);
     if (d->group)

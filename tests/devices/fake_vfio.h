@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "devices/pci.h"
@@ -25,7 +26,8 @@ struct fake_vfio {
     bool resets;
     enum vfio_interrupt kind;
     unsigned count, listens, unmasks, reset_count, config_writes;
-    int most; /* interrupts that the host gives; negative: an error */
+    int fd[VFIO_VECTORS]; /* of messages, -1: none */
+    int most;             /* interrupts that the host gives; negative: an error */
 };
 
 static inline uint8_t *fake_at(struct fake_vfio *d, unsigned region, uint64_t offset,
@@ -56,7 +58,8 @@ static inline int fake_write(struct vfio_function *f, unsigned region, uint64_t 
     return at ? 0 : -EIO;
 }
 
-static inline int fake_listen(struct vfio_function *f, enum vfio_interrupt kind, unsigned count) {
+static inline int fake_listen(struct vfio_function *f, enum vfio_interrupt kind, unsigned count,
+                              const int *fds) {
     struct fake_vfio *d = (struct fake_vfio *)f;
 
     d->listens++;
@@ -67,7 +70,31 @@ static inline int fake_listen(struct vfio_function *f, enum vfio_interrupt kind,
     if (d->most < 0)
         return d->most;
     d->count = count < (unsigned)d->most ? count : (unsigned)d->most;
+    for (unsigned i = 0; i < d->count; i++)
+        d->fd[i] = fds ? fds[i] : -1;
     return (int)d->count;
+}
+
+static inline void fake_write_fd(int fd) {
+    const uint64_t one = 1;
+
+    if (write(fd, &one, sizeof(one)) != sizeof(one))
+        abort(); /* it was closed, and the kernel still has it */
+}
+
+/* What the device held back in its pending bits comes now. */
+static inline int fake_signal(struct vfio_function *f, unsigned n, int fd) {
+    struct fake_vfio *d = (struct fake_vfio *)f;
+    uint8_t *pending = &d->bar[0][FAKE_PBA + n / 8];
+
+    if (n >= d->count || d->kind != VFIO_MSIX)
+        abort();
+    d->fd[n] = fd;
+    if (n < FAKE_VECTORS && *pending >> n % 8 & 1)
+        fake_write_fd(fd);
+    if (n < FAKE_VECTORS)
+        *pending &= (uint8_t) ~(1u << n % 8);
+    return 0;
 }
 
 static inline int fake_unmask(struct vfio_function *f) {
@@ -89,8 +116,8 @@ static inline void fake_cap(struct fake_vfio *d, unsigned at, uint8_t id, unsign
 
 /* An NVMe drive, say: BAR 0 of 64 bits with the table, BAR 2 of ports, a ROM, all capabilities. */
 static inline void fake_init(struct fake_vfio *d) {
-    static const struct vfio_function_ops ops = {fake_read, fake_write, fake_listen, fake_unmask,
-                                                 fake_reset};
+    static const struct vfio_function_ops ops = {fake_read,   fake_write,  fake_listen,
+                                                 fake_signal, fake_unmask, fake_reset};
     uint8_t *c = d->config;
 
     memset(d, 0, sizeof(*d));
@@ -98,10 +125,12 @@ static inline void fake_init(struct fake_vfio *d) {
     d->resets = true;
     d->most = VFIO_VECTORS;
     snprintf(d->f.name, sizeof(d->f.name), "0000:03:00.0");
-    d->f.region[0] = (struct vfio_region){FAKE_BAR, true, true};
-    d->f.region[2] = (struct vfio_region){0x20, true, true};
-    d->f.region[VFIO_ROM] = (struct vfio_region){0x800, true, false};
-    d->f.region[VFIO_CONFIG] = (struct vfio_region){PCI_CONFIG_SIZE, true, true};
+    d->f.region[0] = (struct vfio_region){.size = FAKE_BAR, .read = true, .write = true};
+    d->f.region[0].area[d->f.region[0].areas++] = (struct vfio_area){0, FAKE_BAR, d->bar[0]};
+    d->f.region[2] = (struct vfio_region){.size = 0x20, .read = true, .write = true};
+    d->f.region[VFIO_ROM] = (struct vfio_region){.size = 0x800, .read = true};
+    d->f.region[VFIO_CONFIG] =
+        (struct vfio_region){.size = PCI_CONFIG_SIZE, .read = true, .write = true};
     d->f.interrupts[VFIO_INTX] = 1;
     d->f.interrupts[VFIO_MSI] = 4;
     d->f.interrupts[VFIO_MSIX] = FAKE_VECTORS;
@@ -133,8 +162,14 @@ static inline void fake_init(struct fake_vfio *d) {
 }
 
 static inline void fake_fire(struct fake_vfio *d, enum vfio_interrupt kind, unsigned n) {
-    if (d->f.fired)
-        d->f.fired(d->f.opaque, kind, n);
+    if (kind == VFIO_INTX && d->f.fired)
+        d->f.fired(d->f.opaque);
+    if (kind == VFIO_INTX || kind != d->kind || n >= d->count)
+        return;
+    if (d->fd[n] >= 0)
+        fake_write_fd(d->fd[n]);
+    else if (n < FAKE_VECTORS)
+        d->bar[0][FAKE_PBA + n / 8] |= (uint8_t)(1u << n % 8);
 }
 
 #endif

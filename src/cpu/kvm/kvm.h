@@ -33,8 +33,8 @@ struct kvm_vm { /* shared by the processors of one machine; the last one frees i
     unsigned users;
     size_t run_size;
     struct mem *mem;
-    struct kvm_slot slot[MEM_MAX_RANGES];
-    pthread_mutex_t lock; /* innermost: slots and routes */
+    struct kvm_slot slot[MEM_MAX_RANGES]; /* the windows' follow them */
+    pthread_mutex_t lock;                 /* innermost: slots and routes */
     /* Level-triggered vectors whose end KVM reports (4.52, 7.5 KVM_CAP_SPLIT_IRQCHIP). */
     bool level[KVM_VECTORS];
     struct kvm_carrier *carrier; /* routes.c's */
@@ -79,6 +79,8 @@ struct kvm_vm *kvm_vm_join(const struct cpu_config *config, struct error *err);
 void kvm_vm_leave(struct kvm_vm *vm);
 /* Tells KVM where guest memory is now. */
 int kvm_vm_map(struct kvm_vm *vm, struct error *err);
+/* As window_fn (bus/windows.h). */
+int kvm_vm_window(struct kvm_vm *vm, unsigned n, gpa at, void *memory, uint64_t size);
 
 void kvm_vm_init_routes(struct kvm_vm *vm); /* its descriptor is there */
 void kvm_vm_free_routes(struct kvm_vm *vm);

@@ -329,6 +329,10 @@ static int create(const struct cpu_config *config, struct cpu **ret_cpu, struct 
     return 0;
 }
 
+static int window(struct cpu *cpu, unsigned n, gpa at, void *memory, uint64_t size) {
+    return kvm_vm_window(((struct kvm_cpu *)cpu)->vm, n, at, memory, size);
+}
+
 static int tell(struct cpu *cpu, struct error *err) {
     return kvm_set_cpuid((struct kvm_cpu *)cpu, err);
 }
@@ -358,5 +362,6 @@ const struct cpu_ops cpu_kvm_ops = {
     .code_written = code_written,
     .stats = stats,
     .apic = &kvm_apic_ops,
+    .window = window,
     .tell = tell,
 };

@@ -76,6 +76,31 @@ int kvm_vm_map(struct kvm_vm *vm, struct error *err) {
     return r < 0 ? error_set(err, r, "KVM refuses guest memory: %s", strerror(-r)) : 0;
 }
 
+/* Where memory is, or may come, there is no window: RAM hides what is behind it. */
+static bool is_clear(const struct mem *m, gpa at, uint64_t size) {
+    for (unsigned i = 0; i < m->count; i++)
+        if (at < m->range[i].base + m->range[i].whole && m->range[i].base < at + size)
+            return false;
+    return true;
+}
+
+int kvm_vm_window(struct kvm_vm *vm, unsigned n, gpa at, void *memory, uint64_t size) {
+    struct kvm_userspace_memory_region region = {
+        .slot = MEM_MAX_RANGES + n,
+        .guest_phys_addr = at,
+        .memory_size = size,
+        .userspace_addr = (uintptr_t)memory,
+    };
+    int r;
+
+    if (size && !is_clear(vm->mem, at, size))
+        return -EEXIST;
+    pthread_mutex_lock(&vm->lock);
+    r = ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
+    pthread_mutex_unlock(&vm->lock);
+    return r;
+}
+
 /* ------------------------------------------------------------------ life */
 
 static int split_irqchip(int fd) {
