@@ -59,6 +59,49 @@ bool vfio_name(const char *text, char ret[VFIO_NAME]) {
 
 /* ------------------------------------------------------------------ the inventory */
 
+struct vfio_inventory {
+    json_t *all;
+    char sysfs[]; /* where it was read */
+};
+
+struct vfio_inventory *vfio_inventory_read(const char *sysfs) {
+    size_t n = strlen(sysfs) + 1;
+    struct vfio_inventory *v = calloc(1, sizeof(*v) + n);
+
+    if (!v)
+        return NULL;
+    memcpy(v->sysfs, sysfs, n);
+    v->all = host_devices_read(sysfs);
+    if (v->all)
+        return v;
+    free(v);
+    return NULL;
+}
+
+void vfio_inventory_free(struct vfio_inventory *v) {
+    if (!v)
+        return;
+    json_decref(v->all);
+    free(v);
+}
+
+int vfio_group_of(const char *sysfs, const char *name) {
+    char path[PATH_MAX], to[PATH_MAX], *last, *end;
+    ssize_t n;
+    long group;
+
+    snprintf(path, sizeof(path), "%s/bus/%s/devices/%s/iommu_group", sysfs,
+             strchr(name, ':') ? "pci" : "mdev", name);
+    n = readlink(path, to, sizeof(to) - 1);
+    if (n <= 0)
+        return -1;
+    to[n] = 0;
+    last = strrchr(to, '/');
+    last = last ? last + 1 : to;
+    group = strtol(last, &end, 10);
+    return end == last || *end || group < 0 || group > 999999 ? -1 : (int)group;
+}
+
 static const json_t *find_device(const json_t *all, const char *address) {
     const json_t *d;
     size_t i;
@@ -152,23 +195,6 @@ static int find_pci(const json_t *all, const char *sysfs, struct vfio_place *p, 
 
 /* ------------------------------------------------------------------ mediated devices */
 
-/* The number at the end of where the link leads to, -1: there is none. */
-static int read_group(const char *sysfs, const char *name) {
-    char path[PATH_MAX], to[PATH_MAX], *last, *end;
-    ssize_t n;
-    long group;
-
-    snprintf(path, sizeof(path), "%s/bus/mdev/devices/%s/iommu_group", sysfs, name);
-    n = readlink(path, to, sizeof(to) - 1);
-    if (n <= 0)
-        return -1;
-    to[n] = 0;
-    last = strrchr(to, '/');
-    last = last ? last + 1 : to;
-    group = strtol(last, &end, 10);
-    return end == last || *end || group < 0 || group > 999999 ? -1 : (int)group;
-}
-
 static int find_mediated(const char *sysfs, struct vfio_place *p, struct error *err) {
     char path[PATH_MAX];
     struct stat st;
@@ -182,7 +208,7 @@ static int find_mediated(const char *sysfs, struct vfio_place *p, struct error *
             "'echo %s > /sys/bus/pci/devices/ADDRESS/mdev_supported_types/TYPE/create'; "
             "'viv host devices' lists the types",
             p->name, p->name);
-    p->group = read_group(sysfs, p->name);
+    p->group = vfio_group_of(sysfs, p->name);
     if (p->group < 0)
         return error_set(err, -ENODEV,
                          "device %s: the mediated device is in no IOMMU group: load the host's "
@@ -211,10 +237,9 @@ static int check_nodes(const char *dev, const struct vfio_place *p, struct error
     return 0;
 }
 
-int vfio_find(const char *sysfs, const char *dev, const char *name, struct vfio_place *ret,
-              struct error *err) {
+int vfio_find(const struct vfio_inventory *v, const char *dev, const char *name,
+              struct vfio_place *ret, struct error *err) {
     struct vfio_place p = {.group = -1};
-    json_t *all;
     int r;
 
     if (!vfio_name(name, p.name))
@@ -222,13 +247,8 @@ int vfio_find(const char *sysfs, const char *dev, const char *name, struct vfio_
                          "device '%.60s': write the PCI address as 0000:03:00.0, or the UUID of a "
                          "mediated device",
                          name);
-    if (strchr(p.name, ':')) {
-        all = host_devices_read(sysfs);
-        r = all ? find_pci(all, sysfs, &p, err) : error_set(err, -ENOMEM, "out of memory");
-        json_decref(all);
-    } else {
-        r = find_mediated(sysfs, &p, err);
-    }
+    r = strchr(p.name, ':') ? find_pci(v->all, v->sysfs, &p, err)
+                            : find_mediated(v->sysfs, &p, err);
     if (r == 0)
         r = check_nodes(dev, &p, err);
     if (r == 0)

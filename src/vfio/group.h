@@ -22,12 +22,21 @@ struct vfio_place {
  * is neither. */
 bool vfio_name(const char *text, char ret[VFIO_NAME]);
 
+/* The IOMMU group of a device of that name, as the links of the host say now, -1: none. Any thread;
+ * one system call. */
+int vfio_group_of(const char *sysfs, const char *name);
+
+/* What the host has, read once for several devices (some milliseconds); NULL: out of memory. */
+struct vfio_inventory;
+struct vfio_inventory *vfio_inventory_read(const char *sysfs);
+void vfio_inventory_free(struct vfio_inventory *inventory); /* accepts NULL */
+
 /*
  * Refuses with the name, the reason and the remedy what cannot be given away: a device that is not
  * there, has no IOMMU group, is used by a driver of the host, or shares its group with one that is.
- * `sysfs` ("/sys") and `dev` ("/dev") are not trusted. Any thread, some milliseconds.
+ * The inventory and `dev` ("/dev") are not trusted. Any thread.
  */
-int vfio_find(const char *sysfs, const char *dev, const char *name, struct vfio_place *ret,
-              struct error *err);
+int vfio_find(const struct vfio_inventory *inventory, const char *dev, const char *name,
+              struct vfio_place *ret, struct error *err);
 
 #endif

@@ -106,9 +106,10 @@ static int bring(struct attach *a, enum machine_part part, unsigned i, struct er
         return error_set(err, -ENOMEM, "out of memory");
     if (part == MACHINE_DISK)
         r = attach_open_disk(a, i, m, err);
-    else if (part == MACHINE_PASSED)
+    else if (part == MACHINE_PASSED) {
         r = attach_open_device(a, i, m, err);
-    else
+        passed_opened(a->passed);
+    } else
         r = check_mac(a->options, i, err) < 0 ? -EINVAL : attach_open_nic(a, i, m, err);
     if (r == 0)
         r = part == MACHINE_DISK     ? machine_plug_disk(a->machine, i, m, err)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "proto/command.h"
 #include "proto/control.h"
 #include "proto/lines.h"
+#include "vfio/group.h"
 #include "vm/nics.h"
 #include "vm/options.h"
 
@@ -126,14 +128,24 @@ static void of_plug(const char *disk, const char *nic, jail_grant_fn *grant, voi
     free(o);
 }
 
-/* What it shares a group with is asked of the host at that moment. The device's own rights decide
- * who may open its group. */
-static void of_device(jail_grant_fn *grant, void *opaque) {
+/* What it shares a group with is asked of the host at that moment. Its group alone can be opened,
+ * and the device's own rights decide who may. */
+static void of_device(const char *device, jail_grant_fn *grant, void *opaque) {
+    char name[VFIO_NAME], path[64];
+    int group;
+
+    if (!device || strncmp(device, "vfio=", 5) != 0 || !vfio_name(device + 5, name))
+        return;
     grant(opaque, "/sys", JAIL_READ); /* the folder itself */
     grant(opaque, "/sys/bus", JAIL_READ | JAIL_FAMILY);
     grant(opaque, "/sys/kernel/iommu_groups", JAIL_READ | JAIL_FAMILY);
     grant(opaque, "/sys/devices", JAIL_READ | JAIL_FAMILY);
-    grant(opaque, "/dev/vfio", JAIL_READ | JAIL_WRITE | JAIL_FAMILY);
+    group = vfio_group_of("/sys", name);
+    if (group < 0)
+        return;
+    snprintf(path, sizeof(path), "/dev/vfio/%d", group);
+    grant(opaque, "/dev/vfio/vfio", JAIL_READ | JAIL_WRITE);
+    grant(opaque, path, JAIL_READ | JAIL_WRITE);
 }
 
 static void of_path(const char *command, const char *argument, const char *path,
@@ -186,7 +198,7 @@ void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void 
         if (!strcmp(name, "nic-add"))
             of_plug(NULL, json_string_value(json_object_get(args, "nic")), grant, opaque);
         if (!strcmp(name, "device-add"))
-            of_device(grant, opaque);
+            of_device(json_string_value(json_object_get(args, "device")), grant, opaque);
         if (!strcmp(name, "disk-commit"))
             grant(opaque, NULL, JAIL_COMMIT);
     }

@@ -312,6 +312,7 @@ static int open_backends(struct vm *vm, struct machine_config *m, struct error *
     for (; m->passed_count < vm->options.passed_count; m->passed_count++)
         if (attach_open_device(&vm->attach, m->passed_count, m, err) < 0)
             return -EINVAL;
+    passed_opened(&vm->passed);
     if (options_has_screen(&vm->options)) {
         vm->screen = vm_screen_new(vm->loop, &vm->options, &m->display, err);
         if (!vm->screen)

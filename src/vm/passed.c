@@ -84,18 +84,25 @@ int passed_open(struct passed *p, struct loop *loop, const struct options *o, un
                 struct machine_config *m, struct error *err) {
     struct vfio_place place;
 
-    if (vfio_find("/sys", "/dev", o->passed[i], &place, err) < 0)
-        return -EINVAL;
+    if (!p->seen)
+        p->seen = vfio_inventory_read("/sys");
     if (!p->host)
         p->host = vfio_host_new(loop, "/dev", NULL);
-    if (!p->host)
-        return error_set(err, -ENOMEM, "device %s: out of memory", place.name);
+    if (!p->host || !p->seen)
+        return error_set(err, -ENOMEM, "device %s: out of memory", o->passed[i]);
+    if (vfio_find(p->seen, "/dev", o->passed[i], &place, err) < 0)
+        return -EINVAL;
     p->function[i] = vfio_open(p->host, &place, err);
     if (!p->function[i])
         return -EINVAL;
     m->passed[i] = p->function[i];
     m->vfio = p->host;
     return 0;
+}
+
+void passed_opened(struct passed *p) {
+    vfio_inventory_free(p->seen);
+    p->seen = NULL;
 }
 
 void passed_close(struct passed *p, unsigned i) {
@@ -106,6 +113,7 @@ void passed_close(struct passed *p, unsigned i) {
 void passed_done(struct passed *p) {
     for (unsigned i = 0; i < MACHINE_MAX_PASSED; i++)
         passed_close(p, i);
+    passed_opened(p);
     vfio_host_free(p->host);
     p->host = NULL;
 }

@@ -10,7 +10,8 @@ struct loop;
 struct options;
 
 struct passed {
-    struct vfio_host *host; /* NULL: none was ever wanted */
+    struct vfio_host *host;      /* NULL: none was ever wanted */
+    struct vfio_inventory *seen; /* of the host, from the first that is opened on; or NULL */
     struct vfio_function *function[MACHINE_MAX_PASSED];
 };
 
@@ -25,6 +26,7 @@ int options_refuse_devices(const struct options *o, const char *what, struct err
 /* Opens what the options say of number i, and says it to `m`. */
 int passed_open(struct passed *p, struct loop *loop, const struct options *o, unsigned i,
                 struct machine_config *m, struct error *err);
+void passed_opened(struct passed *p);            /* for now that was all: the host may change */
 void passed_close(struct passed *p, unsigned i); /* the machine no longer has it */
 void passed_done(struct passed *p);
 

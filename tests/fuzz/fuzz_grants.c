@@ -67,6 +67,15 @@ static bool is_named(const json_t *v, const char *path, bool pattern) {
     return false;
 }
 
+/* The container, or one group. */
+static bool is_vfio(const char *path) {
+    static const char folder[] = "/dev/vfio/";
+    const char *name = path + sizeof(folder) - 1;
+
+    return !strncmp(path, folder, sizeof(folder) - 1) &&
+           (!strcmp(name, "vfio") || (*name && name[strspn(name, "0123456789")] == 0));
+}
+
 static void granted(void *opaque, const char *path, unsigned rights) {
     const struct line *l = opaque;
 
@@ -79,7 +88,8 @@ static void granted(void *opaque, const char *path, unsigned rights) {
         check(!is_command(l, "cdrom-change") && !is_command(l, "nic-add"));
     /* Layers below an image are its header's; those here are no images. */
     if (path && is_command(l, "device-add"))
-        check(rights & JAIL_WRITE ? !strcmp(path, "/dev/vfio") : !strncmp(path, "/sys", 4));
+        check(rights & JAIL_WRITE ? is_vfio(path) && !(rights & JAIL_FAMILY)
+                                  : !strncmp(path, "/sys", 4));
     else if (path && strcmp(path, "/etc/resolv.conf") != 0)
         check(is_named(json_object_get(l->parsed, "arguments"), path, true));
     grants_add(l->grants, path, rights);

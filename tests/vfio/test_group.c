@@ -77,10 +77,16 @@ static int teardown(void **state) { return nftw(root, remove_one, 16, FTW_DEPTH 
 
 static int look(const char *name, struct vfio_place *ret, struct error *err) {
     char sysfs[100], dev[100];
+    struct vfio_inventory *inventory;
+    int r;
 
     snprintf(sysfs, sizeof(sysfs), "%s/sys", root);
     snprintf(dev, sizeof(dev), "%s/dev", root);
-    return vfio_find(sysfs, dev, name, ret, err);
+    inventory = vfio_inventory_read(sysfs);
+    assert_non_null(inventory);
+    r = vfio_find(inventory, dev, name, ret, err);
+    vfio_inventory_free(inventory);
+    return r;
 }
 
 /* All of `words`, separated by '|', are in the sentence, and nothing is given out. */
@@ -106,6 +112,17 @@ static void a_device_with_a_group_of_its_own_is_found(void **state) {
     assert_int_equal(p.group, 14);
     assert_false(p.mediated);
     assert_int_equal(look("03:00.0", &p, NULL), 0);
+}
+
+static void the_group_alone_is_a_link_away(void **state) {
+    char sysfs[100];
+
+    make_device("0000:03:00.0", "0x010802\n", "nvme", 14); /* whoever has it */
+    make_device("0000:04:00.0", "0x010802\n", "vfio-pci", -1);
+    snprintf(sysfs, sizeof(sysfs), "%s/sys", root);
+    assert_int_equal(vfio_group_of(sysfs, "0000:03:00.0"), 14);
+    assert_int_equal(vfio_group_of(sysfs, "0000:04:00.0"), -1);
+    assert_int_equal(vfio_group_of(sysfs, UUID), -1);
 }
 
 static void names_are_written_as_the_kernel_has_them(void **state) {
@@ -199,6 +216,7 @@ int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(a_device_with_a_group_of_its_own_is_found),
+        T(the_group_alone_is_a_link_away),
         T(names_are_written_as_the_kernel_has_them),
         T(what_is_not_there_is_refused),
         T(without_an_iommu_it_is_refused),
