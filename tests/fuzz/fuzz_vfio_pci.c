@@ -2,9 +2,13 @@
 /*
  * Fuzz target: a guest against a device of the host that is made up, whose configuration is the
  * first part of the input. The rest are acts: accesses to configuration and BARs, interrupts,
- * resets, and that it is pulled out.
+ * resets, and that it is pulled out. Windows to its memory never overlap, show only what there is,
+ * and are gone with it.
  */
 #include "base/log.h"
+#include "base/loop.h"
+#include "bus/windows.h"
+#include "bus/wires.h"
 #include "devices/fake_vfio.h"
 
 enum { SPACE = 256, DEVFN = 3 << 3, MMIO_BASE = 0xc0000000, IO_BASE = 0xc000 };
@@ -12,6 +16,24 @@ enum { SPACE = 256, DEVFN = 3 << 3, MMIO_BASE = 0xc0000000, IO_BASE = 0xc000 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void message(void *opaque, uint64_t address, uint32_t data) {}
+
+static struct fake_vfio host;
+static struct { uint64_t at, size; } window[WINDOWS_MOST];
+
+static int show(void *opaque, unsigned n, uint64_t at, void *memory, uint64_t size) {
+    uint64_t from = (uint64_t)((uint8_t *)memory - host.bar[0]);
+
+    if (!size != !!window[n].size)
+        abort();
+    for (unsigned i = 0; size && i < WINDOWS_MOST; i++)
+        if (at < window[i].at + window[i].size && window[i].at < at + size)
+            abort();
+    if (size && (at % MEM_PAGE_SIZE || from > FAKE_BAR || size > FAKE_BAR - from))
+        abort();
+    window[n].at = at;
+    window[n].size = size;
+    return 0;
+}
 
 static uint64_t draw(const uint8_t **data, size_t *size, unsigned bytes) {
     uint64_t v = 0;
@@ -21,8 +43,8 @@ static uint64_t draw(const uint8_t **data, size_t *size, unsigned bytes) {
     return v;
 }
 
-static void act(struct fake_vfio *host, struct device *dev, struct pci_bus *bus,
-                struct io_space *mmio, struct io_space *pio, const uint8_t **data, size_t *size) {
+static void act(struct device *dev, struct pci_bus *bus, struct io_space *mmio,
+                struct io_space *pio, const uint8_t **data, size_t *size) {
     uint64_t kind = draw(data, size, 1), at = draw(data, size, 2), value = draw(data, size, 4);
     unsigned width = 1u << (kind >> 4 & 3), offset = (unsigned)at % PCI_CONFIG_SIZE;
 
@@ -52,11 +74,11 @@ static void act(struct fake_vfio *host, struct device *dev, struct pci_bus *bus,
         break;
     case 9:
     case 10:
-        fake_fire(host, (enum vfio_interrupt)(value % VFIO_INTERRUPTS), (unsigned)at % 160);
+        fake_fire(&host, (enum vfio_interrupt)(value % VFIO_INTERRUPTS), (unsigned)at % 160);
         break;
     case 11:
-        host->most = (int)(at % (VFIO_VECTORS + 8)) - 8;
-        host->broken = value % 4 == 0;
+        host.most = (int)(at % (VFIO_VECTORS + 8)) - 8;
+        host.broken = value % 4 == 0;
         break;
     case 12:
         device_reset(dev);
@@ -69,17 +91,19 @@ static void act(struct fake_vfio *host, struct device *dev, struct pci_bus *bus,
             dev->cls->abandon(dev);
         break;
     default:
-        host->config[offset] = (uint8_t)value;
+        host.config[offset] = (uint8_t)value;
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static struct fake_vfio host;
     struct vfio_pci_config config = {&host.f};
     struct device_env env = {.msi = {message, NULL}, .config = &config};
     struct io_space pio = {0}, mmio = {0};
     struct error err = {0};
-    struct pci_bus *bus;
+    struct windows *windows = windows_new(show, NULL);
+    struct loop *loop = loop_new(NULL, NULL);
+    struct wires *wires = wires_new(loop, NULL, NULL);
+    struct pci_bus *bus = NULL;
     struct device *dev;
 
     log_init("fuzz", LOG_LEVEL_ERROR);
@@ -92,16 +116,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!dev && !err.text[0])
         abort();
     if (!dev)
-        return 0;
+        goto out;
     bus = pci_bus_new(&pio, &mmio);
-    if (!bus || pci_bus_attach(bus, (struct pci_device *)dev, DEVFN, NULL) < 0)
+    pci_bus_set_wires(bus, wires);
+    pci_bus_set_windows(bus, windows);
+    if (pci_bus_attach(bus, (struct pci_device *)dev, DEVFN, NULL) < 0)
         abort();
     pci_bus_assign(bus, MMIO_BASE, MMIO_BASE + (1 << 24), IO_BASE, NULL);
-    while (size)
-        act(&host, dev, bus, &mmio, &pio, &data, &size);
+    while (size) {
+        act(dev, bus, &mmio, &pio, &data, &size);
+        loop_step(loop, 0);
+    }
     device_free(dev);
     pci_bus_free(bus);
     io_space_done(&pio);
     io_space_done(&mmio);
+    for (unsigned i = 0; i < WINDOWS_MOST; i++)
+        if (window[i].size)
+            abort();
+out:
+    wires_free(wires);
+    windows_free(windows);
+    loop_free(loop);
     return 0;
 }
