@@ -96,7 +96,7 @@ static void dsdt_windows(struct buf *b, const struct acpi_config *config) {
     aml_io_range(b, 0x0d00, 0xffff);
     aml_memory_range32(b, MAP_VGA_HOLE, MAP_SHADOW - 1);
     aml_memory_range32(b, MAP_PCI_MMIO, MAP_PCI_MMIO_END - 1);
-    if (config->pci64_base)
+    if (config->pci64_base < config->pci64_end)
         aml_memory_range64(b, config->pci64_base, config->pci64_end - 1);
     aml_close_resources(b, r);
 }

@@ -13,7 +13,7 @@ struct machine_numa;
 
 struct acpi_config {
     unsigned cpus;
-    uint64_t pci64_base, pci64_end; /* 64-bit PCI window, 0 = none */
+    uint64_t pci64_base, pci64_end; /* 64-bit PCI window, empty: none */
     unsigned serials;               /* COM1 and so on */
     bool screen;                    /* a display adapter and a PS/2 mouse are */
     bool hpet;

@@ -23,7 +23,7 @@
 #define MAP_IOAPIC       0xfec00000ull
 #define MAP_HPET         0xfed00000ull
 #define MAP_LAPIC        0xfee00000ull
-#define MAP_PCI64_END    0xf000000000ull /* below the next, and in 40 bits of address */
+#define MAP_PCI64_END    0x8000000000ull /* 39 bits: many hosts' processors have no more */
 #define MAP_FLASH_CELLS                                                                            \
     0xfffff00000ull /* of the UEFI variables; the guest has them below its ROM */
 

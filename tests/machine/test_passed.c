@@ -77,12 +77,12 @@ static void a_bar_of_gigabytes_is_behind_all_memory(void **state) {
     assert_int_equal(d->bar[4].region.size, 8ull << 30);
 }
 
-static void the_largest_bars_have_a_place(void **state) {
+static void the_largest_bar_has_a_place(void **state) {
     struct box *b = *state;
     struct error err = {0};
     const struct pci_device *d;
 
-    add_bar(b, 2, 1ull << 38);
+    add_bar(b, 2, 1ull << 34);
     add_bar(b, 4, 1ull << 38);
     d = start(b, &err);
     if (!d)
@@ -105,7 +105,7 @@ int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(a_bar_of_gigabytes_is_behind_all_memory),
-        T(the_largest_bars_have_a_place),
+        T(the_largest_bar_has_a_place),
         T(what_has_no_place_is_said),
     };
 
