@@ -563,6 +563,7 @@ static int enter_jail(struct vm *vm, struct error *err) {
         return r;
     if (!vm->jail)
         return 0;
+    passed_allow(&vm->options);
     json_object_seed(0); /* opens a file, which is quicker from outside */
     grants_of_options(&vm->options, jail_grant, vm->jail);
     return jail_enter(vm->jail, err);

@@ -8,9 +8,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "vfio/host.h"
 #include "vm/options.h"
+
+enum { SOME_MORE = 64 << 20 };
 
 /* ------------------------------------------------------------------ options */
 
@@ -98,6 +101,19 @@ int passed_open(struct passed *p, struct loop *loop, const struct options *o, un
     m->passed[i] = p->function[i];
     m->vfio = p->host;
     return 0;
+}
+
+/* What is locked for other reasons counts in the same sum: guest memory itself, and some for rings
+ * of the disks. */
+void passed_allow(const struct options *o) {
+    uint64_t memory = o->memory_max > o->memory ? o->memory_max : o->memory;
+    rlim_t most = 2 * memory + SOME_MORE;
+    struct rlimit l;
+
+    if (!o->control || getrlimit(RLIMIT_MEMLOCK, &l) < 0 || l.rlim_max >= most)
+        return;
+    l = (struct rlimit){most, most};
+    setrlimit(RLIMIT_MEMLOCK, &l); /* who may not is told when a device comes */
 }
 
 void passed_opened(struct passed *p) {

@@ -26,6 +26,9 @@ int options_refuse_devices(const struct options *o, const char *what, struct err
 /* Opens what the options say of number i, and says it to `m`. */
 int passed_open(struct passed *p, struct loop *loop, const struct options *o, unsigned i,
                 struct machine_config *m, struct error *err);
+/* Before the jail: all memory may be pinned for a device that comes later, if this process may say
+ * so. */
+void passed_allow(const struct options *o);
 void passed_opened(struct passed *p);            /* for now that was all: the host may change */
 void passed_close(struct passed *p, unsigned i); /* the machine no longer has it */
 void passed_done(struct passed *p);
