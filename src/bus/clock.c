@@ -145,6 +145,10 @@ uint64_t clock_now(const struct clock *c) {
 
 bool clock_running(const struct clock *c) { return c->running; }
 
+unsigned clock_generation(const struct clock *c) {
+    return __atomic_load_n(&c->seq, __ATOMIC_ACQUIRE);
+}
+
 uint64_t clock_tsc_hz(const struct clock *c) { return c->tsc_hz; }
 
 uint64_t clock_tsc(const struct clock *c) {

@@ -54,6 +54,10 @@ uint64_t clock_tsc(const struct clock *clock);
  * calls. */
 bool clock_tsc_offset(const struct clock *clock, uint64_t *ret_offset);
 
+/* Another value whenever the clock has been paused, set or restored since: what was derived from it
+ * is to be derived anew. */
+unsigned clock_generation(const struct clock *clock);
+
 /*
  * A processor that sleeps can wait for the next timer itself, which saves setting the host's timer
  * and waking the loop. `promise` is asked before the host's timer is set: true means that the

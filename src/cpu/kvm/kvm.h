@@ -40,6 +40,11 @@ struct kvm_vm { /* shared by the processors of one machine; the last one frees i
     struct kvm_carrier *carrier; /* routes.c's */
     unsigned carriers, max_routes;
     bool rings_any_length;
+    struct {
+        bool can, done; /* the host's processors scale the TSC; the offset is of `generation` */
+        unsigned generation;
+        uint64_t offset;
+    } scaled; /* guarded by `lock` */
     struct kvm_cpuid2 *supported;
     uint32_t less[CPUID_WORDS]; /* cpu_config.less */
 };
@@ -58,7 +63,7 @@ struct kvm_cpu {
     uint64_t fail_after;
     bool failing;
     bool clocked; /* KVM has been told the clock that it runs on now */
-    uint64_t clock_offset;
+    uint64_t clock_offset; /* with a scaled TSC: the clock's generation */
     uint64_t deadline; /* of the LAPIC's timer, to be set again with that clock; 0: no */
     struct {
         uint64_t io, mmio, eoi, windows, kicks;

@@ -16,7 +16,7 @@
  *     ioctl:KVM_GET_VCPU_EVENTS ioctl:KVM_SET_VCPU_EVENTS ioctl:KVM_GET_MP_STATE
  *     ioctl:KVM_SET_MP_STATE
  * Calls (vcpu): ioctl:KVM_GET_MSRS ioctl:KVM_SET_MSRS ioctl:KVM_SET_DEVICE_ATTR
- *     ioctl:KVM_SET_CLOCK
+ *     ioctl:KVM_SET_CLOCK ioctl:KVM_SET_TSC_KHZ
  */
 #include <errno.h>
 #include <stddef.h>
@@ -433,22 +433,70 @@ static int set_deadline(struct kvm_cpu *c) {
     return !value || kvm_one_msr(c, KVM_SET_MSRS, KVM_MSR_TSC_DEADLINE, &value) >= 0 ? 0 : -EIO;
 }
 
-int kvm_follow_clock(struct kvm_cpu *c) {
-    struct clock *clock = c->cpu.config.bus.clock;
-    struct kvm_clock_data now = {0};
+/*
+ * The guest's TSC runs at another rate than the host's, which the host's processors do by
+ * multiplication (4.55 KVM_SET_TSC_KHZ); how exactly only they know. So the sum that is still to be
+ * added is found by reading it, once for all processors: between them there is no difference at
+ * all.
+ */
+static int find_scaled_offset(struct kvm_cpu *c, struct clock *clock, uint64_t *ret_offset) {
+    unsigned generation = clock_generation(clock);
+    struct kvm_vm *vm = c->vm;
+    int r = 0;
+
+    pthread_mutex_lock(&vm->lock);
+    if (!vm->scaled.done || vm->scaled.generation != generation) {
+        uint64_t before, host = 0;
+
+        r = set_offset(c, 0);
+        before = clock_tsc(clock);
+        if (r == 0 && kvm_one_msr(c, KVM_GET_MSRS, MSR_TSC, &host) != 1)
+            r = -EIO;
+        if (r == 0) {
+            vm->scaled.offset = before + (clock_tsc(clock) - before) / 2 - host;
+            vm->scaled.generation = generation;
+            vm->scaled.done = true;
+        }
+    }
+    *ret_offset = vm->scaled.offset;
+    pthread_mutex_unlock(&vm->lock);
+    return r;
+}
+
+static int follow_scaled(struct kvm_cpu *c, struct clock *clock) {
+    unsigned long khz = (unsigned long)((clock_tsc_hz(clock) + 500) / 1000);
     uint64_t offset;
 
-    if (!clock)
-        return 0;
-    if (!clock_tsc_offset(clock, &offset))
+    if (!c->vm->scaled.can || ioctl(c->fd, KVM_SET_TSC_KHZ, khz) < 0 ||
+        find_scaled_offset(c, clock, &offset) < 0 || set_offset(c, offset + get_adjust(c)) < 0)
         return error_set(&c->cpu.error, -ENOTSUP,
                          "processor %u: the guest's TSC does not run at the rate of this host's, "
                          "which KVM cannot change; use --cpu soft",
                          c->cpu.config.index);
-    if (c->clocked && c->clock_offset == offset)
-        return set_deadline(c);
+    return 0;
+}
+
+static int follow_host(struct kvm_cpu *c, struct clock *clock, uint64_t offset) {
     if (set_offset(c, offset + get_adjust(c)) < 0 &&
         set_tsc(c, clock_tsc(clock) + get_adjust(c)) < 0)
+        return -EIO;
+    return 0;
+}
+
+int kvm_follow_clock(struct kvm_cpu *c) {
+    struct clock *clock = c->cpu.config.bus.clock;
+    struct kvm_clock_data now = {0};
+    uint64_t offset;
+    bool scaled;
+
+    if (!clock)
+        return 0;
+    scaled = !clock_tsc_offset(clock, &offset);
+    if (scaled)
+        offset = clock_generation(clock);
+    if (c->clocked && c->clock_offset == offset)
+        return set_deadline(c);
+    if ((scaled ? follow_scaled(c, clock) : follow_host(c, clock, offset)) < 0)
         return -EIO;
     now.clock = clock_now(clock);
     if (c->cpu.config.index == 0 && ioctl(c->vm->fd, KVM_SET_CLOCK, &now) < 0)

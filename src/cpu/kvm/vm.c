@@ -129,6 +129,7 @@ static int make(struct kvm_vm *vm, int kvm, struct error *err) {
     if (vm->fd < 0 || !vm->run_size || !vm->supported)
         return error_set(err, -EIO, "KVM makes no virtual machine: %s; use --cpu soft",
                          strerror(errno));
+    vm->scaled.can = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
     kvm_find_lacks(vm);
     kvm_vm_init_routes(vm);
     set_addresses(vm->fd);
