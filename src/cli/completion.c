@@ -132,7 +132,7 @@ static void bash(FILE *f) {
           f);
     for (const struct cli_command *c = cli_commands; c->words; c++)
         for (unsigned i = 0; (flag = cli_flag(c, i)); i++)
-            if (flag->type == FIELD_CHOICE) {
+            if (flag->choices) {
                 fprintf(f, "        '%s ", c->words);
                 put_flag(f, flag);
                 fputs("') w='", f);
@@ -212,7 +212,7 @@ static void fish(FILE *f) {
                 fputs(" -r -F", f); /* names of files */
             else if (flag->type != FIELD_BOOL)
                 fputs(" -x", f);
-            if (flag->type == FIELD_CHOICE) {
+            if (flag->choices) {
                 fputs(" -a '", f);
                 for (const char *p = flag->choices; *p; p++)
                     fputc(*p == '|' ? ' ' : *p, f);

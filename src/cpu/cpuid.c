@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * CPUID: one table of features, four models, and the leaves made from them.
- * Source: Intel SDM vol. 2A, CPUID; x86-64 psABI section 3.1.1 (the levels v1 to v3); the KVM
+ * CPUID: what the models with their changes (base/cpu_model.h) have here, and the leaves made from
+ * it. Source: Intel SDM vol. 2A, CPUID; x86-64 psABI section 3.1.1 (the levels v1 to v3); the KVM
  * paravirtual leaves as Linux documents them (Documentation/virt/kvm/x86/cpuid.rst).
  *
  * A level of the psABI is a promise about user instructions only. What the system side of this
@@ -28,124 +28,12 @@ enum { MAX_BASIC = 0x16, MAX_EXTENDED = 0x80000008, KVM_BASE = 0x40000000, KVM_M
     (1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 9 | CPUID_KVM_CALLS | 1u << 24)
 enum { APIC_TIMER_KHZ = 1000000, BUS_MHZ = 100 };
 
-/* ------------------------------------------------------------------ the table */
-
-enum level { ALL, V2, V3, HOST, NEVER };
-
-/* First column: the name in the opcode table's feature column (lower-case names stand in no opcode
- * row). */
-struct feature {
-    const char *name;
-    uint8_t word, bit;
-    uint8_t level; /* first model that has it */
-    bool host;     /* runs on the host's CPU, which therefore must have it */
-};
-
-static const struct feature features[] = {
-    {"FPU", CPUID_1_EDX, 0, ALL, false},
-    {"de", CPUID_1_EDX, 2, ALL, false},
-    {"pse", CPUID_1_EDX, 3, ALL, false},
-    {"TSC", CPUID_1_EDX, 4, ALL, false},
-    {"MSR", CPUID_1_EDX, 5, ALL, false},
-    {"pae", CPUID_1_EDX, 6, ALL, false},
-    {"mce", CPUID_1_EDX, 7, ALL, false},
-    {"CX8", CPUID_1_EDX, 8, ALL, false},
-    {"apic", CPUID_1_EDX, 9, ALL, false},
-    {"SEP", CPUID_1_EDX, 11, ALL, false},
-    {"mtrr", CPUID_1_EDX, 12, ALL, false},
-    {"pge", CPUID_1_EDX, 13, ALL, false},
-    {"mca", CPUID_1_EDX, 14, ALL, false},
-    {"CMOV", CPUID_1_EDX, 15, ALL, false},
-    {"pat", CPUID_1_EDX, 16, ALL, false},
-    {"pse36", CPUID_1_EDX, 17, ALL, false},
-    {"CLFSH", CPUID_1_EDX, 19, ALL, false},
-    {"MMX", CPUID_1_EDX, 23, ALL, true},
-    {"FXSR", CPUID_1_EDX, 24, ALL, false},
-    {"SSE", CPUID_1_EDX, 25, ALL, true},
-    {"SSE2", CPUID_1_EDX, 26, ALL, true},
-    {"ss", CPUID_1_EDX, 27, ALL, false},
-    {"SSE3", CPUID_1_ECX, 0, V2, true},
-    {"PCLMUL", CPUID_1_ECX, 1, HOST, true},
-    {"MONITOR", CPUID_1_ECX, 3, NEVER, false},
-    {"SSSE3", CPUID_1_ECX, 9, V2, true},
-    {"FMA", CPUID_1_ECX, 12, V3, true},
-    {"CX16", CPUID_1_ECX, 13, ALL, true},
-    {"pcid", CPUID_1_ECX, 17, ALL, false},
-    {"SSE41", CPUID_1_ECX, 19, V2, true},
-    {"SSE42", CPUID_1_ECX, 20, V2, true},
-    {"x2apic", CPUID_1_ECX, 21, ALL, false},
-    {"MOVBE", CPUID_1_ECX, 22, V3, true},
-    {"POPCNT", CPUID_1_ECX, 23, V2, true},
-    {"tsc-deadline", CPUID_1_ECX, 24, ALL, false},
-    {"AES", CPUID_1_ECX, 25, HOST, true},
-    {"XSAVE", CPUID_1_ECX, 26, V3, false},
-    {"AVX", CPUID_1_ECX, 28, V3, true},
-    {"F16C", CPUID_1_ECX, 29, V3, true},
-    {"RDRAND", CPUID_1_ECX, 30, ALL, false},
-    {"arat", CPUID_6_EAX, 2, ALL, false},
-    {"FSGSBASE", CPUID_7_EBX, 0, ALL, false},
-    {"tsc-adjust", CPUID_7_EBX, 1, ALL, false},
-    {"BMI1", CPUID_7_EBX, 3, V3, true},
-    {"AVX2", CPUID_7_EBX, 5, V3, true},
-    {"fdp-excptn-only", CPUID_7_EBX, 6, ALL, true},
-    {"smep", CPUID_7_EBX, 7, ALL, false},
-    {"BMI2", CPUID_7_EBX, 8, V3, true},
-    {"erms", CPUID_7_EBX, 9, ALL, false},
-    {"INVPCID", CPUID_7_EBX, 10, ALL, false},
-    {"zero-fcs-fds", CPUID_7_EBX, 13, ALL, true},
-    {"RDSEED", CPUID_7_EBX, 18, ALL, false},
-    {"ADX", CPUID_7_EBX, 19, HOST, true},
-    {"SMAP", CPUID_7_EBX, 20, NEVER, false},
-    {"CLFLUSHOPT", CPUID_7_EBX, 23, ALL, false},
-    {"CLWB", CPUID_7_EBX, 24, ALL, false},
-    {"SHA", CPUID_7_EBX, 29, HOST, true},
-    {"umip", CPUID_7_ECX, 2, ALL, false},
-    {"PKU", CPUID_7_ECX, 3, NEVER, false},
-    {"GFNI", CPUID_7_ECX, 8, HOST, true},
-    {"VAES", CPUID_7_ECX, 9, HOST, true},
-    {"VPCLMUL", CPUID_7_ECX, 10, HOST, true},
-    {"RDPID", CPUID_7_ECX, 22, ALL, false},
-    {"fsrm", CPUID_7_EDX, 4, ALL, false},
-    {"ibrs", CPUID_7_EDX, 26, ALL, false}, /* and IBPB */
-    {"stibp", CPUID_7_EDX, 27, ALL, false},
-    {"arch-capabilities", CPUID_7_EDX, 29, ALL, false},
-    {"ssbd", CPUID_7_EDX, 31, ALL, false},
-    {"AVX_VNNI", CPUID_7_1_EAX, 4, NEVER, true},
-    {"bhi-ctrl", CPUID_7_2_EDX, 4, ALL,
-     false}, /* Linux clears the branch history by hand without it */
-    {"mcdt-no", CPUID_7_2_EDX, 5, ALL, false},
-    {"XSAVEOPT", CPUID_D_1_EAX, 0, V3, false},
-    {"XSAVEC", CPUID_D_1_EAX, 1, V3, false},
-    {"xgetbv1", CPUID_D_1_EAX, 2, V3, false},
-    {"XSAVES", CPUID_D_1_EAX, 3, V3, false},
-    {"LAHF_LM", CPUID_81_ECX, 0, ALL, false},
-    {"LZCNT", CPUID_81_ECX, 5, V3, true},
-    {"PREFETCHW", CPUID_81_ECX, 8, ALL, false},
-    {"SYSCALL", CPUID_81_EDX, 11, ALL, false},
-    {"nx", CPUID_81_EDX, 20, ALL, false},
-    {"pdpe1gb", CPUID_81_EDX, 26, ALL, false},
-    {"RDTSCP", CPUID_81_EDX, 27, ALL, false},
-    {"lm", CPUID_81_EDX, 29, ALL, false},
-    {"invariant-tsc", CPUID_87_EDX, 8, ALL, false},
-};
-
-enum { FEATURES = sizeof(features) / sizeof(features[0]), MODELS = 4 };
-
-static const struct {
-    const char *name, *brand;
-    uint8_t level;
-} models[MODELS] = {
-    {"x86-64-v1", "Vivarium x86-64-v1 virtual processor", ALL},
-    {"x86-64-v2", "Vivarium x86-64-v2 virtual processor", V2},
-    {"x86-64-v3", "Vivarium x86-64-v3 virtual processor", V3},
-    {"host", "Vivarium virtual processor", HOST},
-};
-
 /* Worked out once: what each model advertises on this host, and which models the host can execute.
  */
 static struct {
-    uint32_t word[MODELS][CPUID_WORDS];
-    const char *missing[MODELS]; /* a feature of the level that the host lacks, else NULL */
+    uint32_t word[CPU_MODELS][CPUID_WORDS];
+    const char *missing[CPU_MODELS]; /* a feature of the level that the host lacks, else NULL */
+    uint32_t lacks[CPUID_WORDS];     /* features that software does not have here */
     unsigned preferred;
 } known;
 static pthread_once_t known_once = PTHREAD_ONCE_INIT;
@@ -187,75 +75,125 @@ static void read_host(uint32_t word[CPUID_WORDS]) {
 }
 
 /* Features that the psABI levels promise; the rest of a level is ours to leave out. */
-static bool promised(const struct feature *f) {
-    return f->level <= V3 && f->name[0] >= 'A' && f->name[0] <= 'Z';
+static bool promised(const struct cpu_feature *f) {
+    return f->level <= CPU_LEVEL_V3 && f->opcode[0];
+}
+
+static void learn_model(unsigned m) {
+    uint8_t level = cpu_models[m].level;
+
+    for (unsigned i = 0; i < cpu_feature_count; i++) {
+        const struct cpu_feature *f = &cpu_features[i];
+        uint32_t bit = 1u << f->bit;
+
+        if (f->level > level)
+            continue;
+        if (!(known.lacks[f->word] & bit))
+            known.word[m][f->word] |= bit;
+        else if (promised(f) && level != CPU_LEVEL_HOST)
+            known.missing[m] = f->name;
+    }
+    if (level != CPU_LEVEL_HOST && !known.missing[m])
+        known.preferred = m;
+    /* XSAVE without AVX would only make guests save registers the hard way. */
+    if (level == CPU_LEVEL_HOST && !(known.word[m][CPUID_1_ECX] >> 28 & 1)) {
+        known.word[m][CPUID_1_ECX] &= ~(1u << 26);
+        known.word[m][CPUID_D_1_EAX] = 0;
+    }
 }
 
 static void learn(void) {
     uint32_t host[CPUID_WORDS];
 
     read_host(host);
-    for (unsigned m = 0; m < MODELS; m++) {
-        for (unsigned i = 0; i < FEATURES; i++) {
-            const struct feature *f = &features[i];
+    for (unsigned i = 0; i < cpu_feature_count; i++) {
+        const struct cpu_feature *f = &cpu_features[i];
 
-            if (f->level > models[m].level)
-                continue;
-            if (!f->host || (host[f->word] >> f->bit & 1))
-                known.word[m][f->word] |= 1u << f->bit;
-            else if (promised(f) && models[m].level != HOST)
-                known.missing[m] = f->name;
-        }
-        if (models[m].level != HOST && !known.missing[m])
-            known.preferred = m;
+        if (f->level == CPU_LEVEL_NEVER || (f->host && !(host[f->word] >> f->bit & 1)))
+            known.lacks[f->word] |= 1u << f->bit;
     }
-    /* XSAVE without AVX would only make guests save registers the hard way. */
-    if (!(known.word[MODELS - 1][CPUID_1_ECX] >> 28 & 1)) {
-        known.word[MODELS - 1][CPUID_1_ECX] &= ~(1u << 26);
-        known.word[MODELS - 1][CPUID_D_1_EAX] = 0;
-    }
+    for (unsigned m = 0; m < CPU_MODELS; m++)
+        learn_model(m);
 }
 
 /* ------------------------------------------------------------------ models */
 
-static unsigned find_model(const char *name) {
-    pthread_once(&known_once, learn);
-    if (!name)
-        return known.preferred;
-    for (unsigned m = 0; m < MODELS; m++)
-        if (!strcmp(models[m].name, name))
-            return m;
-    return MODELS;
-}
-
 /* A config whose model was never checked gets the default one. */
-static unsigned model_of(const struct cpu_config *config) {
-    unsigned m = find_model(config->model);
-
-    return m < MODELS ? m : known.preferred;
+static void find_model(const struct cpu_config *config, struct cpu_model *ret) {
+    pthread_once(&known_once, learn);
+    if (!config->model || cpu_model_parse(config->model, ret, NULL) < 0)
+        *ret = (struct cpu_model){.model = known.preferred};
 }
 
-int cpuid_check_model(const char *name, struct error *err) {
-    unsigned m = find_model(name);
+/* The features of a model with its changes, if the backend has them. */
+static void words_of(const struct cpu_model *m, uint32_t ret[CPUID_WORDS]) {
+    for (unsigned w = 0; w < CPUID_WORDS; w++)
+        ret[w] = (known.word[m->model][w] & ~m->less[w]) | m->more[w];
+}
 
-    if (m == MODELS)
+int cpuid_check_model(const char *text, struct error *err) {
+    const struct cpu_feature *f, *needs = NULL;
+    uint32_t words[CPUID_WORDS];
+    struct cpu_model m;
+    int r;
+
+    pthread_once(&known_once, learn);
+    if (!text)
+        return 0;
+    r = cpu_model_parse(text, &m, err);
+    if (r < 0)
+        return r;
+    if (known.missing[m.model])
         return error_set(
-            err, -EINVAL,
-            "processor model '%s' is not known; use x86-64-v1, x86-64-v2, x86-64-v3 or host", name);
-    if (known.missing[m])
-        return error_set(err, -EINVAL,
-                         "processor model '%s' needs %s, which the host does not have; use %s",
-                         name, known.missing[m], models[known.preferred].name);
+            err, -EINVAL, "processor model '%s' needs %s, which the host does not have; use %s",
+            cpu_models[m.model].name, known.missing[m.model], cpu_models[known.preferred].name);
+    words_of(&m, words);
+    f = strchr(text, ',') ? cpu_model_incomplete(words, &needs) : NULL;
+    return f ? error_set(err, -EINVAL,
+                         "processor model: the feature '%s' needs '%s', which this host has not; "
+                         "leave out %s, too (-%s)",
+                         f->name, needs->name, f->name, f->name)
+             : 0;
+}
+
+int cpuid_check_added(const struct cpu_config *config, const uint32_t *lacks, struct error *err) {
+    struct cpu_model m;
+
+    find_model(config, &m);
+    for (unsigned i = 0; i < cpu_feature_count; i++) {
+        const struct cpu_feature *f = &cpu_features[i];
+        uint32_t bit = 1u << f->bit;
+
+        if (!(m.more[f->word] & bit & (lacks ? lacks : known.lacks)[f->word]))
+            continue;
+        if (lacks)
+            return error_set(err, -ENOTSUP,
+                             "processor model: this host's KVM cannot give the feature '%s'; leave "
+                             "it out",
+                             f->name);
+        return error_set(err, -ENOTSUP,
+                         "processor model: the software processor has no feature '%s'%s; leave it "
+                         "out%s",
+                         f->name, f->level == CPU_LEVEL_NEVER ? "" : " on this host",
+                         f->level == CPU_LEVEL_NEVER ? ", or use --cpu kvm where there is KVM"
+                                                     : "");
+    }
     return 0;
 }
 
 const char *cpuid_model_name(const struct cpu_config *config) {
-    return models[model_of(config)].name;
+    struct cpu_model m;
+
+    find_model(config, &m);
+    return cpu_models[m.model].name;
 }
 
 uint32_t cpuid_word(const struct cpu_config *config, enum cpuid_word word) {
-    uint32_t v = known.word[model_of(config)][word];
+    struct cpu_model m;
+    uint32_t v;
 
+    find_model(config, &m);
+    v = (known.word[m.model][word] & ~m.less[word]) | m.more[word];
     if (word == CPUID_KVM && !config->no_hypervisor)
         v = KVM_FEATURES;
     if (config->less)
@@ -272,11 +210,9 @@ static const char *name_of(enum cpuid_word word, unsigned bit) {
         [0] = "kvmclock-old", [3] = "kvmclock",   [5] = "kvm-steal-time",
         [6] = "kvm-eoi",      [7] = "kvm-kick",   [9] = "kvm-flush",
         [11] = "kvm-ipi",     [13] = "kvm-yield", [24] = "kvmclock-stable"};
+    const struct cpu_feature *f = cpu_feature_at(word, bit);
 
-    for (unsigned i = 0; i < FEATURES; i++)
-        if (features[i].word == word && features[i].bit == bit)
-            return features[i].name;
-    return word == CPUID_KVM ? kvm[bit] : NULL;
+    return f ? f->name : word == CPUID_KVM ? kvm[bit] : NULL;
 }
 
 void cpuid_print(enum cpuid_word word, uint32_t bits, char *text, size_t size) {
@@ -295,10 +231,10 @@ void cpuid_print(enum cpuid_word word, uint32_t bits, char *text, size_t size) {
     }
 }
 
-static const struct feature *find_feature(const char *name) {
-    for (unsigned i = 0; i < FEATURES; i++)
-        if (!strcmp(features[i].name, name))
-            return &features[i];
+static const struct cpu_feature *find_feature(const char *opcode) {
+    for (unsigned i = 0; i < cpu_feature_count; i++)
+        if (!strcmp(cpu_features[i].opcode, opcode))
+            return &cpu_features[i];
     return NULL;
 }
 
@@ -307,16 +243,36 @@ bool cpuid_knows(const char *name) { return !strcmp(name, "BASE") || find_featur
 int cpuid_features(const struct cpu_config *config, uint64_t bits[4], struct error *err) {
     int code = cpuid_check_model(config->model, err);
 
+    if (code == 0)
+        code = cpuid_check_added(config, NULL, err);
     if (code < 0)
         return code;
     memset(bits, 0, 4 * sizeof(bits[0]));
     bits[FEAT_BASE / 64] |= 1ull << FEAT_BASE % 64;
     for (unsigned i = 0; i < FEAT_COUNT && i < 256; i++) {
-        const struct feature *f = find_feature(insn_feature_name(i));
+        const struct cpu_feature *f = find_feature(insn_feature_name(i));
 
         if (f && (cpuid_word(config, f->word) >> f->bit & 1))
             bits[i / 64] |= 1ull << i % 64;
     }
+    return 0;
+}
+
+/* What not every processor has, and which no saved state of another one may switch on. */
+int cpuid_check_state(const struct cpu_config *config, const struct x86_state *s,
+                      struct error *err) {
+    static const struct {
+        uint64_t cr4;
+        enum cpuid_word word;
+        unsigned bit;
+    } needs[] = {{X86_CR4_VME | X86_CR4_PVI, CPUID_1_EDX, 1}, {X86_CR4_SMAP, CPUID_7_EBX, 20}};
+
+    for (unsigned i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
+        if ((s->cr4 & needs[i].cr4) && !(cpuid_word(config, needs[i].word) >> needs[i].bit & 1))
+            return error_set(err, -EINVAL,
+                             "saved processor state: it uses the feature '%s', which this "
+                             "processor does not have",
+                             cpu_feature_at(needs[i].word, needs[i].bit)->name);
     return 0;
 }
 
@@ -518,6 +474,13 @@ static void leaf_kvm(const struct cpu *cpu, uint32_t leaf, uint32_t out[4]) {
     }
 }
 
+static void put_brand(const struct cpu *cpu, uint32_t part, uint32_t out[4]) {
+    struct cpu_model m;
+
+    find_model(&cpu->config, &m);
+    put_text(out, cpu_models[m.model].brand, part * 16, 16);
+}
+
 static void leaf_extended(const struct cpu *cpu, uint32_t leaf, uint32_t out[4]) {
     switch (leaf) {
     case 0x80000000:
@@ -528,7 +491,7 @@ static void leaf_extended(const struct cpu *cpu, uint32_t leaf, uint32_t out[4])
         out[3] = cpuid_word(&cpu->config, CPUID_81_EDX);
         return;
     case 0x80000002 ... 0x80000004:
-        put_text(out, models[model_of(&cpu->config)].brand, (leaf - 0x80000002) * 16, 16);
+        put_brand(cpu, leaf - 0x80000002, out);
         return;
     case 0x80000006: /* L2 as in leaf 4 */
         out[2] = 2048u << 16 | 8 << 12 | 64;

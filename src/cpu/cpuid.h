@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cpu_model.h"
 #include "cpu/cpu.h"
 
 /* Family 6, model 8fh (Sapphire Rapids), stepping 4: the newest server part that guests know by
@@ -24,27 +25,14 @@ enum { CPUID_PHYS_BITS = 40, CPUID_VIRT_BITS = 48 };
 /* Physical address bits that no page-table entry, CR3 or base register may have set. */
 #define CPUID_PHYS_RESERVED (~((1ull << CPUID_PHYS_BITS) - 1))
 
-/* Words of feature bits. */
-enum cpuid_word {
-    CPUID_1_ECX,
-    CPUID_1_EDX,
-    CPUID_6_EAX,
-    CPUID_7_EBX,
-    CPUID_7_ECX,
-    CPUID_7_EDX,
-    CPUID_7_1_EAX,
-    CPUID_7_2_EDX,
-    CPUID_D_1_EAX,
-    CPUID_81_ECX,
-    CPUID_81_EDX,
-    CPUID_87_EDX,
-    CPUID_KVM, /* 40000001 EAX: KVM's interface */
-    CPUID_WORDS,
-};
-
-/* 0, or -EINVAL with a sentence: unknown name, or the host cannot execute it. NULL is the default
- * model. */
+/* 0, or -EINVAL with a sentence: an unknown name (base/cpu_model.h), or the host cannot execute the
+ * model. NULL is the default model. Whether a backend has the features that were added it knows
+ * itself: */
 int cpuid_check_model(const char *model, struct error *err);
+
+/* 0, or -ENOTSUP with a sentence that names a feature which was added to the model and which is in
+ * `lacks`, as KVM has it (struct cpu_config.less); NULL: which software lacks. */
+int cpuid_check_added(const struct cpu_config *config, const uint32_t *lacks, struct error *err);
 
 /* Name of the model in force ("x86-64-v3" when config->model is NULL and the host can execute
  * that). */
@@ -66,6 +54,10 @@ bool cpuid_knows(const char *feature);
 
 /* Of CPUID_KVM: what guests ask for by an instruction of their own, VMCALL or VMMCALL. */
 #define CPUID_KVM_CALLS (1u << 7 | 1u << 11 | 1u << 13)
+
+/* 0, or -EINVAL with a sentence: a saved state uses a feature that the processor does not have. */
+int cpuid_check_state(const struct cpu_config *config, const struct x86_state *s,
+                      struct error *err);
 
 /* Bits of XCR0 that the model allows: 7 with AVX, 3 with XSAVE only, else 1. */
 uint64_t cpuid_xcr0(const struct cpu_config *config);

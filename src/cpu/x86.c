@@ -66,7 +66,7 @@ static const struct state_desc fpu_desc = {
 #define CR4_KNOWN                                                                                  \
     (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE |            \
      X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_UMIP | X86_CR4_FSGSBASE |         \
-     X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP)
+     X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_VME | X86_CR4_PVI | X86_CR4_SMAP)
 #define EFER_KNOWN  (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
 #define FLAGS_KNOWN 0x3f7fd7u
 

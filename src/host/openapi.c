@@ -16,7 +16,8 @@ static json_t *reference(const char *what, const char *name) {
     return json_pack("{s:o}", "$ref", json_sprintf("#/components/%s/%s", what, name));
 }
 
-static void add_choices(json_t *schema, const char *choices) {
+/* "enum": one of these; "examples": they are offered. */
+static void add_choices(json_t *schema, const char *key, const char *choices) {
     json_t *list = json_array();
     size_t n;
 
@@ -26,7 +27,7 @@ static void add_choices(json_t *schema, const char *choices) {
         if (!choices[n])
             break;
     }
-    set(schema, "enum", list);
+    set(schema, key, list);
 }
 
 static void add_text_limits(json_t *schema, const struct field *f) {
@@ -52,7 +53,7 @@ static json_t *schema_of(const struct field *f) {
         set(schema, "maximum", json_integer(f->max));
         break;
     case FIELD_CHOICE:
-        add_choices(schema, f->choices);
+        add_choices(schema, "enum", f->choices);
         break;
     case FIELD_TIME:
         set(schema, "format", json_string("date-time"));
@@ -68,6 +69,8 @@ static json_t *schema_of(const struct field *f) {
     }
     default:
         add_text_limits(schema, f);
+        if (f->choices)
+            add_choices(schema, "examples", f->choices);
     }
     /* For those who draw tables and forms out of the document. */
     if (f->type == FIELD_SIZE)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/cpu_model.h"
 #include "base/sha256.h"
 #include "host/snapshot.h"
 #include "host/vm_ports.h"
@@ -241,6 +242,17 @@ static int check_nodes(struct api_call *call, const json_t *nodes) {
     return 0;
 }
 
+/* Its shape is known to be right; whether the host has the features shows when it starts. */
+static int check_model(struct api_call *call, const char *text) {
+    struct error err = {0};
+    struct cpu_model model;
+
+    if (!*text || cpu_model_parse(text, &model, &err) == 0)
+        return 0;
+    return api_fail(call, FAILURE_INVALID, "spec.cpu_model",
+                    "write MODEL,+FEATURE,-FEATURE with names of /proc/cpuinfo", "%s", err.text);
+}
+
 int hardware_check(struct api_call *call, const json_t *spec) {
     const char *cdrom = row_text(spec, "cdrom"), *firmware = row_text(spec, "firmware");
     const char *rom = row_text(spec, "nic_rom"), *tftp = row_text(spec, "tftp");
@@ -256,7 +268,8 @@ int hardware_check(struct api_call *call, const json_t *spec) {
     if (is_repeated(row_text(spec, "boot")))
         return api_fail(call, FAILURE_INVALID, "spec.boot", "name each place once",
                         "'%s' names a place twice", row_text(spec, "boot"));
-    if (check_shares(call, json_object_get(spec, "share")) < 0 ||
+    if (check_model(call, row_text(spec, "cpu_model")) < 0 ||
+        check_shares(call, json_object_get(spec, "share")) < 0 ||
         check_nodes(call, json_object_get(spec, "numa")) < 0)
         return -EINVAL;
     return check_smbios(call, json_object_get(spec, "smbios"));

@@ -392,6 +392,8 @@ static int load_cpus(struct machine *m, const struct snapshot *s, struct error *
         if (section)
             code = state_load(&x86_state_desc, &state, section->data, section->size, err);
         if (code == 0)
+            code = cpuid_check_state(&cpu->config, &state, err);
+        if (code == 0)
             code = cpu->ops->set_state(cpu, &state, err);
         if (code == 0)
             tell_paused(&machine_board(m)->mem, &state);

@@ -54,7 +54,7 @@ struct field {
     enum field_place place;
     unsigned flags;
     int64_t min, max;
-    const char *choices;
+    const char *choices;  /* of a string: what a command line offers; it may be another */
     const char *pattern;  /* a POSIX extended expression that is an ECMAScript one as well */
     const char *standard; /* the value that holds when none is given, as JSON */
     const char *column;   /* heading in lists of viv, NULL: not shown there */

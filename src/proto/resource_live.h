@@ -47,13 +47,17 @@
              "how much of its memory the guest may use, by a balloon; the rest goes back to the "  \
              "host as the guest frees it; 0: all. One that runs follows at once"},                 \
         {.name = "cpu_model",                                                                      \
-         .type = FIELD_CHOICE,                                                                     \
+         .type = FIELD_STRING,                                                                     \
          .place = FIELD_SPEC,                                                                      \
          .flags = LIVE_START,                                                                      \
+         .min = 1,                                                                                 \
+         .max = 511,                                                                               \
+         .pattern = "^(host|x86-64-v[123])(,[+-][a-z0-9_]+)*$",                                    \
          .choices = "host|x86-64-v1|x86-64-v2|x86-64-v3",                                          \
          .standard = "\"host\"",                                                                   \
-         .help = "what its processors offer: all that this host can do, or the same on every "     \
-                 "host"},                                                                          \
+         .help = "what its processors offer: all that this host can do (host), or the same on "    \
+                 "every host (x86-64-v1, -v2, -v3); features more or less by their names in "      \
+                 "/proc/cpuinfo, as x86-64-v2,+aes,-pcid"},                                        \
         {.name = "hpet",                                                                           \
          .type = FIELD_BOOL,                                                                       \
          .place = FIELD_SPEC,                                                                      \

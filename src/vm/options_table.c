@@ -52,10 +52,11 @@ const struct option options_table[] = {
      "host's processor, docs/kvm.md), or auto; default auto, --stats says what it "
      "chose and why",
      "--cpu ref"},
-    {"cpu-model", "MODEL", option_cpu_model,
+    {"cpu-model", "MODEL[,+FEATURE|,-FEATURE]...", option_cpu_model,
      "what the guest's CPUID offers: host (all that this host can execute and we implement), "
-     "x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host); default host",
-     "--cpu-model x86-64-v2"},
+     "x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host), and features more or less than "
+     "that by their names in /proc/cpuinfo; default host",
+     "--cpu-model x86-64-v2,+aes,-pcid"},
     {"kernel", "FILE", option_kernel,
      "kernel to boot: Linux bzImage, multiboot kernel of version 1 or 2 (may be gzipped), or an "
      "ELF "

@@ -17,6 +17,7 @@
 #include "base/version.h"
 #include "block/block.h"
 #include "block/disk.h"
+#include "cpu/cpuid.h"
 #include "devices/virtio/virtio_blk.h"
 #include "machine/boot.h"
 #include "machine/map.h"
@@ -742,6 +743,8 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
         r = take_serials(o, v, err);
     if (r == 0 && (!o->name || !o->cpu_model || (o->console && !chardev_spec_valid(o->console))))
         r = missing("name, cpu_model or console", err);
+    if (r == 0)
+        r = cpuid_check_model(o->cpu_model, err);
     if (r == 0 && !options_given(o, "cpus"))
         r = take_number(v, "cpus", 1, MACHINE_MAX_CPUS, &cpus, err);
     if (r == 0 && !options_given(o, "cpus") && json_object_get(v, "cpus_max"))

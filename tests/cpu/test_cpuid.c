@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* CPUID models: what each promises, what none may advertise, and that words and decoder features
  * agree. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -247,6 +248,116 @@ static void the_crystal_fraction_gives_the_tsc_frequency(void **state) {
     clock_free(clock);
 }
 
+static uint32_t word_of(const char *model, enum cpuid_word word) {
+    struct cpu_config config = {.model = model};
+
+    assert_int_equal(cpuid_check_model(model, NULL), 0);
+    return cpuid_word(&config, word);
+}
+
+static void features_are_added_and_left_out_by_name(void **state) {
+    uint32_t v2 = word_of("x86-64-v2", CPUID_1_ECX);
+
+    assert_int_equal(v2 & (1u << 25), 0);
+    assert_int_equal(word_of("x86-64-v2,+aes", CPUID_1_ECX), v2 | 1u << 25);
+    assert_int_equal(word_of("x86-64-v2,-pcid,+aes", CPUID_1_ECX), (v2 & ~(1u << 17)) | 1u << 25);
+    assert_int_equal(word_of("x86-64-v2,-umip", CPUID_7_ECX) & (1u << 2), 0);
+    assert_int_equal(word_of("x86-64-v2,+umip", CPUID_7_ECX), word_of("x86-64-v2", CPUID_7_ECX));
+    /* What cannot be without it goes, too. */
+    assert_int_equal(word_of("x86-64-v2,-sse4_1", CPUID_1_ECX), v2 & ~(1u << 19 | 1u << 20));
+    if (usable("x86-64-v3")) {
+        assert_int_equal(word_of("x86-64-v3,-avx", CPUID_7_EBX) & (1u << 5), 0);
+        assert_int_equal(word_of("x86-64-v3,-avx", CPUID_1_ECX) & (1u << 12 | 1u << 29), 0);
+        assert_true(word_of("x86-64-v3,-avx", CPUID_1_ECX) & (1u << 26)); /* XSAVE stays */
+        assert_int_equal(word_of("x86-64-v2,+xsave,+avx", CPUID_1_ECX), v2 | 1u << 26 | 1u << 28);
+        assert_int_equal(cpuid_xcr0(&(struct cpu_config){.model = "x86-64-v2,+xsave,+avx"}), 7);
+        assert_int_equal(cpuid_xcr0(&(struct cpu_config){.model = "x86-64-v3,-xsave"}), 1);
+    }
+}
+
+static void decoder_features_follow_what_was_left_out(void **state) {
+    struct cpu_config config = {.model = "x86-64-v1,-rdrand"};
+    uint64_t bits[4];
+
+    assert_int_equal(cpuid_features(&config, bits, NULL), 0);
+    assert_false(bits[FEAT_RDRAND / 64] >> FEAT_RDRAND % 64 & 1);
+    config.model = "x86-64-v1";
+    assert_int_equal(cpuid_features(&config, bits, NULL), 0);
+    assert_true(bits[FEAT_RDRAND / 64] >> FEAT_RDRAND % 64 & 1);
+}
+
+static void changes_that_cannot_be_are_refused_by_name(void **state) {
+    static const struct {
+        const char *model, *says;
+    } wrong[] = {
+        {"x86-64-v2,+avx2", "'avx2' needs 'avx', which x86-64-v2 has not"},
+        {"x86-64-v2,+avx", "'avx' needs 'xsave'"},
+        {"x86-64-v2,+fma,-avx", "'fma' cannot be without 'avx'"},
+        {"x86-64-v2,+turbo", "'turbo' is not known"},
+        {"x86-64-v2,+AES", "'AES' is not known"},
+        {"x86-64-v2,+ae", "'ae' is not known"},
+        {"x86-64-v2,+", "'' is not known"},
+        {"x86-64-v2,aes", "'aes' is no feature to be added"},
+        {"x86-64-v2,", "'' is no feature to be added"},
+        {"x86-64-v2,+aes,-aes", "'aes' is there twice"},
+        {"x86-64-v2,+aes,+aes", "'aes' is there twice"},
+        {",+aes", "model '' is not known"},
+        {"x86-64-v9,+aes", "model 'x86-64-v9' is not known"},
+    };
+    char many[CPU_MODEL_TEXT + 20] = "host";
+
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct error err = {0};
+
+        assert_int_equal(cpuid_check_model(wrong[i].model, &err), -EINVAL);
+        if (!strstr(err.text, wrong[i].says))
+            fail_msg("%s: %s", wrong[i].model, err.text);
+    }
+    memset(many + 4, ',', CPU_MODEL_TEXT);
+    assert_int_equal(cpuid_check_model(many, NULL), -EINVAL);
+}
+
+static void what_a_backend_lacks_is_refused_by_name(void **state) {
+    struct cpu_config config = {.model = "x86-64-v1,+smap,+aes"};
+    uint32_t lacks[CPUID_WORDS] = {[CPUID_1_ECX] = 1u << 25};
+    struct error err = {0}, kvm = {0};
+    uint64_t bits[4];
+
+    assert_int_equal(cpuid_check_model(config.model, &err), 0);
+    assert_int_equal(cpuid_features(&config, bits, &err), -ENOTSUP);
+    assert_non_null(strstr(err.text, "software processor has no feature 'smap'"));
+    assert_int_equal(cpuid_check_added(&config, lacks, &kvm), -ENOTSUP);
+    assert_non_null(strstr(kvm.text, "KVM cannot give the feature 'aes'"));
+    lacks[CPUID_1_ECX] = ~(1u << 25);
+    assert_int_equal(cpuid_check_added(&config, lacks, &err), 0);
+}
+
+static void a_state_uses_no_feature_that_is_not_there(void **state) {
+    struct cpu_config with = {.model = "x86-64-v1,+smap"}, without = {.model = "x86-64-v1"};
+    struct error err = {0};
+    struct x86_state s;
+
+    x86_reset(&s, false);
+    s.cr4 = X86_CR4_SMAP;
+    assert_int_equal(cpuid_check_state(&with, &s, &err), 0);
+    assert_int_equal(cpuid_check_state(&without, &s, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "'smap'"));
+    s.cr4 = 0;
+    assert_int_equal(cpuid_check_state(&without, &s, &err), 0);
+}
+
+static void every_feature_has_a_place_and_a_name_of_its_own(void **state) {
+    for (unsigned i = 0; i < cpu_feature_count; i++) {
+        const struct cpu_feature *f = &cpu_features[i];
+
+        assert_ptr_equal(cpu_feature_at(f->word, f->bit), f);
+        for (unsigned k = 0; k < i; k++)
+            assert_string_not_equal(cpu_features[k].name, f->name);
+        if (i)
+            assert_true(f[-1].word * 32 + f[-1].bit < f->word * 32 + f->bit);
+    }
+}
+
 static void the_choice_of_backend_gives_its_reason(void **state) {
     struct error err = {0};
     char why[200];
@@ -277,6 +388,12 @@ int main(void) {
         cmocka_unit_test(the_hypervisor_leaves_can_be_left_out),
         cmocka_unit_test(leaf_d_follows_xcr0),
         cmocka_unit_test(the_crystal_fraction_gives_the_tsc_frequency),
+        cmocka_unit_test(features_are_added_and_left_out_by_name),
+        cmocka_unit_test(decoder_features_follow_what_was_left_out),
+        cmocka_unit_test(changes_that_cannot_be_are_refused_by_name),
+        cmocka_unit_test(what_a_backend_lacks_is_refused_by_name),
+        cmocka_unit_test(a_state_uses_no_feature_that_is_not_there),
+        cmocka_unit_test(every_feature_has_a_place_and_a_name_of_its_own),
         cmocka_unit_test(the_choice_of_backend_gives_its_reason),
     };
 

@@ -120,7 +120,7 @@ static void control_registers_that_cannot_be_are_refused(void **state) {
     REFUSED(s.cr0 |= 1ull << 32);
     REFUSED(s.cr0 |= 1u << 6);
     REFUSED(s.cr4 |= X86_CR4_LA57);
-    REFUSED(s.cr4 |= X86_CR4_SMAP);
+    REFUSED(s.cr4 |= 1ull << 13);
     REFUSED(s.cr4 &= ~X86_CR4_PAE);
     REFUSED(s.cr0 &= ~X86_CR0_PG);
     REFUSED(s.efer &= ~X86_EFER_LMA);

@@ -155,6 +155,8 @@ class Options(Case):
                 ("not a number from 1", "--cpus", "many"),
                 ("backend 'i486' is not known", "--cpu", "i486"),
                 ("--cpu-model: .*80486", "--cpu-model", "80486"),
+                ("'turbo' is not known", "--cpu-model", "host,+turbo"),
+                ("'avx2' needs 'avx'", "--cpu-model", "x86-64-v1,+avx2"),
                 ("1 to 63 characters", "--name", ""),
                 ("1 to 63 characters", "--name", "n" * 64),
                 ("no place for the serial port", "--serial", "tty"),

@@ -36,6 +36,25 @@ static const struct {
     [CPUID_KVM] = {0x40000001, 0, EAX, 0},
 };
 
+/* What has registers that our states do not hold: XSAVE's components from 3 on, their XCR0 and XSS,
+ * nested virtualization, and what needs MSRs that the model has not. */
+static const struct {
+    enum cpuid_word word;
+    uint32_t bits;
+} uncarried[] = {
+    {CPUID_1_ECX, 1u << 5},                                   /* vmx */
+    {CPUID_7_EBX, 1u << 16 | 1u << 17 | 1u << 21 | 1u << 28}, /* avx512f dq ifma cd */
+    {CPUID_7_EBX, 1u << 30 | 1u << 31},                       /* avx512bw vl */
+    {CPUID_7_EBX, 1u << 4 | 1u << 11},                        /* hle rtm: TSX_CTRL */
+    {CPUID_7_ECX, 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6},     /* avx512vbmi pku waitpkg vbmi2 */
+    {CPUID_7_ECX, 1u << 7 | 1u << 11 | 1u << 12 | 1u << 14},  /* user_shstk, avx512 */
+    {CPUID_7_EDX, 1u << 8 | 1u << 20 | 1u << 23},             /* vp2intersect ibt avx512_fp16 */
+    {CPUID_7_EDX, 1u << 22 | 1u << 24 | 1u << 25},            /* amx */
+    {CPUID_7_1_EAX, 1u << 5 | 1u << 21},                      /* avx512_bf16 amx_fp16 */
+    {CPUID_D_1_EAX, 1u << 4},                                 /* xfd */
+    {CPUID_81_ECX, 1u << 2},                                  /* svm */
+};
+
 static const struct kvm_cpuid_entry2 *supported(const struct kvm_vm *vm, uint32_t leaf,
                                                 uint32_t subleaf) {
     for (unsigned i = 0; i < vm->supported->nent; i++) {
@@ -66,6 +85,8 @@ void kvm_find_lacks(struct kvm_vm *vm) {
 
         vm->less[i] = ~(can | words[i].ours);
     }
+    for (unsigned i = 0; i < sizeof(uncarried) / sizeof(uncarried[0]); i++)
+        vm->less[uncarried[i].word] |= uncarried[i].bits;
     if (!is_intel(vm))
         vm->less[CPUID_KVM] |= CPUID_KVM_CALLS;
 }

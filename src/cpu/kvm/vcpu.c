@@ -291,6 +291,9 @@ static int make(struct kvm_cpu *c, struct error *err) {
     void *run;
 
     c->cpu.config.less = c->vm->less;
+    if (cpuid_check_model(config->model, err) < 0 ||
+        cpuid_check_added(config, c->vm->less, err) < 0)
+        return -EINVAL;
     c->fd = ioctl(c->vm->fd, KVM_CREATE_VCPU, config->index);
     if (c->fd < 0)
         return error_set(err, -errno, "KVM makes no processor %u: %s", config->index,

@@ -8,6 +8,7 @@ export interface Schema {
   type?: string;
   description?: string;
   enum?: string[];
+  examples?: string[]; // some of many
   default?: unknown;
   minimum?: number;
   maximum?: number;

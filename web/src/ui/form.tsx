@@ -86,7 +86,7 @@ interface FieldProps {
 export function Field({ name, title, schema, value, wrong, required, placeholder, set, onChange }: FieldProps) {
   const id = useId();
   const other = resources.value.get(name);
-  const offers = other?.verbs.list && schema.type === 'string' ? [...collection(name).use().items.value.values()].filter((i) => !NOT_THERE.includes(String(i.status?.state))).map((i) => i.name) : null;
+  const offers = other?.verbs.list && schema.type === 'string' ? [...collection(name).use().items.value.values()].filter((i) => !NOT_THERE.includes(String(i.status?.state))).map((i) => i.name) : (schema.examples ?? null);
   const help = [schema.description, limits(schema), isList(schema) ? 'one a line' : ''].filter(Boolean).join('; ');
   const common = {
     id,
