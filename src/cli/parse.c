@@ -70,20 +70,22 @@ static int find_command(struct cli *c, int argc, char **argv, struct error *err)
                      argc > 1 && begins_some(argv[0]) ? argv[1] : "");
 }
 
-/* "--no-wait" is the field no_wait. */
+/* "--no-wait" is the field no_wait; of a list one may be given as "--device". */
+static bool is_flag(const struct field *f, const char *word, size_t len) {
+    size_t n = strlen(f->name), k = 0;
+    bool one = f->type == FIELD_STRINGS && n == len + 1 && f->name[len] == 's';
+
+    while (k < len && k < n && word[k] == (f->name[k] == '_' ? '-' : f->name[k]))
+        k++;
+    return k == len && (n == len || one);
+}
+
 static const struct field *find_flag(const struct cli_command *c, const char *word, size_t len) {
     const struct field *f;
 
-    for (unsigned i = 0; (f = cli_flag(c, i)); i++) {
-        size_t k = 0;
-
-        if (strlen(f->name) != len)
-            continue;
-        while (k < len && word[k] == (f->name[k] == '_' ? '-' : f->name[k]))
-            k++;
-        if (k == len)
+    for (unsigned i = 0; (f = cli_flag(c, i)); i++)
+        if (is_flag(f, word, len))
             return f;
-    }
     return NULL;
 }
 

@@ -359,6 +359,17 @@ const struct cli_command cli_commands[] = {
      "nic rm web lan", no_wait, do_nic_rm},
     {"nic list", "vm", NULL, NO_NAME, NULL, "List the network interfaces of machines",
      "nic list --vm web", forward_flags, do_nic_list},
+    {"device add", "vm", "device-add", TWO_NAMES, "MACHINE DEVICE",
+     "Give a machine a device of the host, by PCI address or UUID, at once if it runs and after "
+     "each start. A manager that is root takes it from the host's driver, and gives it back",
+     "device add web 0000:03:00.0", no_wait, do_device_add},
+    {"device rm", "vm", "device-remove", TWO_NAMES, "MACHINE DEVICE",
+     "Take a device of the host from a machine, for the host again. A guest that runs is asked to "
+     "let go of it",
+     "device rm web 0000:03:00.0", no_wait, do_device_rm},
+    {"device list", "vm", NULL, NO_NAME, NULL,
+     "List the devices of the host that machines have; 'viv host devices' lists all of them",
+     "device list --vm web", forward_flags, do_device_list},
     {"job list", "job", "list", NO_NAME, NULL, "List jobs", "job list --state running", quiet,
      do_list},
     {"job show", "job", "get", ONE_NAME, "JOB", "Show a job", "job show job-0123456789ab", NULL,
@@ -492,7 +503,8 @@ static bool fits(const struct cli_command *c, const struct field *f) {
     if (c->run == do_template_list)
         return strcmp(f->name, "kind") != 0;
     if (c->run == do_medium || c->run == do_nic_add || c->run == do_nic_rm ||
-        c->run == do_send_key || c->run == do_type || c->run == do_pointer)
+        c->run == do_device_add || c->run == do_device_rm || c->run == do_send_key ||
+        c->run == do_type || c->run == do_pointer)
         return !(f->flags & FIELD_REQUIRED); /* those are names */
     if (c->run == do_clone)                  /* the second name, and a flag for each mode */
         return strcmp(f->name, "name") != 0 && strcmp(f->name, "mode") != 0;

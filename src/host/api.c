@@ -77,8 +77,8 @@ static int check_admin(struct api_call *call, const json_t *spec) {
         if (f->flags & FIELD_ADMIN && value && !json_is_null(value) &&
             !field_is_standard(f, value) && call->role != ROLE_ADMIN)
             return api_fail(call, FAILURE_FORBIDDEN, "spec", "ask an admin, or leave it out",
-                            "%s may not take pages, memory or processors of the manager's host for "
-                            "one machine (%s)",
+                            "%s may not take pages, memory, processors or devices of the "
+                            "manager's host for one machine (%s)",
                             call->caller, f->name);
     }
     return 0;

@@ -8,6 +8,7 @@
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
+#include "host/vm_devices.h"
 #include "host/volume.h"
 #include "proto/units.h"
 
@@ -94,6 +95,20 @@ static int leave_volumes(struct api_call *call, const struct store_row *vm) {
     return 0;
 }
 
+/* Nor is what a device of the host does known to anybody. */
+static int leave_devices(struct api_call *call, const struct store_row *vm) {
+    bool asked = row_flag(json_object_get(call->body, "spec"), "memory");
+
+    if (!devices_any(vm))
+        return 0;
+    if (asked && devices_refuse(call, vm, "spec.memory", "a snapshot has the disk alone") < 0)
+        return -EINVAL;
+    json_object_set_new(call->row.spec, "memory", json_false());
+    row_set_text(call->row.status, "note",
+                 "the machine has devices of the host, so its memory is no part of it");
+    return 0;
+}
+
 /* The memory that was kept knows no volumes. */
 static int check_volumes(struct api_call *call, const struct store_row *vm) {
     return volume_any(vm)
@@ -106,7 +121,8 @@ static int check_volumes(struct api_call *call, const struct store_row *vm) {
 static int create_row(struct api_call *call, struct store_row *vm) {
     struct error e = {0};
 
-    if (check_free(call, vm) < 0 || leave_volumes(call, vm) < 0 || check_content(call, vm) < 0)
+    if (check_free(call, vm) < 0 || leave_volumes(call, vm) < 0 || leave_devices(call, vm) < 0 ||
+        check_content(call, vm) < 0)
         return -EINVAL;
     row_set_text(call->row.status, "vm_id", vm->id);
     if (json_object_get(vm->wanted, "nics")) /* that its memory will know */

@@ -95,7 +95,10 @@ static void release(struct machine *v) {
     machine_medium_lost(v);
     machine_disks_lost(v);
     machine_nics_lost(v);
+    machine_devices_lost(v);
     machine_live_lost(v);
+    free(v->lending);
+    v->lending = NULL;
     snapshot_task_free(v->task);
     v->task = NULL;
     machine_renew_free(v);
@@ -298,6 +301,7 @@ struct machines *machines_new(struct manager *m, struct error *err) {
 static bool look_at_row(void *opaque, const struct store_text *t) {
     bool rests =
         strstr(t->spec, "\"power\":\"off\"") && !strstr(t->status, "\"work\":\"") &&
+        !strstr(t->status, "\"lent\":{") &&
         (strstr(t->status, "\"state\":\"stopped\"") || strstr(t->status, "\"state\":\"failed\"") ||
          strstr(t->status, "\"state\":\"suspended\""));
 

@@ -9,6 +9,7 @@
 #include "host/image.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
+#include "host/vm_devices.h"
 #include "host/vm_hardware.h"
 #include "host/vm_nics.h"
 #include "host/vm_ports.h"
@@ -185,6 +186,8 @@ char **vm_argv(struct manager *m, const struct store_row *row, struct error *err
         vm_argv_free(w->word);
         return NULL;
     }
+    if (!*snapshot_restore(row)) /* else they are plugged in when it runs */
+        devices_words(w, row);
     words_add(w, "--serial-log");
     words_add(w, VM_SERIAL_LOG);
     words_add(w, "--control");

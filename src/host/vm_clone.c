@@ -11,6 +11,7 @@
 #include "host/job.h"
 #include "host/layers.h"
 #include "host/vm.h"
+#include "host/vm_devices.h"
 #include "host/vm_hardware.h"
 #include "host/vm_nics.h"
 #include "host/vm_ports.h"
@@ -82,6 +83,8 @@ static void fill_clone(struct api_call *call, const char *mode, struct store_row
     /* Ports of the host belong to one machine. */
     json_object_set_new(clone->spec, "forward", json_array());
     json_object_set_new(clone->spec, "volumes", json_array()); /* and so do volumes */
+    if (json_object_get(clone->spec, "devices"))
+        json_object_set_new(clone->spec, "devices", json_array());
     if (live && json_object_get(call->row.wanted, "nics"))
         json_object_set_new(clone->wanted, "nics",
                             json_deep_copy(json_object_get(call->row.wanted, "nics")));
@@ -148,6 +151,9 @@ int vm_clone(struct api_call *call) {
     if (live && json_array_size(json_object_get(call->row.spec, "volumes")))
         return api_fail(call, FAILURE_CONFLICT, "mode", "make a linked clone, which has none",
                         "'%s' has volumes, which belong to one machine", call->row.name);
+    if (live &&
+        devices_refuse(call, &call->row, "mode", "a linked clone, which has none, goes") < 0)
+        return -EINVAL;
     if (live && !api_is_local_admin(call) &&
         json_array_size(json_object_get(call->row.spec, "share")))
         return api_fail(call, FAILURE_FORBIDDEN, "mode", "make a linked clone, which has none",
@@ -181,6 +187,8 @@ int vm_suspend(struct api_call *call) {
         return api_fail(call, FAILURE_CONFLICT, "status.state", "start it first",
                         "'%s' is %s: only a machine that runs can be suspended", row->name,
                         row_text(row->status, "state"));
+    if (devices_refuse(call, row, "spec.devices", "it cannot be suspended") < 0)
+        return -EINVAL;
     /* A name that no other process of it has. */
     snprintf(memory, sizeof(memory), "s%lld", (long long)row_number(row->wanted, "cycle"));
     json_object_set_new(row->wanted, "task",

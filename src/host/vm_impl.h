@@ -15,6 +15,7 @@
 #include "host/usage.h"
 #include "host/vm.h"
 #include "host/vm_process.h"
+#include "vfio/group.h"
 
 /* The longest that a restart policy waits. */
 enum { BACKOFF_MOST_MS = 60000 };
@@ -60,7 +61,12 @@ struct machine {
     json_t *nics;                /* the same of network interfaces */
     char nic_asked[STORE_WORD];
     int64_t nic_again, nic_revision;
-    json_t *live;                     /* the status that viv-vm told; NULL: it did not */
+    json_t *passed; /* devices of the host, the same */
+    char device_asked[VFIO_NAME];
+    int64_t device_again, device_revision;
+    struct lending
+        *lending; /* of a device from its driver or back, for the worker; NULL: none yet */
+    json_t *live; /* the status that viv-vm told; NULL: it did not */
     json_t *live_told, *live_refused; /* by field: the value, and why it is not so */
     const char *live_asked;           /* the field; NULL: none */
     int64_t live_again;
@@ -191,6 +197,22 @@ void machine_unset_nics(struct store_row *row);
 /* The number of the one with user-mode network; -1: there is none, or nobody knows. */
 int machine_user_nic(const struct machine *v, const struct store_row *row);
 bool machine_has_nic(const struct store_row *row, const char *network); /* by its status */
+
+/* ---- vm_device_steps.c ---- */
+
+/* Takes the devices that it wants from drivers of the host. -EAGAIN: a step follows. */
+int machine_lend(struct machine *v, struct store_row *row, struct error *err);
+/* Gives back what was taken and is wanted no more, or all of it. True: a step follows. */
+bool machine_give_back(struct machine *v, struct store_row *row, bool all);
+/* How much memory its process must be able to lock for devices; 0: it has none. */
+uint64_t machine_lock_limit(const struct store_row *row);
+/* Has viv-vm plug in the devices that are wanted, and let go of others. */
+void machine_step_devices(struct machine *v, struct store_row *row);
+void machine_devices_seen(struct machine *v, const json_t *status);
+void machine_devices_answered(struct machine *v, const char *why); /* NULL: it is done */
+void machine_devices_event(struct machine *v, const json_t *data);
+void machine_devices_lost(struct machine *v); /* the process, or the connection to it */
+void machine_unset_devices(struct store_row *row);
 
 /* ---- vm_live.c ---- */
 

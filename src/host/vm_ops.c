@@ -17,6 +17,7 @@
 #include "host/vm_agent.h"
 #include "host/vm_ask.h"
 #include "host/vm_clone.h"
+#include "host/vm_devices.h"
 #include "host/vm_hardware.h"
 #include "host/vm_nics.h"
 #include "host/vm_pending.h"
@@ -233,7 +234,7 @@ static int check_spec(struct api_call *call, const json_t *spec) {
     if (cloud_check(spec, &field, &e) < 0)
         return api_fail(call, FAILURE_INVALID, field, "", "%s", e.text);
     if (forward_check(call, spec) < 0 || nics_check(call, spec, &call->row) < 0 ||
-        hardware_check(call, spec) < 0)
+        hardware_check(call, spec) < 0 || devices_check(call, spec, &call->row) < 0)
         return -EINVAL;
     return 0;
 }
@@ -488,6 +489,8 @@ const struct api_handler vm_handlers[] = {
     {"unforward", forward_remove},
     {"nic-add", nics_add},
     {"nic-remove", nics_remove},
+    {"device-add", devices_add},
+    {"device-remove", devices_remove},
     {"insert", hardware_insert},
     {"screenshot", screen_picture},
     {"send-key", screen_keys},

@@ -11,11 +11,10 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "host/cgroup.h"
 
 enum { LOCK_FD = 3, NO_EXEC = 127, LOG_MOST = 1 << 20, WORDS = 2000 };
 
@@ -72,9 +71,17 @@ static bool read_run(int folder, struct run *r) {
 
 /* ------------------------------------------------------------------ starting */
 
+/* Who may not goes on with what there is; viv-vm says when that does not suffice. */
+static void raise_lock_limit(uint64_t bytes) {
+    struct rlimit has, most = {bytes, bytes};
+
+    if (bytes && getrlimit(RLIMIT_MEMLOCK, &has) == 0 && has.rlim_max < bytes)
+        setrlimit(RLIMIT_MEMLOCK, &most);
+}
+
 /* In the child. What it holds of the manager's ends here. */
 static void become(int folder, int lock, int log, int64_t cycle, const char *group,
-                   const struct cgroup_limits *limits, char *const argv[]) {
+                   const struct vm_process_limits *limits, char *const argv[]) {
     struct run r = {.cycle = cycle, .pid = getpid(), .start = start_time(getpid())};
     static const char sorry[] = "viv-vm cannot be executed: is it installed beside vivd?\n";
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -94,7 +101,8 @@ static void become(int folder, int lock, int log, int64_t cycle, const char *gro
         dup2(lock, LOCK_FD) < 0)
         _exit(NO_EXEC);
     if (*group)
-        cgroup_enter(folder, group, limits);
+        cgroup_enter(folder, group, &limits->group);
+    raise_lock_limit(limits->lock);
     execvp(argv[0], argv);
     if (write(2, sorry, sizeof(sorry) - 1) < 0)
         _exit(NO_EXEC);
@@ -113,7 +121,7 @@ static int take_lock(int folder) {
 }
 
 int vm_process_start(int folder, int64_t cycle, char *const argv[],
-                     const struct cgroup_limits *limits, struct vm_process *ret,
+                     const struct vm_process_limits *limits, struct vm_process *ret,
                      struct error *err) {
     int lock = take_lock(folder), log = -1, r = 0;
     char group[PATH_MAX] = "";

@@ -16,8 +16,12 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "host/cgroup.h"
 
-struct cgroup_limits;
+struct vm_process_limits {
+    struct cgroup_limits group;
+    uint64_t lock; /* bytes of memory that it must be able to lock; 0: what it has is enough */
+};
 
 struct vm_process {
     pid_t pid;
@@ -34,7 +38,8 @@ struct vm_process_end {
 /* Starts argv[0] in `folder`, as the cycle-th process of the machine; its standard error goes to
  * the file `log` there. -EBUSY: there is one. */
 int vm_process_start(int folder, int64_t cycle, char *const argv[],
-                     const struct cgroup_limits *limits, struct vm_process *ret, struct error *err);
+                     const struct vm_process_limits *limits, struct vm_process *ret,
+                     struct error *err);
 /* 1: one lives, *ret is filled. 0: none does; ret->cycle is the last one that was started, 0 if
  * none ever was. -EAGAIN: one is just beginning, or ending: look again. */
 int vm_process_find(int folder, struct vm_process *ret);

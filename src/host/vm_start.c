@@ -93,6 +93,8 @@ static void control_event(void *opaque, const char *name, const json_t *data) {
     if (!strcmp(name, "device")) {
         if (!strncmp(text_of(data, "device"), "nic", 3))
             machine_nics_event(v, data);
+        else if (!strncmp(text_of(data, "device"), "device", 6))
+            machine_devices_event(v, data);
         else
             machine_disks_event(v, data);
         return;
@@ -119,11 +121,14 @@ static void control_answered(void *opaque, const char *command, const json_t *re
         machine_medium_seen(v, result);
         machine_disks_seen(v, result);
         machine_nics_seen(v, result);
+        machine_devices_seen(v, result);
         machine_live_seen(v, result);
     } else if (!strcmp(command, "disk-add") || !strcmp(command, "disk-remove"))
         machine_disks_answered(v, NULL);
     else if (!strcmp(command, "nic-add") || !strcmp(command, "nic-remove"))
         machine_nics_answered(v, NULL);
+    else if (!strcmp(command, "device-add") || !strcmp(command, "device-remove"))
+        machine_devices_answered(v, NULL);
     else if (machine_live_is(command))
         machine_live_answered(v, NULL);
     else if (!strcmp(command, "cdrom-change"))
@@ -151,6 +156,8 @@ static void control_refused(void *opaque, const char *command, const char *text)
         machine_disks_answered(v, text);
     else if (!strcmp(command, "nic-add") || !strcmp(command, "nic-remove"))
         machine_nics_answered(v, text);
+    else if (!strcmp(command, "device-add") || !strcmp(command, "device-remove"))
+        machine_devices_answered(v, text);
     else if (machine_live_is(command))
         machine_live_answered(v, text);
     else
@@ -168,6 +175,7 @@ static void control_closed(void *opaque, const char *why) {
     machine_medium_lost(v);
     machine_disks_lost(v);
     machine_nics_lost(v);
+    machine_devices_lost(v);
     machine_live_lost(v);
     machine_kick(v); /* which finds the process ended, or connects again */
 }
@@ -185,6 +193,7 @@ static void process_ended(void *opaque, int fd, uint32_t events) {
     machine_medium_lost(v);
     machine_disks_lost(v);
     machine_nics_lost(v);
+    machine_devices_lost(v);
     machine_live_lost(v);
     loop_remove(v->watch);
     v->watch = NULL;
@@ -283,7 +292,8 @@ static struct cgroup_limits limits_of(const json_t *spec) {
 
 static void launch(struct machine *v, struct store_row *row) {
     int64_t cycle = row_number(row->wanted, "cycle");
-    struct cgroup_limits limits = limits_of(row->spec);
+    struct vm_process_limits limits = {.group = limits_of(row->spec),
+                                       .lock = machine_lock_limit(row)};
     struct error e = {0};
     int r = assign_identity(v, row, &e);
     char **argv = r == 0 ? vm_argv(v->all->m, row, &e) : NULL;
@@ -329,9 +339,13 @@ void machine_step_start(struct machine *v, struct store_row *row) {
         return;
     }
     r = volumes_ready(v->all->m, row, &e);
-    if (r == -EAGAIN) {
+    if (r == -EAGAIN)
         machine_again_in(v, VOLUMES_MS);
-    } else if (r < 0) {
+    if (r == 0)
+        r = machine_lend(v, row, &e);
+    if (r == -EAGAIN)
+        return;
+    if (r < 0) {
         row_set_number(row->wanted, "ended", row_number(row->wanted, "cycle"));
         machine_not_made(v, row, &e);
     } else if (take_turn(v)) {

@@ -122,6 +122,7 @@ static void step_up(struct machine *v, struct store_row *row) {
     machine_step_nics(v, row);
     machine_step_live(v, row);
     step_running(v, row);
+    machine_step_devices(v, row); /* which may leave it to a worker */
 }
 
 static void step_alive(struct machine *v, struct store_row *row) {
@@ -156,6 +157,8 @@ static void step_dead(struct machine *v, struct store_row *row) {
         machine_step_start(v, row);
         return;
     }
+    if (machine_give_back(v, row, true))
+        return;
     if (!vm_settled(row_text(row->status, "state"))) { /* stopped before it had begun */
         row_unset(row->wanted, "next_start");
         row_unset(row->status, "next_start");
@@ -194,6 +197,8 @@ void machine_step_delete(struct machine *v, struct store_row *row) {
         vm_process_signal(&v->process, SIGKILL);
         return;
     }
+    if (row && !v->removed && machine_give_back(v, row, true))
+        return;
     if (v->removed && v->work_error.code) {
         log_line_about(LOG_LEVEL_WARNING, "vm", v->id, "%s", v->work_error.text);
         v->removed = false;

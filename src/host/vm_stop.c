@@ -47,6 +47,7 @@ static void note_end(struct machine *v, struct store_row *row, bool good) {
     vm_probe_unset(row);
     hardware_unset(row);
     machine_unset_nics(row);
+    machine_unset_devices(row);
     if (strcmp(row_text(row->status, "work"), "suspend") != 0)
         pending_done(row);
     row_unset(row->status, "pid");

@@ -2,6 +2,7 @@
 /* Virtual machines, as declared to everybody. host/vm_ops.c does the operations. */
 #include "proto/nic_words.h"
 #include "proto/resource.h"
+#include "proto/resource_devices.h"
 #include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
 #include "proto/resource_live.h"
@@ -125,6 +126,7 @@ static const struct field fields[] = {
     RESOURCE_LIVE,
     RESOURCE_PLACEMENT,
     RESOURCE_PORTS,
+    RESOURCE_DEVICES,
     {.name = "append",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,
@@ -304,6 +306,7 @@ static const struct field fields[] = {
      .place = FIELD_STATUS,
      .help = "interfaces that cannot be plugged in or let go of now, by their networks, and why; "
              "it is tried again"},
+    RESOURCE_DEVICES_SEEN,
     {.name = "pending",
      .type = FIELD_OBJECT,
      .place = FIELD_STATUS,
@@ -517,6 +520,7 @@ static const struct operation ops[] = {
                .type = FIELD_BOOL,
                .standard = "false",
                .help = "pull it out at once, as a cable; the guest is not asked"}}},
+    RESOURCE_DEVICES_OPS,
     RESOURCE_HARDWARE_OPS,
     RESOURCE_SCREEN_OPS(done),
     {.name = "wait",

@@ -17,6 +17,7 @@ import time
 import unittest
 
 import bootmedia
+import hostbus
 import manager
 import mini
 import vivtest
@@ -686,6 +687,7 @@ class Copies(Case):
         self.assertEqual(self.api.settled("web")["status"]["state"], "running")
 class Networks(Case):
     def test_networks_and_forwards_answer_as_declared(self):
+        self.m.env["VIV_SYSFS"] = str(hostbus.Bus(self, self.m.home / "sys").root)
         self.begin("tiny")
         self.assertEqual(self.api.post("/v1/networks", {"name": "lan"})["status"]["state"], "idle")
         self.m.create("web", network="lan")
@@ -694,6 +696,9 @@ class Networks(Case):
         self.assertEqual(self.api.post("/v1/vms/web/unforward", {"port": "18080:80"})["spec"]["forward"], [])
         self.assertEqual(self.api.post("/v1/vms/web/nic-add", {"network": "user"})["spec"]["network"], "lan,user")
         self.assertEqual(self.api.post("/v1/vms/web/nic-remove", {"network": "user"})["spec"]["network"], "lan")
+        device = {"device": hostbus.NIC}
+        self.assertEqual(self.api.post("/v1/vms/web/device-add", device)["spec"]["devices"], [hostbus.NIC])
+        self.assertEqual(self.api.post("/v1/vms/web/device-remove", device)["spec"]["devices"], [])
         self.fails("conflict", "status.machines", "DELETE", "/v1/networks/lan")
         self.api.settled("web")
         self.api.delete("/v1/vms/web")

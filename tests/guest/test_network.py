@@ -325,8 +325,10 @@ class Callers(Case):
         password.write_text("word\n")
         taken = [{"hugepages": "2M"}, {"hugepages": "off"}, {"lock_memory": True}, {"pin": ["vcpus=0"]},
                  {"numa": ["node=0,host-node=0"]}, {"priority": ["nice:5"]},
+                 {"devices": ["0000:03:00.0"]},
                  {"vnc": "127.0.0.1:5999", "vnc_password_file": str(password)}]
-        free = {"hugepages": "thp", "lock_memory": False, "pin": [], "vnc_password_file": "none",
+        self.fails(operator, 403, "POST", "/v1/vms/own/device-add", {"device": "0000:03:00.0"})
+        free = {"hugepages": "thp", "devices": [], "lock_memory": False, "pin": [], "vnc_password_file": "none",
                 "numa": ["node=0,cpus=0"]}
         operator.post("/v1/vms", {"name": "own", "spec": {"image": "tiny", **free}})
         self.api.settled("own")

@@ -76,7 +76,7 @@ export function moment(time: number, span: number): string {
 export function label(name: string): string {
   const words = name.replaceAll('_', ' ').replaceAll('-', ' ');
   const whole: Record<string, string> = {
-    cpus: 'Processors', cpus_max: 'Most processors', memory_max: 'Most memory', cpu: 'CPU backend', cpu_model: 'Processor model', hpet: 'HPET',
+    cpus: 'Processors', cpus_max: 'Most processors', devices: 'Devices of the host', memory_max: 'Most memory', cpu: 'CPU backend', cpu_model: 'Processor model', hpet: 'HPET',
     id: 'ID', mac: 'MAC address', nic_model: 'Model of interfaces', nic_rom: 'ROM of interfaces', tftp: 'TFTP folder', bootfile: 'Boot file',
     pid: 'Process', share: 'Shared folders', smbios: 'SMBIOS', ssh_key: 'SSH keys',
   };

@@ -13,7 +13,7 @@ import { Icon } from '../ui/icon';
 export const vmGroups: Group[] = [
   { title: '', fields: ['image', 'template', 'cpus', 'memory', 'disk', 'volumes'], open: true },
   { title: 'Network', fields: ['network', 'nic_model', 'forward', 'bootfile', 'tftp', 'nic_rom'] },
-  { title: 'Boot and hardware', fields: ['firmware', 'boot', 'boot_menu', 'cdrom', 'cdrom_bus', 'bus', 'vga', 'vnc', 'vnc_tls', 'vnc_password_file', 'serial_ports', 'hpet', 'share', 'smbios'] },
+  { title: 'Boot and hardware', fields: ['firmware', 'boot', 'boot_menu', 'cdrom', 'cdrom_bus', 'bus', 'vga', 'vnc', 'vnc_tls', 'vnc_password_file', 'serial_ports', 'hpet', 'share', 'devices', 'smbios'] },
   { title: 'Processors and memory, in detail', fields: ['cpus_max', 'memory_max', 'balloon', 'cpu', 'cpu_model'] },
   { title: 'Inside the guest', fields: ['hostname', 'user', 'ssh_key', 'user_data'] },
   { title: 'More', fields: ['*'] },
@@ -32,6 +32,7 @@ const placeholders = {
   vnc: '127.0.0.1:5900',
   smbios: 'serial=A-17',
   share: 'src=/home/me/src,ro',
+  devices: '0000:03:00.0',
 };
 
 /** The button for it, where it is allowed, and the form behind it. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What a machine is built of, and what can be changed of it while it runs: processors, memory, interfaces, disks, the
-// medium, the boot order; keys and pictures of its screen.
+// medium, devices of the host, the boot order; keys and pictures of its screen.
 import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { call, path, request, sentence } from '../api/client';
 import { can, resource, type Schema } from '../api/document';
 import type { Vm } from '../api/schema';
@@ -287,6 +287,122 @@ function Disks({ vm }: { vm: Vm }) {
   );
 }
 
+/* ---- devices of the host ---- */
+
+interface HostDevice {
+  address: string;
+  kind?: string;
+  vendor?: string;
+  device?: string;
+  driver?: string;
+  iommu_group?: number;
+  mdevs?: string[];
+}
+
+const plain = (word: string) => word.replace(/^vfio=/, '').toLowerCase().replace(/^(..:..\..)$/, '0000:$1');
+
+function AddDevice({ vm, onClose }: { vm: Vm; onClose: () => void }) {
+  const [devices, set] = useState<HostDevice[] | null>(null);
+  useEffect(() => {
+    call<{ hardware?: { devices?: HostDevice[] } }>('GET', path('hosts', 'local', 'devices'))
+      .then((h) => set((h.hardware?.devices ?? []).filter((d) => d.kind !== 'bridge' && d.iommu_group !== undefined)))
+      .catch((e: unknown) => {
+        fail('The devices of the host are not known')(e);
+        onClose();
+      });
+  }, []);
+  if (!devices) return null;
+  const names = devices.flatMap((d) => [d.address, ...(d.mdevs ?? [])]);
+  const schema: Schema = { type: 'object', properties: { device: { type: 'string', enum: names, description: resource('vm')!.verbs['device-add']!.help } }, required: ['device'] };
+  return (
+    <Dialog title={`A device of the host for ${vm.name}`} onClose={onClose}>
+      {names.length ? (
+        <Form
+          schema={schema}
+          start={{ device: names[0] }}
+          verb="Add"
+          onCancel={onClose}
+          before={
+            <ul class="plain">
+              {devices.map((d) => (
+                <li key={d.address}>
+                  {d.address}: {[d.kind, `${d.vendor}:${d.device}`, d.driver ? `driver ${d.driver}` : 'no driver'].join(', ')}
+                </li>
+              ))}
+            </ul>
+          }
+          onSubmit={async (_, args) => {
+            machines().put(await call<Vm>('POST', path('vms', vm.name, 'device-add'), args));
+            onClose();
+          }}
+        />
+      ) : (
+        <Note tone="info" title="This host has no device to give">
+          <p>Only those in an IOMMU group can be given: the IOMMU is switched on in the firmware and by the kernel.</p>
+        </Note>
+      )}
+    </Dialog>
+  );
+}
+
+function Devices({ vm }: { vm: Vm }) {
+  const [adding, add] = useState(false);
+  const may = can('vm', 'device-add');
+  const wanted = (vm.spec.devices ?? []).map(plain);
+  const there = vm.status.host_devices ?? [];
+  const lent = (vm.status.lent ?? {}) as Record<string, string>;
+  const errors = (vm.status.device_errors ?? {}) as Record<string, string>;
+  const names = [...new Set([...wanted, ...there, ...Object.keys(lent)])];
+  if (!names.length && !may) return null;
+  const runs = vm.status.state === 'running';
+  const state = (name: string) => (!wanted.includes(name) ? 'going' : there.includes(name) || !runs ? '' : 'coming');
+  const remove = (name: string) =>
+    ask({
+      title: `Take ${name} away?`,
+      text: <p>{runs ? 'The guest is asked to let go of it; then the host has it again.' : 'The machine has it no more.'}</p>,
+      verb: 'Take away',
+      danger: true,
+      choice: runs ? { label: 'Pull it out without asking the guest' } : undefined,
+      run: async (force) => void machines().put(await call<Vm>('POST', path('vms', vm.name, 'device-remove'), { device: name, force })),
+    });
+  const action = may && (
+    <button onClick={() => add(true)}>
+      <Icon name="plus" size={14} />
+      Add a device
+    </button>
+  );
+  return (
+    <Panel title="Devices of the host" action={action} flush>
+      {names.length ? (
+        <ul class="parts">
+          {names.map((name) => (
+            <Row
+              key={name}
+              icon="other"
+              name={name}
+              about={
+                <>
+                  {[lent[name] && `taken from ${lent[name]}`, state(name)].filter(Boolean).join(' · ')}
+                  {errors[name] && <span class="wrong-text"> {errors[name]}</span>}
+                </>
+              }
+            >
+              {can('vm', 'device-remove') && wanted.includes(name) && (
+                <button class="quiet" aria-label={`Take ${name} away`} onClick={() => remove(name)}>
+                  Take away
+                </button>
+              )}
+            </Row>
+          ))}
+        </ul>
+      ) : (
+        <p class="muted parts-note">It has none.</p>
+      )}
+      {adding && <AddDevice vm={vm} onClose={() => add(false)} />}
+    </Panel>
+  );
+}
+
 /* ---- boot order ---- */
 
 const PLACES: Record<string, string> = { disk: 'Disks', cdrom: 'Optical drive', network: 'Network' };
@@ -409,6 +525,7 @@ export function Hardware({ vm }: { vm: Vm }) {
         <div class="column">
           <Nics vm={vm} />
           <Disks vm={vm} />
+          <Devices vm={vm} />
           <Boot vm={vm} />
         </div>
       </div>
