@@ -10,6 +10,7 @@ import http.server
 import os
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/guest"), str(ROOT / "tests/lab")]
 import initrd  # noqa: E402
 import lab  # noqa: E402
+import manager  # noqa: E402
 import vivtest  # noqa: E402
 
 PCI = pathlib.Path("/sys/bus/pci")
@@ -102,7 +104,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class Vfio(unittest.TestCase):
+class Case(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         if not list(pathlib.Path("/sys/kernel/iommu_groups").glob("*")) or not (lab.KEPT / "kernel").exists():
@@ -126,6 +128,13 @@ class Vfio(unittest.TestCase):
         files[f"lib/modules/{base.name}/modules.dep"] = own
         return initrd.with_tree(files, cls.dir / "initrd.gz")
 
+    def is_on(self, disk, sum_):
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+        read = subprocess.run(f"head -c 1M {disk} | md5sum", shell=True, capture_output=True, text=True, check=True)
+        self.assertEqual(read.stdout.split()[0], sum_)
+
+
+class Vfio(Case):
     def run_guest(self, address, script):
         append = (f"console=ttyS0 quiet nowatchdog mitigations=off viv.modules={','.join(DRIVERS)} viv.run64=" +
                   base64.b64encode(script.encode()).decode())
@@ -152,11 +161,6 @@ class Vfio(unittest.TestCase):
         self.assertEqual(sums[0], sums[1])
         self.assertRegex(done.stdout, r"[1-9][0-9]* +PCI-MSI .*nvme0q1")
         return sums[0]
-
-    def is_on(self, disk, sum_):
-        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-        read = subprocess.run(f"head -c 1M {disk} | md5sum", shell=True, capture_output=True, text=True, check=True)
-        self.assertEqual(read.stdout.split()[0], sum_)
 
     def test_a_drive_is_the_guests_and_then_the_hosts_again(self):
         address, _ = wait_for(lambda: drive("PLAIN"))
@@ -191,6 +195,72 @@ class Vfio(unittest.TestCase):
         self.assertIn(hashlib.md5(data).hexdigest(), done.stdout, done.stdout + done.stderr)
         self.assertIn("52:54:00:11:00:01", done.stdout)
         self.assertRegex(done.stdout, r"[1-9][0-9]* +PCI-MSI ")
+
+
+class Managed(Case):
+    """The same through a manager, which is root: it takes a device from the host's driver, and gives it back."""
+    def setUp(self):
+        self.m = manager.Manager(self)
+        self.m.start()
+        source = self.m.home / "source"
+        source.mkdir()
+        (source / "vmlinuz").symlink_to(self.kernel)
+        (source / "tiny.cpio.gz").symlink_to(self.initrd)
+        self.m.wait_for_image("tiny", source)
+        self.address, self.disk = wait_for(lambda: drive("PLAIN"))
+
+    def driver(self):
+        link = PCI / "devices" / self.address / "driver"
+        return link.resolve().name if link.exists() else ""
+
+    def create(self, script, **spec):
+        append = f"viv.modules={','.join(DRIVERS)} viv.run64=" + base64.b64encode(script.encode()).decode()
+        self.m.create("web", memory=256 << 20, cpu="kvm", append=append, power="on", **spec)
+        vm = self.m.api.settled("web")
+        self.assertEqual(vm["status"]["state"], "running", vm)
+        return vm
+
+    def said(self, pattern):
+        return wait_for(lambda: re.search(pattern, self.m.viv("logs", "web")))
+
+    WRITE = ("while ! [ -e /dev/nvme0n1 ]; do sleep 1; done; dd if=/dev/urandom of=/dev/nvme0n1 bs=64k count=16; sync; "
+             "echo 3 >/proc/sys/vm/drop_caches; echo sum $(dd if=/dev/nvme0n1 bs=64k count=16 | md5sum); ")
+
+    def test_a_drive_is_taken_at_the_start_and_given_back_after_any_end(self):
+        vm = self.create(self.WRITE + "while true; do sleep 1; done", devices=[self.address])
+        sum_ = self.said(r"sum ([0-9a-f]{32})")[1]
+        self.assertEqual((self.driver(), vm["status"]["lent"], vm["status"]["pid"] > 0), ("vfio-pci", {self.address: "nvme"}, True))
+        self.m.kill()
+        for pid in self.m.machine_pids():
+            os.kill(pid, signal.SIGKILL)
+        self.m.start()
+        self.m.wait_for(lambda: "lent" not in self.m.api.vm("web")["status"], "the way back")
+        self.assertEqual(self.driver(), "nvme")
+        self.is_on(wait_for(lambda: drive("PLAIN"))[1], sum_)
+
+    def test_a_drive_comes_and_goes_while_the_machine_runs(self):
+        vm = self.create(self.WRITE + "while [ -e /dev/nvme0n1 ]; do sleep 1; done; echo it is gone; while true; do sleep 1; done")
+        self.m.viv("device", "add", "web", self.address)
+        sum_ = self.said(r"sum ([0-9a-f]{32})")[1]
+        self.assertEqual(self.m.api.vm("web")["status"]["host_devices"], [self.address])
+        limits = pathlib.Path(f"/proc/{vm['status']['pid']}/limits").read_text()
+        hard = re.search(r"Max locked memory +\S+ +(\S+)", limits)[1]
+        self.assertTrue(hard == "unlimited" or int(hard) > (256 << 20) + (1 << 30), limits)
+        self.m.viv("device", "rm", "web", self.address)
+        self.assertEqual(self.driver(), "nvme")
+        self.said("it is gone")
+        self.assertEqual(self.m.api.vm("web")["status"]["state"], "running")
+        self.is_on(wait_for(lambda: drive("PLAIN"))[1], sum_)
+
+    def test_a_drive_that_the_host_uses_stays_with_it(self):
+        for words in (["mkswap", self.disk], ["swapon", self.disk]):
+            subprocess.run(["busybox", *words], capture_output=True, check=True)
+        self.addCleanup(subprocess.run, ["busybox", "swapoff", self.disk], check=True)
+        self.m.create("web", devices=[self.address], power="on")
+        vm = self.m.api.settled("web")
+        self.assertEqual(vm["status"]["state"], "failed", vm)
+        self.assertRegex(vm["status"]["reason"], f"{self.disk.name}, which is in use")
+        self.assertEqual(self.driver(), "nvme")
 
 
 if __name__ == "__main__":
