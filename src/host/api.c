@@ -12,6 +12,7 @@
 
 #include "host/api_internal.h"
 #include "host/auth.h"
+#include "host/files.h"
 #include "host/portal.h"
 #include "host/ticket.h"
 #include "host/usage.h"
@@ -92,24 +93,13 @@ void api_forget_forbidden(const struct api_call *call, json_t *spec) {
             json_object_set_new(spec, f->name, json_loads(f->standard, JSON_DECODE_ANY, NULL));
 }
 
-/* The manager reads and writes files of its host with the rights of its user. */
-static int check_files(struct api_call *call) {
+/* What of the host the call names, or takes. */
+static int check_host(struct api_call *call) {
     const json_t *spec = json_object_get(call->body, "spec");
 
     if (check_local(call, spec) < 0 || check_admin(call, spec) < 0)
         return -EINVAL;
-    if (role_names_files(call->role))
-        return 0;
-    for (const struct field *f = call->op->args; f->type != FIELD_END; f++)
-        if (field_is_host_file(f) && *row_text(call->args, f->name) == '/')
-            return api_fail(call, FAILURE_FORBIDDEN, f->name, "ask an admin",
-                            "%s may not name files of the manager's host", call->caller);
-    for (const struct field *f = call->resource->fields; f->type != FIELD_END; f++)
-        if (f->place == FIELD_SPEC && field_is_host_file(f) && *row_text(spec, f->name) == '/')
-            return api_fail(call, FAILURE_FORBIDDEN, "spec", "ask an admin",
-                            "%s may not name files of the manager's host (%s)", call->caller,
-                            f->name);
-    return 0;
+    return files_check(call);
 }
 
 /* ------------------------------------------------------------------ doing it */
@@ -346,7 +336,7 @@ void api_handle(void *opaque, struct http_exchange *x) {
     if (r == 0)
         r = api_read_arguments(&call);
     if (r == 0)
-        r = check_files(&call);
+        r = check_host(&call);
     if (r == 0)
         r = changes(call.op->shape) ? change(&call) : read_only(&call);
     if (r < 0) {

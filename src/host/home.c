@@ -38,12 +38,15 @@ static int make_path(const char *path, struct error *err) {
     return 0;
 }
 
+/* ret NULL: it is only made. */
 static int open_folder(const char *data, const char *name, int *ret, struct error *err) {
     char path[PATH_MAX];
 
     snprintf(path, sizeof(path), "%.4000s/%s", data, name);
     if (make_path(path, err) < 0)
         return -EINVAL;
+    if (!ret)
+        return 0;
     *ret = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return *ret < 0 ? cannot(path, err) : 0;
 }
@@ -80,6 +83,7 @@ int home_open(struct home *h, bool system, struct error *err) {
     *h = (struct home){.lock = -1, .machines = -1, .images = -1, .volumes = -1, .networks = -1};
     if (place_find(&h->place, system, err) < 0 || make_path(h->place.data, err) < 0 ||
         take_lock(h, err) < 0 || make_path(h->place.runtime, err) < 0 ||
+        open_folder(h->place.data, "media", NULL, err) < 0 ||
         open_folder(h->place.data, "machines", &h->machines, err) < 0 ||
         open_folder(h->place.data, "images", &h->images, err) < 0 ||
         open_folder(h->place.data, "volumes", &h->volumes, err) < 0 ||

@@ -20,6 +20,7 @@
 #include "host/auth.h"
 #include "host/backup.h"
 #include "host/expiry.h"
+#include "host/files.h"
 #include "host/history.h"
 #include "host/image.h"
 #include "host/network.h"
@@ -56,6 +57,9 @@ static const struct {
     {"--tls-cert", "FILE", "certificate for it, in PEM form, with its chain; else one of our own"},
     {"--tls-key", "FILE", "key of that certificate"},
     {"--rate", "N", "requests a second that one caller from the network may make. Default 200"},
+    {"--remote-files", "FOLDER",
+     "callers from the network who are admins may name files in it, for media and the like, beside "
+     "those in media of the data folder; may be given several times"},
     {"--log-format", "text|json",
      "how messages are written: json is an object a line with time, level, component and message"},
     {"--restore", "BACKUP",
@@ -81,6 +85,7 @@ struct settings {
     long idle, rate;
     int ready;
     struct network_settings network;
+    struct files_allowed files;
 };
 
 static void print_help(void) {
@@ -121,6 +126,17 @@ static int word(const char *name, const char *value, const char **ret, struct er
     return value && *value ? 0 : error_set(err, -EINVAL, "%s needs a value", name);
 }
 
+static int allow_files(struct files_allowed *f, const char *folder, struct error *err) {
+    if (!folder || *folder != '/')
+        return error_set(err, -EINVAL,
+                         "--remote-files needs the whole path of a folder, not '%.200s'",
+                         folder ? folder : "");
+    if (f->count == FILES_MOST)
+        return error_set(err, -EINVAL, "--remote-files can be given %d times", FILES_MOST);
+    f->folder[f->count++] = folder;
+    return 0;
+}
+
 /* Options of the network; 1: it is none of them. */
 static int parse_network(struct settings *s, const char *w, const char *value, struct error *err) {
     if (!strcmp(w, "--https"))
@@ -129,6 +145,8 @@ static int parse_network(struct settings *s, const char *w, const char *value, s
         return word(w, value, &s->network.cert, err);
     if (!strcmp(w, "--tls-key"))
         return word(w, value, &s->network.key, err);
+    if (!strcmp(w, "--remote-files"))
+        return allow_files(&s->files, value, err);
     if (!strcmp(w, "--rate"))
         return number(w, value, 1000000, &s->rate, err);
     return 1;
@@ -291,6 +309,7 @@ static int open_store(struct manager *m, struct error *err) {
 static int start(struct manager *m, const struct settings *s, struct error *err) {
     const struct store_hooks hooks = {changed, events, m};
 
+    m->files = &s->files;
     if (home_open(&m->home, s->system, err) < 0)
         return err->code;
     if (open_store(m, err) < 0)

@@ -37,7 +37,8 @@ struct manager {
     struct auth *auth;
     struct tickets *tickets;
     struct network *network;
-    int64_t idle_ms; /* of doing nothing after which the manager ends; 0: never */
+    const struct files_allowed *files; /* of the host, that callers from the network may name */
+    int64_t idle_ms;                   /* of doing nothing after which the manager ends; 0: never */
     struct timer idle;
     int64_t idle_since;
     int64_t started;             /* ms since 1970 */

@@ -3,6 +3,7 @@
 #include "proto/resource.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define RESOURCE(name) extern const struct resource resource_##name;
 #include "proto/resources.def"
@@ -78,6 +79,16 @@ const struct field *field_find(const struct field *fields, const char *name) {
         if (!strcmp(fields->name, name))
             return fields;
     return NULL;
+}
+
+const char *field_host_path(const struct field *f, const char *value) {
+    static const char scheme[] = "file://";
+
+    if (!field_is_host_file(f))
+        return NULL;
+    if (!strncasecmp(value, scheme, strlen(scheme)))
+        return value + strlen(scheme);
+    return *value == '/' ? value : NULL;
 }
 
 bool field_is_host_file(const struct field *f) {

@@ -135,6 +135,8 @@ void resource_fill(const struct resource *r, json_t *spec);
 bool field_is_standard(const struct field *f, const json_t *value);
 /* Is it, or may it be, the name of a file on the manager's host? */
 bool field_is_host_file(const struct field *f);
+/* The path that a value of it names, also as file://PATH; NULL: none. */
+const char *field_host_path(const struct field *f, const char *value);
 /* Where either may stand: a word, such as "bios", and no path that begins in some folder. */
 bool field_is_word(const struct field *f, const char *text);
 /* What a value may be, for people: "16M to 128G", "one of a, b". */

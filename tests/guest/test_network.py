@@ -291,7 +291,7 @@ class Callers(Case):
         for method, path, permission in self.operations():
             for role, api in callers.items():
                 kind, verb = permission.split(".")
-                may = role == "admin" or kind not in ("token", "portal") and (role == "operator" or verb == "read")
+                may = role == "admin" or kind not in ("token", "portal") and permission != "host.lend" and (role == "operator" or verb == "read")
                 if may and (kind == "portal" or method == "GET" and path in ("/v1/events", "/v1/usage")):
                     continue
                 status, _, text = api.raw(method, path)
@@ -311,11 +311,48 @@ class Callers(Case):
         spec = {"name": "stolen", "spec": {"file": str(secret), "format": "raw"}}
         self.fails(operator, 403, "POST", "/v1/images", spec)
         self.fails(operator, 403, "POST", "/v1/images", {"name": "tiny", "spec": {"source": str(self.m.home)}})
-        admin.post("/v1/images", spec)
+        for mirror in ("file:///etc", "FILE:///etc", "file://localhost/etc"):
+            with self.assertRaises(manager.Failure):  # refused, or no mirror at all
+                operator.post("/v1/images", {"name": "debian", "spec": {"mirror": mirror}})
+        self.api.post("/v1/images", spec)
         image = admin.get("/v1/images/stolen")
         admin.get(f"/v1/jobs/{image['status']['job']}/wait?timeout={LIMIT}")
         self.fails(operator, 403, "POST", "/v1/images/stolen/export", {"file": str(self.m.home / "out")})
         self.assertFalse((self.m.home / "out").exists())
+
+    def test_an_admin_from_the_network_names_files_where_that_is_allowed_alone(self):
+        shown, secret = self.m.home / "shown", self.m.home / "secret"
+        shown.mkdir(mode=0o755)
+        secret.write_bytes(b"x" * 4096)
+        self.begin("--remote-files", str(shown))
+        self.m.image_with_disk()
+        admin, media = self.caller("admin"), self.m.home / "media"
+        for folder in (media, shown):
+            (folder / "a.iso").write_bytes(b"x" * 4096)
+            (folder / "link").symlink_to(secret)
+            (folder / "folder").symlink_to(self.m.home)
+        self.m.create("web", image="debian")
+        self.api.settled("web")
+        for path in (secret, media / "link", shown / "link", media / "folder/secret", media / "../secret", "/etc/hosts"):
+            with self.subTest(path):
+                named = str(path)
+                for field in ("cdrom", "firmware", "nic_rom", "tftp", "vnc_password_file"):
+                    why = self.fails(admin, 403, "PATCH", "/v1/vms/web", {"spec": {field: named}})
+                    self.assertIn(field, why["reason"])
+                    self.assertIn(str(media), why["remedy"])
+                self.fails(admin, 403, "POST", "/v1/vms/web/insert", {"file": named})
+                for field in ("file", "source"):
+                    self.fails(admin, 403, "POST", "/v1/images", {"name": "x", "spec": {field: named}})
+                self.fails(admin, 403, "POST", "/v1/images/debian/export", {"file": named})
+        self.fails(admin, 403, "POST", "/v1/images/debian/export", {"file": str(media / "folder/out")})
+        self.fails(admin, 403, "POST", "/v1/images", {"name": "x", "spec": {"mirror": "file:///srv/mirror"}})
+        for path in (media / "a.iso", shown / "a.iso"):
+            self.assertEqual(admin.call("PATCH", "/v1/vms/web", {"spec": {"cdrom": str(path)}})["spec"]["cdrom"], str(path))
+        admin.post("/v1/images/debian/export", {"file": str(media / "out.raw")})
+        self.m.wait_for((media / "out.raw").exists, "the export")
+        # Who is on the host is himself there; what he named others leave alone.
+        self.api.call("PATCH", "/v1/vms/web", {"spec": {"cdrom": str(secret)}})
+        admin.call("PATCH", "/v1/vms/web", {"spec": {"cpus": 2}})
 
     def test_an_operator_takes_nothing_of_the_host_from_others(self):
         self.begin()

@@ -28,7 +28,7 @@ def skip(why):
 
 class Browser(unittest.TestCase):
     def runTest(self):
-        m = manager.Manager(self).start()
+        m = manager.Manager(self).start("--remote-files", str(vivtest.GUEST))
         m.api.schema()
         opened = m.api.post("/v1/portals/local/open", {"listen": f"127.0.0.1:{vivtest.free_port()}"})
         url = opened["url"].split("#")[0].rstrip("/")
@@ -37,7 +37,7 @@ class Browser(unittest.TestCase):
 
         secret = {role: m.api.post("/v1/tokens", {"name": role, "spec": {"role": role}})["status"]["secret"]
                   for role in ("admin", "viewer")}
-        (m.home / "keys.iso").write_bytes(bootmedia.iso("WHAT IS TYPED HERE IS SENT"))
+        (m.home / "media/keys.iso").write_bytes(bootmedia.iso("WHAT IS TYPED HERE IS SENT"))
         settings = m.home / "settings.json"
         settings.write_text(json.dumps({
             "url": url, "code": opened["code"], "token": secret["admin"], "viewer": secret["viewer"], "chromium": CHROMIUM,

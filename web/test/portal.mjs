@@ -143,7 +143,7 @@ test('graphs begin with the kept history, as far back as is chosen', async () =>
 });
 
 test('a screen is seen, and keys that are typed in it arrive in the guest', async () => {
-  const spec = { image: 'none', firmware: 'bios', cdrom: `${settings.folder}/keys.iso`, vga: 'std', memory: 32 << 20, power: 'on' };
+  const spec = { image: 'none', firmware: 'bios', cdrom: `${settings.folder}/media/keys.iso`, vga: 'std', memory: 32 << 20, power: 'on' };
   assert.equal((await machine('seen', spec)).status, 201);
   await d.go(url, 'machines/seen');
   await d.see('running', '.head', 60_000);
