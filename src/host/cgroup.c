@@ -138,10 +138,11 @@ static bool look_for_base(char ret[PATH_MAX]) {
 }
 
 bool cgroup_find(char ret[PATH_MAX]) {
-    if (!look_for_base(ret))
-        return false;
-    sweep(ret);
-    return true;
+    if (look_for_base(ret))
+        sweep(ret);
+    else
+        *ret = 0;
+    return *ret;
 }
 
 /* ------------------------------------------------------------------ a machine's */
@@ -162,6 +163,15 @@ static void put_number(const char *folder, const char *name, uint64_t n) {
     put(folder, name, text);
 }
 
+/* Of each period of 100 ms. */
+static bool put_cpu(const char *folder, unsigned percent) {
+    char text[40] = "max 100000";
+
+    if (percent)
+        snprintf(text, sizeof(text), "%u 100000", percent * 1000);
+    return put(folder, "cpu.max", text);
+}
+
 void cgroup_enter(int folder, const char *base, const struct cgroup_limits *l) {
     char path[PATH_MAX];
 
@@ -175,6 +185,7 @@ void cgroup_enter(int folder, const char *base, const struct cgroup_limits *l) {
         put_number(path, "memory.high", l->memory);
     if (l->weight)
         put_number(path, "cpu.weight", l->weight);
+    put_cpu(path, l->cpu);
     put(path, "cgroup.procs", "0");
 }
 
@@ -218,6 +229,12 @@ bool cgroup_read(int folder, struct cgroup_usage *ret) {
     ret->cpu_ms = found ? strtoll(found + strlen("usage_usec "), NULL, 10) / 1000 : 0;
     close(group);
     return true;
+}
+
+bool cgroup_limit_cpu(int folder, unsigned percent) {
+    char path[PATH_MAX];
+
+    return recall(folder, path) && put_cpu(path, percent);
 }
 
 void cgroup_clean(int folder) {

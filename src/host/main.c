@@ -19,6 +19,7 @@
 #include "host/api.h"
 #include "host/auth.h"
 #include "host/backup.h"
+#include "host/cgroup.h"
 #include "host/expiry.h"
 #include "host/files.h"
 #include "host/history.h"
@@ -318,6 +319,8 @@ static int start(struct manager *m, const struct settings *s, struct error *err)
     if (!m->loop || loop_signal(m->loop, SIGTERM, on_signal, m, err) < 0 ||
         loop_signal(m->loop, SIGINT, on_signal, m, err) < 0)
         return -EIO;
+    if (!cgroup_find(m->cgroup))
+        log_info("this host gives the manager no control group: machines stay in its own");
     m->timers = timers_new(m->loop, err);
     m->workers = m->timers ? workers_new(m->loop, err) : NULL;
     m->machines = m->workers ? machines_new(m, err) : NULL;

@@ -20,6 +20,7 @@ struct manager {
     struct workers *workers;
     struct home home;
     struct store *store;
+    char cgroup[4096]; /* of the manager, in which machines' are made (cgroup.h); "": none */
     struct http_server *http;
     struct machines *machines;
     struct images *images;

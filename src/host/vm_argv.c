@@ -138,14 +138,16 @@ static int add_volumes(struct words *w, struct manager *m, const struct store_ro
  * come and gone while the machine ran. */
 static int add_disks(struct words *w, struct manager *m, const struct store_row *row,
                      const struct image_files *files, const json_t *memory, struct error *err) {
-    const char *bus = row_text(row->spec, "bus");
-    const json_t *disks = json_object_get(memory, "disks");
-    char disk[150], seed[] = VM_SEED ",format=raw,readonly", *own[3] = {NULL};
+    const json_t *spec = row->spec, *disks = json_object_get(memory, "disks");
+    const char *bus = row_text(spec, "bus");
+    char disk[200], limits[VOLUME_LIMITS], seed[] = VM_SEED ",format=raw,readonly",
+                                           *own[3] = {NULL};
     unsigned n = 0;
     int r;
 
-    snprintf(disk, sizeof(disk), "%s,format=qcow2%s%s", snapshot_disk(row), *bus ? ",bus=" : "",
-             bus);
+    volume_limits(row_number(spec, "disk_iops"), row_number(spec, "disk_bps"), limits);
+    snprintf(disk, sizeof(disk), "%.80s,format=qcow2%s%.20s%s", snapshot_disk(row),
+             *bus ? ",bus=" : "", bus, limits);
     if (files->has_disk)
         own[n++] = disk;
     if (cloud_wanted(row->spec))

@@ -66,7 +66,8 @@ struct machine {
     int64_t device_again, device_revision;
     struct lending
         *lending; /* of a device from its driver or back, for the worker; NULL: none yet */
-    json_t *live; /* the status that viv-vm told; NULL: it did not */
+    int64_t limited, limited_cycle;   /* its limit of processor time, and of which process */
+    json_t *live;                     /* the status that viv-vm told; NULL: it did not */
     json_t *live_told, *live_refused; /* by field: the value, and why it is not so */
     const char *live_asked;           /* the field; NULL: none */
     int64_t live_again;
@@ -213,6 +214,11 @@ void machine_devices_answered(struct machine *v, const char *why); /* NULL: it i
 void machine_devices_event(struct machine *v, const json_t *data);
 void machine_devices_lost(struct machine *v); /* the process, or the connection to it */
 void machine_unset_devices(struct store_row *row);
+
+/* ---- vm_limits.c ---- */
+
+/* Has its control group hold the limit of processor time that is wanted, or says that none does. */
+void machine_step_limits(struct machine *v, struct store_row *row);
 
 /* ---- vm_live.c ---- */
 

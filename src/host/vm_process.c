@@ -80,7 +80,7 @@ static void raise_lock_limit(uint64_t bytes) {
 }
 
 /* In the child. What it holds of the manager's ends here. */
-static void become(int folder, int lock, int log, int64_t cycle, const char *group,
+static void become(int folder, int lock, int log, int64_t cycle,
                    const struct vm_process_limits *limits, char *const argv[]) {
     struct run r = {.cycle = cycle, .pid = getpid(), .start = start_time(getpid())};
     static const char sorry[] = "viv-vm cannot be executed: is it installed beside vivd?\n";
@@ -100,8 +100,8 @@ static void become(int folder, int lock, int log, int64_t cycle, const char *gro
     if (lock < 0 || log < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0 ||
         dup2(lock, LOCK_FD) < 0)
         _exit(NO_EXEC);
-    if (*group)
-        cgroup_enter(folder, group, &limits->group);
+    if (limits->base && *limits->base)
+        cgroup_enter(folder, limits->base, &limits->group);
     raise_lock_limit(limits->lock);
     execvp(argv[0], argv);
     if (write(2, sorry, sizeof(sorry) - 1) < 0)
@@ -124,7 +124,6 @@ int vm_process_start(int folder, int64_t cycle, char *const argv[],
                      const struct vm_process_limits *limits, struct vm_process *ret,
                      struct error *err) {
     int lock = take_lock(folder), log = -1, r = 0;
-    char group[PATH_MAX] = "";
     pid_t pid = -1;
 
     if (lock == -EBUSY)
@@ -137,13 +136,11 @@ int vm_process_start(int folder, int64_t cycle, char *const argv[],
         r = error_set(err, -errno, "the machine's log cannot be written: %s", strerror(errno));
     cgroup_clean(folder);
     unlinkat(folder, "cgroup", 0);
-    if (!cgroup_find(group))
-        *group = 0;
     unlinkat(folder, "control", 0); /* of an earlier process: nobody is to connect to it */
     if (r == 0 && (pid = fork()) < 0)
         r = error_set(err, -errno, "no process can be started: %s", strerror(errno));
     if (pid == 0)
-        become(folder, lock, log, cycle, group, limits, argv);
+        become(folder, lock, log, cycle, limits, argv);
     close(lock); /* the child has it */
     if (log >= 0)
         close(log);

@@ -19,6 +19,7 @@
 #include "host/cgroup.h"
 
 struct vm_process_limits {
+    const char *base; /* the manager's control group (cgroup.h); NULL or "": it has none */
     struct cgroup_limits group;
     uint64_t lock; /* bytes of memory that it must be able to lock; 0: what it has is enough */
 };

@@ -287,13 +287,14 @@ static struct cgroup_limits limits_of(const json_t *spec) {
     most_memory = most_memory > memory ? most_memory : memory;
     return (struct cgroup_limits){
         .memory = (uint64_t)(2 * most_memory + ((OWN_MB + most_cpus * PROCESSOR_MB) << 20)),
+        .cpu = (unsigned)row_number(spec, "cpu_limit"),
         .weight = (unsigned)(cpus * SHARE < MOST ? cpus * SHARE : MOST)};
 }
 
 static void launch(struct machine *v, struct store_row *row) {
     int64_t cycle = row_number(row->wanted, "cycle");
-    struct vm_process_limits limits = {.group = limits_of(row->spec),
-                                       .lock = machine_lock_limit(row)};
+    struct vm_process_limits limits = {
+        .base = v->all->m->cgroup, .group = limits_of(row->spec), .lock = machine_lock_limit(row)};
     struct error e = {0};
     int r = assign_identity(v, row, &e);
     char **argv = r == 0 ? vm_argv(v->all->m, row, &e) : NULL;

@@ -120,6 +120,7 @@ static void step_up(struct machine *v, struct store_row *row) {
     machine_step_medium(v, row);
     machine_step_disks(v, row);
     machine_step_nics(v, row);
+    machine_step_limits(v, row);
     machine_step_live(v, row);
     step_running(v, row);
     machine_step_devices(v, row); /* which may leave it to a worker */

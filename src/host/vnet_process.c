@@ -172,8 +172,9 @@ int vnet_launch(struct vnet *n, const char *text, struct error *err) {
         return error_set(err, -errno, "its folder cannot be made: %s", strerror(errno));
     r = vnet_write_config(n, text, err);
     if (r == 0)
-        r = vm_process_start(n->folder, n->last_cycle + 1, argv, &(struct vm_process_limits){0},
-                             &n->process, err);
+        r = vm_process_start(n->folder, n->last_cycle + 1, argv,
+                             &(struct vm_process_limits){.base = n->all->m->cgroup}, &n->process,
+                             err);
     if (r == 0 && !watch_process(n)) { /* it is found again by its lock */
         vm_process_close(&n->process);
         n->looked = false;

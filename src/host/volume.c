@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -400,14 +401,28 @@ int volumes_ready(struct manager *m, const struct store_row *vm, struct error *e
     return 0;
 }
 
+void volume_limits(int64_t iops, int64_t bps, char out[VOLUME_LIMITS]) {
+    size_t n;
+
+    *out = 0;
+    if (iops)
+        snprintf(out, VOLUME_LIMITS, ",iops=%" PRId64, iops);
+    n = strlen(out);
+    if (bps)
+        snprintf(out + n, VOLUME_LIMITS - n, ",bps=%" PRId64, bps);
+}
+
 int volume_disk(struct manager *m, const struct store_row *vm, const char *name, char *out,
                 size_t size, struct error *err) {
     struct store_row row = {0};
+    char limits[VOLUME_LIMITS];
     int r = find_volume(m, vm, name, &row, err);
 
-    if (r == 0)
-        snprintf(out, size, "../../volumes/%s.%s,format=%s,serial=%s", row.id,
-                 row_text(row.spec, "format"), row_text(row.spec, "format"), row.name);
+    if (r == 0) {
+        volume_limits(row_number(row.spec, "iops"), row_number(row.spec, "bps"), limits);
+        snprintf(out, size, "../../volumes/%s.%s,format=%s,serial=%s%s", row.id,
+                 row_text(row.spec, "format"), row_text(row.spec, "format"), row.name, limits);
+    }
     store_row_done(&row);
     return r;
 }

@@ -30,6 +30,9 @@ unsigned volumes_active(const struct volumes *vs);
 
 /* May a machine with this row start? -EAGAIN: soon, it is kicked then; else a sentence. */
 int volumes_ready(struct manager *m, const struct store_row *vm, struct error *err);
+/* ",iops=N,bps=N" of an option --disk; 0: no limit. */
+enum { VOLUME_LIMITS = 60 };
+void volume_limits(int64_t iops, int64_t bps, char out[VOLUME_LIMITS]);
 /* The words behind --disk of a volume of that name. */
 int volume_disk(struct manager *m, const struct store_row *vm, const char *name, char *out,
                 size_t size, struct error *err);

@@ -73,14 +73,28 @@ static int check_awake(struct api_call *call, const struct store_row *vm,
                     volume->name);
 }
 
-static int update(struct api_call *call) {
-    json_t *size = json_object_get(json_object_get(call->body, "spec"), "size");
+/* True: they are others than before. They hold when it is opened the next time. */
+static bool change_limits(struct api_call *call) {
+    static const char *const fields[] = {"iops", "bps"};
+    const json_t *spec = json_object_get(call->body, "spec");
+    bool news = false;
+
+    for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        json_t *to = json_object_get(spec, fields[i]);
+
+        if (!to || json_equal(to, json_object_get(call->row.spec, fields[i])))
+            continue;
+        json_object_set(call->row.spec, fields[i], to);
+        news = true;
+    }
+    return news;
+}
+
+static int grow(struct api_call *call, json_t *size) {
     int64_t old = row_number(call->row.spec, "size"), want = json_integer_value(size);
     struct store_row vm = {0};
     int r = 0;
 
-    if (check_not_deleting(call, &call->row) < 0 || !size || want == old)
-        return size && want != old ? -EINVAL : 0;
     if (check_size(call, want) < 0)
         return -EINVAL;
     if (want < old)
@@ -97,7 +111,20 @@ static int update(struct api_call *call) {
     row_unset(call->row.wanted, "later");
     if (row_flag(call->row.wanted, "prepared"))
         row_set_state(&call->row, "resizing", NULL);
-    return update_row(call, &call->row);
+    return 0;
+}
+
+static int update(struct api_call *call) {
+    json_t *size = json_object_get(json_object_get(call->body, "spec"), "size");
+    bool grows = size && json_integer_value(size) != row_number(call->row.spec, "size");
+    bool news;
+
+    if (check_not_deleting(call, &call->row) < 0)
+        return -EINVAL;
+    news = change_limits(call);
+    if (grows && grow(call, size) < 0)
+        return -EINVAL;
+    return grows || news ? update_row(call, &call->row) : 0;
 }
 
 static int delete_it(struct api_call *call) {

@@ -5,6 +5,7 @@
 #include "proto/resource_devices.h"
 #include "proto/resource_hardware.h"
 #include "proto/resource_history.h"
+#include "proto/resource_limits.h"
 #include "proto/resource_live.h"
 #include "proto/resource_placement.h"
 #include "proto/resource_ports.h"
@@ -127,6 +128,7 @@ static const struct field fields[] = {
     RESOURCE_PLACEMENT,
     RESOURCE_PORTS,
     RESOURCE_DEVICES,
+    RESOURCE_LIMITS,
     {.name = "append",
      .type = FIELD_STRING,
      .place = FIELD_SPEC,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Volumes: disks that outlive machines. host/volume_ops.c does the operations. */
 #include "proto/resource.h"
+#include "proto/resource_limits.h"
 
 #include <stddef.h>
 
@@ -22,6 +23,8 @@ static const struct field fields[] = {
      .standard = "\"qcow2\"",
      .column = "FORMAT",
      .help = "of its file on this host"},
+    DISK_IOPS("iops", FIELD_CREATE | FIELD_UPDATE),
+    DISK_BPS("bps", FIELD_CREATE | FIELD_UPDATE),
     {.name = "state",
      .type = FIELD_CHOICE,
      .place = FIELD_STATUS,
@@ -86,7 +89,9 @@ static const struct operation ops[] = {
      .shape = OP_UPDATE,
      .status = 200,
      .permission = "volume.update",
-     .help = "Make a volume larger: at once, also while its machine runs"},
+     .help =
+         "Make a volume larger: at once, also while its machine runs. Limits hold from when it is "
+         "plugged in the next time"},
     {.name = "delete",
      .shape = OP_DELETE,
      .status = 202,
