@@ -29,8 +29,8 @@ struct fake_kernel {
     unsigned groups_in; /* in the container */
     struct vfio_device_info info;
     struct {
-        uint8_t bytes[KERNEL_INFO]; /* struct vfio_region_info and what follows it */
-        uint32_t size;              /* of that; 0: there is no such region */
+        _Alignas(8) uint8_t bytes[KERNEL_INFO]; /* struct vfio_region_info and what follows it */
+        uint32_t size;                          /* of that; 0: there is no such region */
     } region[KERNEL_REGIONS];
     struct vfio_irq_info irq[3];
     unsigned vectors_left; /* more of them it does not give */
