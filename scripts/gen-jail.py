@@ -18,9 +18,9 @@ import sys
 KINDS = ["main", "vcpu", "disk", "job", "aux", "net", "helper", "share"]
 ARGUMENT = {"ioctl": 1, "fcntl": 1, "prctl": 0, "io_uring_register": 1, "arch_prctl": 0, "seccomp": 0}
 CONDITIONS = {"prlimit64": ["read"], "newfstatat": ["empty"], "statx": ["empty"], "clone": ["thread", "fork"],
-              "kill": ["child"], "sched_getaffinity": ["self"],
+              "kill": ["child"], "pidfd_send_signal": ["child"], "sched_getaffinity": ["self"],
               "sched_setaffinity": ["self"], "sched_setattr": ["self"]}
-NEEDED = {"prlimit64", "clone", "kill", "sched_getaffinity", "sched_setaffinity", "sched_setattr"}
+NEEDED = {"prlimit64", "clone", "kill", "pidfd_send_signal", "sched_getaffinity", "sched_setaffinity", "sched_setattr"}
 DECLARATION = re.compile(r"Calls \(([a-z, ]+)\):((?:(?!\n[ \t]*\*?[ \t]*\n|\*/|Calls \().)*)", re.S)
 
 

@@ -14,14 +14,16 @@
  *     readlinkat getcwd rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat link linkat
  * Calls (helper): process_vm_readv process_vm_writev pidfd_open pidfd_getfd socket connect bind
  * getsockopt io_uring_setup io_uring_register:IORING_REGISTER_RESTRICTIONS
- *     io_uring_register:IORING_REGISTER_ENABLE_RINGS kill:child
+ *     io_uring_register:IORING_REGISTER_ENABLE_RINGS pidfd_send_signal:child openat2 getdents64
  *     ioctl:SECCOMP_IOCTL_NOTIF_RECV ioctl:SECCOMP_IOCTL_NOTIF_SEND
  *     ioctl:SECCOMP_IOCTL_NOTIF_ADDFD ioctl:SECCOMP_IOCTL_NOTIF_ID_VALID
  */
 #include <asm/unistd.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <linux/openat2.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -194,6 +196,12 @@ static void say_refused(struct calls *c, const char *what, const char *path) {
 
 /* ------------------------------------------------------------------ opening */
 
+/* Of those that the process asks for. */
+enum {
+    OPEN_FLAGS = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_SYNC | O_DIRECT |
+                 O_DIRECTORY | O_LARGEFILE | O_NONBLOCK
+};
+
 /* What a process may read about itself. */
 static int open_self(struct request *q, const char *name, int flags) {
     static const char *const allowed[] = {"statm", "pagemap", "schedstat", "status"};
@@ -210,23 +218,30 @@ static int open_self(struct request *q, const char *name, int flags) {
     return -ENOENT;
 }
 
+/* What is open, and what was granted of it by its name. */
+static unsigned rights_of_open(const struct request *q, int fd, char self[40],
+                               char path[PATH_MAX]) {
+    ssize_t n;
+
+    snprintf(self, 40, "/proc/self/fd/%d", fd);
+    n = readlink(self, path, PATH_MAX - 1);
+    path[n > 0 ? n : 0] = 0;
+    return n > 0 ? grants_find(q->calls->grants, path) : 0;
+}
+
 /* The same file once more, with other rights: those of its own name count. */
 static int open_again(struct request *q, const char *number, int flags) {
     int fd = borrow(q, atoi(number)), r = -EACCES;
     char self[40], path[PATH_MAX];
     unsigned rights, wanted;
-    ssize_t n;
 
     if (fd < 0)
         return fd;
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-    n = readlink(self, path, sizeof(path) - 1);
-    if (n > 0) {
-        path[n] = 0;
-        rights = grants_find(q->calls->grants, path);
+    rights = rights_of_open(q, fd, self, path);
+    if (*path) {
         wanted = (flags & O_ACCMODE) == O_RDONLY ? JAIL_READ : JAIL_WRITE;
         if (rights & wanted) {
-            q->fd = open(self, (flags & ~(O_CREAT | O_TRUNC)) | O_CLOEXEC | O_NOCTTY);
+            q->fd = open(self, (flags & OPEN_FLAGS & ~(O_CREAT | O_TRUNC)) | O_CLOEXEC | O_NOCTTY);
             r = q->fd < 0 ? -errno : 0;
         } else {
             say_refused(q->calls, "open again", path);
@@ -234,6 +249,22 @@ static int open_again(struct request *q, const char *number, int flags) {
     }
     close(fd);
     return r;
+}
+
+/* Nobody in the jail can make links, but another machine's guest can, in a folder that is shared
+ * with it: a name that was looked up has none in it, and if there is one now it is no more that
+ * name. A file that is made has no rights that a program could have: nor is it one of root's, which
+ * the helper may be. */
+static int open_canonical(const char *path, int flags, mode_t mode) {
+    struct open_how how = {
+        .flags = (uint64_t)((flags & OPEN_FLAGS) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK),
+        .mode = flags & O_CREAT ? mode & 0666 : 0,
+        .resolve = RESOLVE_NO_SYMLINKS};
+    int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* containers that do not know it */
+        fd = open(path, (int)how.flags, (mode_t)how.mode);
+    return fd < 0 ? -errno : fd;
 }
 
 static int do_open(struct request *q, int at, uint64_t name, int flags, mode_t mode) {
@@ -263,10 +294,9 @@ static int do_open(struct request *q, int at, uint64_t name, int flags, mode_t m
         say_refused(q->calls, writes ? "write" : "open", canonical);
         return -EACCES;
     }
-    /* Nobody in the jail can make links; others who change folders here are the user. */
-    q->fd = open(canonical, flags | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, mode);
+    q->fd = open_canonical(canonical, flags, mode);
     if (q->fd < 0)
-        return -errno;
+        return q->fd;
     if (!(flags & O_NONBLOCK)) /* asked for above, so that no pipe holds the helper up */
         fcntl(q->fd, F_SETFL, fcntl(q->fd, F_GETFL) & ~O_NONBLOCK);
     note_folder(q->calls, q->fd, canonical);
@@ -324,6 +354,29 @@ static int do_readlink(struct request *q, int at, uint64_t name, uint64_t to, ui
     if ((uint64_t)n > size)
         n = (ssize_t)size;
     r = copy_out(q, to, link, (size_t)n);
+    return r < 0 ? r : (int)n;
+}
+
+/* Folders around what is written are opened so that they can be flushed. What else lies in them is
+ * not told. */
+static int do_list(struct request *q) {
+    static char entries[32768];
+    char self[40], path[PATH_MAX];
+    size_t size = argument(q, 2) < sizeof(entries) ? (size_t)argument(q, 2) : sizeof(entries);
+    int fd = borrow(q, (int)argument(q, 0));
+    ssize_t n;
+    int r;
+
+    if (fd < 0)
+        return fd;
+    if (!(rights_of_open(q, fd, self, path) & JAIL_READ)) {
+        close(fd);
+        say_refused(q->calls, "list", path);
+        return -EACCES;
+    }
+    n = getdents64(fd, entries, size);
+    r = n < 0 ? -errno : n ? copy_out(q, argument(q, 1), entries, (size_t)n) : 0;
+    close(fd);
     return r < 0 ? r : (int)n;
 }
 
@@ -429,7 +482,8 @@ static int do_address(struct request *q, int (*fn)(int, const struct sockaddr *,
     ssize_t got;
     int fd, r;
 
-    if (size < sizeof(sa_family_t) || size > sizeof(a))
+    /* The kernel takes 18 bytes more than the longest address has, for which `path` has no room. */
+    if (size < sizeof(sa_family_t) || size > sizeof(struct sockaddr_un))
         return -EINVAL;
     got = copy_in(q, argument(q, 1), &a, size);
     if (got != (ssize_t)size)
@@ -489,28 +543,39 @@ static int do_ring(struct request *q) {
     return r < 0 ? r : copy_out(q, argument(q, 1), &p, sizeof(p));
 }
 
-/* A child of the process alone, and to its end. Of others it is not told whether they are there. */
-static int do_kill(struct request *q) {
+/* -1: it is gone (a child that nobody waited for is not), or there is no /proc. */
+static pid_t parent_of(pid_t pid) {
     char path[40], text[512], *p;
-    pid_t pid = (pid_t)argument(q, 0), parent = -1;
-    ssize_t n = 0;
+    ssize_t n;
     int fd;
 
-    if ((int)argument(q, 1) != SIGKILL || pid <= 0)
-        return -EPERM;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) /* it is gone (a child that nobody waited for is not), or there is no /proc */
-        return -EPERM;
+    if (fd < 0)
+        return -1;
     n = read(fd, text, sizeof(text) - 1);
     close(fd);
     text[n > 0 ? n : 0] = 0;
     p = strrchr(text, ')');
-    if (p && strlen(p) > 4)
-        parent = (pid_t)strtol(p + 4, NULL, 10);
-    if (parent != q->calls->machine || pid == getpid())
+    return p && strlen(p) > 4 ? (pid_t)strtol(p + 4, NULL, 10) : -1;
+}
+
+/* A child of the process alone, and to its end. Of others it is not told whether they are there.
+ * The child is held before it is looked at: the process could wait for it meanwhile, and its number
+ * be somebody else's. */
+static int do_kill(struct request *q) {
+    pid_t pid = (pid_t)argument(q, 0);
+    int child, r = -EPERM;
+
+    if ((int)argument(q, 1) != SIGKILL || pid <= 0 || pid == getpid())
         return -EPERM;
-    return kill(pid, SIGKILL) < 0 ? -errno : 0;
+    child = pidfd_open(pid, 0);
+    if (child < 0)
+        return -EPERM;
+    if (parent_of(pid) == q->calls->machine)
+        r = pidfd_send_signal(child, SIGKILL, NULL, 0) < 0 ? -errno : 0;
+    close(child);
+    return r;
 }
 
 /* ------------------------------------------------------------------ one call */
@@ -545,6 +610,8 @@ static int dispatch(struct request *q) {
         return do_readlink(q, FD(0), A(1), A(2), A(3));
     case __NR_getcwd:
         return do_getcwd(q);
+    case __NR_getdents64:
+        return do_list(q);
     case __NR_rename:
         return do_rename(q, AT_FDCWD, A(0), AT_FDCWD, A(1), 0);
     case __NR_renameat:

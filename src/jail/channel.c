@@ -40,7 +40,8 @@ ssize_t channel_receive(int fd, void *p, size_t n, int *ret_with) {
     struct msghdr m = {.msg_iov = &iov,
                        .msg_iovlen = 1,
                        .msg_control = control.space,
-                       .msg_controllen = sizeof(control.space)};
+                       /* without what fills the space up: a second one would fit into that */
+                       .msg_controllen = CMSG_LEN(sizeof(int))};
     struct cmsghdr *c;
     ssize_t got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 

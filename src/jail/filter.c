@@ -78,12 +78,12 @@ static const struct {
 
 /* Done by the helper, wherever they are declared. */
 static const unsigned helped[] = {
-    __NR_open,   __NR_openat,     __NR_creat,      __NR_stat,     __NR_lstat,
-    __NR_access, __NR_faccessat,  __NR_faccessat2, __NR_readlink, __NR_readlinkat,
-    __NR_rename, __NR_renameat,   __NR_renameat2,  __NR_unlink,   __NR_unlinkat,
-    __NR_rmdir,  __NR_mkdir,      __NR_mkdirat,    __NR_link,     __NR_linkat,
-    __NR_getcwd, __NR_socket,     __NR_connect,    __NR_bind,     __NR_io_uring_setup,
-    __NR_kill,   __NR_newfstatat, __NR_statx,
+    __NR_open,   __NR_openat,     __NR_creat,      __NR_stat,       __NR_lstat,
+    __NR_access, __NR_faccessat,  __NR_faccessat2, __NR_readlink,   __NR_readlinkat,
+    __NR_rename, __NR_renameat,   __NR_renameat2,  __NR_unlink,     __NR_unlinkat,
+    __NR_rmdir,  __NR_mkdir,      __NR_mkdirat,    __NR_link,       __NR_linkat,
+    __NR_getcwd, __NR_socket,     __NR_connect,    __NR_bind,       __NR_io_uring_setup,
+    __NR_kill,   __NR_newfstatat, __NR_statx,      __NR_getdents64,
 };
 
 /* Those of clone that make a namespace, or a tracer of the parent's. */

@@ -59,39 +59,16 @@ bool grants_resolve(const char *path, bool follow, char ret[PATH_MAX]) {
     return false;
 }
 
-void grants_add(void *grants, const char *path, unsigned rights) {
-    char given[PATH_MAX], canonical[PATH_MAX];
-    struct grants *g = grants;
-    void *more;
+/* What is written before it gets its name: PATH.part, which may be a folder, and PATH.NUMBER.new.
+ * All that goes on behind a dot would be too much: a snapshot may be called as its machine, whose
+ * other files are called so, too. */
+static bool is_unfinished(const char *rest) {
+    size_t digits;
 
-    if (rights & JAIL_INTERNET)
-        g->internet = true;
-    for (unsigned i = 0; rights & JAIL_COMMIT && i < g->count; i++)
-        if (g->grant[i].rights & JAIL_IMAGE)
-            g->grant[i].rights |= JAIL_WRITE;
-    if (!path || !*path || !absolute(path, given))
-        return;
-    if (!grants_resolve(path, true, canonical))
-        memcpy(canonical, given, sizeof(given));
-    for (unsigned i = 0; i < g->count; i++)
-        if (!strcmp(g->grant[i].given, given) && !strcmp(g->grant[i].canonical, canonical)) {
-            g->grant[i].rights |= rights;
-            return;
-        }
-    if (g->count == g->room) {
-        more = realloc(g->grant, (g->room * 2 + 16) * sizeof(*g->grant));
-        if (!more)
-            return; /* it cannot be opened then */
-        g->grant = more;
-        g->room = g->room * 2 + 16;
-    }
-    g->grant[g->count] = (struct grant){strdup(given), strdup(canonical), rights};
-    if (g->grant[g->count].given && g->grant[g->count].canonical) {
-        g->count++;
-        return;
-    }
-    free(g->grant[g->count].given);
-    free(g->grant[g->count].canonical);
+    if (!strncmp(rest, ".part", 5) && (!rest[5] || rest[5] == '/'))
+        return true;
+    digits = *rest == '.' ? strspn(rest + 1, "0123456789") : 0;
+    return digits && !strcmp(rest + 1 + digits, ".new");
 }
 
 static bool covers(const struct grant *g, const char *path) {
@@ -99,7 +76,7 @@ static bool covers(const struct grant *g, const char *path) {
 
     if (strncmp(g->canonical, path, n) != 0)
         return false;
-    return !path[n] || ((g->rights & JAIL_FAMILY) && (path[n] == '/' || path[n] == '.'));
+    return !path[n] || ((g->rights & JAIL_FAMILY) && (path[n] == '/' || is_unfinished(path + n)));
 }
 
 unsigned grants_find(const struct grants *g, const char *canonical) {
@@ -109,6 +86,44 @@ unsigned grants_find(const struct grants *g, const char *canonical) {
         if (covers(&g->grant[i], canonical))
             rights |= g->grant[i].rights;
     return rights;
+}
+
+unsigned grants_add(void *grants, const char *path, unsigned rights) {
+    char given[PATH_MAX], canonical[PATH_MAX];
+    struct grants *g = grants;
+    unsigned had;
+    void *more;
+
+    if (rights & JAIL_INTERNET)
+        g->internet = true;
+    for (unsigned i = 0; rights & JAIL_COMMIT && i < g->count; i++)
+        if (g->grant[i].rights & JAIL_IMAGE)
+            g->grant[i].rights |= JAIL_WRITE;
+    if (!path || !*path || !absolute(path, given))
+        return 0;
+    if (!grants_resolve(path, true, canonical))
+        memcpy(canonical, given, sizeof(given));
+    had = grants_find(g, canonical);
+    for (unsigned i = 0; i < g->count; i++)
+        if (!strcmp(g->grant[i].given, given) && !strcmp(g->grant[i].canonical, canonical)) {
+            g->grant[i].rights |= rights;
+            return had;
+        }
+    if (g->count == g->room) {
+        more = realloc(g->grant, (g->room * 2 + 16) * sizeof(*g->grant));
+        if (!more)
+            return had; /* it cannot be opened then */
+        g->grant = more;
+        g->room = g->room * 2 + 16;
+    }
+    g->grant[g->count] = (struct grant){strdup(given), strdup(canonical), rights};
+    if (g->grant[g->count].given && g->grant[g->count].canonical) {
+        g->count++;
+        return had;
+    }
+    free(g->grant[g->count].given);
+    free(g->grant[g->count].canonical);
+    return had;
 }
 
 /* Is `path` a folder above `name`, or itself? */

@@ -20,7 +20,7 @@
 enum jail_right {
     JAIL_READ = 1,
     JAIL_WRITE = 2,     /* also make, rename, unlink */
-    JAIL_FAMILY = 4,    /* also what lies below it, and names that go on behind a dot: PATH.part */
+    JAIL_FAMILY = 4,    /* also what lies below it, and names of it while it is written: PATH.part */
     JAIL_CONNECT = 8,   /* connect to the unix socket */
     JAIL_PORTS = 16,    /* and to PATH_1, PATH_2 ... */
     JAIL_INTERNET = 32, /* sockets of IPv4 and IPv6, too */
@@ -28,7 +28,9 @@ enum jail_right {
     JAIL_COMMIT = 128   /* which all may be written from now on; no path */
 };
 
-typedef void jail_grant_fn(void *opaque, const char *path, unsigned rights);
+/* The result is what could be done with the path before: who could write a file then may have said
+ * in it what he liked. */
+typedef unsigned jail_grant_fn(void *opaque, const char *path, unsigned rights);
 
 struct jail_options {
     const char
@@ -47,7 +49,7 @@ struct jail;
 void jail_note_descriptors(void);
 /* NULL with the sentence if it cannot be. */
 struct jail *jail_prepare(const struct jail_options *o, struct error *err);
-void jail_grant(void *jail, const char *path, unsigned rights); /* accepts NULL for the jail */
+unsigned jail_grant(void *jail, const char *path, unsigned rights); /* accepts NULL for the jail */
 /* The helper accepts clients on it from now on, and the result is where they are taken from, with
  * jail_accept. -1: it could not be. */
 int jail_give_listener(struct jail *j, int listener);

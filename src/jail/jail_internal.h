@@ -31,7 +31,7 @@ _Noreturn void helper_main(const struct jail_options *o, int channel, int client
 struct grants;
 struct grants *grants_new(void);
 void grants_free(struct grants *g);
-void grants_add(void *grants, const char *path, unsigned rights); /* a jail_grant_fn */
+unsigned grants_add(void *grants, const char *path, unsigned rights); /* a jail_grant_fn */
 unsigned grants_find(const struct grants *g, const char *canonical);
 bool grants_may_look(const struct grants *g, const char *path);       /* it, or what leads to one */
 bool grants_is_folder(const struct grants *g, const char *canonical); /* around what is written */

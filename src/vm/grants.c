@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "block/chain.h"
+#include "block/disk.h"
 #include "proto/command.h"
 #include "proto/control.h"
 #include "proto/lines.h"
@@ -19,21 +19,45 @@
 #include "vm/nics.h"
 #include "vm/options.h"
 
-enum { QCOW2_MAGIC = 0x514649fb, HEADER = 20, NAME_MAX_BYTES = 1023 };
+enum {
+    QCOW2_MAGIC = 0x514649fb,
+    HEADER = 4096, /* what of it is looked at: extensions follow soon */
+    HEADER_V2 = 72,
+    BACKING_FORMAT = 0xe2792aca,
+    NAME_MAX_BYTES = 1023
+};
 
 /* ------------------------------------------------------------------ images */
 
-/* The path of what lies below, for free; NULL: nothing, or it cannot be told. */
-static char *layer_below(const char *path) {
+/* docs/interop/qcow2.txt of QEMU, "Header extensions". */
+static bool says_raw(const uint8_t *head, size_t n) {
+    size_t at = load_be32(head + 4) < 3 ? HEADER_V2 : load_be32(head + 100);
+
+    while (at <= n - 8) {
+        uint32_t type = load_be32(head + at), length = load_be32(head + at + 4);
+
+        if (!type || length > n - at - 8)
+            return false;
+        if (type == BACKING_FORMAT)
+            return length == 3 && !memcmp(head + at + 8, "raw", 3);
+        at += 8 + ((length + 7) & ~7u);
+    }
+    return false;
+}
+
+/* The path of what lies below, for free; NULL: nothing, or it cannot be told. *ret_raw: and nothing
+ * lies below that, whatever it begins with. */
+static char *layer_below(const char *path, bool *ret_raw) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     uint8_t head[HEADER];
     char name[NAME_MAX_BYTES + 1], *below = NULL;
+    ssize_t got = fd < 0 ? -1 : pread(fd, head, sizeof(head), 0);
 
-    if (fd >= 0 && pread(fd, head, sizeof(head), 0) == sizeof(head) &&
-        load_be32(head) == QCOW2_MAGIC) {
+    if (got >= HEADER_V2 + 32 && load_be32(head) == QCOW2_MAGIC) {
         uint64_t at = load_be64(head + 8);
         uint32_t n = load_be32(head + 16);
 
+        *ret_raw = says_raw(head, (size_t)got);
         if (at && at <= INT64_MAX && n && n <= NAME_MAX_BYTES &&
             pread(fd, name, n, (off_t)at) == (ssize_t)n) {
             name[n] = 0;
@@ -45,17 +69,34 @@ static char *layer_below(const char *path) {
     return below;
 }
 
-void grants_of_image(const char *path, bool writable, jail_grant_fn *grant, void *opaque) {
-    char *below = strdup(path);
+void grants_of_image(const char *path, const char *format, bool writable, jail_grant_fn *grant,
+                     void *opaque) {
+    char *at = strdup(path);
+    bool raw = format && !strcmp(format, "raw");
 
-    for (unsigned i = 0; below && i < CHAIN_MAX_DEPTH; i++) {
-        char *next = layer_below(below);
+    for (unsigned i = 0; at && i < CHAIN_MAX_DEPTH; i++) {
+        bool below_raw = false;
+        char *next = raw ? NULL : layer_below(at, &below_raw);
+        unsigned rights = JAIL_READ | (writable ? JAIL_IMAGE : 0);
 
-        grant(opaque, below, JAIL_READ | (writable && i == 0 ? JAIL_WRITE : 0) | JAIL_IMAGE);
-        free(below);
-        below = next;
+        if (grant(opaque, at, rights | (writable && i == 0 ? JAIL_WRITE : 0)) & JAIL_WRITE) {
+            free(next); /* the machine could have written this name itself */
+            next = NULL;
+        }
+        free(at);
+        at = next;
+        raw = below_raw;
     }
-    free(below);
+    free(at);
+}
+
+void grants_of_disk(const struct block *b, bool writable, jail_grant_fn *grant, void *opaque) {
+    struct disk *d = b ? disk_of(b) : NULL;
+
+    for (const struct chain *i = d ? d->image : NULL; i; i = i->backing)
+        grant(opaque, i->path,
+              JAIL_READ | (writable ? JAIL_IMAGE : 0) |
+                  (writable && i == d->image ? JAIL_WRITE : 0));
 }
 
 /* ------------------------------------------------------------------ options */
@@ -85,12 +126,9 @@ void grants_of_options(const struct options *o, jail_grant_fn *grant, void *opaq
     grant(opaque, "/dev/null", JAIL_READ | JAIL_WRITE);
     grant(opaque, "/dev/urandom", JAIL_READ); /* GLib, for libslirp */
     grant(opaque, "/etc/localtime", JAIL_READ);
-    for (unsigned i = 0; i < o->disks; i++)
-        if (o->disk[i].path)
-            grants_of_image(o->disk[i].path, !o->disk[i].readonly, grant, opaque);
     for (unsigned i = 0; i < o->cdroms; i++)
         if (o->cdrom[i])
-            grants_of_image(o->cdrom[i], false, grant, opaque);
+            grants_of_image(o->cdrom[i], "raw", false, grant, opaque);
     for (unsigned i = 0; i < o->nics; i++)
         of_nic(o, i, grant, opaque);
     if (o->control)
@@ -120,7 +158,7 @@ static void of_plug(const char *disk, const char *nic, jail_grant_fn *grant, voi
     int i;
 
     if (o && disk && (i = options_plug_disk(o, disk, NULL, &e)) >= 0 && o->disk[i].path)
-        grants_of_image(o->disk[i].path, !o->disk[i].readonly, grant, opaque);
+        grants_of_image(o->disk[i].path, o->disk[i].format, !o->disk[i].readonly, grant, opaque);
     if (o && nic && (i = options_plug_nic(o, nic, NULL, &e)) >= 0)
         of_nic(o, (unsigned)i, grant, opaque);
     if (o)
@@ -148,34 +186,38 @@ static void of_device(const char *device, jail_grant_fn *grant, void *opaque) {
     grant(opaque, path, JAIL_READ | JAIL_WRITE);
 }
 
-static void of_path(const char *command, const char *argument, const char *path,
+static void of_path(const char *command, const char *argument, const char *path, const char *format,
                     jail_grant_fn *grant, void *opaque) {
-    bool reads = !strcmp(argument, "parent") || !strcmp(argument, "base") ||
-                 !strcmp(argument, "top") || !strcmp(command, "cdrom-change");
+    bool reads =
+        !strcmp(argument, "parent") || !strcmp(argument, "base") || !strcmp(argument, "top");
 
-    if (!strncmp(command, "disk", 4) || !strcmp(command, "cdrom-change"))
-        grants_of_image(path, !reads, grant, opaque);
+    if (!strcmp(command, "cdrom-change"))
+        grants_of_image(path, "raw", false, grant, opaque);
+    else if (!strncmp(command, "disk", 4))
+        grants_of_image(path, reads ? NULL : format, !reads, grant, opaque);
     else
         grant(opaque, path, JAIL_READ | JAIL_FAMILY | (reads ? 0 : JAIL_WRITE));
 }
 
 /* With the numbers of `disks` in the place of "%d", as vm/control_disks.c has it. */
 static void of_pattern(const char *command, const char *argument, const char *path,
-                       const json_t *disks, jail_grant_fn *grant, void *opaque) {
+                       const json_t *args, jail_grant_fn *grant, void *opaque) {
+    const json_t *disks = json_object_get(args, "disks");
+    const char *format = json_string_value(json_object_get(args, "format"));
     const char *at = strstr(path, "%d");
     const json_t *one;
     char *each;
     size_t i;
 
     if (!disks || !at) {
-        of_path(command, argument, path, grant, opaque);
+        of_path(command, argument, path, format, grant, opaque);
         return;
     }
     json_array_foreach(disks, i, one) {
         if (asprintf(&each, "%.*s%lld%s", (int)(at - path), path, json_integer_value(one), at + 2) <
             0)
             return;
-        of_path(command, argument, each, grant, opaque);
+        of_path(command, argument, each, format, grant, opaque);
         free(each);
     }
 }
@@ -191,7 +233,7 @@ void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void 
             const char *path = json_string_value(json_object_get(args, a->name));
 
             if (a->type == COMMAND_PATH && path)
-                of_pattern(name, a->name, path, json_object_get(args, "disks"), grant, opaque);
+                of_pattern(name, a->name, path, args, grant, opaque);
         }
         if (!strcmp(name, "disk-add"))
             of_plug(json_string_value(json_object_get(args, "disk")), NULL, grant, opaque);

@@ -9,6 +9,7 @@
 
 #include "jail/jail.h"
 
+struct block;
 struct options;
 
 /* When all that they name is open. */
@@ -16,7 +17,11 @@ void grants_of_options(const struct options *o, jail_grant_fn *grant, void *opaq
 /* In the helper, of a line of a client: struct jail_options.request. A line that says nothing is
  * the machine's to complain about. */
 void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void *opaque);
-/* An image, and for reading all below it that its header names now. */
-void grants_of_image(const char *path, bool writable, jail_grant_fn *grant, void *opaque);
+/* An image, and for reading all below it that headers name now; NULL for the format: by its first
+ * bytes. What a file says is not believed where the machine could write it before. */
+void grants_of_image(const char *path, const char *format, bool writable, jail_grant_fn *grant,
+                     void *opaque);
+/* The files of a disk that is open. */
+void grants_of_disk(const struct block *b, bool writable, jail_grant_fn *grant, void *opaque);
 
 #endif

@@ -566,6 +566,8 @@ static int enter_jail(struct vm *vm, struct error *err) {
     passed_allow(&vm->options);
     json_object_seed(0); /* opens a file, which is quicker from outside */
     grants_of_options(&vm->options, jail_grant, vm->jail);
+    for (unsigned i = 0; i < vm->options.disks; i++)
+        grants_of_disk(vm->disk[i], !vm->options.disk[i].readonly, jail_grant, vm->jail);
     return jail_enter(vm->jail, err);
 }
 

@@ -76,7 +76,7 @@ static bool is_vfio(const char *path) {
            (!strcmp(name, "vfio") || (*name && name[strspn(name, "0123456789")] == 0));
 }
 
-static void granted(void *opaque, const char *path, unsigned rights) {
+static unsigned granted(void *opaque, const char *path, unsigned rights) {
     const struct line *l = opaque;
 
     check(json_is_object(l->parsed));
@@ -92,7 +92,7 @@ static void granted(void *opaque, const char *path, unsigned rights) {
                                   : !strncmp(path, "/sys", 4));
     else if (path && strcmp(path, "/etc/resolv.conf") != 0)
         check(is_named(json_object_get(l->parsed, "arguments"), path, true));
-    grants_add(l->grants, path, rights);
+    return grants_add(l->grants, path, rights);
 }
 
 static void one_line(struct line *l) {

@@ -121,6 +121,35 @@ static int try_abstract(void) {
     return fd < 0 ? REFUSED : outcome(connect(fd, (struct sockaddr *)&a, sizeof(a)));
 }
 
+/* More than an address has, which the kernel would take. The helper is there afterwards. */
+static int try_long_address(void) {
+    struct sockaddr_storage a;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    memset(&a, 'a', sizeof(a));
+    a.ss_family = AF_UNIX;
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 || errno != EINVAL)
+        return WENT_THROUGH;
+    return open(inside, O_RDWR | O_CREAT | O_CLOEXEC, 0600) < 0 ? WENT_THROUGH : REFUSED;
+}
+
+static int try_like_named(void) {
+    char path[100];
+
+    snprintf(path, sizeof(path), "%s.qcow2", inside);
+    return outcome(open(path, O_RDWR | O_CREAT, 0600));
+}
+
+/* The folder around what is written can be flushed, and not be read. */
+static int try_siblings(void) {
+    static char entries[4096];
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) < 0)
+        return has_proc ? WENT_THROUGH : REFUSED;
+    return outcome(syscall(SYS_getdents64, fd, entries, sizeof(entries)));
+}
+
 static int try_kill_parent(void) { return outcome(kill(parent, SIGKILL)); }
 static int try_kill_helper(void) { return outcome(kill(-1, SIGKILL)); }
 
@@ -147,6 +176,9 @@ static const struct {
     {"a packet socket", try_packet},
     {"connect to a unix socket", try_unix},
     {"connect to an abstract socket", try_abstract},
+    {"connect with an address that is too long", try_long_address},
+    {"a file whose name begins with that of a folder that was granted", try_like_named},
+    {"the names of other files", try_siblings},
     {"kill of the parent", try_kill_parent},
     {"kill of everybody", try_kill_helper},
     {"io_uring with a thread of the kernel", try_ring},
@@ -323,7 +355,7 @@ static int use_files(void) {
     at = open(self, O_RDONLY);
     if (has_proc && (at < 0 || close(at) < 0))
         return 3;
-    snprintf(path, sizeof(path), "%s.d", inside);
+    snprintf(path, sizeof(path), "%s.part", inside);
     if (mkdir(path, 0700) < 0 || (at = open(path, O_RDONLY | O_DIRECTORY)) < 0)
         return 4;
     if ((fd = openat(at, "x", O_WRONLY | O_CREAT | O_EXCL, 0600)) < 0 || close(fd) < 0)
@@ -346,7 +378,7 @@ static int use_names(void) {
     struct stat st;
     int fd = open(inside, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-    snprintf(path, sizeof(path), "%s.new", inside);
+    snprintf(path, sizeof(path), "%s.1.new", inside);
     if (fd < 0 || close(fd) < 0 || link(inside, path) < 0)
         return 1;
     if (lstat(path, &st) < 0 || st.st_nlink != 2 || !S_ISREG(st.st_mode))
@@ -361,6 +393,27 @@ static int use_names(void) {
     if (rename(path, inside) < 0 /* two names of one file: nothing happens */)
         return 6;
     return unlink(inside) < 0 || unlink(path) < 0 ? 7 : DONE;
+}
+
+/* What is made is no program of the helper's user, and is called otherwise while it is written. */
+static int use_new_files(void) {
+    static char entries[4096];
+    static const char *const names[] = {"%s.part", "%s.77.new", "%s"};
+    char path[100];
+    struct stat st;
+    int fd;
+
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(path, sizeof(path), names[i], inside);
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 06777);
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_mode & 07111 || close(fd) < 0 || unlink(path) < 0)
+            return 1;
+    }
+    if (mkdir(inside, 0700) < 0 || (fd = open(inside, O_RDONLY | O_DIRECTORY)) < 0)
+        return 2;
+    if (has_proc && syscall(SYS_getdents64, fd, entries, sizeof(entries)) <= 0)
+        return 3;
+    return rmdir(inside) < 0 ? 4 : DONE;
 }
 
 static void *in_thread(void *opaque) {
@@ -434,6 +487,7 @@ static void what_was_granted_works(void **state) {
         unsigned more;
     } uses[] = {{use_files, 0},
                 {use_names, 0},
+                {use_new_files, 0},
                 {use_threads, 0},
                 {use_internet, JAIL_INTERNET},
                 {use_ring, 0}};

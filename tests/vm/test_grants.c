@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a machine may open after requests of clients: what they name, and of what lies below an
+ * image as much as the machine, or its guest, could not have written there itself.
+ */
+#include "vm/grants.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/chain.h"
+#include "jail/jail_internal.h"
+#include "support/test.h"
+
+static char folder[] = "/tmp/viv-grants-XXXXXX";
+static struct grants *grants;
+
+static const char *in(const char *name) {
+    static char path[4][80];
+    static unsigned next;
+    char *p = path[next++ % 4];
+
+    snprintf(p, sizeof(path[0]), "%s/%s", folder, name);
+    return p;
+}
+
+static void make(const char *name, const char *format, const char *below,
+                 const char *below_format) {
+    const struct chain_create c = {.path = in(name),
+                                   .format = format,
+                                   .size = 1 << 20,
+                                   .backing = below,
+                                   .backing_format = below_format};
+    struct error e = {0};
+
+    unlink(c.path);
+    if (chain_create(&c, &e) < 0)
+        fail_msg("%s", e.text);
+}
+
+static void ask(const char *command, const char *format, ...) {
+    char line[500];
+    va_list list;
+    json_t *m;
+    char *text;
+
+    va_start(list, format);
+    vsnprintf(line, sizeof(line), format, list);
+    va_end(list);
+    m = json_pack("{s:s, s:o}", "command", command, "arguments", json_loads(line, 0, NULL));
+    text = json_dumps(m, 0);
+    grants_of_request(text, strlen(text), grants_add, grants);
+    free(text);
+    json_decref(m);
+}
+
+static unsigned may(const char *name) {
+    return grants_find(grants, in(name)) & (JAIL_READ | JAIL_WRITE);
+}
+
+static int setup(void **state) {
+    assert_non_null(mkdtemp(folder));
+    make("secret", "raw", NULL, NULL);
+    make("base", "raw", NULL, NULL);
+    return 0;
+}
+
+static int teardown(void **state) {
+    static const char *const names[] = {"secret", "base", "disk", "layer", "cd"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        unlink(in(names[i]));
+    return rmdir(folder);
+}
+
+static int begin(void **state) {
+    grants = grants_new();
+    return grants ? 0 : -1;
+}
+
+static int end(void **state) {
+    grants_free(grants);
+    return 0;
+}
+
+static void a_disk_may_be_written_and_what_lies_below_it_read(void **state) {
+    make("layer", "qcow2", "base", "raw");
+    make("disk", "qcow2", "layer", "qcow2");
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("disk"));
+    assert_int_equal(may("disk"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("layer"), JAIL_READ);
+    assert_int_equal(may("base"), JAIL_READ);
+    assert_int_equal(may("secret"), 0);
+}
+
+static void what_a_guest_wrote_to_a_raw_disk_names_no_file(void **state) {
+    make("disk", "qcow2", "secret", "raw"); /* the guest's first sectors */
+    ask("disk-add", "{\"disk\": \"%s,format=raw\"}", in("disk"));
+    ask("cdrom-change", "{\"drive\": 0, \"file\": \"%s\"}", in("disk"));
+    ask("disk-mirror", "{\"disk\": 0, \"file\": \"%s\", \"format\": \"raw\"}", in("disk"));
+    assert_int_equal(may("disk"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("secret"), 0);
+}
+
+static void nor_does_a_raw_disk_below_a_layer(void **state) {
+    make("layer", "qcow2", "secret", "raw");
+    make("disk", "qcow2", "layer", "raw");
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("disk"));
+    assert_int_equal(may("layer"), JAIL_READ);
+    assert_int_equal(may("secret"), 0);
+}
+
+static void the_name_in_a_header_that_the_machine_could_write_is_not_believed(void **state) {
+    make("disk", "qcow2", "base", "raw");
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("disk"));
+    make("disk", "qcow2", "secret", "raw"); /* by code in the machine */
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("disk"));
+    ask("disk-commit", "{\"disk\": 0, \"top\": \"%s\"}", in("disk"));
+    ask("disk-snapshot", "{\"disk\": 0, \"file\": \"%s\"}", in("disk"));
+    make("layer", "qcow2", "disk", "qcow2");
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("layer"));
+    assert_int_equal(may("layer"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("secret"), 0);
+}
+
+static void a_new_layer_that_the_machine_made_is_not_believed_either(void **state) {
+    unlink(in("layer"));
+    ask("disk-snapshot", "{\"disk\": 0, \"file\": \"%s\"}", in("layer"));
+    make("layer", "qcow2", "secret", "raw");
+    ask("disk-stream", "{\"disk\": 0, \"base\": \"%s\"}", in("layer"));
+    assert_int_equal(may("layer"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("secret"), 0);
+}
+
+static void a_commit_makes_layers_of_disks_writable_and_nothing_else(void **state) {
+    make("cd", "raw", NULL, NULL);
+    make("layer", "qcow2", "base", "raw");
+    make("disk", "qcow2", "layer", "qcow2");
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("disk"));
+    ask("disk-add", "{\"disk\": \"%s,format=raw,readonly\"}", in("secret"));
+    ask("cdrom-change", "{\"drive\": 0, \"file\": \"%s\"}", in("cd"));
+    ask("disk-commit", "{\"disk\": 0}");
+    assert_int_equal(may("layer"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("cd"), JAIL_READ);
+    assert_int_equal(may("secret"), JAIL_READ);
+}
+
+int main(void) {
+#define CASE(f) cmocka_unit_test_setup_teardown(f, begin, end)
+    const struct CMUnitTest tests[] = {
+        CASE(a_disk_may_be_written_and_what_lies_below_it_read),
+        CASE(what_a_guest_wrote_to_a_raw_disk_names_no_file),
+        CASE(nor_does_a_raw_disk_below_a_layer),
+        CASE(the_name_in_a_header_that_the_machine_could_write_is_not_believed),
+        CASE(a_new_layer_that_the_machine_made_is_not_believed_either),
+        CASE(a_commit_makes_layers_of_disks_writable_and_nothing_else),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
