@@ -75,6 +75,7 @@ struct block_limits { /* 0 = no limit; of all requests, of reads, of writes */
 struct block_options {
     const char *path;
     const char *format;  /* "raw", "qcow2"; NULL = raw */
+    const char *backing; /* what may lie below (struct chain_options) */
     bool format_assumed; /* nobody said "raw": refuse what looks like another format */
     bool readonly;
     bool keep_discarded; /* discard=ignore: what the guest discards stays allocated */

@@ -226,6 +226,35 @@ static int check_name(const struct chain *i, const char *name, struct error *err
                      i->path, name);
 }
 
+/* By its name alone, or as older versions wrote it, by its whole path. */
+static bool is_beside(const char *image, const char *name) {
+    const char *slash = strrchr(image, '/');
+    char *here = slash ? strndup(image, (size_t)(slash - image + 1)) : strdup(".");
+    char *there =
+        strrchr(name, '/') ? strndup(name, (size_t)(strrchr(name, '/') - name + 1)) : NULL;
+    const char *base = there ? strrchr(name, '/') + 1 : name;
+    struct stat a, b;
+    bool same = here && (there || !strchr(name, '/'));
+
+    if (same && there)
+        same = *name == '/' && stat(here, &a) == 0 && stat(there, &b) == 0 &&
+               a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    free(here);
+    free(there);
+    return same && *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0;
+}
+
+static int check_allowed(const struct chain *i, const char *name, const char *allowed,
+                         struct error *err) {
+    if (!allowed ||
+        (strcmp(allowed, "none") != 0 && (is_beside(i->path, name) || !strcmp(allowed, name))))
+        return 0;
+    return error_set(err, -EPERM,
+                     "disk image '%s' has the backing file '%s', which it is not to have: whoever "
+                     "wrote to the image may have put that there (backing=%s)",
+                     i->path, name, allowed);
+}
+
 /* Is the file of `below` one of those above it? */
 static bool in_chain(const struct chain *top, const struct chain *below) {
     for (; top && top != below; top = top->backing)
@@ -250,6 +279,8 @@ static int open_next(struct chain *top, struct chain *i, const struct chain_opti
     if (!*info.backing)
         return 0;
     r = check_name(i, info.backing, err);
+    if (r == 0)
+        r = check_allowed(i, info.backing, o->backing, err);
     if (r < 0)
         return r;
     path = chain_backing_path(i->path, info.backing);

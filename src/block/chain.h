@@ -28,6 +28,10 @@ struct chain {
 struct chain_options {
     const char *path;
     const char *format; /* "raw", "qcow2", or NULL: by the first bytes */
+    /* What may lie below: NULL, whatever headers name; "none"; "beside", files in the folder of the
+     * image; else these and the file of this very name. Who wrote to an image may have said in its
+     * header what he liked. */
+    const char *backing;
     bool readonly, no_backing, no_lock, no_sync, no_repair;
     struct block *block; /* does its I/O as this image's engine, by `engine`; NULL: plain files */
     const struct block_options *engine;

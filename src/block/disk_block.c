@@ -75,8 +75,12 @@ static int check_size(struct block *b, const struct chain *image, struct error *
 
 static int open_as(struct block *b, const struct block_options *o, const char *format,
                    struct error *err) {
-    struct chain_options i = {
-        .path = o->path, .format = format, .readonly = o->readonly, .block = b, .engine = o};
+    struct chain_options i = {.path = o->path,
+                              .format = format,
+                              .backing = o->backing,
+                              .readonly = o->readonly,
+                              .block = b,
+                              .engine = o};
     struct chain *image = chain_open(&i, err);
     struct disk *d = image ? malloc(sizeof(*d)) : NULL;
     int r;
@@ -88,7 +92,8 @@ static int open_as(struct block *b, const struct block_options *o, const char *f
     disk_init(d, image);
     d->block = b;
     d->engine = *o;
-    d->engine.path = d->engine.format = NULL; /* the caller's, who may free them */
+    d->engine.path = d->engine.format = d->engine.backing =
+        NULL; /* the caller's, who may free them */
     d->keep_discarded = o->keep_discarded;
     b->state = d;
     r = check_size(b, image, err);

@@ -10,6 +10,37 @@
 
 enum { MOST_COLUMNS = 12, CELL = 120, BAR = 30 };
 
+/* Guests, and machines that were broken into, chose some of what is shown, and a terminal obeys
+ * control characters: those of ASCII, and of C1 as UTF-8 has them. */
+static char *clean(char *text) {
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        if ((*p < 0x20 && *p != '\n' && *p != '\t') || *p == 0x7f)
+            *p = '?';
+        else if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+            p[0] = p[1] = '?';
+    }
+    return text;
+}
+
+static void put(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void put_v(FILE *to, const char *fmt, va_list ap) {
+    char *text;
+
+    if (vasprintf(&text, fmt, ap) < 0)
+        return;
+    fputs(clean(text), to);
+    free(text);
+}
+
+static void put(FILE *to, const char *fmt, ...) {
+    va_list ap;
+
+    va_start(ap, fmt);
+    put_v(to, fmt, ap);
+    va_end(ap);
+}
+
 void show_json(const json_t *v) {
     json_dumpf(v, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
     putchar('\n');
@@ -90,6 +121,7 @@ void show_value(const struct field *f, const json_t *v, char *out, size_t size) 
     default:
         snprintf(out, size, "%s", json_is_string(v) ? json_string_value(v) : "");
     }
+    clean(out);
 }
 
 /* ------------------------------------------------------------------ tables */
@@ -177,9 +209,9 @@ void show_fields(const struct resource *r, const char *first, const json_t *item
 void show_event(const json_t *e) {
     const char *time = item_text(e, NULL, "time");
 
-    printf("%.10s %.8s  %-6s %-20s %-11s %s\n", time, strlen(time) > 19 ? time + 11 : "",
-           item_text(e, NULL, "kind"), item_text(e, NULL, "name"), item_text(e, NULL, "what"),
-           item_text(e, NULL, "text"));
+    put(stdout, "%.10s %.8s  %-6s %-20s %-11s %s\n", time, strlen(time) > 19 ? time + 11 : "",
+        item_text(e, NULL, "kind"), item_text(e, NULL, "name"), item_text(e, NULL, "what"),
+        item_text(e, NULL, "text"));
 }
 
 /* ------------------------------------------------------------------ notes and failures */
@@ -190,7 +222,7 @@ void show_note(const struct cli *c, const char *fmt, ...) {
     if (c->json)
         return;
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    put_v(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
 }
@@ -203,7 +235,8 @@ void show_progress(struct cli *c, const char *what, int percent, const char *sta
     for (int i = 0; i < BAR; i++)
         bar[i] = i < percent * BAR / 100 ? '#' : ' ';
     bar[BAR] = 0;
-    fprintf(stderr, "\r\033[K%s [%s] %3d%%  %.60s", what, bar, percent, stage);
+    fputs("\r\033[K", stderr);
+    put(stderr, "%s [%s] %3d%%  %.60s", what, bar, percent, stage);
     fflush(stderr);
 }
 
@@ -223,7 +256,7 @@ int show_failure(const struct cli *c) {
         fputc('\n', stderr);
         json_decref(o);
     } else {
-        fprintf(stderr, "viv: %s%s%s\n", f->reason, *f->remedy ? ": " : "", f->remedy);
+        put(stderr, "viv: %s%s%s\n", f->reason, *f->remedy ? ": " : "", f->remedy);
     }
     return failure_exit_code(f->kind);
 }

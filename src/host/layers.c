@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "block/convert.h"
+#include "host/image.h"
 
 enum { PATH_ROOM = PATH_MAX + 100 };
 
@@ -24,6 +25,10 @@ bool layers_is_disk(const char *name) {
 
 void layers_name(int64_t number, char out[LAYER_NAME]) {
     snprintf(out, LAYER_NAME, "disk.%lld.qcow2", (long long)number);
+}
+
+const char *layers_base(const struct image_files *files) {
+    return *files->disk ? files->disk : "beside";
 }
 
 struct chain *layers_open(const char *folder, const char *name, struct error *err) {
@@ -271,22 +276,23 @@ static int sync_names(const char *folder, struct error *err) {
     return r < 0 ? error_set(err, r, "'%s' cannot be written: %s", folder, strerror(-r)) : 0;
 }
 
-int layers_flatten(const char *folder, const char *name, const char *out, const char *format,
-                   const struct layers_progress *p, struct error *err) {
+int layers_flatten(const char *folder, const struct layers_copy *c, const struct layers_progress *p,
+                   struct error *err) {
     char path[PATH_ROOM], part[PATH_ROOM], to[PATH_ROOM];
-    const struct chain_options o = {.path = path, .format = "qcow2", .readonly = true};
+    const struct chain_options o = {
+        .path = path, .format = "qcow2", .backing = c->base, .readonly = true};
     struct chain *from;
     int r;
 
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    snprintf(to, sizeof(to), "%s/%s", folder, out);
-    snprintf(part, sizeof(part), "%s/%s.part", folder, out);
+    snprintf(path, sizeof(path), "%s/%s", folder, c->name);
+    snprintf(to, sizeof(to), "%s/%s", folder, c->out);
+    snprintf(part, sizeof(part), "%s/%s.part", folder, c->out);
     if (access(to, F_OK) == 0)
         return 0;
     from = chain_open(&o, err);
     if (!from)
         return -EIO;
-    r = copy(from, part, format, p, err);
+    r = copy(from, part, c->format, p, err);
     chain_close(from);
     if (r == 0 && rename(part, to) < 0)
         r = error_set(err, -errno, "'%s' cannot be made: %s", to, strerror(errno));

@@ -21,6 +21,7 @@
 #include "base/error.h"
 
 struct chain;
+struct image_files;
 
 enum { LAYER_NAME = 64, LAYERS_MOST = 240 }; /* of a chain: less than can be opened */
 
@@ -31,6 +32,8 @@ struct layers_progress {
 
 bool layers_is_disk(const char *name);
 void layers_name(int64_t number, char out[LAYER_NAME]);
+/* What the files of a machine may lie on, as `backing` of struct chain_options. */
+const char *layers_base(const struct image_files *files);
 /* One file alone, for reading. */
 struct chain *layers_open(const char *folder, const char *name, struct error *err);
 /* The file of the same folder that `name` lies on; "": none. */
@@ -48,10 +51,14 @@ int layers_put_on_top(const char *folder, const char *name, const char *next, st
 int layers_make_on_top(const char *folder, const char *name, const char *next, struct error *err);
 /* Links `name` and what it lies on into another folder of the same depth, which is made. */
 int layers_link(const char *from, const char *name, const char *to, struct error *err);
-/* Writes what `name` shows, with all below it, to a new file of its folder. If that is there, it is
+struct layers_copy {
+    const char *name, *base; /* the file, and what layers_base says of its machine */
+    const char *out, *format;
+};
+/* Writes what a file shows, with all below it, to a new one of its folder. If that is there, it is
  * complete, of somebody who was ended before it was told: then nothing is done. */
-int layers_flatten(const char *folder, const char *name, const char *out, const char *format,
-                   const struct layers_progress *p, struct error *err);
+int layers_flatten(const char *folder, const struct layers_copy *c, const struct layers_progress *p,
+                   struct error *err);
 /* Removes all disk files of the folder but one. */
 void layers_remove_others(const char *folder, const char *keep);
 

@@ -131,7 +131,7 @@ static int copy(const struct merge *m, struct chain *from, struct chain *into) {
 
 static int copy_files(const struct merge *m, struct error *err) {
     char path[PATH_ROOM];
-    const struct chain_options o = {.path = path, .format = "qcow2"};
+    const struct chain_options o = {.path = path, .format = "qcow2", .backing = m->base};
     struct chain *from = layers_open(m->folder, m->from, err), *into;
     int r, closed;
 

@@ -19,6 +19,7 @@
 
 struct merge {
     const char *folder, *disk; /* the file in use */
+    const char *base;          /* layers_base of the machine */
     const char *control;       /* socket of the process; NULL: there is none */
     char into[LAYER_NAME], from[LAYER_NAME];
     const int *stop; /* atomic: not 0 gives it up with -ECANCELED */

@@ -76,13 +76,15 @@ static bool may_tidy(const struct snapshot_task *t, const struct store_row *vm) 
 }
 
 static bool begin_tidy(struct snapshot_task *t, const struct store_row *vm) {
+    struct image_files files = {.has_disk = false};
     char folder[STORE_WORD + 10];
-
     const json_t *merge = json_object_get(vm->wanted, "merge");
 
     snprintf(t->live.disk, sizeof(t->live.disk), "%s", snapshot_disk(vm));
     if (!may_tidy(t, vm))
         return false;
+    vm_files(t->m, vm, &files, NULL);
+    snprintf(t->base, sizeof(t->base), "%s", layers_base(&files));
     if (merge) {
         t->what = TASK_MERGE;
         snprintf(t->into, sizeof(t->into), "%s", row_text(merge, "into"));
@@ -238,6 +240,7 @@ static void merge(struct snapshot_task *t) {
     char control[PATH_MAX + 100];
     struct merge m = {.folder = t->live.folder,
                       .disk = t->live.disk,
+                      .base = t->base,
                       .control = t->process ? control : NULL,
                       .stop = &t->stop};
 

@@ -20,10 +20,11 @@ struct snapshot_task {
     char to[STORE_WORD], kind[8]; /* TASK_CLONE: the row that it is for */
     char target[PATH_MAX];        /* and its folder */
     bool process;
-    bool joins;       /* TASK_TIDY: files may be joined */
-    int64_t revision; /* of the machine's row when it began */
-    json_t *keep;     /* names of files and folders: an object */
-    char was[8];      /* TASK_SUSPEND: its power */
+    bool joins;          /* TASK_TIDY: files may be joined */
+    int64_t revision;    /* of the machine's row when it began */
+    json_t *keep;        /* names of files and folders: an object */
+    char was[8];         /* TASK_SUSPEND: its power */
+    char base[PATH_MAX]; /* the same: what its files may lie on */
     char into[LAYER_NAME],
         from[LAYER_NAME]; /* TASK_TIDY: files that can be joined; TASK_MERGE: these */
     int stop;             /* atomic */

@@ -36,7 +36,6 @@ enum {
 };
 
 static char serial_file[] = "file:" CONSOLE;
-static char work_disk[] = WORK ",format=qcow2";
 static char script_disk[] = SCRIPT ",format=raw,readonly";
 
 static bool stopped(const struct template *t) {
@@ -88,14 +87,15 @@ static void become(char *const argv[], int folder, pid_t parent) {
 
 static pid_t start_helper(const struct template *t, int folder, struct error *err) {
     const char *given = getenv("VIV_VM");
-    char program[PATH_MAX], append[sizeof(t->append) + 100];
+    char program[PATH_MAX], append[sizeof(t->append) + 100], disk[PATH_MAX + 100];
     char *argv[WORDS] = {program,     "--name",      "template",  "--memory",
                          "512M",      "--nic",       "none",      "--disk",
-                         work_disk,   "--disk",      script_disk, "--serial",
+                         disk,        "--disk",      script_disk, "--serial",
                          serial_file, "--no-reboot", "--kernel",  (char *)t->from.kernel,
                          "--append",  append};
     pid_t parent = getpid(), pid;
 
+    snprintf(disk, sizeof(disk), WORK ",format=qcow2,backing=%s", layers_base(&t->from));
     snprintf(append, sizeof(append), "%s console=ttyS0 init=/bin/sh -- /dev/vdb", t->append);
     if (*t->from.initrd) {
         argv[18] = "--initrd";
@@ -237,6 +237,8 @@ static int copy_files(const struct template *t, int folder, struct error *err) {
 }
 
 static int make(struct template *t, int folder, struct error *err) {
+    const struct layers_copy c = {t->generalize ? WORK : t->frozen, layers_base(&t->from),
+                                  image_file_names[IMAGE_DISK], "raw"};
     /* A manager that was ended just before it was told has left all of it. */
     bool whole = faccessat(folder, image_file_names[IMAGE_DISK], F_OK, 0) == 0;
     int r = whole ? 0 : copy_files(t, folder, err);
@@ -246,8 +248,7 @@ static int make(struct template *t, int folder, struct error *err) {
     if (r < 0)
         return r;
     set_stage(t, "copying");
-    r = layers_flatten(t->folder, t->generalize ? WORK : t->frozen, image_file_names[IMAGE_DISK],
-                       "raw", &t->progress, err);
+    r = layers_flatten(t->folder, &c, &t->progress, err);
     if (r < 0)
         return r;
     layers_remove_others(t->folder, image_file_names[IMAGE_DISK]);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From a machine's row to the command line of viv-vm. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "host/cloud.h"
 #include "host/image.h"
+#include "host/layers.h"
 #include "host/snapshot.h"
 #include "host/vm.h"
 #include "host/vm_devices.h"
@@ -17,6 +21,8 @@
 #include "host/words.h"
 #include "proto/place.h"
 
+enum { MACHINE_JSON_MAX = 1 << 20 }; /* what viv-vm reads of it */
+
 static void add_program(struct words *w) {
     const char *given = getenv("VIV_VM");
     char program[PATH_MAX];
@@ -24,6 +30,19 @@ static void add_program(struct words *w) {
     if (!given || !*given)
         place_program("viv-vm", program);
     words_add(w, "%s", given && *given ? given : program);
+}
+
+/* A machine that was broken into writes into its snapshot what it likes. */
+static void add_only(struct words *w, const struct store_row *row,
+                     const struct image_files *files) {
+    const char *cdrom = row_text(row->spec, "cdrom");
+    const char *const only[] = {"none", files->kernel, files->initrd, cdrom};
+
+    for (unsigned i = 0; i < sizeof(only) / sizeof(only[0]); i++)
+        if (*only[i]) {
+            words_add(w, "--restore-only");
+            words_add(w, "%s", only[i]);
+        }
 }
 
 /* From its kernel, by firmware, or from the memory of a snapshot. */
@@ -36,6 +55,7 @@ static void add_boot(struct words *w, const struct store_row *row,
         words_add(w, "memory.%s", snapshot_restore(row));
         if (!strcmp(snapshot_restore(row), row->id)) /* that of another machine */
             words_add(w, "--renew-identity");
+        add_only(w, row, files);
         return;
     }
     words_add(w, "--cpus");
@@ -62,6 +82,19 @@ static void add_boot(struct words *w, const struct store_row *row,
                   row_text(spec, "append"));
 }
 
+/* A machine that was broken into may have made it as large as the host has room. */
+static json_t *load_bounded(const char *path) {
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    json_t *v = NULL;
+    struct stat st;
+
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= MACHINE_JSON_MAX)
+        v = json_loadfd(fd, 0, NULL);
+    if (fd >= 0)
+        close(fd);
+    return v;
+}
+
 /* What viv-vm wrote of the machine beside its memory. NULL: it does not go on from memory. */
 static json_t *machine_of_memory(const struct manager *m, const struct store_row *row) {
     char path[PATH_MAX];
@@ -70,7 +103,7 @@ static json_t *machine_of_memory(const struct manager *m, const struct store_row
         return NULL;
     snprintf(path, sizeof(path), "%.3900s/machines/%s/memory.%s/machine.json", m->home.place.data,
              row->id, snapshot_restore(row));
-    return json_load_file(path, 0, NULL);
+    return load_bounded(path);
 }
 
 /* The words for the volume of the machine that is this file; false: it is another disk. */
@@ -140,14 +173,15 @@ static int add_disks(struct words *w, struct manager *m, const struct store_row 
                      const struct image_files *files, const json_t *memory, struct error *err) {
     const json_t *spec = row->spec, *disks = json_object_get(memory, "disks");
     const char *bus = row_text(spec, "bus");
-    char disk[200], limits[VOLUME_LIMITS], seed[] = VM_SEED ",format=raw,readonly",
-                                           *own[3] = {NULL};
+    char disk[PATH_MAX + 200], limits[VOLUME_LIMITS], seed[] = VM_SEED ",format=raw,readonly",
+                                                      *own[3] = {NULL};
     unsigned n = 0;
     int r;
 
     volume_limits(row_number(spec, "disk_iops"), row_number(spec, "disk_bps"), limits);
-    snprintf(disk, sizeof(disk), "%.80s,format=qcow2%s%.20s%s", snapshot_disk(row),
-             *bus ? ",bus=" : "", bus, limits);
+    /* Its headers are what the machine says. */
+    snprintf(disk, sizeof(disk), "%.80s,format=qcow2,backing=%s%s%.20s%s", snapshot_disk(row),
+             layers_base(files), *bus ? ",bus=" : "", bus, limits);
     if (files->has_disk)
         own[n++] = disk;
     if (cloud_wanted(row->spec))

@@ -58,6 +58,7 @@ static void make_disk(struct machine *v, const char *folder) {
 
 static void make_clone(struct machine *v, const char *folder) {
     const struct layers_progress p = {&v->done, &v->of, &v->stop};
+    const struct layers_copy c = {v->frozen, layers_base(&v->image), v->file, "qcow2"};
     char vars[PATH_MAX + 100];
 
     snprintf(vars, sizeof(vars), "%s/machines/%s/" UEFI_VARS, v->all->m->home.place.data,
@@ -66,7 +67,7 @@ static void make_clone(struct machine *v, const char *folder) {
         return;
     if (!v->copying)
         layers_make_on_top(folder, v->frozen, v->file, &v->work_error);
-    else if (layers_flatten(folder, v->frozen, v->file, "qcow2", &p, &v->work_error) == 0)
+    else if (layers_flatten(folder, &c, &p, &v->work_error) == 0)
         layers_remove_others(folder, v->file);
     else if (__atomic_load_n(&v->stop, __ATOMIC_RELAXED) != COPY_LATER)
         layers_remove_others(folder, ""); /* so that it holds nothing of the other machine's */

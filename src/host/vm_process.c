@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "host/console.h"
+
 enum { LOCK_FD = 3, NO_EXEC = 127, LOG_MOST = 1 << 20, WORDS = 2000 };
 
 struct run { /* the file `run`: one line of numbers */
@@ -212,8 +214,8 @@ void vm_process_close(struct vm_process *p) {
     p->pid = 0;
 }
 
-/* The end of a file, for free, with blanks for what a terminal would obey: a guest chose some of
- * it. The first line is left out if it is cut. */
+/* The end of a file, for free, without what a terminal would obey: a guest chose some of it, and
+ * one that has broken into its machine all of it. The first line is left out if it is cut. */
 static char *read_end(int fd, size_t most) {
     char *text = fd < 0 ? NULL : calloc(1, most + 1), *start;
     off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
@@ -227,10 +229,7 @@ static char *read_end(int fd, size_t most) {
         free(text);
         return NULL;
     }
-    for (ssize_t i = 0; i < n; i++)
-        if (((unsigned char)text[i] < 0x20 && text[i] != '\n') || text[i] == 0x7f)
-            text[i] = ' ';
-    text[n] = 0;
+    text[console_log_clean((uint8_t *)text, (size_t)n)] = 0;
     start = size > (off_t)most ? strchr(text, '\n') : NULL;
     if (start)
         memmove(text, start + 1, strlen(start));

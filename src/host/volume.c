@@ -75,7 +75,7 @@ static void make_work(void *opaque) {
 
 static void grow_work(void *opaque) {
     struct volume *v = opaque;
-    struct chain_options o = {.path = v->path, .format = v->format};
+    struct chain_options o = {.path = v->path, .format = v->format, .backing = "none"};
     struct chain *c;
 
     if (v->in_use) {
@@ -115,7 +115,8 @@ static struct volume *find(const struct volumes *vs, const char *id) {
 }
 
 /* viv-vm, and whoever else minds the locks of disk images, holds some byte of it. While a worker of
- * ours makes it larger, the lock is that worker's: its machine does not start before that is done. */
+ * ours makes it larger, the lock is that worker's: its machine does not start before that is done.
+ */
 bool volume_in_use(const struct manager *m, const struct store_row *volume) {
     const struct volume *ours = find(m->volumes, volume->id);
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -420,7 +421,7 @@ int volume_disk(struct manager *m, const struct store_row *vm, const char *name,
 
     if (r == 0) {
         volume_limits(row_number(row.spec, "iops"), row_number(row.spec, "bps"), limits);
-        snprintf(out, size, "../../volumes/%s.%s,format=%s,serial=%s%s", row.id,
+        snprintf(out, size, "../../volumes/%s.%s,format=%s,backing=none,serial=%s%s", row.id,
                  row_text(row.spec, "format"), row_text(row.spec, "format"), row.name, limits);
     }
     store_row_done(&row);

@@ -88,6 +88,28 @@ unsigned grants_find(const struct grants *g, const char *canonical) {
     return rights;
 }
 
+/* Layers are in the list as they lie, the uppermost first: from `base` up to one that is written
+ * already. NULL: all that there are. */
+static void commit(struct grants *g, const char *base) {
+    char canonical[PATH_MAX];
+    unsigned i = 0;
+
+    for (; !base && i < g->count; i++)
+        if (g->grant[i].rights & JAIL_IMAGE)
+            g->grant[i].rights |= JAIL_WRITE;
+    if (!base || !grants_resolve(base, true, canonical))
+        return;
+    while (i < g->count && strcmp(g->grant[i].canonical, canonical) != 0)
+        i++;
+    for (i = i < g->count ? i + 1 : 0; i > 0; i--) {
+        struct grant *at = &g->grant[i - 1];
+
+        if (!(at->rights & JAIL_IMAGE) || at->rights & JAIL_WRITE)
+            break;
+        at->rights |= JAIL_WRITE;
+    }
+}
+
 unsigned grants_add(void *grants, const char *path, unsigned rights) {
     char given[PATH_MAX], canonical[PATH_MAX];
     struct grants *g = grants;
@@ -96,9 +118,10 @@ unsigned grants_add(void *grants, const char *path, unsigned rights) {
 
     if (rights & JAIL_INTERNET)
         g->internet = true;
-    for (unsigned i = 0; rights & JAIL_COMMIT && i < g->count; i++)
-        if (g->grant[i].rights & JAIL_IMAGE)
-            g->grant[i].rights |= JAIL_WRITE;
+    if (rights & JAIL_COMMIT) {
+        commit(g, path);
+        return 0;
+    }
     if (!path || !*path || !absolute(path, given))
         return 0;
     if (!grants_resolve(path, true, canonical))

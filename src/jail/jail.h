@@ -19,13 +19,13 @@
 
 enum jail_right {
     JAIL_READ = 1,
-    JAIL_WRITE = 2,     /* also make, rename, unlink */
-    JAIL_FAMILY = 4,    /* also what lies below it, and names of it while it is written: PATH.part */
-    JAIL_CONNECT = 8,   /* connect to the unix socket */
-    JAIL_PORTS = 16,    /* and to PATH_1, PATH_2 ... */
+    JAIL_WRITE = 2,   /* also make, rename, unlink */
+    JAIL_FAMILY = 4,  /* also what lies below it, and names of it while it is written: PATH.part */
+    JAIL_CONNECT = 8, /* connect to the unix socket */
+    JAIL_PORTS = 16,  /* and to PATH_1, PATH_2 ... */
     JAIL_INTERNET = 32, /* sockets of IPv4 and IPv6, too */
     JAIL_IMAGE = 64,    /* a layer of a disk, */
-    JAIL_COMMIT = 128   /* which all may be written from now on; no path */
+    JAIL_COMMIT = 128   /* which may be written from now on, with those above it; no path: all */
 };
 
 /* The result is what could be done with the path before: who could write a file then may have said

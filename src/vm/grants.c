@@ -242,7 +242,7 @@ void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void 
         if (!strcmp(name, "device-add"))
             of_device(json_string_value(json_object_get(args, "device")), grant, opaque);
         if (!strcmp(name, "disk-commit"))
-            grant(opaque, NULL, JAIL_COMMIT);
+            grant(opaque, json_string_value(json_object_get(args, "base")), JAIL_COMMIT);
     }
     json_decref(m);
 }

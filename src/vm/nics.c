@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -53,6 +54,13 @@ const char *nics_rom(const struct options *o, unsigned nic) {
     if (n->rom || n->no_rom)
         return n->rom;
     return !o->restore && boots_from_network(o) && access(usual, R_OK) == 0 ? usual : NULL;
+}
+
+bool nics_rom_is_usual(const struct options_nic *n) {
+    char given[PATH_MAX], usual[PATH_MAX];
+
+    return n->rom && models[n->model].rom && realpath(n->rom, given) &&
+           realpath(models[n->model].rom, usual) && !strcmp(given, usual);
 }
 
 static int read_rom(const char *path, uint8_t **ret, uint32_t *ret_size, struct error *err) {

@@ -15,6 +15,8 @@ const char *nics_model_name(enum machine_nic_model model);
 bool nics_model_find(const char *name, enum machine_nic_model *ret);
 /* What the interface's network is told to take; 0: the usual. */
 uint16_t nics_mtu(const struct options *o, unsigned nic);
+/* Is its ROM the one that the host has installed for the model? */
+bool nics_rom_is_usual(const struct options_nic *n);
 /* The path of the ROM that the interface has, NULL: none. */
 const char *nics_rom(const struct options *o, unsigned nic);
 

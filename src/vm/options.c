@@ -90,6 +90,10 @@ static int check(const struct options *o, struct error *err) {
         return error_set(err, -EINVAL,
                          "--prefetch would load pages that --record-working-set then takes for "
                          "touched: give one of the two");
+    if (o->restore_onlys && !o->restore)
+        return error_set(err, -EINVAL,
+                         "--restore-only says what a snapshot may name: give one with --restore "
+                         "FOLDER");
     if (o->renew_identity && !o->restore)
         return error_set(err, -EINVAL,
                          "--renew-identity is for machines that go on with a snapshot: give it "

@@ -19,7 +19,12 @@ struct options_share {
     bool readonly;
 };
 
-enum { OPTIONS_MAX_FORWARDS = 32, OPTIONS_MAX_TRACES = 16, OPTIONS_MAX_DISPLAYS = 2 };
+enum {
+    OPTIONS_MAX_FORWARDS = 32,
+    OPTIONS_MAX_TRACES = 16,
+    OPTIONS_MAX_DISPLAYS = 2,
+    OPTIONS_MAX_ONLY = 16
+};
 
 #define OPTIONS_MEMORY_MIN (16ll << 20)
 #define OPTIONS_MEMORY_MAX (128ull << 30)
@@ -59,11 +64,13 @@ struct options {
     enum options_smm smm; /* AUTO until the firmware is known */
     struct smbios_setting smbios[SMBIOS_SETTINGS];
     unsigned smbios_settings;
-    const char *boot_order; /* letters, see --boot */
-    const char *boot_first; /* the serial number of a disk, NULL = none */
-    const char *control;    /* path, NULL = none */
-    const char *restore;    /* folder of a snapshot, NULL = boot */
-    const char *vsock;      /* path, NULL = none */
+    const char *boot_order;                     /* letters, see --boot */
+    const char *boot_first;                     /* the serial number of a disk, NULL = none */
+    const char *control;                        /* path, NULL = none */
+    const char *restore;                        /* folder of a snapshot, NULL = boot */
+    const char *restore_only[OPTIONS_MAX_ONLY]; /* all that the snapshot may name; none: anything */
+    unsigned restore_onlys;
+    const char *vsock; /* path, NULL = none */
     uint64_t vsock_cid;
     struct options_share share[MACHINE_MAX_SHARES];
     unsigned shares;

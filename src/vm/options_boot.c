@@ -75,6 +75,13 @@ int option_restore(struct options *o, const char *v, struct error *err) {
     return 0;
 }
 
+int option_restore_only(struct options *o, const char *v, struct error *err) {
+    if (o->restore_onlys == OPTIONS_MAX_ONLY)
+        return error_set(err, -EINVAL, "there are at most %d of --restore-only", OPTIONS_MAX_ONLY);
+    o->restore_only[o->restore_onlys++] = v;
+    return 0;
+}
+
 int option_renew_identity(struct options *o, const char *v, struct error *err) {
     o->renew_identity = true;
     return 0;

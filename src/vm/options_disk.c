@@ -95,6 +95,8 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
 
     if (!strncmp(part, "format=", 7))
         d->format = part + 7;
+    else if (!strncmp(part, "backing=", 8) && part[8])
+        d->backing = strcmp(part + 8, "any") != 0 ? part + 8 : NULL;
     else if (!strcmp(part, "readonly"))
         d->readonly = true;
     else if (!strncmp(part, "readonly=", 9) &&
@@ -123,7 +125,8 @@ static int set_disk_part(struct options *o, const char *part, struct error *err)
     else
         return error_set(
             err, -EINVAL,
-            "'%s' is no property of a disk: use format=raw|qcow2, readonly, "
+            "'%s' is no property of a disk: use format=raw|qcow2, backing=any|none|beside|FILE, "
+            "readonly, "
             "cache=writeback|none|unsafe, aio=auto|io_uring|threads, "
             "bus=virtio|sata|scsi|nvme|ide, unit=TARGET:LUN (of scsi), bootindex=N, "
             "discard=unmap|ignore, on-error=enospc|report|pause, queues=N, serial=TEXT, "

@@ -22,13 +22,13 @@ extern const struct option options_table[]; /* its places are the bits of option
 option_fn option_name, option_cpus, option_memory, option_numa, option_pin, option_priority,
     option_cpu, option_cpu_model, option_speaker, option_smbios, option_hpet, option_smm,
     option_balloon, option_kernel, option_initrd, option_firmware, option_uefi_vars,
-    option_firmware_log, option_append, option_boot, option_restore, option_renew_identity,
-    option_template, option_prefetch, option_record_working_set, option_paused, option_disk,
-    option_cdrom, option_nic, option_serial, option_serial_log, option_console, option_vsock,
-    option_share, option_control, option_display, option_vga, option_log_format, option_no_jail,
-    option_jail_user, option_trace, option_no_reboot, option_debug_exit, option_soft_debug,
-    option_count, option_perf_map, option_dump, option_check, option_check_all, option_stats,
-    option_help, option_help_man, option_version;
+    option_firmware_log, option_append, option_boot, option_restore, option_restore_only,
+    option_renew_identity, option_template, option_prefetch, option_record_working_set,
+    option_paused, option_disk, option_cdrom, option_nic, option_serial, option_serial_log,
+    option_console, option_vsock, option_share, option_control, option_display, option_vga,
+    option_log_format, option_no_jail, option_jail_user, option_trace, option_no_reboot,
+    option_debug_exit, option_soft_debug, option_count, option_perf_map, option_dump, option_check,
+    option_check_all, option_stats, option_help, option_help_man, option_version;
 
 int option_parse_size(const char *s, uint64_t *ret, struct error *err);
 int option_parse_number(const char *s, unsigned long min, unsigned long max, unsigned long *ret,

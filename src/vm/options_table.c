@@ -174,6 +174,13 @@ const struct option options_table[] = {
      "not say is as it was. --disk, --nic, --serial, --console, --share and --vsock attach "
      "other things of the host",
      "--restore /srv/web.monday --control unix:/tmp/web.ctl"},
+    {"restore-only", "FILE", option_restore_only,
+     "with --restore: the only file, folder or socket of the host that the snapshot may name where "
+     "other options do not name one; may be repeated, and 'none' is one that it cannot name. "
+     "Without "
+     "it what whoever wrote the snapshot names there is used: give it for snapshots of others, and "
+     "of machines that may have been broken into",
+     "--restore /srv/web.monday --disk web.qcow2 --restore-only none"},
     {"renew-identity", NULL, option_renew_identity,
      "with --restore: the network interfaces get new MAC addresses, at random unless --nic says "
      "mac=, and their links go down for some seconds, so that the guest asks for its addresses "

@@ -27,6 +27,7 @@
 #include "vm/chardev.h"
 #include "vm/nics.h"
 #include "vm/options.h"
+#include "vm/restore_only.h"
 
 /*
  * Calls (main): stat newfstatat readlink lstat getcwd
@@ -788,9 +789,13 @@ static int take_all(struct options *o, const json_t *v, struct error *err) {
 }
 
 int restore_options(struct options *o, const struct snapshot *s, struct error *err) {
+    unsigned serials = options_given(o, "serial") ? o->serials : 0;
+    unsigned displays = options_given(o, "display") ? o->displays : 0;
     json_t *v = parse(s, err);
     int r = v ? take_all(o, v, err) : -EINVAL;
 
+    if (r == 0 && o->restore_onlys)
+        r = restore_only(o, serials, displays, err);
     json_decref(v);
     return r < 0 && v ? error_prefix(err, "snapshot '%s'", s->dir) : r;
 }

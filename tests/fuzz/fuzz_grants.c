@@ -81,7 +81,7 @@ static unsigned granted(void *opaque, const char *path, unsigned rights) {
 
     check(json_is_object(l->parsed));
     if (rights & JAIL_COMMIT)
-        check(is_command(l, "disk-commit") && !path);
+        check(is_command(l, "disk-commit"));
     if (rights & (JAIL_INTERNET | JAIL_CONNECT | JAIL_PORTS))
         check(is_command(l, "nic-add"));
     if (rights & JAIL_WRITE)

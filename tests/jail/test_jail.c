@@ -481,6 +481,52 @@ static int use_ring(void) {
     return DONE;
 }
 
+/* What a request of the ring comes to; no filter sees it. */
+static int ring_result(int fd, const struct io_uring_params *p, uint8_t *sq, uint8_t *cq,
+                       struct io_uring_sqe *sqe, unsigned op) {
+    uint32_t *tail = (uint32_t *)(sq + p->sq_off.tail), *head = (uint32_t *)(cq + p->cq_off.head);
+    const struct io_uring_cqe *cqe = (const void *)(cq + p->cq_off.cqes);
+
+    memset(sqe, 0, sizeof(*sqe));
+    sqe->opcode = (uint8_t)op;
+    sqe->fd = -1;
+    ((uint32_t *)(sq + p->sq_off.array))[*tail & (p->sq_entries - 1)] = 0;
+    __atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+    if (syscall(SYS_io_uring_enter, fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1)
+        return 1;
+    cqe += *head & (p->cq_entries - 1);
+    __atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+    return cqe->res;
+}
+
+static int use_ring_for_more(void) {
+    static const uint8_t transfers[] = {IORING_OP_NOP,         IORING_OP_READV, IORING_OP_WRITEV,
+                                        IORING_OP_READ,        IORING_OP_WRITE, IORING_OP_FSYNC,
+                                        IORING_OP_ASYNC_CANCEL};
+    const int both = PROT_READ | PROT_WRITE;
+    struct io_uring_params p = {0};
+    int fd = (int)syscall(SYS_io_uring_setup, 8, &p);
+    void *sq, *cq, *sqe;
+    unsigned refused_ones = 0;
+
+    if (fd < 0)
+        return errno == ENOSYS || errno == EPERM ? DONE : 1;
+    sq = mmap(NULL, 65536, both, MAP_SHARED, fd, IORING_OFF_SQ_RING);
+    cq = mmap(NULL, 65536, both, MAP_SHARED, fd, IORING_OFF_CQ_RING);
+    sqe = mmap(NULL, 4096, both, MAP_SHARED, fd, IORING_OFF_SQES);
+    if (sq == MAP_FAILED || cq == MAP_FAILED || sqe == MAP_FAILED)
+        return 2;
+    for (unsigned op = 0; op < 255; op++) {
+        int r = ring_result(fd, &p, sq, cq, sqe, op);
+
+        refused_ones += r == -EACCES;
+        /* One that this kernel does not know is no way out either. */
+        if (!memchr(transfers, (int)op, sizeof(transfers)) && r != -EACCES && r != -EINVAL)
+            return 3;
+    }
+    return refused_ones > 20 ? DONE : 4;
+}
+
 static void what_was_granted_works(void **state) {
     static const struct {
         int (*fn)(void);
@@ -490,7 +536,8 @@ static void what_was_granted_works(void **state) {
                 {use_new_files, 0},
                 {use_threads, 0},
                 {use_internet, JAIL_INTERNET},
-                {use_ring, 0}};
+                {use_ring, 0},
+                {use_ring_for_more, 0}};
     char text[2000];
 
     if (impossible())

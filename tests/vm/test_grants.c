@@ -148,6 +148,21 @@ static void a_commit_makes_layers_of_disks_writable_and_nothing_else(void **stat
     assert_int_equal(may("secret"), JAIL_READ);
 }
 
+static void a_commit_that_names_its_base_leaves_what_is_below_alone(void **state) {
+    make("base", "qcow2", "secret", "raw");
+    make("layer", "qcow2", "base", "qcow2");
+    make("disk", "qcow2", "layer", "qcow2");
+    ask("disk-add", "{\"disk\": \"%s,format=qcow2\"}", in("disk"));
+    ask("disk-commit", "{\"disk\": 0, \"base\": \"%s\"}", in("layer"));
+    assert_int_equal(may("layer"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("base"), JAIL_READ);
+    ask("disk-commit", "{\"disk\": 0, \"base\": \"%s\"}", in("base"));
+    assert_int_equal(may("base"), JAIL_READ | JAIL_WRITE);
+    assert_int_equal(may("secret"), JAIL_READ);
+    ask("disk-commit", "{\"disk\": 0, \"base\": \"/etc/passwd\"}");
+    assert_int_equal(grants_find(grants, "/etc/passwd") & JAIL_WRITE, 0);
+}
+
 int main(void) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
@@ -157,6 +172,7 @@ int main(void) {
         CASE(the_name_in_a_header_that_the_machine_could_write_is_not_believed),
         CASE(a_new_layer_that_the_machine_made_is_not_believed_either),
         CASE(a_commit_makes_layers_of_disks_writable_and_nothing_else),
+        CASE(a_commit_that_names_its_base_leaves_what_is_below_alone),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
