@@ -8,7 +8,7 @@ A declaration is part of a comment: "Calls (KIND, KIND): NAME NAME:VALUE ..."; i
 empty line of it. KIND is a thread's kind (base/jail.h, in lower case), `net` for viv-net, `helper` and `share` for the
 processes beside them, or `all`. NAME is a system call;
 NAME:VALUE allows it with that value of its deciding argument alone (ioctl: the request; fcntl: the command; prctl:
-the option; io_uring_register: the operation), or with a condition of a word in lower case that jail/filter.c knows.
+the option; madvise: the advice; futex: the operation; io_uring_register, too; setsockopt: LEVEL/OPTION), or with a condition of a word in lower case that jail/filter.c knows.
 The table gets one line a declared call and value, the names one line a call of the kernel. A call that the
 kernel's header does not have, a kind or a condition that nobody knows is an error that names file and line.
 """
@@ -16,7 +16,9 @@ import re
 import sys
 
 KINDS = ["main", "vcpu", "disk", "job", "aux", "net", "helper", "share"]
-ARGUMENT = {"ioctl": 1, "fcntl": 1, "prctl": 0, "io_uring_register": 1, "arch_prctl": 0, "seccomp": 0}
+ARGUMENT = {"ioctl": 1, "fcntl": 1, "prctl": 0, "io_uring_register": 1, "arch_prctl": 0, "seccomp": 0, "madvise": 2,
+            "futex": 1, "setsockopt": 1}
+TWO = {"setsockopt"}  # the next argument decides as well
 CONDITIONS = {"prlimit64": ["read"], "newfstatat": ["empty"], "statx": ["empty"], "clone": ["thread", "fork"],
               "kill": ["child"], "pidfd_send_signal": ["child"], "sched_getaffinity": ["self"],
               "sched_setaffinity": ["self"], "sched_setattr": ["self"]}
@@ -48,8 +50,9 @@ def declared(path, text, numbers, table):
                 if name not in numbers:
                     fail(path, text, at, f"'{name}' is no system call of this kernel's header")
                 if name in ARGUMENT:
-                    if not re.fullmatch(r"[A-Z][A-Z0-9_]+", value):
-                        fail(path, text, at, f"'{name}' needs a value: {name}:NAME")
+                    form = "NAME/NAME" if name in TWO else "NAME"
+                    if not re.fullmatch(form.replace("NAME", "[A-Z][A-Z0-9_]+"), value):
+                        fail(path, text, at, f"'{name}' needs a value: {name}:{form}")
                 elif value and value not in CONDITIONS.get(name, []):
                     fail(path, text, at, f"'{word}': nobody knows this condition")
                 elif not value and name in NEEDED:
@@ -75,12 +78,13 @@ def main():
         f.write(note)
         for (name, value), kinds in sorted(table.items(), key=lambda t: (numbers[t[0][0]], t[0][1])):
             mask = " | ".join(f"KIND_{k.upper()}" for k in KINDS if k in kinds)
+            what, argument, first, second = "ANY", 0, "0", "0"
             if name in ARGUMENT:
-                f.write(f'{{{numbers[name]}, CALL_VALUE, {ARGUMENT[name]}, (uint32_t){value}, {mask}}}, /* {name} */\n')
+                what, argument = "TWO_VALUES" if name in TWO else "VALUE", ARGUMENT[name]
+                first, _, second = value.partition("/")
             elif value:
-                f.write(f"{{{numbers[name]}, CALL_{value.upper()}, 0, 0, {mask}}}, /* {name} */\n")
-            else:
-                f.write(f"{{{numbers[name]}, CALL_ANY, 0, 0, {mask}}}, /* {name} */\n")
+                what = value.upper()
+            f.write(f"{{{numbers[name]}, CALL_{what}, {argument}, (uint32_t){first}, (uint32_t){second or 0}, {mask}}}, /* {name} */\n")
     with open(out_names, "w", encoding="utf-8") as f:
         f.write(note)
         for name, number in sorted(numbers.items(), key=lambda t: t[1]):

@@ -5,6 +5,10 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+/*
+ * Calls (main, vcpu): madvise:MADV_HUGEPAGE madvise:MADV_NOHUGEPAGE madvise:MADV_COLLAPSE
+ */
+
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1; the C library's headers may be older */
 #endif

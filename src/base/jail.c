@@ -12,11 +12,22 @@
  * without a call (clock_gettime gettimeofday time), what asks how big the host is before it sorts
  * (sysinfo uname sched_getaffinity), large blocks of memory that grow (mremap), a stop in the
  * middle of a wait (restart_syscall rt_sigreturn), abort and its last words (gettid tgkill writev).
+ * The library's locks, conditions and joins are all that is asked of futexes: no priorities are
+ * inherited, which is where the kernel's part of them is hard to get right. The advice is what the
+ * library gives about stacks (the last two are of version 2.42) and heaps.
  *
- * Calls (all): futex set_robust_list rseq rt_sigreturn
+ * Calls (all): futex:FUTEX_WAIT futex:FUTEX_WAIT_PRIVATE futex:FUTEX_WAKE futex:FUTEX_WAKE_PRIVATE
+ *     futex:FUTEX_WAIT_BITSET futex:FUTEX_WAIT_BITSET_PRIVATE futex:FUTEX_WAIT_BITSET_REALTIME
+ *     futex:FUTEX_WAIT_BITSET_PRIVATE_REALTIME futex:FUTEX_WAKE_BITSET
+ *     futex:FUTEX_WAKE_BITSET_PRIVATE futex:FUTEX_REQUEUE futex:FUTEX_REQUEUE_PRIVATE
+ *     futex:FUTEX_CMP_REQUEUE futex:FUTEX_CMP_REQUEUE_PRIVATE futex:FUTEX_WAKE_OP
+ *     futex:FUTEX_WAKE_OP_PRIVATE
+ * Calls (all): madvise:MADV_DONTNEED madvise:MADV_FREE madvise:MADV_HUGEPAGE
+ *     madvise:MADV_GUARD_INSTALL madvise:MADV_GUARD_REMOVE
+ * Calls (all): set_robust_list rseq rt_sigreturn
  *     rt_sigaction rt_sigprocmask sigaltstack exit exit_group sched_yield restart_syscall
  *     clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid
- *     getrandom brk mmap munmap mremap mprotect madvise tgkill
+ *     getrandom brk mmap munmap mremap mprotect tgkill
  * sched_getaffinity:self sysinfo uname getrusage prlimit64:read prctl:PR_SET_NAME prctl:PR_SET_VMA
  *
  * Who it is, by libraries of programs that have some:

@@ -21,6 +21,10 @@ static size_t flags_size(uint64_t size) {
     return (size >> MEM_PAGE_SHIFT) * sizeof(*((struct mem_range *)0)->page_flags);
 }
 
+/*
+ * Calls (main, vcpu): madvise:MADV_DONTDUMP madvise:MADV_DONTNEED
+ */
+
 /* Behind the flags a bit a page: it is mapped from a file, which dropping it would show again. */
 static size_t marks_size(uint64_t size) {
     return flags_size(size) + ((size >> MEM_PAGE_SHIFT) + 63) / 64 * 8;

@@ -22,6 +22,12 @@
 
 #include "bus/mem.h"
 
+/*
+ * Memory that is plugged in later:
+ *
+ * Calls (main, vcpu): madvise:MADV_POPULATE_WRITE
+ */
+
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT 26
 #endif

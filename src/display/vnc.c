@@ -20,7 +20,8 @@
 #include "display/vnc_internal.h"
 
 /*
- * Calls (main): accept4 recvfrom sendto sendmsg setsockopt getsockname shutdown openat unlink
+ * Calls (main): accept4 recvfrom sendto sendmsg getsockname shutdown openat unlink
+ *     setsockopt:IPPROTO_TCP/TCP_NODELAY setsockopt:SOL_SOCKET/SO_REUSEADDR
  */
 
 enum { SOCKET_MODE = 0600, BACKLOG = 16, OUT_COMMANDS = 64 * 1024 };

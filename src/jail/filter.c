@@ -17,9 +17,12 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/fs.h>
+#include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/vfio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -27,6 +30,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
@@ -34,9 +38,25 @@
 #include "base/jail.h"
 #include "jail/jail_internal.h"
 
+/* Newer than some headers. */
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE  103
+#endif
+
+/* Without names of their own. */
+#define FUTEX_WAIT_BITSET_REALTIME         (FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME)
+#define FUTEX_WAIT_BITSET_PRIVATE_REALTIME (FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME)
 
 #define KIND_MAIN   (1u << JAIL_MAIN)
 #define KIND_VCPU   (1u << JAIL_VCPU)
@@ -50,6 +70,7 @@
 enum condition {
     CALL_ANY,
     CALL_VALUE,
+    CALL_TWO_VALUES,
     CALL_READ,
     CALL_EMPTY,
     CALL_THREAD,
@@ -61,8 +82,8 @@ enum condition {
 static const struct call {
     unsigned number;
     enum condition condition;
-    unsigned argument; /* of CALL_VALUE */
-    uint32_t value;
+    unsigned argument; /* of CALL_VALUE; CALL_TWO_VALUES: this one and the next */
+    uint32_t value, second;
     unsigned kinds;
 } calls[] = {
 #include "jail_calls.inc"
@@ -86,10 +107,10 @@ static const unsigned helped[] = {
     __NR_kill,   __NR_newfstatat, __NR_statx,      __NR_getdents64,
 };
 
-/* Those of clone that make a namespace, or a tracer of the parent's. */
-#define CLONE_FORBIDDEN                                                                            \
-    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |  \
-     CLONE_NEWNET | CLONE_PTRACE)
+/* Those of clone that the C library takes; namespaces are none of them, nor a tracer's child. */
+#define CLONE_OF_THREAD                                                                            \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |            \
+     CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_DETACHED)
 #define CLONE_OF_FORK (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | 0xffu /* the signal */)
 
 unsigned filter_kinds(bool network) { return network ? KIND_NET : KIND_NET - 1; }
@@ -160,6 +181,12 @@ static void put_condition(struct filter *f, const struct call *c, uint32_t helpe
     case CALL_ANY:
     case CALL_VALUE: /* see put_values */
         break;
+    case CALL_TWO_VALUES:
+        put_load_argument(f, c->argument, false);
+        put(f, BPF_JMP | BPF_JEQ | BPF_K, c->value, 0, 3);
+        put_load_argument(f, c->argument + 1, false);
+        put_if_equal(f, c->second, SECCOMP_RET_ALLOW);
+        break;
     case CALL_READ: /* prlimit64 of the caller, without a new limit */
         put_load_argument(f, 0, false);
         put(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 5);
@@ -175,8 +202,9 @@ static void put_condition(struct filter *f, const struct call *c, uint32_t helpe
         break;
     case CALL_THREAD:
         put_load_argument(f, 0, false);
-        put_if_bits(f, CLONE_FORBIDDEN, SECCOMP_RET_TRAP);
-        put_if_bits(f, CLONE_THREAD, SECCOMP_RET_ALLOW);
+        put(f, BPF_JMP | BPF_JSET | BPF_K, ~(uint32_t)CLONE_OF_THREAD, 2, 0);
+        put(f, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1);
+        put_return(f, SECCOMP_RET_ALLOW);
         break;
     case CALL_FORK:
         put_load_argument(f, 0, false);
@@ -214,6 +242,15 @@ static void put_values(struct filter *f, const struct call *c, unsigned n, unsig
     put_return(f, SECCOMP_RET_ALLOW);
 }
 
+/* Of a call that is declared with other arguments. Which options a library sets, and which advice
+ * it gives, differs with its version, and it lives with a kernel that has not heard of one. */
+static uint32_t refusal(unsigned number) {
+    return number == __NR_setsockopt ? SECCOMP_RET_ERRNO | ENOPROTOOPT
+           : number == __NR_madvise  ? SECCOMP_RET_ERRNO | EINVAL
+           : number == __NR_futex    ? SECCOMP_RET_ERRNO | ENOSYS
+                                     : SECCOMP_RET_TRAP;
+}
+
 /* What is asked of the arguments of one call comes before what is asked of none. */
 static void put_call(struct filter *f, const struct call *c, unsigned n, unsigned kinds, bool any,
                      uint32_t helper) {
@@ -228,7 +265,9 @@ static void put_call(struct filter *f, const struct call *c, unsigned n, unsigne
         put_if_equal(f, (uint32_t)getpid(), SECCOMP_RET_ALLOW);
         put_return(f, SECCOMP_RET_TRAP);
     } else {
-        put_return(f, !any ? SECCOMP_RET_TRAP : is_helped(c->number) ? helper : SECCOMP_RET_ALLOW);
+        put_return(f, !any                   ? refusal(c->number)
+                      : is_helped(c->number) ? helper
+                                             : SECCOMP_RET_ALLOW);
     }
 }
 

@@ -30,7 +30,8 @@
 #include "state/working_set.h"
 
 /*
- * Calls (main, aux): openat fadvise64 newfstatat
+ * Calls (main, aux): openat fadvise64 newfstatat madvise:MADV_WILLNEED madvise:MADV_POPULATE_READ
+ *     madvise:MADV_RANDOM
  */
 
 #ifndef MADV_POPULATE_READ

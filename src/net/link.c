@@ -26,7 +26,8 @@
 #include "net/segment.h"
 
 /*
- * Calls (main, vcpu): sendmsg sendto recvmsg recvfrom setsockopt shutdown epoll_ctl timerfd_settime
+ * Calls (main, vcpu): sendmsg sendto recvmsg recvfrom shutdown epoll_ctl timerfd_settime
+ *     setsockopt:SOL_SOCKET/SO_SNDBUF
  * Calls (main): socket connect timerfd_create
  */
 

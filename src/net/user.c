@@ -46,9 +46,14 @@
 #include "net/segment.h"
 
 /*
- * libslirp, which also looks at /etc/resolv.conf:
+ * libslirp, which also looks at /etc/resolv.conf; the options of sockets are those of several
+ * versions of it:
  *
- * Calls (main, vcpu, net): socket connect bind setsockopt getsockopt getsockname getpeername sendto
+ * Calls (main, vcpu, net): setsockopt:SOL_SOCKET/SO_REUSEADDR setsockopt:SOL_SOCKET/SO_OOBINLINE
+ *     setsockopt:IPPROTO_TCP/TCP_NODELAY setsockopt:IPPROTO_IP/IP_TTL
+ *     setsockopt:IPPROTO_IP/IP_RECVERR setsockopt:IPPROTO_IPV6/IPV6_V6ONLY
+ *     setsockopt:IPPROTO_IPV6/IPV6_UNICAST_HOPS setsockopt:IPPROTO_IPV6/IPV6_RECVERR
+ * Calls (main, vcpu, net): socket connect bind getsockopt getsockname getpeername sendto
  *     recvfrom sendmsg recvmsg shutdown ioctl:FIONBIO ioctl:FIONREAD openat newfstatat epoll_ctl
  *     timerfd_settime
  * Calls (main, net): listen accept accept4 epoll_create1 timerfd_create

@@ -21,7 +21,8 @@
 #include "switch/network.h"
 
 /*
- * Calls (net): accept4 sendmsg recvmsg sendto recvfrom setsockopt shutdown unlink
+ * Calls (net): accept4 sendmsg recvmsg sendto recvfrom shutdown unlink
+ *     setsockopt:SOL_SOCKET/SO_SNDBUF
  */
 
 enum {

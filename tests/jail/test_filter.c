@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -13,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -103,9 +107,33 @@ static void arguments_decide_where_they_were_declared(void **state) {
     assert_int_equal(answer(__NR_prlimit64, 0, 1, high), trap);
     assert_int_equal(answer(__NR_prlimit64, 1, 1, 0), trap);
     assert_int_equal(answer(__NR_clone, CLONE_VM | CLONE_THREAD, 0, 0), yes);
+    assert_int_equal(answer(__NR_clone, CLONE_VM | CLONE_THREAD | CLONE_IO, 0, 0), trap);
+    assert_int_equal(answer(__NR_clone, CLONE_VM | CLONE_THREAD | CLONE_PIDFD, 0, 0), trap);
+    assert_int_equal(answer(__NR_clone, CLONE_THREAD | CLONE_PTRACE, 0, 0), trap);
     assert_int_equal(answer(__NR_clone, CLONE_THREAD | CLONE_NEWUSER, 0, 0), trap);
     assert_int_equal(answer(__NR_clone, CLONE_VM, 0, 0), trap);
     assert_int_equal(answer(__NR_sched_getaffinity, 1, 0, 0), trap);
+}
+
+/* Those of which a library may try others are answered as an older kernel would. */
+static void other_advice_options_and_futexes_are_as_if_unknown(void **state) {
+    const uint32_t yes = SECCOMP_RET_ALLOW, error = SECCOMP_RET_ERRNO;
+
+    filter_make(&filter, filter_kinds(false), true, true);
+    assert_int_equal(answer(__NR_madvise, 0, 0, MADV_DONTNEED), yes);
+    assert_int_equal(answer(__NR_madvise, 0, 0, MADV_MERGEABLE), error | EINVAL);
+    assert_int_equal(answer(__NR_madvise, 0, 0, MADV_HWPOISON), error | EINVAL);
+    assert_int_equal(answer(__NR_futex, 0, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0), yes);
+    assert_int_equal(answer(__NR_futex, 0, FUTEX_WAKE_PRIVATE, 0), yes);
+    assert_int_equal(answer(__NR_futex, 0, FUTEX_LOCK_PI_PRIVATE, 0), error | ENOSYS);
+    assert_int_equal(answer(__NR_futex, 0, FUTEX_CMP_REQUEUE_PI, 0), error | ENOSYS);
+    assert_int_equal(answer(__NR_setsockopt, 3, SOL_SOCKET, SO_SNDBUF), yes);
+    assert_int_equal(answer(__NR_setsockopt, 3, IPPROTO_TCP, TCP_NODELAY), yes);
+    assert_int_equal(answer(__NR_setsockopt, 3, IPPROTO_TCP, SO_SNDBUF), error | ENOPROTOOPT);
+    assert_int_equal(answer(__NR_setsockopt, 3, IPPROTO_TCP, TCP_ULP), error | ENOPROTOOPT);
+    assert_int_equal(answer(__NR_setsockopt, 3, SOL_SOCKET, SO_ATTACH_FILTER), error | ENOPROTOOPT);
+    filter_make(&filter, 1u << JAIL_DISK, false, false);
+    assert_int_equal(answer(__NR_setsockopt, 3, SOL_SOCKET, SO_SNDBUF), SECCOMP_RET_TRAP);
 }
 
 /* Whether any arguments at all let the call through: where one is looked at both ways are taken. */
@@ -177,6 +205,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_process_has_what_was_declared_and_its_helper_the_rest),
         cmocka_unit_test(arguments_decide_where_they_were_declared),
+        cmocka_unit_test(other_advice_options_and_futexes_are_as_if_unknown),
         cmocka_unit_test(as_many_numbers_pass_as_were_declared_and_none_of_another_abi),
         cmocka_unit_test(kinds_of_threads_have_what_they_do_alone),
         cmocka_unit_test(other_architectures_end_at_once),

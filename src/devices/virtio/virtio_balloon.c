@@ -22,7 +22,7 @@
 #include "devices/virtio/virtio.h"
 
 /*
- * Calls (main, vcpu): mmap madvise
+ * Calls (main, vcpu): mmap madvise:MADV_DONTNEED
  */
 
 #define F_STATS_VQ       (1ull << 1)
