@@ -44,16 +44,17 @@
  *
  * Calls (main, vcpu, disk, job, share): preadv pwritev
  * Calls (main, vcpu, disk, job): preadv2 pwritev2
- * Calls (main, vcpu, disk, job, aux): fsync fdatasync ftruncate fallocate fadvise64
+ * Calls (main, vcpu, disk, job): fdatasync ftruncate fallocate
+ * Calls (main, job): fsync
  * Calls (main, job, net): open openat stat lstat newfstatat statx unlink unlinkat
- * Calls (main, job): access faccessat faccessat2 readlink readlinkat getcwd rename renameat
- *     renameat2 flock getdents64
- * Calls (main): mkdir mkdirat rmdir link linkat dup2
+ * Calls (main, job): access faccessat faccessat2 readlink readlinkat getcwd flock getdents64
+ * Calls (main): rename renameat renameat2 mkdir mkdirat rmdir link linkat dup2
  *
  * New threads (the flags are looked at: namespaces are none of them):
  *
  * Calls (main, vcpu, job): clone:thread clone3 set_tid_address
- * Calls (main, vcpu, disk, job): dup3 pipe2 eventfd2
+ * Calls (main, job): dup3
+ * Calls (main): pipe2 eventfd2
  */
 
 static struct jail_hooks hooks;

@@ -70,10 +70,12 @@ json_t *usage_question(void) {
     return o;
 }
 
+/* A machine that was broken into says any number, and sums of many machines' are made of it. */
 static int64_t positive(const json_t *v) {
+    const json_int_t most = 1ll << 53;
     json_int_t n = json_integer_value(v);
 
-    return n > 0 ? n : 0;
+    return n < 0 ? 0 : n < most ? n : most;
 }
 
 static void read_latency(struct usage *u, unsigned i, const json_t *v) {
@@ -89,8 +91,8 @@ static void read_counter(struct usage *u, const char *name, const json_t *value)
     for (unsigned i = 0; i < USAGE_COUNTERS; i++)
         if ((!strcmp(name, counters[i].counter) ||
              (counters[i].also && !strcmp(name, counters[i].also))) &&
-            json_integer_value(value) > 0)
-            u->counter[i] += json_integer_value(value);
+            u->counter[i] < 1ll << 53)
+            u->counter[i] += positive(value);
 }
 
 void usage_read(struct usage *u, const json_t *result) {
@@ -100,11 +102,9 @@ void usage_read(struct usage *u, const json_t *result) {
 
     *u = (struct usage){.known = true,
                         .time = units_now_ms(),
-                        .resident = row_number(result, "resident_bytes"),
+                        .resident = positive(json_object_get(result, "resident_bytes")),
                         .usable = positive(json_object_get(result, "balloon_bytes"))};
-    if (u->resident < 0)
-        u->resident = 0;
-    if (seconds > 0 && seconds < 1e15)
+    if (seconds > 0 && seconds < 1e12)
         u->cpu_ms = (int64_t)(seconds * 1000);
     json_array_foreach(json_object_get(result, "counters"), i, one)
         read_counter(u, row_text(one, "name"), json_object_get(one, "value"));

@@ -33,7 +33,7 @@
 
 /* Above all that systemd gives to containers; one of its own for each process. */
 #define OWN_USERS 0x70000000u
-enum { NOBODY = 65534, MAX_INHERITED = 64 };
+enum { NOBODY = 65534, MAX_PROCESSES = 4096 };
 
 void confine_say(char *missing, size_t room, const char *what, int code) {
     size_t n = strlen(missing);
@@ -120,6 +120,19 @@ int confine_change_user(const struct confine *c, struct jail_facts *f, struct er
     return 0;
 }
 
+/* Only where nobody else's are counted: as a user of its own, or in a user namespace, on kernels
+ * that have a helper and so count there (5.14). */
+void confine_processes(const struct confine *c, const struct jail_facts *f) {
+    bool own = c->change_user && !c->exact && f->uid == c->uid;
+    struct rlimit l;
+
+    if ((own || f->user_namespace) && getrlimit(RLIMIT_NPROC, &l) == 0 &&
+        l.rlim_cur > MAX_PROCESSES) {
+        l.rlim_cur = l.rlim_max = MAX_PROCESSES;
+        setrlimit(RLIMIT_NPROC, &l);
+    }
+}
+
 void confine_keep_capabilities(const unsigned *keep, unsigned count) {
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct d[2] = {{0}};
@@ -155,8 +168,18 @@ bool confine_drop_capabilities(void) {
 /* ------------------------------------------------------------------ descriptors and limits */
 
 /* Of the process, from before it did anything. */
-static int inherited[MAX_INHERITED];
+static int *inherited;
 static unsigned inherited_count;
+
+static bool note_inherited(int fd) {
+    int *more = realloc(inherited, (inherited_count + 1) * sizeof(*inherited));
+
+    if (!more)
+        return false;
+    inherited = more;
+    inherited[inherited_count++] = fd;
+    return true;
+}
 
 /* Somebody waits for the end of the process by a lock on a file that it was given. */
 static bool holds_lock(int fd) {
@@ -178,11 +201,11 @@ void confine_note_descriptors(void) {
     DIR *d = opendir("/proc/self/fd");
     struct dirent *e;
 
-    while (d && (e = readdir(d)) && inherited_count < MAX_INHERITED) {
+    while (d && (e = readdir(d))) {
         int fd = *e->d_name == '.' ? -1 : atoi(e->d_name);
 
-        if (fd > STDERR_FILENO && fd != dirfd(d) && !holds_lock(fd))
-            inherited[inherited_count++] = fd;
+        if (fd > STDERR_FILENO && fd != dirfd(d) && !holds_lock(fd) && !note_inherited(fd))
+            close(fd); /* rather than to keep it; there is no room for what it may be for */
     }
     if (d)
         closedir(d);
@@ -191,6 +214,9 @@ void confine_note_descriptors(void) {
 void confine_close_descriptors(void) {
     for (unsigned i = 0; i < inherited_count; i++)
         close(inherited[i]);
+    free(inherited);
+    inherited = NULL;
+    inherited_count = 0;
 }
 
 void confine_limits(bool network) {
@@ -239,14 +265,21 @@ void confine_look_at_cgroup(struct jail_facts *f) {
 /* ------------------------------------------------------------------ signals */
 
 /* Landlock's scopes (Documentation/userspace-api/landlock.rst): processes outside cannot be
- * signalled, nor their abstract sockets connected to. Its restrictions of files would forbid to
- * leave the root, and are not asked for. Older kernels have the filter alone. */
-bool confine_signals(void) {
+ * signalled, nor their abstract sockets connected to. Files it forbids as well, once the root is
+ * left, which it would not let happen, and where the helper opens what is opened: it is the second
+ * thing that keeps them away, and the first where the root cannot be left. What is open stays as it
+ * is. Older kernels have the filter alone. */
+bool confine_signals(bool files) {
     int version = landlock_version();
+    struct landlock_rules r = {.scoped = LANDLOCK_SCOPES, .folder = -1};
 
-    return version >= LANDLOCK_HAS_SCOPES &&
-           landlock_forbid((struct landlock_rules){.scoped = LANDLOCK_SCOPES, .folder = -1},
-                           version) == 0;
+    if (files && version > 0) {
+        r.files = landlock_files(version);
+        r.network = LANDLOCK_NETWORK;
+    }
+    if (!r.files && version < LANDLOCK_HAS_SCOPES)
+        return false;
+    return landlock_forbid(r, version) == 0 && version >= LANDLOCK_HAS_SCOPES;
 }
 
 /* ------------------------------------------------------------------ namespaces */

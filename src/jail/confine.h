@@ -37,9 +37,11 @@ void confine_limits(bool network);
 void confine_helper(void);
 void confine_keep_capabilities(const unsigned *keep, unsigned count); /* of those below 32 */
 int confine_change_user(const struct confine *c, struct jail_facts *f, struct error *err);
+/* As another user it may make so many threads and processes as it could ever want, and no more. */
+void confine_processes(const struct confine *c, const struct jail_facts *f);
 bool confine_drop_capabilities(void); /* of the calling thread; true if none is left */
 /* Of the calling thread, with no_new_privs; true if the kernel keeps them in. Nor does it let the
  * thread look into other processes then. */
-bool confine_signals(void);
+bool confine_signals(bool files); /* nor opens it any, or makes connections of TCP */
 
 #endif

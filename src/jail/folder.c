@@ -42,14 +42,6 @@ bool jail_folder_root(const char *path) {
 
 /* ---- Landlock ---- */
 
-static uint64_t all_of(int version) {
-    uint64_t files = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1; /* of the first version */
-
-    files |= version >= LANDLOCK_HAS_REFER ? LANDLOCK_ACCESS_FS_REFER : 0;
-    files |= version >= LANDLOCK_HAS_TRUNCATE ? LANDLOCK_FS_TRUNCATE : 0;
-    return files | (version >= LANDLOCK_HAS_IOCTL ? LANDLOCK_FS_IOCTL : 0);
-}
-
 static uint64_t wanted_of(bool readonly) {
     uint64_t reads = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
     uint64_t writes = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
@@ -66,7 +58,7 @@ static int keep_to(int folder, bool readonly) {
 
     if (version < LANDLOCK_HAS_REFER)
         return version < 0 ? version : -EOPNOTSUPP;
-    return landlock_forbid((struct landlock_rules){.files = all_of(version),
+    return landlock_forbid((struct landlock_rules){.files = landlock_files(version),
                                                    .network = LANDLOCK_NETWORK,
                                                    .scoped = LANDLOCK_SCOPES,
                                                    .folder = folder,

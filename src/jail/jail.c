@@ -91,7 +91,7 @@ static void on_thread(enum jail_thread kind) {
     sigaddset(&one, SIGSYS);
     pthread_sigmask(SIG_UNBLOCK, &one, NULL);
     if (!__atomic_load_n(&closing, __ATOMIC_ACQUIRE))
-        confine_signals(); /* later ones inherit it */
+        confine_signals(false); /* later ones inherit it */
     if (capabilities_gone_soon && !entered)
         confine_drop_capabilities();
     if (entered && !entered->options.network && kind != JAIL_MAIN)
@@ -302,9 +302,11 @@ int jail_enter(struct jail *j, struct error *err) {
     r = confine_change_user(&j->confine, &j->facts, err);
     if (r < 0)
         return r;
+    if (helped)
+        confine_processes(&j->confine, &j->facts);
     j->facts.capabilities = confine_drop_capabilities();
     /* Not before: who holds an image that cannot be had is looked up in the process itself. */
-    j->facts.signals = confine_signals();
+    j->facts.signals = confine_signals(helped);
     keep_end_signal(j);
     r = close_door(j, helped, err);
     if (r < 0)

@@ -14,6 +14,14 @@ int landlock_version(void) {
     return version < 0 ? -errno : (int)version;
 }
 
+uint64_t landlock_files(int version) {
+    uint64_t files = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1; /* of the first version */
+
+    files |= version >= LANDLOCK_HAS_REFER ? LANDLOCK_ACCESS_FS_REFER : 0;
+    files |= version >= LANDLOCK_HAS_TRUNCATE ? LANDLOCK_FS_TRUNCATE : 0;
+    return files | (version >= LANDLOCK_HAS_IOCTL ? LANDLOCK_FS_IOCTL : 0);
+}
+
 int landlock_forbid(struct landlock_rules r, int version) {
     struct {
         uint64_t files, network, scoped;

@@ -24,7 +24,8 @@ struct landlock_rules {
     uint64_t allowed;                /* of `files` that */
 };
 
-int landlock_version(void); /* negative errno: there is none */
+int landlock_version(void);           /* negative errno: there is none */
+uint64_t landlock_files(int version); /* all that it can forbid of them */
 /* What the version does not know is left out. 0 or a negative errno. With no_new_privs. */
 int landlock_forbid(struct landlock_rules rules, int version);
 

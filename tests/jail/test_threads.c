@@ -27,7 +27,9 @@
 #include <unistd.h>
 
 #include "base/jail.h"
+#include "jail/confine.h"
 #include "jail/jail_internal.h"
+#include "jail/landlock.h"
 #include "support/test.h"
 
 #define HERE      ((long)(uintptr_t)memory)
@@ -297,8 +299,9 @@ static void signal_from_inside(enum jail_thread kind) {
 
     if (!j)
         _exit(1);
-    if (!jail_facts(j)->signals)
+    if (landlock_version() < LANDLOCK_HAS_SCOPES)
         _exit(77);
+    jail_thread(JAIL_AUX); /* begins before the door */
     if (kill(outside, 0) == 0 || errno != EPERM)
         _exit(2);
     child = fork();
@@ -324,6 +327,40 @@ static void without_a_filter_the_kernel_still_keeps_signals_in(void **state) {
         return;
     }
     assert_int_equal(code, 0);
+}
+
+/* And files, whatever opens them; what is open goes on. */
+static void open_from_inside(enum jail_thread kind) {
+    char path[] = "/tmp/viv-threads-XXXXXX";
+    int fd = mkstemp(path), code = landlock_version() > 0 ? 0 : 77;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        _exit(1);
+    confine_signals(true);
+    if (!code && (open("/etc/passwd", O_RDONLY) >= 0 || errno != EACCES))
+        code = 2;
+    if (!code && (open("/", O_RDONLY | O_DIRECTORY) >= 0 || errno != EACCES))
+        code = 3;
+    if (!code && (unlink(path) == 0 || errno != EACCES))
+        code = 4;
+    if (!code && (write(fd, "x", 1) != 1 || ftruncate(fd, 0) < 0 || fsync(fd) < 0 ||
+                  fallocate(fd, 0, 0, 1) < 0 || fcntl(fd, F_OFD_SETLK, &lock) < 0))
+        code = 5;
+    _exit(code);
+}
+
+static void without_a_filter_the_kernel_still_keeps_files_away(void **state) {
+    char text[2000];
+    int code;
+
+    if (jail_impossible())
+        return;
+    code = run_child(open_from_inside, JAIL_MAIN, text, sizeof(text));
+    if (code == 77)
+        print_message("this kernel has no Landlock\n");
+    else
+        assert_int_equal(code, 0);
 }
 
 static void look_for_processes(enum jail_thread kind) {
@@ -367,6 +404,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_that_nobody_declared_gets_to_the_kernel_on_any_thread),
         cmocka_unit_test(without_a_filter_the_kernel_still_keeps_signals_in),
+        cmocka_unit_test(without_a_filter_the_kernel_still_keeps_files_away),
         cmocka_unit_test(a_process_that_is_there_looks_like_one_that_is_not),
         cmocka_unit_test(the_helper_may_do_less_than_the_process),
     };
