@@ -187,7 +187,7 @@ class Agent(unittest.TestCase):
         self.assertEqual(self.m.viv("logs", "web", "--vm"), "")
         (self.m.home / "machines" / vm["id"] / "log").write_bytes(b"viv-vm: \x1b[2Jword\n")
         (self.m.home / "machines" / vm["id"] / "log.old").write_bytes(b"before\n")
-        self.assertEqual(self.m.viv("logs", "web", "--vm"), "viv-vm:  [2Jword\n")
+        self.assertEqual(self.m.viv("logs", "web", "--vm"), "viv-vm: word\n")
         self.assertEqual(self.m.viv("logs", "web", "--old"), "before\n")
 
 
