@@ -27,6 +27,16 @@ def files_of(pid):
     return links
 
 
+def wait_for_listener(test, process, path):
+    """The name is there a moment before anybody listens."""
+    while True:
+        test.assertIsNone(process.poll())
+        with socket.socket(socket.AF_UNIX) as s, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            s.connect(str(path))
+            return
+        time.sleep(0.01)
+
+
 def runs(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -48,9 +58,7 @@ class Jail(unittest.TestCase):
                                     "--control", f"unix:{self.control}", *words], stdin=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True, **how)
         self.addCleanup(self.end)
-        while not self.control.exists():
-            self.assertIsNone(self.vm.poll())
-            time.sleep(0.01)
+        wait_for_listener(self, self.vm, self.control)
         return self.ctl("status")
 
     def end(self):
@@ -123,9 +131,7 @@ class Jail(unittest.TestCase):
                  "--control", f"unix:{self.control}"]
         starter = subprocess.Popen(["sh", "-c", 'setpriv --pdeathsig KILL "$@" & wait', "sh", *words],
                                    stdin=subprocess.DEVNULL)
-        while not self.control.exists():
-            self.assertIsNone(starter.poll())
-            time.sleep(0.01)
+        wait_for_listener(self, starter, self.control)
         pid = self.ctl("status")["pid"]
         self.assertTrue(runs(pid))
         starter.kill()
