@@ -489,6 +489,8 @@ bool hardware_note(struct store_row *row, const struct image_files *files) {
 void hardware_unset(struct store_row *row) {
     row_unset(row->status, "medium");
     row_unset(row->status, "medium_error");
+    row_unset(row->status, "cpu_used");
+    row_unset(row->status, "cpu_why");
 }
 
 /* ------------------------------------------------------------------ operations */

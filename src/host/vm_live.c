@@ -205,12 +205,28 @@ static bool step(struct machine *v, const struct live *l, struct store_row *row,
     return is == TELL;
 }
 
+/* What executes the guest: chosen at its start, and software after KVM has failed. */
+static bool note_cpu(const struct machine *v, struct store_row *row) {
+    const char *used = row_text(v->live, "cpu"), *why = row_text(v->live, "cpu_why");
+
+    if (!*used || strlen(why) > 400 ||
+        (!strcmp(used, row_text(row->status, "cpu_used")) &&
+         !strcmp(why, row_text(row->status, "cpu_why"))))
+        return false;
+    row_set_text(row->status, "cpu_used", used);
+    row_set_text(row->status, "cpu_why", *why ? why : NULL);
+    return true;
+}
+
 void machine_step_live(struct machine *v, struct store_row *row) {
     int64_t now = timer_now_ms();
-    bool news = false, waits = false;
+    bool news = v->live && note_cpu(v, row), waits = false;
 
-    if (!v->live || v->live_asked || v->paused)
+    if (!v->live || v->live_asked || v->paused) {
+        if (news && row_number(row->wanted, "launched") == v->process.cycle)
+            machine_save_row(v, row, STORE_NOTE, NULL, NULL);
         return;
+    }
     for (unsigned i = 0; i < LIVES; i++)
         if (step(v, &lives[i], row, &news, &waits))
             break;

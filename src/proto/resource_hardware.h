@@ -80,6 +80,16 @@
          .place = FIELD_STATUS,                                                                    \
          .max = 4000,                                                                              \
          .help = "what booted it last: kernel, bios, uefi or a file with a ROM image"},            \
+        {.name = "cpu_used",                                                                       \
+         .type = FIELD_CHOICE,                                                                     \
+         .place = FIELD_STATUS,                                                                    \
+         .choices = "kvm|soft|ref",                                                                \
+         .help = "what executes its guest's instructions now"},                                    \
+        {.name = "cpu_why",                                                                        \
+         .type = FIELD_STRING,                                                                     \
+         .place = FIELD_STATUS,                                                                    \
+         .max = 400,                                                                               \
+         .help = "why it is that one"},                                                            \
         {.name = "medium",                                                                         \
          .type = FIELD_STRING,                                                                     \
          .place = FIELD_STATUS,                                                                    \
