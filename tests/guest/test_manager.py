@@ -231,7 +231,7 @@ class Crash(Case):
         self.assertEqual(self.m.machine_pids(), [pid])
         os.kill(pid, signal.SIGKILL)  # while nobody looks
         self.m.start()
-        vm = self.api.get(f"/v1/vms/web/wait?for=failed&timeout={LIMIT}")
+        vm = self.api.get(f"/v1/vms/web/wait?for=stopped&timeout={LIMIT}")
         self.assertIn("nobody saw", vm["status"]["reason"])
 
     def test_a_process_number_that_is_used_again_is_not_taken_for_the_machine(self):
@@ -248,7 +248,7 @@ class Crash(Case):
         cycle, _, start = run.read_text().split()
         run.write_text(f"{cycle} {bystander.pid} {start}\n")
         self.m.start()
-        self.api.get(f"/v1/vms/web/wait?for=failed&timeout={LIMIT}")
+        self.api.get(f"/v1/vms/web/wait?for=stopped&timeout={LIMIT}")
         self.api.delete("/v1/vms/web")
         self.m.wait_for(lambda: not self.api.get("/v1/vms")["items"], "the deletion")
         self.assertIsNone(bystander.poll())
