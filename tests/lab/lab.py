@@ -133,10 +133,10 @@ def qemu():
 
 
 def passable():
-    """An IOMMU, and devices with groups of their own: an NVMe drive, one with virtual functions, and two network
-    adapters with a cable between them."""
+    """An IOMMU, and devices with groups of their own: an NVMe drive, one with virtual functions, two network
+    adapters with a cable between them, and memory of 8 GiB in a BAR."""
     words = ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
-    for i in range(4):
+    for i in range(5):
         words += ["-device", f"pcie-root-port,id=port{i},chassis={i + 1},slot={i + 1},addr=10.{i},multifunction=on"]
     for i in range(2):
         words += ["-device", f"nvme-subsys,id=drives{i}"]
@@ -148,6 +148,7 @@ def passable():
     for i in range(2):
         words += ["-netdev", f"hubport,id=net{i},hubid=1",
                   "-device", f"e1000e,netdev=net{i},bus=port{i + 2},romfile=,mac=52:54:00:11:00:0{i + 1}"]
+    words += ["-object", "memory-backend-ram,id=large,size=8G,share=on", "-device", "ivshmem-plain,memdev=large,bus=port4"]
     return words
 
 

@@ -7,10 +7,11 @@ import fcntl
 import functools
 import hashlib
 import http.server
+import json
+import mmap
 import os
 import pathlib
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -23,10 +24,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/guest"), str(ROOT / "tests/lab")]
 import initrd  # noqa: E402
 import lab  # noqa: E402
-import manager  # noqa: E402
 import vivtest  # noqa: E402
 
 PCI = pathlib.Path("/sys/bus/pci")
+CTL = pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl")
 LIMIT = 900
 DRIVERS = ["nvme", "e1000e"]
 
@@ -104,7 +105,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class Case(unittest.TestCase):
+class Vfio(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         if not list(pathlib.Path("/sys/kernel/iommu_groups").glob("*")) or not (lab.KEPT / "kernel").exists():
@@ -128,20 +129,27 @@ class Case(unittest.TestCase):
         files[f"lib/modules/{base.name}/modules.dep"] = own
         return initrd.with_tree(files, cls.dir / "initrd.gz")
 
-    def is_on(self, disk, sum_):
-        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-        read = subprocess.run(f"head -c 1M {disk} | md5sum", shell=True, capture_output=True, text=True, check=True)
-        self.assertEqual(read.stdout.split()[0], sum_)
+    def command(self, *more, append=""):
+        words = f"console=ttyS0 quiet nowatchdog mitigations=off viv.modules={','.join(DRIVERS)} {append}"
+        return [vivtest.PROGRAM, "--memory", "256M", "--cpu", "kvm", "--kernel", self.kernel, "--initrd", self.initrd,
+                "--append", words, "--nic", "none", "--stats", *more]
 
+    def run_guest(self, address, script, append=""):
+        append += " viv.run64=" + base64.b64encode(script.encode()).decode()
+        return subprocess.run(self.command("--device", f"vfio={address}", append=append), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, errors="replace", check=False, timeout=LIMIT)
 
-class Vfio(Case):
-    def run_guest(self, address, script):
-        append = (f"console=ttyS0 quiet nowatchdog mitigations=off viv.modules={','.join(DRIVERS)} viv.run64=" +
-                  base64.b64encode(script.encode()).decode())
-        return subprocess.run([vivtest.PROGRAM, "--memory", "256M", "--cpu", "kvm", "--kernel", self.kernel, "--initrd",
-                               self.initrd, "--append", append, "--nic", "none", "--device", f"vfio={address}"],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
-                              timeout=LIMIT)
+    def counted(self, said, name):
+        """What --stats says of a counter, which leaves out those that are 0."""
+        self.assertIn("io_accesses", said)
+        found = re.search(rf"^ *(\d+)  {name} ", said, re.M)
+        return int(found[1]) if found else 0
+
+    def check_past_the_process(self, said):
+        """Messages went to KVM, and accesses to BARs to the device, without our process between."""
+        self.assertEqual(self.counted(said, "msi_by_loop"), 0)
+        self.assertGreater(self.counted(said, "windows"), 0)
+        self.assertEqual(self.counted(said, "vfio_accesses"), 0)
 
     def test_what_the_host_uses_is_refused(self):
         address, _ = wait_for(lambda: drive("MANY"))
@@ -160,7 +168,13 @@ class Vfio(Case):
         self.assertEqual(len(sums), 2, done.stdout)
         self.assertEqual(sums[0], sums[1])
         self.assertRegex(done.stdout, r"[1-9][0-9]* +PCI-MSI .*nvme0q1")
+        self.check_past_the_process(done.stderr)
         return sums[0]
+
+    def is_on(self, disk, sum_):
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+        read = subprocess.run(f"head -c 1M {disk} | md5sum", shell=True, capture_output=True, text=True, check=True)
+        self.assertEqual(read.stdout.split()[0], sum_)
 
     def test_a_drive_is_the_guests_and_then_the_hosts_again(self):
         address, _ = wait_for(lambda: drive("PLAIN"))
@@ -169,6 +183,41 @@ class Vfio(Case):
         bind(address, "nvme")
         self.is_on(wait_for(lambda: drive("PLAIN"))[1], sum_)
 
+    def test_a_drive_comes_and_goes_while_the_guest_runs(self):
+        address, _ = wait_for(lambda: drive("PLAIN"))
+        bind(address, "vfio-pci")
+        control = self.dir / "control"
+        guest = vivtest.Guest(self.command("--serial", "stdio", "--control", f"unix:{control}"), timeout=LIMIT)
+        self.addCleanup(guest.close)
+        guest.expect("BOOTED")
+        guest.shell()
+
+        def ask(*words):
+            done = subprocess.run([CTL, "--json", control, *words], capture_output=True, text=True, check=False, timeout=LIMIT)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return json.loads(done.stdout) if done.stdout.strip() else {}
+        for turn in range(2):
+            number = str(ask("device-add", f"vfio={address}")["device"])
+            guest.check("until [ -e /dev/nvme0n1 ]; do sleep 1; done")
+            guest.check(f"dd if=/dev/urandom of=/tmp/x bs=64k count=16; dd if=/tmp/x of=/dev/nvme0n1 bs=64k seek={16 * turn}; "
+                        "sync; echo 3 >/proc/sys/vm/drop_caches")
+            sums = re.findall(r"\b[0-9a-f]{32}\b", guest.check(f"dd if=/dev/nvme0n1 bs=64k count=16 skip={16 * turn} | md5sum; "
+                                                               "md5sum /tmp/x"))
+            self.assertEqual(sums[0], sums[1])
+            self.assertRegex(guest.check("grep nvme0q1 /proc/interrupts"), r"[1-9][0-9]* +PCI-MSI")
+            ask("device-remove", number)
+            guest.check("while [ -e /dev/nvme0n1 ]; do sleep 1; done")
+            wait_for(lambda: not ask("status")["devices"])
+        guest.process.stdin.write(b"poweroff -f\n")
+        self.assertEqual(guest.wait(), 0, guest.stderr)
+        self.check_past_the_process(guest.stderr)
+        bind(address, "nvme")
+        disk = wait_for(lambda: drive("PLAIN"))[1]
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+        read = subprocess.run(f"tail -c +{(1 << 20) + 1} {disk} | head -c 1M | md5sum", shell=True, capture_output=True,
+                              text=True, check=True)
+        self.assertEqual(read.stdout.split()[0], sums[0])
+
     def test_a_virtual_function_is_the_guests_and_the_rest_stays_the_hosts(self):
         address, _ = wait_for(lambda: drive("MANY"))
         function = virtual_function(address)
@@ -176,10 +225,29 @@ class Vfio(Case):
         sum_ = self.use_drive(function)
         self.is_on(drive("MANY")[1], sum_)
 
-    def test_a_network_adapter_is_the_guests(self):
+    def test_a_bar_of_gigabytes_is_the_guests(self):
+        address = next(d.name for d in (PCI / "devices").iterdir() if (d / "device").read_text() == "0x1110\n")
+        place, value = 7 << 30, 0x600df00d
+        bind(address, "vfio-pci")
+        done = self.run_guest(address, "d=$(dirname $(grep -l 0x1110 /sys/bus/pci/devices/*/device)); echo 1 >$d/enable; "
+                              "b=$(sed -n '3s/ .*//p' $d/resource); echo bar $b; "
+                              f"busybox devmem $((b + {place})) 32 {value}; busybox devmem $((b + {place})) 32")
+        self.assertIn("EXIT 0", done.stdout, done.stderr)
+        base = int(re.search(r"bar (0x[0-9a-f]+)", done.stdout)[1], 16)
+        self.assertGreaterEqual(base, 4 << 30)
+        self.assertIn(f"0x{value:08X}", done.stdout)
+        self.check_past_the_process(done.stderr)
+        (PCI / "devices" / address / "driver/unbind").write_text(address)
+        (PCI / "devices" / address / "enable").write_text("1")
+        with open(PCI / "devices" / address / "resource2", "r+b") as file, \
+                mmap.mmap(file.fileno(), mmap.PAGESIZE, offset=place) as memory:
+            self.assertEqual(struct.unpack_from("<I", memory)[0], value)
+
+    def fetch(self, append=""):
+        """A MiB by a guest that has the adapter, from the host: what came of it."""
         address, _ = wait_for(lambda: adapter("52:54:00:11:00:01"))
         _, own = wait_for(lambda: adapter("52:54:00:11:00:02"))
-        subprocess.run(["ip", "addr", "add", "10.9.0.1/24", "dev", own], check=True)
+        subprocess.run(["ip", "addr", "replace", "10.9.0.1/24", "dev", own], check=True)
         subprocess.run(["ip", "link", "set", own, "up"], check=True)
         data = os.urandom(1 << 20)
         (self.dir / "data").write_bytes(data)
@@ -187,80 +255,25 @@ class Vfio(Case):
             threading.Thread(target=server.serve_forever, daemon=True).start()
             self.addCleanup(server.shutdown)
             bind(address, "vfio-pci")
+            self.addCleanup(bind, address, "e1000e")
             done = self.run_guest(address, "n=0; until [ -d /sys/bus/pci/drivers/e1000e/*/net ] || [ $n = 60 ]; do sleep 1; "
                                   "n=$((n + 1)); done; i=$(basename /sys/bus/pci/drivers/e1000e/*/net/*); ip link set $i up; "
                                   "ip addr add 10.9.0.2/24 dev $i; n=0; until ping -c 1 -W 2 10.9.0.1 || [ $n = 60 ]; do "
                                   f"n=$((n + 1)); done; wget -q -O- http://10.9.0.1:{server.server_port}/data | md5sum; "
-                                  "cat /sys/class/net/$i/address; grep $i /proc/interrupts")
+                                  "cat /sys/class/net/$i/address; grep $i /proc/interrupts", append)
         self.assertIn(hashlib.md5(data).hexdigest(), done.stdout, done.stdout + done.stderr)
         self.assertIn("52:54:00:11:00:01", done.stdout)
+        return done
+
+    def test_a_network_adapter_is_the_guests(self):
+        done = self.fetch()
         self.assertRegex(done.stdout, r"[1-9][0-9]* +PCI-MSI ")
+        self.check_past_the_process(done.stderr)
 
-
-class Managed(Case):
-    """The same through a manager, which is root: it takes a device from the host's driver, and gives it back."""
-    def setUp(self):
-        self.m = manager.Manager(self)
-        self.m.start()
-        source = self.m.home / "source"
-        source.mkdir()
-        (source / "vmlinuz").symlink_to(self.kernel)
-        (source / "tiny.cpio.gz").symlink_to(self.initrd)
-        self.m.wait_for_image("tiny", source)
-        self.address, self.disk = wait_for(lambda: drive("PLAIN"))
-
-    def driver(self):
-        link = PCI / "devices" / self.address / "driver"
-        return link.resolve().name if link.exists() else ""
-
-    def create(self, script, **spec):
-        append = f"viv.modules={','.join(DRIVERS)} viv.run64=" + base64.b64encode(script.encode()).decode()
-        self.m.create("web", memory=256 << 20, cpu="kvm", append=append, power="on", **spec)
-        vm = self.m.api.settled("web")
-        self.assertEqual(vm["status"]["state"], "running", vm)
-        return vm
-
-    def said(self, pattern):
-        return wait_for(lambda: re.search(pattern, self.m.viv("logs", "web")))
-
-    WRITE = ("while ! [ -e /dev/nvme0n1 ]; do sleep 1; done; dd if=/dev/urandom of=/dev/nvme0n1 bs=64k count=16; sync; "
-             "echo 3 >/proc/sys/vm/drop_caches; echo sum $(dd if=/dev/nvme0n1 bs=64k count=16 | md5sum); ")
-
-    def test_a_drive_is_taken_at_the_start_and_given_back_after_any_end(self):
-        vm = self.create(self.WRITE + "while true; do sleep 1; done", devices=[self.address])
-        sum_ = self.said(r"sum ([0-9a-f]{32})")[1]
-        self.assertEqual((self.driver(), vm["status"]["lent"], vm["status"]["pid"] > 0), ("vfio-pci", {self.address: "nvme"}, True))
-        self.m.kill()
-        for pid in self.m.machine_pids():
-            os.kill(pid, signal.SIGKILL)
-        self.m.start()
-        self.m.wait_for(lambda: "lent" not in self.m.api.vm("web")["status"], "the way back")
-        self.assertEqual(self.driver(), "nvme")
-        self.is_on(wait_for(lambda: drive("PLAIN"))[1], sum_)
-
-    def test_a_drive_comes_and_goes_while_the_machine_runs(self):
-        vm = self.create(self.WRITE + "while [ -e /dev/nvme0n1 ]; do sleep 1; done; echo it is gone; while true; do sleep 1; done")
-        self.m.viv("device", "add", "web", self.address)
-        sum_ = self.said(r"sum ([0-9a-f]{32})")[1]
-        self.assertEqual(self.m.api.vm("web")["status"]["host_devices"], [self.address])
-        limits = pathlib.Path(f"/proc/{vm['status']['pid']}/limits").read_text()
-        hard = re.search(r"Max locked memory +\S+ +(\S+)", limits)[1]
-        self.assertTrue(hard == "unlimited" or int(hard) > (256 << 20) + (1 << 30), limits)
-        self.m.viv("device", "rm", "web", self.address)
-        self.assertEqual(self.driver(), "nvme")
-        self.said("it is gone")
-        self.assertEqual(self.m.api.vm("web")["status"]["state"], "running")
-        self.is_on(wait_for(lambda: drive("PLAIN"))[1], sum_)
-
-    def test_a_drive_that_the_host_uses_stays_with_it(self):
-        for words in (["mkswap", self.disk], ["swapon", self.disk]):
-            subprocess.run(["busybox", *words], capture_output=True, check=True)
-        self.addCleanup(subprocess.run, ["busybox", "swapoff", self.disk], check=True)
-        self.m.create("web", devices=[self.address], power="on")
-        vm = self.m.api.settled("web")
-        self.assertEqual(vm["status"]["state"], "failed", vm)
-        self.assertRegex(vm["status"]["reason"], f"{self.disk.name}, which is in use")
-        self.assertEqual(self.driver(), "nvme")
+    def test_a_guest_without_messages_has_levels(self):
+        done = self.fetch("pci=nomsi")
+        self.assertRegex(done.stdout, r"[1-9][0-9]* +IO-APIC .*fasteoi")
+        self.assertGreater(self.counted(done.stderr, "vfio_accesses"), 0)
 
 
 if __name__ == "__main__":
