@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Files of the guest: {"do": "get", "path": path} and {"do": "put", "path": path, "mode": n,
- * "uid": n, "gid": n}. A file that is put appears whole or not at all, and is on the disk when the
- * answer comes.
+ * "uid": n, "gid": n}; with "tree": true folders, too. With "name" what is put goes by that name
+ * into the path if this is a folder. A file that is put appears whole or not at all, and all of it
+ * is on the disk when the answer comes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 
 #include "agent/agent.h"
 #include "base/write.h"
+#include "proto/tree.h"
 
 enum { SLICE = 32 * 1024, PUT_MS = 60000 };
 
@@ -42,6 +44,16 @@ static int send_file(struct agent_call *call, int fd, const char *path, struct e
     return r < 0 ? r : agent_send(call->fd, AGENT_DATA, NULL, 0, err);
 }
 
+static bool is_tree(const struct agent_call *call) {
+    return json_is_true(json_object_get(call->request, "tree"));
+}
+
+static int send_tree(struct agent_call *call, int fd, const char *path, struct error *err) {
+    int r = agent_answer(call, json_pack("{s:b}", "folder", 1), err);
+
+    return r < 0 ? r : tree_send(call->fd, fd, path, err);
+}
+
 int agent_get(struct agent_call *call, struct error *err) {
     const char *path = path_of(call, err);
     struct stat st;
@@ -52,9 +64,11 @@ int agent_get(struct agent_call *call, struct error *err) {
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0) {
         r = error_set(err, -errno, "'%s' in the guest cannot be opened: %s", path, strerror(errno));
+    } else if (S_ISDIR(st.st_mode) && is_tree(call)) {
+        r = send_tree(call, fd, path, err);
     } else if (!S_ISREG(st.st_mode)) {
         r = error_set(err, -EISDIR, "'%s' in the guest is no regular file: %s", path,
-                      S_ISDIR(st.st_mode) ? "it is a folder, copy its files or an archive of it"
+                      S_ISDIR(st.st_mode) ? "it is a folder, which is copied with -r"
                                           : "devices, pipes and sockets are not copied");
     } else {
         r = agent_answer(call,
@@ -123,13 +137,10 @@ static int put_file(struct agent_call *call, const char *path, const char *tempo
     return 0;
 }
 
-int agent_put(struct agent_call *call, struct error *err) {
-    const char *path = path_of(call, err);
+static int put_whole(struct agent_call *call, const char *path, struct error *err) {
     char *temporary = NULL;
     int fd, r;
 
-    if (!path)
-        return -EINVAL;
     if (asprintf(&temporary, "%s.viv-XXXXXX", path) < 0)
         return error_set(err, -ENOMEM, "the guest is out of memory");
     fd = mkostemp(temporary, O_CLOEXEC);
@@ -143,4 +154,48 @@ int agent_put(struct agent_call *call, struct error *err) {
     }
     free(temporary);
     return r < 0 ? r : agent_answer(call, json_object(), err);
+}
+
+static int put_tree(struct agent_call *call, const char *path, struct error *err) {
+    struct tree_count count;
+    int fd, r;
+
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return error_set(err, -errno, "'%s' in the guest cannot be made: %s", path,
+                         strerror(errno));
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(err, -errno, "'%s' in the guest cannot be opened: %s", path,
+                         strerror(errno));
+    r = tree_receive(call->reader, PUT_MS, fd, path, &count, err);
+    if (r == 0 && (syncfs(fd) < 0 || sync_folder(path) < 0))
+        r = error_set(err, -errno, "'%s' in the guest cannot be written: %s", path,
+                      strerror(errno));
+    close(fd);
+    if (r < 0)
+        return r;
+    return agent_answer(call,
+                        json_pack("{s:I, s:I}", "files", (json_int_t)count.files, "left_out",
+                                  (json_int_t)count.left_out),
+                        err);
+}
+
+int agent_put(struct agent_call *call, struct error *err) {
+    const char *path = path_of(call, err), *name = agent_text(call, "name");
+    char *within = NULL;
+    struct stat st;
+    int r;
+
+    if (!path)
+        return -EINVAL;
+    if (name && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        if (strchr(name, '/') || !strcmp(name, ".."))
+            return error_set(err, -EINVAL, "'name' must be a name, not a path");
+        if (asprintf(&within, "%s/%s", path, name) < 0)
+            return error_set(err, -ENOMEM, "the guest is out of memory");
+        path = within;
+    }
+    r = is_tree(call) ? put_tree(call, path, err) : put_whole(call, path, err);
+    free(within);
+    return r;
 }

@@ -114,6 +114,7 @@ int do_cp(struct cli *c) {
     if (!from == !to)
         return remote_fail(&c->failure, FAILURE_INVALID, "copy by a file of this host in between",
                            "one of the two must be in a guest, NAME:PATH, and the other one not");
+    g.tree = cli_true(c, "recursive");
     code =
         from ? guest_copy_out(&g, from, c->name[1], &err) : guest_copy_in(&g, c->name[0], to, &err);
     guest_done(&g);

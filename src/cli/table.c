@@ -131,6 +131,12 @@ static const struct field exec_flags[] = {
      .help = "folder of the guest that it begins in; also -w"},
     ENV,
     {0}};
+static const struct field cp_flags[] = {
+    {.name = "recursive",
+     .type = FIELD_BOOL,
+     .help = "copy folders with all that is in them: permissions and times as they are, the owner "
+             "whoever writes; also -r"},
+    {0}};
 static const struct field ssh_flags[] = {
     {.name = "user",
      .type = FIELD_STRING,
@@ -254,8 +260,8 @@ const struct cli_command cli_commands[] = {
      "exec web -- uname -r", exec_flags, do_exec},
     {"cp", "vm", "agent", TWO_NAMES, "FROM TO",
      "Copy a file out of a guest or into it: NAME:PATH is in the guest, '-' is standard input or "
-     "output. It appears whole or not at all",
-     "cp web:/etc/hostname hostname", NULL, do_cp},
+     "output. It appears whole or not at all, in TO by its name if that is a folder",
+     "cp web:/etc/hostname hostname", cp_flags, do_cp},
     {"ssh", "vm", "get", NAME_AND_WORDS, "NAME",
      "Log in by ssh: through a forward to port 22 if there is one, else through the agent",
      "ssh web -- uptime", ssh_flags, do_ssh},

@@ -30,6 +30,7 @@ enum agent_frame {
     AGENT_RESIZE = 6, /* JSON: {"columns": n, "rows": n} */
     AGENT_SIGNAL = 7, /* JSON: {"signal": n} */
     AGENT_DATA = 8,   /* bytes of a file; none: end of file */
+    AGENT_ENTRY = 9,  /* of a folder that is copied (proto/tree.h) */
     AGENT_FRAMES
 };
 

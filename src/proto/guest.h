@@ -20,6 +20,7 @@ struct guest {
     int (*connect)(struct guest *g, struct error *err); /* a descriptor, or negative */
     void *opaque;                                       /* for connect */
     bool json, tty;
+    bool tree;  /* copies are of folders, too */
     bool image; /* what runs is the command of the guest's OCI image, with these words */
     int timeout_ms, seconds;
     const char *user, *cwd;
@@ -27,7 +28,12 @@ struct guest {
     struct agent_reader reader; /* fd -1: not connected */
 };
 
+/* The code in an error that the agent itself told of, or that is not the connection's. */
+enum { GUEST_REFUSED = -1000 };
+
 int guest_connect(struct guest *g, struct error *err);
+/* Connects and sends the request, which it takes. */
+int guest_begin(struct guest *g, json_t *request, struct error *err);
 /* Connects and asks; the answer, or NULL with the sentence. Takes the request. */
 json_t *guest_ask(struct guest *g, json_t *request, struct error *err);
 /* The next result on the connection. */
@@ -39,7 +45,9 @@ void guest_done(struct guest *g);
 
 /* These give exit codes: 0 or that of the command, or GUEST_... with the sentence. */
 int guest_exec(struct guest *g, int argc, char **argv, struct error *err);
-/* One file; "-" is standard input or output. It appears whole or not at all. */
+/* One file; "-" is standard input or output. It appears whole or not at all. With `tree` also a
+ * folder and what is in it (proto/tree.h). If `to` is a folder, the copy goes into it by its name.
+ */
 int guest_copy_out(struct guest *g, const char *from, const char *to, struct error *err);
 int guest_copy_in(struct guest *g, const char *from, const char *to, struct error *err);
 

@@ -98,6 +98,12 @@ class Agent(unittest.TestCase):
         self.m.viv("cp", "web:/root/file", str(self.m.home / "back"))
         self.assertTrue((self.m.home / "back").read_bytes() == much)
         self.assertIn("/nowhere", self.m.viv("cp", "web:/nowhere", "-", code=1))
+        (self.m.home / "tree/sub").mkdir(parents=True)
+        (self.m.home / "tree/sub/x").write_text("x")
+        self.assertIn("-r", self.m.viv("cp", str(self.m.home / "tree"), "web:/root", code=1))
+        self.m.viv("cp", "-r", str(self.m.home / "tree"), "web:/root")
+        self.m.viv("cp", "web:/root/tree/sub/x", "--recursive", str(self.m.home / "tree"))
+        self.assertEqual((self.m.home / "tree/x").read_text(), "x")
         self.assertIn("one of the two", self.m.viv("cp", "a", "b", code=2))
         self.assertIn("needs a FROM TO", self.m.viv("cp", "web:/a", code=2))
         # Addresses, once the guest has one

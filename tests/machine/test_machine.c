@@ -724,10 +724,9 @@ static void a_guest_that_writes_garbage_everywhere_harms_only_itself(void **stat
         block_close(b.config.disk[0]);
         net_close(b.config.nic[0].port);
         box_free(&b);
-    } while (now.tv_sec - begin.tv_sec < seconds);
+    } while (seed < 2 || resets < 2 || now.tv_sec - begin.tv_sec < seconds);
     alarm(0);
     print_message("%u machines, %u resets\n", seed, resets);
-    assert_true(seed > 1 && resets > 1);
     image_done(&disk);
 }
 

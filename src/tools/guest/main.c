@@ -126,9 +126,9 @@ static const struct command {
      "run a command in the guest with this input, output and errors; its exit code is ours. -t "
      "gives it a terminal",
      "exec -- uname -r", 1, 1 << 20, guest_exec},
-    {"copy", "[guest:]FROM [guest:]TO",
-     "copy a file out of the guest or into it; '-' is standard input or output. In the guest it "
-     "appears whole or not at all",
+    {"copy", "[-r] [guest:]FROM [guest:]TO",
+     "copy a file out of the guest or into it; '-' is standard input or output. It appears whole "
+     "or not at all, in TO by its name if that is a folder. -r copies folders, too",
      "copy guest:/etc/hostname hostname", 2, 2, do_copy},
     {"time", "", "set the guest's clock to this host's", "time", 0, 0, do_time},
     {"freeze", "[--seconds N] -- COMMAND [ARGUMENT]...",
@@ -210,6 +210,10 @@ static int take_options(struct guest *g, int argc, char **argv) {
             return i + 1;
         if (!strcmp(argv[i], "-t")) {
             g->tty = true;
+            continue;
+        }
+        if (!strcmp(argv[i], "-r")) {
+            g->tree = true;
             continue;
         }
         if (!value)
