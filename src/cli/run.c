@@ -171,7 +171,10 @@ static int attach(struct run *r) {
     json_t *vm = NULL;
     int code;
 
-    show_note(c, "'%s' starts; Ctrl-] and then q detaches from its console", r->name);
+    if (detach)
+        show_note(c, "'%s' starts; 'viv console %s' attaches to it", r->name, r->name);
+    else
+        show_note(c, "'%s' starts; Ctrl-] and then q detaches from its console", r->name);
     code = cli_settle(c, r->name, SETTLE_SECONDS, &vm);
     if (code == 0)
         code = cli_check_started(c, vm);

@@ -12,7 +12,7 @@ import time
 import vivtest
 from png import read_png
 
-CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+CTL = str(pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"))
 VGABIOS = pathlib.Path("/usr/share/seabios/vgabios-stdvga.bin")
 # The letter A of the 8x16 font tells where the font begins.
 LETTER = bytes.fromhex("000010386cc6c6fec6c6c6c600000000")

@@ -18,7 +18,7 @@ import mini
 import vivtest
 
 LIMIT = 60  # seconds; a host that does ten things at once is slow
-CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+CTL = str(pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"))
 BUTTON = b"\x66\xba\x00\x06\x66\xed\xf6\xc4\x01\x74\xf5" + mini.POWER_OFF  # until the power button's status bit
 
 

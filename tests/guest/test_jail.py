@@ -15,7 +15,7 @@ import unittest
 import mini
 import vivtest
 
-CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+CTL = str(pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"))
 
 
 def files_of(pid):

@@ -18,7 +18,7 @@ import manager
 import mini
 import vivtest
 
-CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+CTL = str(pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"))
 POOL = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 ROOT = os.geteuid() == 0
 

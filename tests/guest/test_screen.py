@@ -13,7 +13,7 @@ import vivtest
 from png import read_png
 
 LIMIT = 120  # seconds; a host that does ten things at once is slow
-CTL = str(pathlib.Path(vivtest.VM).with_name("viv-ctl"))
+CTL = str(pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"))
 
 
 class Viewer:
