@@ -81,7 +81,7 @@ test('an image is imported, with its job, and a failure says why', async () => {
   await d.see('ready', '.cards');
   await (await d.find('button', 'Import').waitHandle()).click();
   await d.type('Name', 'disk');
-  await d.type('File', `${settings.folder}/nothing.raw`);
+  await d.type('File', `${settings.folder}/media/nothing.raw`);
   await d.click('button', 'Import');
   await d.see('nothing.raw', 'main, dialog', 60_000);
   await d.go(url, 'jobs');

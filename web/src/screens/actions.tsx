@@ -47,7 +47,7 @@ export const actions: Action[] = [
 ];
 
 /* Operations with a screen of their own, or none for people. */
-const ELSEWHERE = new Set(['list', 'get', 'create', 'update', 'wait', 'console', 'agent', 'log', 'ticket', 'screen', 'screenshot', 'pointer', 'send-key', 'type', 'insert', 'eject', 'nic-add', 'nic-remove', ...actions.map((a) => a.verb)]);
+const ELSEWHERE = new Set(['list', 'get', 'create', 'update', 'wait', 'console', 'agent', 'log', 'ticket', 'screen', 'screenshot', 'pointer', 'send-key', 'type', 'insert', 'eject', 'nic-add', 'nic-remove', 'device-add', 'device-remove', ...actions.map((a) => a.verb)]);
 const ELSE_ICONS: Record<string, IconName> = { clone: 'copy', suspend: 'pause', capture: 'template', export: 'download' };
 
 /** An operation of the API that wants arguments, as a dialog. */
