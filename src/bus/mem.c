@@ -5,6 +5,7 @@
  * private: they are read when touched and shared, until written, with all who map the same file.
  */
 #include "bus/mem.h"
+#include "bus/dirty.h"
 #include "bus/release.h"
 
 #include <assert.h>
@@ -25,10 +26,11 @@ static size_t flags_size(uint64_t size) {
  * Calls (main, vcpu): madvise:MADV_DONTDUMP madvise:MADV_DONTNEED
  */
 
-/* Behind the flags a bit a page: it is mapped from a file, which dropping it would show again. */
-static size_t marks_size(uint64_t size) {
-    return flags_size(size) + ((size >> MEM_PAGE_SHIFT) + 63) / 64 * 8;
-}
+static size_t bits_size(uint64_t size) { return ((size >> MEM_PAGE_SHIFT) + 63) / 64 * 8; }
+
+/* Behind the flags two bits a page: it is mapped from a file, which dropping it would show again;
+ * and it has been written. */
+static size_t marks_size(uint64_t size) { return flags_size(size) + 2 * bits_size(size); }
 
 static uint64_t *file_bits(const struct mem_range *r) {
     return r->page_flags + (r->whole >> MEM_PAGE_SHIFT);
@@ -159,6 +161,7 @@ static int add(struct mem *m, gpa base, uint64_t size, bool readonly, struct err
             munmap(r.host, size);
         goto no_memory;
     }
+    r.dirty = file_bits(&r) + bits_size(size) / 8;
     m->file_size = offset + size;
     if (!readonly && !r.moving)
         m->ram_size += size;
@@ -234,6 +237,8 @@ void mem_show(struct mem *m, gpa base, uint64_t size) {
         if (r->base != base || r->moving || r->shown == size)
             continue;
         assert(size <= r->whole && !(size % MEM_PAGE_SIZE));
+        for (uint64_t page = 0; page < r->whole >> MEM_PAGE_SHIFT; page++)
+            dirty_note_page(r, page); /* what is not mapped is zero in a snapshot */
         r->shown = size;
         cut(m);
         if (m->code_written)
@@ -428,10 +433,12 @@ void mem_written(struct mem *m, gpa addr, uint64_t len) {
         if (part > len)
             part = len;
         last = (addr - r->base + part - 1) >> MEM_PAGE_SHIFT;
-        for (page = (addr - r->base) >> MEM_PAGE_SHIFT; page <= last; page++)
+        for (page = (addr - r->base) >> MEM_PAGE_SHIFT; page <= last; page++) {
+            dirty_note_page(r, page);
             if ((__atomic_load_n(&r->page_flags[page], __ATOMIC_RELAXED) & MEM_PAGE_ANY_CODE) &&
                 m->code_written)
                 m->code_written(m->code_opaque, r->base + (page << MEM_PAGE_SHIFT));
+        }
         addr += part;
         len -= part;
     }

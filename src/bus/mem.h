@@ -38,6 +38,7 @@ struct mem_range {
     uint64_t offset;      /* in a snapshot's `memory` */
     uint8_t *host;        /* private mapping: a forked child keeps it as it was */
     uint64_t *page_flags; /* one word a page, atomic access */
+    uint64_t *dirty;      /* a bit a page, atomic access: written (bus/dirty.h) */
     bool readonly;        /* ROM: guest writes are dropped */
     bool room;            /* it comes and goes: no RAM that firmware or a kernel is told of */
     bool moving;          /* memory of a device: no RAM, and mem_place says where it is */

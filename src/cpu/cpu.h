@@ -74,6 +74,7 @@ struct cpu_config {
     size_t cache_size;    /* for tests: bytes of each cache of code, 0: as usual */
     /* For tests of user code: no paravirtual leaves. */
     bool no_hypervisor;
+    bool dirty_ring; /* what it writes is noted in a ring (bus/dirty.h, DIRTY_RING) */
 };
 
 enum cpu_exit {
@@ -140,6 +141,10 @@ struct cpu_ops {
     const struct cpu_apic_ops *apic;         /* NULL: the LAPICs are the board's */
     /* As window_fn (bus/windows.h), for all processors of the machine; any thread. NULL: cannot. */
     int (*window)(struct cpu *cpu, unsigned n, gpa at, void *memory, uint64_t size);
+    /* Which pages it writes (bus/dirty.h), with no processor running. `track`: from now on, or no
+     * longer; once for the machine; NULL: always. `collect`: notes those since the last time. */
+    int (*track)(struct cpu *cpu, bool on, struct error *err);
+    int (*collect)(struct cpu *cpu, struct error *err);
     /* config.less has changed, before the processor has run. NULL: it is asked each time. */
     int (*tell)(struct cpu *cpu, struct error *err);
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Lists of a guest's buffers. */
 #include "devices/dma.h"
+#include "bus/dirty.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -61,6 +62,8 @@ bool dma_add(struct dma *d, struct mem *mem, gpa at, uint64_t n, bool write) {
         part = part < n ? part : n;
         if (!append(d, at, r->host + (at - r->base), part))
             return false;
+        if (write) /* wherever the command ends */
+            dirty_note(mem, at, part);
         at += part;
         n -= part;
     }
@@ -87,6 +90,9 @@ bool dma_cut(struct dma *d, uint64_t length) {
 }
 
 void dma_written(const struct dma *d, struct mem *mem, uint64_t n) {
+    for (unsigned i = 0; i < d->count; i++) /* one that failed has written who knows what */
+        if (d->addr[i] != MEM_NOWHERE)
+            dirty_note(mem, d->addr[i], d->iov[i].iov_len);
     for (unsigned i = 0; i < d->count && n; i++) {
         uint64_t part = d->iov[i].iov_len < n ? d->iov[i].iov_len : n;
 

@@ -63,6 +63,7 @@ struct machine {
     struct wires *wires;
     struct windows *windows;
     struct plug *plug;
+    struct machine_dirty dirty;
     bool over; /* `ended` was called, or machine_stop */
     enum machine_end end;
     unsigned end_code;
@@ -414,8 +415,10 @@ static int reset_now(struct machine *m, struct error *err) {
 
     plug_reset(m->plug);
     r = board_reset(&m->board, err);
-
-    return r < 0 ? r : load_and_set(m, err);
+    if (r == 0)
+        r = load_and_set(m, err);
+    machine_dirty_everything(m);
+    return r;
 }
 
 static struct lapic_cpu make_pins(struct machine *m, unsigned i);
@@ -448,6 +451,7 @@ static int take_over(struct machine *m, const struct x86_state *state, const cha
                      struct error *err) {
     int r = 0;
 
+    machine_dirty_lost(m);
     fetch_apics(m);
     for (unsigned i = 0; i < m->config.cpus; i++)
         m->spare[i] = vcpu_change(m->cpu[i].vcpu, m->spare[i]);
@@ -609,6 +613,7 @@ static struct cpu_config config_of(struct machine *m, unsigned i) {
         .index = i,
         .count = m->config.cpus,
         .model = m->config.cpu_model,
+        .dirty_ring = m->config.dirty == DIRTY_RING,
         .peers = m->config.cpus > 1 ? m->peers : NULL,
         .debug = m->config.cpu_debug,
         .bus = {.opaque = &m->cpu[i],
@@ -981,6 +986,10 @@ struct device *machine_tablet(struct machine *m) {
 
 struct device *machine_console(struct machine *m) {
     return m->board.console;
+}
+
+struct machine_dirty *machine_dirty_of(struct machine *m) {
+    return &m->dirty;
 }
 
 struct plug *machine_plug(struct machine *m) {

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "bus/dirty.h"
 #include "cpu/debug.h"
 #include "devices/debugcon.h"
 #include "devices/pflash.h"
@@ -107,6 +108,8 @@ struct machine_config {
     const struct machine_numa *numa;   /* NULL: none */
     const char *cpu;                   /* backend: auto, ref */
     const char *cpu_model;             /* NULL = default */
+    enum dirty_way dirty;              /* how it is known which pages are written */
+    bool dirty_prove;                  /* for tests: increments compare the others, too */
     struct cpu_debug cpu_debug;
     /* A kernel is booted directly, or firmware finds what to boot (bios, uefi or the path of a ROM
      * image): one of the two is needed, all others may be NULL. Both are the caller's. */

@@ -5,11 +5,13 @@
 #define MACHINE_MACHINE_INTERNAL_H
 
 #include "machine/board.h"
+#include "machine/dirty.h"
 #include "machine/machine.h"
 #include "machine/vcpu.h"
 
 struct board *machine_board(struct machine *m);
 void machine_silence_cpu(struct machine *m, unsigned i); /* until it is started anew */
+struct machine_dirty *machine_dirty_of(struct machine *m);
 struct plug *machine_plug(struct machine *m);
 struct cpu *machine_cpu(struct machine *m, unsigned i);
 const struct machine_config *machine_config(const struct machine *m);

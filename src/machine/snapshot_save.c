@@ -39,15 +39,18 @@
 struct message { /* shorter than PIPE_BUF: arrives whole */
     uint64_t pages;
     bool over;
+    uint8_t id[SNAPSHOT_ID];
     struct error error;
 };
 
 struct machine_saving {
+    struct machine *machine;
     struct machine_save how;
     struct loop_watch *watch;
     pid_t child;
     int pipe;
     uint64_t pages;
+    struct dirty_taken dirty;
     struct message last;
 };
 
@@ -55,6 +58,7 @@ struct machine_saving {
 
 struct child {
     const struct mem *mem;
+    const struct dirty_log *log; /* of what differs from the parent; NULL: who knows */
     int pipe;
 };
 
@@ -91,6 +95,12 @@ static const uint8_t *child_pages(void *opaque, uint64_t page, unsigned count, u
     return buf;
 }
 
+static bool child_may_differ(void *opaque, uint64_t page, uint64_t count) {
+    const struct child *c = opaque;
+
+    return !c->log || dirty_has(c->log, page, count);
+}
+
 /* Nothing of the machine's may stay open in here: listening sockets, locks on disk images. */
 static int close_others(int pipe) {
     int null = open("/dev/null", O_RDWR);
@@ -104,17 +114,21 @@ static int close_others(int pipe) {
 }
 
 static void child_main(struct machine *m, const struct machine_save *how,
-                       const struct snapshot_sections *sections, int pipe) {
+                       const struct snapshot_sections *sections, const struct dirty_taken *dirty,
+                       int pipe) {
     struct child c = {.mem = &machine_board(m)->mem};
+    struct message last = {.over = true};
     struct snapshot_image image = {.dir = how->dir,
                                    .sections = sections,
                                    .json = how->json,
                                    .pages = c.mem->file_size / SNAPSHOT_PAGE,
                                    .pages_at = child_pages,
                                    .opaque = &c,
+                                   .may_differ = child_may_differ,
+                                   .prove = machine_config(m)->dirty_prove,
+                                   .ret_id = last.id,
                                    .progress = child_progress,
                                    .progress_opaque = &c};
-    struct message last = {.over = true};
 
     jail_forked();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -122,6 +136,8 @@ static void child_main(struct machine *m, const struct machine_save *how,
     c.pipe = close_others(pipe);
     if (how->parent)
         image.parent = snapshot_open(how->parent, &last.error);
+    if (image.parent && !memcmp(image.parent->id, dirty->since, SNAPSHOT_ID))
+        c.log = dirty->log;
     if (!how->parent || image.parent)
         snapshot_write(&image, &last.error);
     tell(c.pipe, &last);
@@ -149,6 +165,7 @@ static void finished(struct machine_saving *s, struct error *ret) {
                   "the snapshot was not written: the process that did it was killed; look whether "
                   "the host ran out of memory");
     wait_child(s);
+    machine_dirty_taken(s->machine, &s->dirty, ret->code ? NULL : s->last.id);
 }
 
 /* False: that was the last one. */
@@ -226,11 +243,13 @@ static struct machine_saving *start(struct machine *m, const struct machine_save
     if (how->add)
         how->add(how->opaque, &sections);
     s->how = *how;
+    s->machine = m;
     s->pipe = fds[0];
     s->pages = machine_board(m)->mem.file_size / SNAPSHOT_PAGE;
+    machine_dirty_take(m, how->parent, &s->dirty);
     s->child = fork();
     if (s->child == 0)
-        child_main(m, how, &sections, fds[1]);
+        child_main(m, how, &sections, &s->dirty, fds[1]);
     close(fds[1]);
     snapshot_sections_done(&sections);
     if (s->child < 0) {
@@ -238,6 +257,7 @@ static struct machine_saving *start(struct machine *m, const struct machine_save
                   "the snapshot's process cannot be made: %s; give the host more memory or allow "
                   "more processes",
                   strerror(errno));
+        machine_dirty_taken(m, &s->dirty, NULL);
         close(s->pipe);
         free(s);
         return NULL;
@@ -265,6 +285,7 @@ void machine_save_cancel(struct machine_saving *s) {
         return;
     kill(s->child, SIGKILL);
     wait_child(s);
+    machine_dirty_taken(s->machine, &s->dirty, NULL);
     saving_free(s);
 }
 

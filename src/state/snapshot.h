@@ -94,6 +94,11 @@ struct snapshot_image {
                                struct error *err);
     void *opaque;
     const struct snapshot *parent; /* NULL: all pages; else those that differ from its */
+    /* With a parent: of `count` pages one may differ from its; the others are not even read. NULL:
+     * all may. `prove`: they are, and one that differs is an error. */
+    bool (*may_differ)(void *opaque, uint64_t page, uint64_t count);
+    bool prove;
+    uint8_t *ret_id; /* SNAPSHOT_ID bytes: what the parent of a later one is known by; or NULL */
     /* Told after each chunk, in pages. NULL allowed. */
     void (*progress)(void *opaque, uint64_t done);
     void *progress_opaque;

@@ -120,8 +120,16 @@ static uint8_t *kinds_of(const struct writing *w) {
 
 static bool is_zero(const uint8_t *p) { return !*p && !memcmp(p, p + 1, SNAPSHOT_PAGE - 1); }
 
-static enum snapshot_page kind_of(const struct writing *w, const uint8_t *page,
+static bool may_differ(const struct writing *w, uint64_t page, uint64_t count) {
+    const struct snapshot_image *im = w->image;
+
+    return !im->parent || !im->may_differ || im->may_differ(im->opaque, page, count);
+}
+
+static enum snapshot_page kind_of(const struct writing *w, uint64_t number, const uint8_t *page,
                                   const uint8_t *theirs) {
+    if (!w->image->prove && !may_differ(w, number, 1))
+        return SNAPSHOT_PARENT;
     if (w->image->parent && !memcmp(page, theirs, SNAPSHOT_PAGE))
         return SNAPSHOT_PARENT;
     return is_zero(page) ? SNAPSHOT_ZERO : SNAPSHOT_HERE;
@@ -137,8 +145,14 @@ static int write_pages(const struct writing *w, int fd, uint64_t first, unsigned
     for (unsigned i = 0; i <= count && code == 0; i++) {
         const uint8_t *page = ours + (size_t)i * SNAPSHOT_PAGE;
         enum snapshot_page kind =
-            i == count ? SNAPSHOT_ZERO : kind_of(w, page, w->theirs + (size_t)i * SNAPSHOT_PAGE);
+            i == count ? SNAPSHOT_ZERO
+                       : kind_of(w, first + i, page, w->theirs + (size_t)i * SNAPSHOT_PAGE);
 
+        if (i < count && kind != SNAPSHOT_PARENT && !may_differ(w, first + i, 1))
+            return error_set(err, -EBADE,
+                             "snapshot '%s': page %llu differs from its parent's, though nobody "
+                             "is known to have written to it; this is a mistake of this program",
+                             w->image->dir, (unsigned long long)(first + i));
         if (i < count)
             kinds[(first + i) / 4] |= (uint8_t)(kind << (first + i) % 4 * 2);
         if (kind == SNAPSHOT_HERE) {
@@ -153,16 +167,36 @@ static int write_pages(const struct writing *w, int fd, uint64_t first, unsigned
     return code;
 }
 
+/* Of the parent's pages those that ours may differ from. */
+static int read_theirs(const struct writing *w, uint64_t first, unsigned count, struct error *err) {
+    const struct snapshot_image *im = w->image;
+    unsigned run = 0;
+    int code = 0;
+
+    for (unsigned i = 0; i <= count && code == 0; i++) {
+        if (i < count && (im->prove || may_differ(w, first + i, 1))) {
+            run++;
+            continue;
+        }
+        if (run)
+            code = snapshot_read(im->parent, first + i - run, run,
+                                 w->theirs + (size_t)(i - run) * SNAPSHOT_PAGE, err);
+        run = 0;
+    }
+    return code;
+}
+
 static int write_chunk(const struct writing *w, int fd, uint64_t chunk, struct error *err) {
     const struct snapshot_image *im = w->image;
     uint64_t first = chunk * SNAPSHOT_CHUNK, left = im->pages - first;
     unsigned count = left < SNAPSHOT_CHUNK ? (unsigned)left : SNAPSHOT_CHUNK;
-    const uint8_t *ours = im->pages_at(im->opaque, first, count, w->chunk, err);
+    bool same = !im->prove && !may_differ(w, first, count);
+    const uint8_t *ours = same ? w->chunk : im->pages_at(im->opaque, first, count, w->chunk, err);
     uint32_t sum = 0;
     int code = ours ? 0 : -EIO;
 
-    if (code == 0 && im->parent)
-        code = snapshot_read(im->parent, first, count, w->theirs, err);
+    if (code == 0 && im->parent && !same)
+        code = read_theirs(w, first, count, err);
     if (code == 0)
         code = write_pages(w, fd, first, count, ours, &sum, err);
     store_le32(kinds_of(w) + snapshot_kinds_size(im->pages) + 4 * chunk, sum);
@@ -346,6 +380,8 @@ int snapshot_write(const struct snapshot_image *image, struct error *err) {
         code = sync_folder(&w, err);
     else if (w.dir_fd >= 0 && code != -EBUSY)
         remove_part(&w);
+    if (code == 0 && image->ret_id)
+        memcpy(image->ret_id, w.index + INDEX_ID, SNAPSHOT_ID);
     if (w.dir_fd >= 0)
         close(w.dir_fd);
     free(w.index);

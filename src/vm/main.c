@@ -373,6 +373,8 @@ static int build_machine(struct vm *vm, struct error *err) {
         .memory_more = o->memory_max > o->memory ? o->memory_max - o->memory : 0,
         .cpu = o->cpu,
         .cpu_model = o->cpu_model,
+        .dirty = o->dirty,
+        .dirty_prove = o->dirty_prove,
         .cpu_debug = o->cpu_debug,
         .kernel = o->kernel,
         .initrd = o->initrd,

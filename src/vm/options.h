@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "block/block.h"
+#include "bus/dirty.h"
 #include "display/vnc.h"
 #include "machine/machine.h"
 #include "machine/smbios.h"
@@ -50,6 +51,8 @@ enum options_smm { SMM_AUTO, SMM_OFF, SMM_ON };
 struct options {
     const char *name; /* empty if not given */
     const char *cpu, *cpu_model, *kernel, *append, *console;
+    enum dirty_way dirty;
+    bool dirty_prove;
     const char *serial[MACHINE_MAX_SERIALS];
     unsigned serials;
     const char *serial_log;                  /* path, NULL: none */

@@ -20,8 +20,8 @@ struct option {
 extern const struct option options_table[]; /* its places are the bits of options.given */
 
 option_fn option_name, option_cpus, option_memory, option_numa, option_pin, option_priority,
-    option_cpu, option_cpu_model, option_speaker, option_smbios, option_hpet, option_smm,
-    option_balloon, option_kernel, option_initrd, option_firmware, option_uefi_vars,
+    option_cpu, option_cpu_model, option_dirty_log, option_speaker, option_smbios, option_hpet,
+    option_smm, option_balloon, option_kernel, option_initrd, option_firmware, option_uefi_vars,
     option_firmware_log, option_append, option_boot, option_restore, option_restore_only,
     option_renew_identity, option_template, option_prefetch, option_record_working_set,
     option_paused, option_disk, option_cdrom, option_nic, option_serial, option_serial_log,

@@ -114,6 +114,23 @@ int option_cpu_model(struct options *o, const char *v, struct error *err) {
     return cpuid_check_model(v, err);
 }
 
+int option_dirty_log(struct options *o, const char *v, struct error *err) {
+    static const char *const ways[] = {
+        [DIRTY_AUTO] = "auto", [DIRTY_OFF] = "off", [DIRTY_LOG] = "on", [DIRTY_RING] = "ring"};
+    size_t n = strcspn(v, ",");
+
+    for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+        if (!strncmp(ways[i], v, n) && !ways[i][n] && (!v[n] || !strcmp(v + n, ",prove"))) {
+            o->dirty = (enum dirty_way)i;
+            o->dirty_prove = v[n];
+            return 0;
+        }
+    return error_set(err, -EINVAL,
+                     "'%s' is no way to know what is written; use auto, on, ring or "
+                     "off, and ,prove to compare all the same",
+                     v);
+}
+
 int option_speaker(struct options *o, const char *v, struct error *err) {
     o->speaker = v;
     return *v ? 0 : error_set(err, -EINVAL, "give the path of a file");

@@ -57,6 +57,13 @@ const struct option options_table[] = {
      "x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host), and features more or less than "
      "that by their names in /proc/cpuinfo; default host",
      "--cpu-model x86-64-v2,+aes,-pcid"},
+    {"dirty-log", "auto|on|ring|off[,prove]", option_dirty_log,
+     "how it is known which pages of memory are written, so that an increment of a snapshot need "
+     "not read the others: by KVM's log (on) or rings, or not (off); auto: with KVM from the first "
+     "increment on, software always knows; default off; prove: the others are compared, too, and "
+     "one that "
+     "differs is an error",
+     "--dirty-log on"},
     {"kernel", "FILE", option_kernel,
      "kernel to boot: Linux bzImage, multiboot kernel of version 1 or 2 (may be gzipped), or an "
      "ELF "

@@ -18,7 +18,7 @@
 
 /* One pin for each vector that there can be. KVM keeps the number in 8 bits without saying so, and
  * with 256 would report no end at all. */
-enum { KVM_VECTORS = 256, KVM_PINS = 240, KVM_LEAVES = 128 };
+enum { KVM_VECTORS = 256, KVM_PINS = 240, KVM_LEAVES = 128, KVM_CPUS = 64 };
 
 struct kvm_carrier;
 struct msi_message;
@@ -45,6 +45,11 @@ struct kvm_vm { /* shared by the processors of one machine; the last one frees i
         unsigned generation;
         uint64_t offset;
     } scaled; /* guarded by `lock` */
+    struct {
+        bool on, ring, manual;
+    } dirty;                       /* dirty.c's */
+    struct kvm_cpu *cpu[KVM_CPUS]; /* those that there are */
+    unsigned cpus;
     struct kvm_cpuid2 *supported;
     uint32_t less[CPUID_WORDS]; /* cpu_config.less */
 };
@@ -62,11 +67,13 @@ struct kvm_cpu {
     /* For tests: it gives up when it has entered the guest so often; 0: never. */
     uint64_t fail_after;
     bool failing;
-    bool clocked; /* KVM has been told the clock that it runs on now */
+    struct kvm_dirty_gfn *ring; /* of written pages; NULL: there is none */
+    uint32_t ring_at;
+    bool clocked;          /* KVM has been told the clock that it runs on now */
     uint64_t clock_offset; /* with a scaled TSC: the clock's generation */
-    uint64_t deadline; /* of the LAPIC's timer, to be set again with that clock; 0: no */
+    uint64_t deadline;     /* of the LAPIC's timer, to be set again with that clock; 0: no */
     struct {
-        uint64_t io, mmio, eoi, windows, kicks;
+        uint64_t io, mmio, eoi, windows, kicks, rings;
     } count;
 };
 
@@ -86,6 +93,17 @@ void kvm_vm_leave(struct kvm_vm *vm);
 int kvm_vm_map(struct kvm_vm *vm, struct error *err);
 /* As window_fn (bus/windows.h). */
 int kvm_vm_window(struct kvm_vm *vm, unsigned n, gpa at, void *memory, uint64_t size);
+/* What there is once more, with or without a log. */
+int kvm_vm_remap(struct kvm_vm *vm);
+
+/* Which pages are written, and how that is found out: before there are slots and processors. */
+int kvm_dirty_choose(struct kvm_vm *vm, bool ring, struct error *err);
+int kvm_dirty_map_ring(struct kvm_cpu *c);
+void kvm_dirty_unmap_ring(struct kvm_cpu *c);
+int kvm_dirty_ring_full(struct kvm_cpu *c);
+int kvm_dirty_slot_goes(struct kvm_vm *vm, unsigned i);
+int kvm_dirty_track(struct cpu *cpu, bool on, struct error *err); /* struct cpu_ops */
+int kvm_dirty_collect(struct cpu *cpu, struct error *err);
 
 void kvm_vm_init_routes(struct kvm_vm *vm); /* its descriptor is there */
 void kvm_vm_free_routes(struct kvm_vm *vm);

@@ -150,6 +150,10 @@ static int answer(struct kvm_cpu *c) {
         return GO_ON;
     case KVM_EXIT_INTR:
         return GO_ON;
+    case KVM_EXIT_DIRTY_RING_FULL:
+        if (kvm_dirty_ring_full(c) < 0)
+            return failed(c, "takes no ring of written pages back", 0);
+        return GO_ON;
     case KVM_EXIT_SHUTDOWN:
         return CPU_EXIT_SHUTDOWN;
     case KVM_EXIT_FAIL_ENTRY:
@@ -276,6 +280,10 @@ static void code_written(struct cpu *cpu, gpa page) {
 static void destroy(struct cpu *cpu) {
     struct kvm_cpu *c = (struct kvm_cpu *)cpu;
 
+    kvm_dirty_unmap_ring(c);
+    for (unsigned i = 0; c->vm && i < c->vm->cpus; i++)
+        if (c->vm->cpu[i] == c)
+            c->vm->cpu[i] = c->vm->cpu[--c->vm->cpus];
     if (c->run)
         munmap(c->run, c->vm->run_size);
     if (c->fd >= 0)
@@ -289,6 +297,7 @@ static int make(struct kvm_cpu *c, struct error *err) {
     struct x86_state power_on;
     const char *fail_after = getenv("VIV_KVM_FAIL_AFTER");
     void *run;
+    int r;
 
     c->cpu.config.less = c->vm->less;
     if (cpuid_check_model(config->model, err) < 0 ||
@@ -303,6 +312,11 @@ static int make(struct kvm_cpu *c, struct error *err) {
         return error_set(err, -errno, "KVM's processor %u cannot be mapped: %s", config->index,
                          strerror(errno));
     c->run = run;
+    r = kvm_dirty_map_ring(c);
+    if (r < 0 || c->vm->cpus == KVM_CPUS)
+        return error_set(err, -ENOTSUP, "KVM's ring of processor %u cannot be mapped: %s",
+                         config->index, strerror(-r));
+    c->vm->cpu[c->vm->cpus++] = c;
     if (kvm_set_cpuid(c, err) < 0)
         return -EINVAL;
     if (fail_after)
@@ -345,6 +359,8 @@ static void stats(struct cpu *cpu, FILE *f) {
 
     fprintf(f, "%12llu  port accesses\n%12llu  memory accesses of devices\n",
             (unsigned long long)c->count.io, (unsigned long long)c->count.mmio);
+    if (c->count.rings)
+        fprintf(f, "%12llu  full rings of written pages\n", (unsigned long long)c->count.rings);
     fprintf(f, "%12llu  ends of level interrupts\n%12llu  interrupt windows\n%12llu  kicks\n",
             (unsigned long long)c->count.eoi, (unsigned long long)c->count.windows,
             (unsigned long long)c->count.kicks);
@@ -367,4 +383,6 @@ const struct cpu_ops cpu_kvm_ops = {
     .apic = &kvm_apic_ops,
     .window = window,
     .tell = tell,
+    .track = kvm_dirty_track,
+    .collect = kvm_dirty_collect,
 };

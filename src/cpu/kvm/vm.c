@@ -31,7 +31,9 @@ static int set_slot(struct kvm_vm *vm, unsigned i, gpa base, uint64_t size) {
     const struct mem_range *r = &vm->mem->range[i];
     struct kvm_userspace_memory_region region = {
         .slot = i,
-        .flags = r->readonly ? KVM_MEM_READONLY : 0,
+        .flags = r->readonly    ? KVM_MEM_READONLY
+                 : vm->dirty.on ? KVM_MEM_LOG_DIRTY_PAGES
+                                : 0,
         .guest_phys_addr = base,
         .memory_size = size,
         .userspace_addr = (uintptr_t)r->host,
@@ -63,7 +65,9 @@ int kvm_vm_map(struct kvm_vm *vm, struct error *err) {
 
             if (pass == 0 && s->size &&
                 (!wanted || s->base != range->base || s->size != range->size)) {
-                r = set_slot(vm, i, s->base, 0);
+                r = kvm_dirty_slot_goes(vm, i);
+                if (r == 0)
+                    r = set_slot(vm, i, s->base, 0);
                 s->size = 0;
             }
             if (pass == 1 && wanted && !s->size) {
@@ -101,6 +105,17 @@ int kvm_vm_window(struct kvm_vm *vm, unsigned n, gpa at, void *memory, uint64_t 
     return r;
 }
 
+int kvm_vm_remap(struct kvm_vm *vm) {
+    int r = 0;
+
+    pthread_mutex_lock(&vm->lock);
+    for (unsigned i = 0; r == 0 && i < vm->mem->count; i++)
+        if (vm->slot[i].size && !vm->mem->range[i].readonly)
+            r = set_slot(vm, i, vm->slot[i].base, vm->slot[i].size);
+    pthread_mutex_unlock(&vm->lock);
+    return r;
+}
+
 /* ------------------------------------------------------------------ life */
 
 static int split_irqchip(int fd) {
@@ -117,7 +132,7 @@ static void set_addresses(int fd) {
     ioctl(fd, KVM_SET_TSS_ADDR, 0xfeffd000);
 }
 
-static int make(struct kvm_vm *vm, int kvm, struct error *err) {
+static int make(struct kvm_vm *vm, int kvm, const struct cpu_config *config, struct error *err) {
     int r = kvm_check_capabilities(kvm, err);
 
     if (r < 0)
@@ -132,6 +147,9 @@ static int make(struct kvm_vm *vm, int kvm, struct error *err) {
     vm->scaled.can = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
     kvm_find_lacks(vm);
     kvm_vm_init_routes(vm);
+    r = kvm_dirty_choose(vm, config->dirty_ring, err);
+    if (r < 0)
+        return r;
     set_addresses(vm->fd);
     r = kvm_filter_msrs(vm->fd, err);
     if (r < 0)
@@ -152,7 +170,7 @@ static struct kvm_vm *vm_new(const struct cpu_config *config, struct error *err)
     }
     *vm = (struct kvm_vm){.fd = -1, .users = 1, .mem = config->bus.mem};
     pthread_mutex_init(&vm->lock, NULL);
-    r = make(vm, kvm, err);
+    r = make(vm, kvm, config, err);
     close(kvm);
     if (r == 0)
         return vm;

@@ -26,6 +26,7 @@
 
 #include "base/bytes.h"
 #include "base/trace.h"
+#include "bus/dirty.h"
 #include "devices/virtio/virtio_internal.h"
 
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4, DESC_SIZE = 16 };
@@ -255,6 +256,12 @@ int virtio_retake(struct virtio *v, unsigned queue, uint16_t head, struct virtio
     return 1;
 }
 
+/* All that a device may write, whatever becomes of the request. */
+static void note_dirty(const struct virtio *v, const struct virtio_chain *c) {
+    for (unsigned i = c->out_count; i < c->out_count + c->in_count; i++)
+        dirty_note(v->pci.dev.env.mem, c->addr[i], c->iov[i].iov_len);
+}
+
 int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain) {
     struct virtqueue *q = usable_queue(v, queue);
     struct rings r;
@@ -283,6 +290,7 @@ int virtio_pop(struct virtio *v, unsigned queue, struct virtio_chain *ret_chain)
     q->last_avail++;
     if (q->budget != NO_BUDGET)
         q->budget--;
+    note_dirty(v, ret_chain);
     stat_inc(virtio_chains);
     trace(virtio_pop, v->pci.dev.name, queue, ret_chain->head, ret_chain->out_count,
           ret_chain->in_count);
@@ -316,6 +324,7 @@ static void push(struct virtio *v, const struct virtio_chain *chain, uint32_t wr
     struct rings r;
     uint8_t *slot;
 
+    note_dirty(v, chain);
     if (!q || chain->epoch != v->epoch || !running(v))
         return;
     mark_written(v, chain, written);

@@ -756,6 +756,12 @@ static int soft_create(const struct cpu_config *config, struct cpu **ret_cpu, st
     return r;
 }
 
+/* It notes a page when it gets the right to write to it, which it loses here. */
+static int collect(struct cpu *cpu, struct error *err) {
+    ref_tlb_flush((struct ref *)cpu);
+    return 0;
+}
+
 const struct cpu_ops cpu_soft_ops = {
     .name = "soft",
     .lazy_flags = true,
@@ -771,6 +777,7 @@ const struct cpu_ops cpu_soft_ops = {
     .get_state = ref_get_state,
     .set_state = ref_set_state,
     .code_written = ref_code_written,
+    .collect = collect,
     .soon = soft_soon,
     .stats = ref_stats,
 };
@@ -787,5 +794,6 @@ const struct cpu_ops cpu_ref_ops = {
     .get_state = ref_get_state,
     .set_state = ref_set_state,
     .code_written = ref_code_written,
+    .collect = collect,
     .stats = ref_stats,
 };

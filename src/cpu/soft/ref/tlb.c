@@ -5,6 +5,7 @@
  * Source: SDM vol. 3A 4.10 (TLB), 17.2 (data breakpoints).
  */
 #include "base/trace.h"
+#include "bus/dirty.h"
 #include "cpu/soft/jit/check.h"
 #include "cpu/soft/jit/jit_internal.h"
 #include "cpu/soft/ref/pv.h"
@@ -210,6 +211,7 @@ void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct 
         return;
     if (c->jit.check)
         check_grant(c, (const void *)t->host, &t->tag_w, t->tag_r);
+    dirty_note_page(r, offset >> 12);
     t->tag_w = t->tag_r;
     c->write_seen[h / 8] |= (uint8_t)(1u << h % 8);
 }
@@ -307,6 +309,7 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
         if (c->jit.check)
             check_store(c, r->host + offset);
         memcpy(r->host + offset, buf, size);
+        dirty_note_page(r, offset >> 12);
         code_written(c, &r->page_flags[offset >> 12], pa, size);
         return;
     }
