@@ -58,6 +58,9 @@ forward add web {port}:80
 forward list
 forward rm web {port}:80
 nic list
+*device add web 0000:ff:1f.7
+device list
+*device rm web 0000:ff:1f.7
 *nic add web lan
 *nic rm web lan
 *set web
