@@ -45,4 +45,4 @@ class Processors(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    vivtest.tap.main()

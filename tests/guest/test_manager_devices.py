@@ -207,4 +207,4 @@ class Devices(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    vivtest.tap.main()

@@ -6,6 +6,7 @@ import pathlib
 import unittest
 
 import manager
+import vivtest
 from test_manager_cgroup import group_of
 
 
@@ -69,4 +70,4 @@ class Limits(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    vivtest.tap.main()

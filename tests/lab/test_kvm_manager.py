@@ -11,6 +11,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/guest"), str(ROOT / "tests/lab")]
 import manager  # noqa: E402
+import vivtest  # noqa: E402
 from test_kvm import COUNT, needs_kvm  # noqa: E402
 
 JAIL_USERS = 0x70000000
@@ -80,4 +81,4 @@ class KvmOfTheManager(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    vivtest.tap.main()

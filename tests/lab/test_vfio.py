@@ -277,4 +277,4 @@ class Vfio(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    vivtest.tap.main()
