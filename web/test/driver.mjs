@@ -72,7 +72,11 @@ export class Driver {
   }
 
   async click(role, name) {
-    await this.find(role, name).click();
+    await this.find(role, name)
+      .click()
+      .catch((e) => {
+        throw new Error(`no ${role} '${name}' could be pressed: ${e.message}`);
+      });
   }
 
   button(name) {
@@ -160,7 +164,7 @@ export async function runAll(cases, driver) {
       if (driver.complaints.length) wrong = driver.complaints.splice(0).join('\n');
     } catch (e) {
       const screen = await driver.text().catch(() => '');
-      wrong = `${e.stack ?? e}\n--- the screen: ${screen.replace(/\s+/g, ' ').slice(0, 1200)}\n${driver.complaints.splice(0).join('\n')}`;
+      wrong = `${e.stack ?? e}\n--- the screen: ${screen.replace(/\s+/g, ' ').slice(0, 3000)}\n${driver.complaints.splice(0).join('\n')}`;
       await driver.page.screenshot({ path: `${process.env.VIV_PORTAL_SHOTS ?? '/tmp'}/viv-portal-failed-${i + 1}.png` }).catch(() => undefined);
     }
     if (wrong) {

@@ -248,6 +248,7 @@ test('interfaces, disks, memory and the boot order are changed while it runs', a
   await d.see('virtio · 02:00:5e:10:00:01', '.parts');
   await until('a volume that is free', async () => (await api('GET', '/v1/volumes/data')).body.status.state === 'ready');
   await d.button('Attach a volume');
+  await d.page.waitForSelector('dialog option[value=data]');
   await d.button('Attach');
   await until('the volume in the machine', async () => (await web()).spec.volumes.join() === 'data');
   await d.button('Detach data');
