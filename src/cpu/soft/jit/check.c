@@ -164,9 +164,8 @@ void check_grant(struct ref *c, const void *host, uint64_t *tag, uint64_t page) 
     check_grant_again(c, tag, page, page ^ 4096); /* no address of another index matches */
 }
 
-/* Vector registers are the guest's. */
-__attribute__((target("general-regs-only"))) void check_grant_again(struct ref *c, uint64_t *tag,
-                                                                    uint64_t page, uint64_t none) {
+JIT_GENERAL_REGS void check_grant_again(struct ref *c, uint64_t *tag, uint64_t page,
+                                        uint64_t none) {
     struct jit_check *k = c->jit.check;
 
     if (k->tags < TAGS_MAX) {

@@ -575,7 +575,7 @@ void jit_jc_add(struct ref *c, uint64_t rip, const void *code) {
     e->code = code;
 }
 
-void jit_kick(struct ref *c) {
+JIT_GENERAL_REGS void jit_kick(struct ref *c) {
     if (!c->jit.enabled)
         return;
     /* In this order: jit_set_key, which may run meanwhile, keeps the poison once it sees poll. */

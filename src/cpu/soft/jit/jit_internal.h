@@ -45,6 +45,11 @@ struct jit_link {  /* lies in the code cache, next to its exit */
 
 enum { SITE_WINDOW = 1024, SITE_STALES = 64 };
 
+/* Of functions that translated code calls while vector registers are the guest's. Sanitizers would
+ * have them call memset and memcpy, which use vectors. */
+#define JIT_GENERAL_REGS                                                                           \
+    __attribute__((target("general-regs-only"), no_sanitize("address"), no_sanitize("undefined")))
+
 struct jit_slow_record { /* lies in the code cache, behind the stub of an access */
     uint32_t retry;      /* offset of its check */
     uint32_t info;       /* offset of the instruction in its page << 16 | size | JIT_SLOW_* */

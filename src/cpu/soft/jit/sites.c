@@ -27,24 +27,21 @@ enum {
     GROUP_FORGETS = 1 << 17 /* one failure in so many cycles of the time stamp costs nothing much */
 };
 
-/* No vector registers: the guest's are in them. */
-#define GENERAL_REGS __attribute__((target("general-regs-only")))
-
 /* ---- which sites have a page: chains by TLB index, and of those that write by host page ---- */
 
 enum { BY_INDEX, BY_HOST };
 
-GENERAL_REGS static unsigned chain_of(const struct jit_site *s, unsigned which) {
+JIT_GENERAL_REGS static unsigned chain_of(const struct jit_site *s, unsigned which) {
     uint64_t page = which == BY_INDEX ? s->tag : (s->tag + s->addend) * 0x9e3779b97f4a7c15ull >> 20;
 
     return page >> 12 & (JIT_TLB_SIZE - 1);
 }
 
-GENERAL_REGS static unsigned chains(const struct jit_cache *k, unsigned site) {
+JIT_GENERAL_REGS static unsigned chains(const struct jit_cache *k, unsigned site) {
     return k->site_info[site].slow & JIT_SLOW_WRITE ? 2 : 1;
 }
 
-GENERAL_REGS static void enchain(struct ref *c, unsigned site) {
+JIT_GENERAL_REGS static void enchain(struct ref *c, unsigned site) {
     struct jit_cache *k = c->jit.cache;
 
     for (unsigned w = 0; w < chains(k, site); w++) {
@@ -58,7 +55,7 @@ GENERAL_REGS static void enchain(struct ref *c, unsigned site) {
     }
 }
 
-GENERAL_REGS static void unchain(struct ref *c, unsigned site) {
+JIT_GENERAL_REGS static void unchain(struct ref *c, unsigned site) {
     struct jit_cache *k = c->jit.cache;
 
     for (unsigned w = 0; w < chains(k, site); w++) {
@@ -181,7 +178,7 @@ void sites_forbid_write(struct ref *c, const uint8_t *host_page) {
 /* ---- misses ---- */
 
 /* How many of the window's misses would be left without the sites that have `limit` or more. */
-GENERAL_REGS static unsigned misses_below(const struct jit_cache *k, unsigned limit) {
+JIT_GENERAL_REGS static unsigned misses_below(const struct jit_cache *k, unsigned limit) {
     unsigned n = 0;
 
     for (unsigned i = 0; i < SITE_WINDOW; i++)
@@ -191,7 +188,7 @@ GENERAL_REGS static unsigned misses_below(const struct jit_cache *k, unsigned li
 
 /* Misses come so quickly that they matter: gives up the sites that miss most, and no more of them
  * than need be. */
-GENERAL_REGS static void drop_worst(struct ref *c, uint64_t elapsed) {
+JIT_GENERAL_REGS static void drop_worst(struct ref *c, uint64_t elapsed) {
     struct jit_cache *k = c->jit.cache;
     unsigned limit = SITE_WINDOW;
 
@@ -213,7 +210,7 @@ GENERAL_REGS static void drop_worst(struct ref *c, uint64_t elapsed) {
 
 /* CPU time of this thread in ns: on a busy host the wall's clock goes on while the guest does not.
  * A system call of its own, because C libraries may use vector registers. */
-GENERAL_REGS static uint64_t cpu_time(void) {
+JIT_GENERAL_REGS static uint64_t cpu_time(void) {
     struct timespec t = {0};
     long r = SYS_clock_gettime;
 
@@ -224,7 +221,7 @@ GENERAL_REGS static uint64_t cpu_time(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-GENERAL_REGS static void count_miss(struct ref *c, unsigned site) {
+JIT_GENERAL_REGS static void count_miss(struct ref *c, unsigned site) {
     struct jit_cache *k = c->jit.cache;
     uint64_t now;
 
@@ -242,7 +239,7 @@ GENERAL_REGS static void count_miss(struct ref *c, unsigned site) {
 }
 
 /* Called from generated code. Where to go on: the check again, or NULL if the TLB misses, too. */
-GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned site) {
+JIT_GENERAL_REGS static const void *site_miss(struct ref *c, uint64_t lin, unsigned site) {
     struct jit *j = &c->jit;
     struct jit_cache *k = j->cache;
     struct jit_site_info *info = &k->site_info[site];
