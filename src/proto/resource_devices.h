@@ -51,7 +51,7 @@
     {.name = "device-add",                                                                         \
      .shape = OP_ACTION,                                                                           \
      .status = 200,                                                                                \
-     .permission = "host.lend",                                                                    \
+     .permission = "vm.lend",                                                                      \
      .help = "Give it a device of the host, at once if it runs, and after each start. A manager "  \
              "that is root takes it from the host's driver, and gives it back afterwards",         \
      .args = {DEVICE_ARG}},                                                                        \

@@ -10,7 +10,7 @@ static const char *const words[] = {[ROLE_NONE] = "",
                                     [ROLE_ADMIN] = "admin"};
 
 /* Who lets others in is an admin, and who hands out what is the host's. */
-static const char *const of_admin[] = {"token.", "portal.", "host.lend"};
+static const char *const of_admin[] = {"token.", "portal.", "vm.lend"};
 
 enum role role_find(const char *word) {
     for (enum role r = ROLE_VIEWER; r <= ROLE_ADMIN; r++)

@@ -291,7 +291,7 @@ class Callers(Case):
         for method, path, permission in self.operations():
             for role, api in callers.items():
                 kind, verb = permission.split(".")
-                may = role == "admin" or kind not in ("token", "portal") and permission != "host.lend" and (role == "operator" or verb == "read")
+                may = role == "admin" or kind not in ("token", "portal") and permission != "vm.lend" and (role == "operator" or verb == "read")
                 if may and (kind == "portal" or method == "GET" and path in ("/v1/events", "/v1/usage")):
                     continue
                 status, _, text = api.raw(method, path)

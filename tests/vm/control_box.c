@@ -86,6 +86,7 @@ void control_box_free(struct control_box *b) {
     for (unsigned i = 0; i < b->options.nics; i++)
         if (b->nic[i])
             attach_close(&b->attach, MACHINE_NIC, i);
+    passed_done(&b->passed);
     options_done(&b->options);
     pthread_mutex_unlock(&b->lock);
     vm_screen_free(b->screen);
