@@ -280,15 +280,17 @@ static void code_written(struct cpu *cpu, gpa page) {
 static void destroy(struct cpu *cpu) {
     struct kvm_cpu *c = (struct kvm_cpu *)cpu;
 
+    struct kvm_vm *vm = c->vm; /* NULL: there never was one */
+
     kvm_dirty_unmap_ring(c);
-    for (unsigned i = 0; c->vm && i < c->vm->cpus; i++)
-        if (c->vm->cpu[i] == c)
-            c->vm->cpu[i] = c->vm->cpu[--c->vm->cpus];
-    if (c->run)
-        munmap(c->run, c->vm->run_size);
+    for (unsigned i = 0; vm && i < vm->cpus; i++)
+        if (vm->cpu[i] == c)
+            vm->cpu[i] = vm->cpu[--vm->cpus];
+    if (vm && c->run)
+        munmap(c->run, vm->run_size);
     if (c->fd >= 0)
         close(c->fd);
-    kvm_vm_leave(c->vm);
+    kvm_vm_leave(vm);
     free(c);
 }
 
