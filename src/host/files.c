@@ -13,6 +13,7 @@
 static bool resolve(const char *path, char out[PATH_MAX]) {
     char folder[PATH_MAX], *slash;
     struct stat st;
+    size_t used;
 
     if (realpath(path, out))
         return true;
@@ -24,11 +25,10 @@ static bool resolve(const char *path, char out[PATH_MAX]) {
     if (!slash || !slash[1] || !strcmp(slash + 1, ".") || !strcmp(slash + 1, ".."))
         return false;
     *slash++ = 0;
-    if (!realpath(*folder ? folder : "/", out) || strlen(out) + strlen(slash) + 2 > PATH_MAX)
+    if (!realpath(*folder ? folder : "/", out))
         return false;
-    strcat(out, "/");
-    strcat(out, slash);
-    return true;
+    used = strlen(out);
+    return snprintf(out + used, PATH_MAX - used, "/%s", slash) < (int)(PATH_MAX - used);
 }
 
 /* Who may write to a folder on the way may put a link there after we have looked. */

@@ -152,7 +152,7 @@ int lend_check(const struct lend_host *h, const char *name, int *ret_group, stru
     snprintf(path, sizeof(path), "%.3000s/bus/mdev/devices/%.40s", h->sysfs, name);
     if (access(path, F_OK) < 0)
         return error_set(err, -ENOENT, "the host has no mediated device %s", name);
-    strcat(path, "/iommu_group");
+    snprintf(path, sizeof(path), "%.3000s/bus/mdev/devices/%.40s/iommu_group", h->sysfs, name);
     n = readlink(path, group, sizeof(group) - 1);
     group[n > 0 ? n : 0] = 0;
     slash = strrchr(group, '/');

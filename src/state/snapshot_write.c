@@ -144,17 +144,18 @@ static int write_pages(const struct writing *w, int fd, uint64_t first, unsigned
 
     for (unsigned i = 0; i <= count && code == 0; i++) {
         const uint8_t *page = ours + (size_t)i * SNAPSHOT_PAGE;
+        uint64_t number = first + i;
         enum snapshot_page kind =
             i == count ? SNAPSHOT_ZERO
-                       : kind_of(w, first + i, page, w->theirs + (size_t)i * SNAPSHOT_PAGE);
+                       : kind_of(w, number, page, w->theirs + (size_t)i * SNAPSHOT_PAGE);
 
-        if (i < count && kind != SNAPSHOT_PARENT && !may_differ(w, first + i, 1))
+        if (i < count && kind != SNAPSHOT_PARENT && !may_differ(w, number, 1))
             return error_set(err, -EBADE,
                              "snapshot '%s': page %llu differs from its parent's, though nobody "
                              "is known to have written to it; this is a mistake of this program",
-                             w->image->dir, (unsigned long long)(first + i));
+                             w->image->dir, (unsigned long long)number);
         if (i < count)
-            kinds[(first + i) / 4] |= (uint8_t)(kind << (first + i) % 4 * 2);
+            kinds[number / 4] |= (uint8_t)(kind << number % 4 * 2);
         if (kind == SNAPSHOT_HERE) {
             *ret_sum = crc32c(*ret_sum, page, SNAPSHOT_PAGE);
             run++;
