@@ -118,6 +118,9 @@ int show_failure(const struct cli *c);
 const char *item_text(const json_t *item, const char *part, const char *name);
 json_t *cli_spec(const struct cli *c, const struct operation *op); /* what flags say of a spec */
 int cli_list(struct cli *c, json_t **ret); /* all pages of the command's resource as one array */
+/* A table of what machines have, or the one of --vm: add_rows appends a machine's. */
+int cli_list_parts(struct cli *c, const struct resource *table,
+                   void (*add_rows)(json_t *rows, const json_t *vm));
 json_t *cli_args(const struct cli *c, const char *op); /* of an operation */
 /* Waits until the machine has settled; 0 with *ret (for json_decref), or -1. */
 int cli_settle(struct cli *c, const char *name, int64_t seconds, json_t **ret);

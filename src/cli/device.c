@@ -135,19 +135,6 @@ int do_device_list(struct cli *c) {
         {.name = "reason", .type = FIELD_STRING, .column = "REASON"},
         {0}};
     static const struct resource table = {.plain = true, .fields = columns};
-    json_t *vms = NULL, *rows = json_array();
-    const json_t *vm;
-    size_t i;
-    int r = cli_list(c, &vms);
 
-    json_array_foreach(vms, i, vm)
-        if (!cli_given(c, "vm") || !strcmp(cli_text(c, "vm"), item_text(vm, NULL, "name")))
-            add_rows(rows, vm);
-    if (r == 0 && c->json)
-        show_json(rows);
-    else if (r == 0)
-        show_table(&table, rows);
-    json_decref(rows);
-    json_decref(vms);
-    return r;
+    return cli_list_parts(c, &table, add_rows);
 }

@@ -52,6 +52,25 @@ int cli_list(struct cli *c, json_t **ret) {
     return 0;
 }
 
+int cli_list_parts(struct cli *c, const struct resource *table,
+                   void (*add_rows)(json_t *rows, const json_t *vm)) {
+    json_t *vms = NULL, *rows = json_array();
+    const json_t *vm;
+    size_t i;
+    int r = cli_list(c, &vms);
+
+    json_array_foreach(vms, i, vm)
+        if (!cli_given(c, "vm") || !strcmp(cli_text(c, "vm"), item_text(vm, NULL, "name")))
+            add_rows(rows, vm);
+    if (r == 0 && c->json)
+        show_json(rows);
+    else if (r == 0)
+        show_table(table, rows);
+    json_decref(rows);
+    json_decref(vms);
+    return r;
+}
+
 int do_list(struct cli *c) {
     json_t *items = NULL, *item;
     int r = cli_list(c, &items);

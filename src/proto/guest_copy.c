@@ -24,6 +24,13 @@ static void tell_left_out(const struct tree_count *count) {
                 (unsigned long long)count->left_out);
 }
 
+/* What a tree ended with, unless the connection did: said here, or by the agent. */
+static int tree_ended(int r, struct error *err) {
+    if (r < 0 && r != -EPIPE && r != -ECONNRESET && r != -ETIMEDOUT)
+        err->code = GUEST_REFUSED;
+    return r;
+}
+
 /* ------------------------------------------------------------------ out of a guest */
 
 static int receive_data(struct guest *g, int fd, const char *to, struct error *err) {
@@ -85,7 +92,7 @@ static int take_tree(struct guest *g, const char *to, struct error *err) {
     fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return refuse(err, to, "opened");
-    r = tree_receive(&g->reader, g->timeout_ms, fd, to, &count, err);
+    r = tree_ended(tree_receive(&g->reader, g->timeout_ms, fd, to, &count, err), err);
     if (r == 0 && syncfs(fd) < 0)
         r = refuse(err, to, "written");
     close(fd);
@@ -153,10 +160,8 @@ static int send_all(struct guest *g, int fd, const struct stat *st, const char *
 
     if (r < 0)
         return r;
-    r = tree ? tree_send(g->reader.fd, fd, from, err) : send_data(g, fd, from, err);
-    if (tree && r < 0 && r != -EPIPE && r != -ECONNRESET)
-        err->code = GUEST_REFUSED; /* what is here could not be read */
-    return r;
+    return tree ? tree_ended(tree_send(g->reader.fd, fd, from, err), err)
+                : send_data(g, fd, from, err);
 }
 
 int guest_copy_in(struct guest *g, const char *from, const char *to, struct error *err) {
