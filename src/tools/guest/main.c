@@ -275,6 +275,9 @@ int main(int argc, char **argv) {
 
     signal(SIGPIPE, SIG_IGN);
     code = run(&g, argc, argv, &err);
+    for (char *p = err.text; *p; p++) /* a guest chose some of it, and a terminal obeys */
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
     if (err.code)
         fprintf(stderr, "viv-guest: %s\n", err.text);
     if (fflush(stdout) == EOF && code == 0)
