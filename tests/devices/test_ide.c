@@ -58,7 +58,7 @@ static void start_with(bool readonly) {
         fail_msg("%s", err.text);
     config.drive[0].block = image;
     config.drive[2].block = medium;
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     env = board_env(&b, &config);
     for (unsigned i = 0; i < 2; i++)
         env.irq[i] = (struct irq){note_irq, NULL, i};
@@ -75,7 +75,7 @@ static void start_with(bool readonly) {
 static void stop(void) {
     for (unsigned i = 0; dev && i < 4; i++)
         io_unmap(&b.pio, &dev->region[i]);
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     block_close(image);
     block_close(medium);

@@ -179,7 +179,7 @@ static void start_with(bool readonly) {
     if (!image)
         fail_msg("%s", err.text);
     config.block = image;
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     dev = board_add(&b, "nvme", &config, DEVFN);
     pci_config_write(b.bus, DEVFN, PCI_BAR0, 4, BAR);
     pci_config_write(b.bus, DEVFN, PCI_COMMAND, 2, 6);
@@ -197,7 +197,7 @@ static void start_with(bool readonly) {
 }
 
 static void stop(void) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     block_close(image);
     dev = NULL;

@@ -103,12 +103,12 @@ static void cfg_write(unsigned devfn, unsigned offset, unsigned size, uint32_t v
 static uint64_t peek(uint64_t addr) { return io_read(&b.mmio, addr, 4); }
 
 static int make(void **state) {
-    board_init(&b, 1 << 20);
+    test_board_init(&b, 1 << 20);
     return 0;
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     return 0;
 }
 
@@ -576,7 +576,7 @@ static struct pci_host_smram smram;
 static void note_smram(void *opaque, const struct pci_host_smram *now) { smram = *now; }
 
 static int make_host_with(const struct pci_host_config *config) {
-    board_init(&b, 1 << 20);
+    test_board_init(&b, 1 << 20);
     host = board_add(&b, "pci_host", config, 0);
     assert_int_equal(device_mount(host, 0, &b.pio, 0xcf8, NULL), 0);
     assert_int_equal(device_mount(host, 1, &b.pio, 0xcfc, NULL), 0);
@@ -596,7 +596,7 @@ static int drop_host(void **state) {
     io_unmap(&b.pio, &host->region[1]);
     device_free(host);
     assert_int_equal(b.mmio.count, 0);
-    board_done(&b);
+    test_board_done(&b);
     return 0;
 }
 

@@ -143,13 +143,13 @@ static struct toy *toy_new(unsigned devfn) {
 }
 
 static int make(void **state) {
-    board_init(&b, 4 << 20);
+    test_board_init(&b, 4 << 20);
     t = toy_new(DEVFN);
     return 0;
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(&t->virtio.pci.dev);
     return 0;
 }

@@ -20,7 +20,7 @@ static struct device *dev;
 static struct driver d;
 
 static void start(uint64_t features) {
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     dev = board_add(&b, "virtio_balloon", NULL, DEVFN);
     driver_start(&d, &b, DEVFN, features, QUEUES, false);
 }
@@ -32,7 +32,7 @@ static int make(void **state) {
 
 static int drop(void **state) {
     clock_step(b.clock, 1000000000); /* what is to be done soon */
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     return 0;
 }

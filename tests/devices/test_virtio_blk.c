@@ -48,7 +48,7 @@ static void start_with(uint64_t features, bool readonly) {
     if (!image)
         fail_msg("%s", err.text);
     config.block = image;
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     dev = board_add(&b, "virtio_blk", &config, DEVFN);
     driver_start(&d, &b, DEVFN, features, queues, true);
     header = board_alloc(&b, 16, 16);
@@ -64,7 +64,7 @@ static int make(void **state) {
 }
 
 static void stop(void) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     block_close(image);
     dev = NULL;
@@ -712,7 +712,7 @@ static void what_the_host_has_cached_is_answered_within_the_kick(void **state) {
     stop();
     image = image_open(loop, image_path("disk.raw"), false); /* no faults in between */
     config.block = image;
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     dev = board_add(&b, "virtio_blk", &config, DEVFN);
     driver_start(&d, &b, DEVFN, F_ALL, 1, true);
     add(IN, 0, 4096);

@@ -40,14 +40,14 @@ static int make(void **state) {
 
     memset(&host, 0, sizeof(host));
     host.room = SIZE_MAX;
-    board_init(&b, 4 << 20);
+    test_board_init(&b, 4 << 20);
     dev = board_add(&b, "virtio_console", &config, DEVFN);
     driver_start(&d, &b, DEVFN, VIRTIO_F_INDIRECT_DESC | 1 | 4, 2, true);
     return 0;
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     return 0;
 }

@@ -32,14 +32,14 @@ static int make(void **state) {
     share = share_open(NULL, &o, NULL);
     assert_non_null(share);
     config.share = share;
-    board_init(&b, 4 << 20);
+    test_board_init(&b, 4 << 20);
     dev = board_add(&b, "virtio_fs", &config, DEVFN);
     start();
     return 0;
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     share_close(share);
     return rmdir(folder);

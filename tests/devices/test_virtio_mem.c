@@ -32,7 +32,7 @@ static struct device *add(void) {
 static int make(void **state) {
     struct error err = {0};
 
-    board_init(&b, 8 * MIB);
+    test_board_init(&b, 8 * MIB);
     assert_int_equal(mem_add_room(&b.mem, BASE, ROOM, &err), 0);
     dev = add();
     driver_start(&d, &b, DEVFN, 0, 1, false);
@@ -41,7 +41,7 @@ static int make(void **state) {
 
 static int drop(void **state) {
     clock_step(b.clock, 1000000000); /* what is to be done soon */
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     return 0;
 }

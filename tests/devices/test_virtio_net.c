@@ -54,7 +54,7 @@ static void start(struct net_port *port, uint64_t features) {
     struct virtio_net_config config = {.port = port};
 
     memcpy(config.mac, mac, 6);
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     dev = board_add(&b, "virtio_net", no_config ? no_config : &config, DEVFN);
     driver_start(&d, &b, DEVFN, features, 2, true);
     tx_header = board_alloc(&b, HEADER, 16);
@@ -62,7 +62,7 @@ static void start(struct net_port *port, uint64_t features) {
 }
 
 static void stop(void) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
 }
 

@@ -36,14 +36,14 @@ static int make(void **state) {
     const struct virtio_rng_config config = {count_up, &source};
 
     source = (struct source){.next = 1, .left = SIZE_MAX};
-    board_init(&b, 1 << 20);
+    test_board_init(&b, 1 << 20);
     dev = board_add(&b, "virtio_rng", &config, DEVFN);
     driver_start(&d, &b, DEVFN, 0, 1, false);
     return 0;
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     return 0;
 }

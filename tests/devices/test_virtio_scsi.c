@@ -75,7 +75,7 @@ static void start_with(bool readonly) {
     second = image_open(loop, image_path("second.raw"), false);
     config.unit[0].block = image;
     config.unit[1].block = second;
-    board_init(&b, RAM);
+    test_board_init(&b, RAM);
     dev = board_add(&b, "virtio_scsi", &config, DEVFN);
     driver_start(&d, &b, DEVFN, F_ALL, 4, true);
     request = board_alloc(&b, 512, 64);
@@ -86,7 +86,7 @@ static void start_with(bool readonly) {
 }
 
 static void stop(void) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     block_close(image);
     block_close(second);

@@ -185,7 +185,7 @@ static int make(void **state) {
     memset(&host, 0, sizeof(host));
     host.room = SIZE_MAX;
     rx_given = rx_taken = 0;
-    board_init(&b, 8 << 20);
+    test_board_init(&b, 8 << 20);
     dev = board_add(&b, "virtio_vsock", &config, DEVFN);
     driver_start(&d, &b, DEVFN, VIRTIO_F_INDIRECT_DESC, 3, true);
     give_buffers(16);
@@ -193,7 +193,7 @@ static int make(void **state) {
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     return 0;
 }

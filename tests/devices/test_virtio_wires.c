@@ -44,7 +44,7 @@ static const struct wires_ops ops = {ring, carry};
 
 static int make(void **state) {
     kernel.bell = kernel.wire = -1;
-    board_init(&b, 1 << 20);
+    test_board_init(&b, 1 << 20);
     loop = loop_new(NULL, NULL);
     wires = wires_new(loop, &ops, NULL);
     pci_bus_set_wires(b.bus, wires);
@@ -54,7 +54,7 @@ static int make(void **state) {
 }
 
 static int drop(void **state) {
-    board_done(&b);
+    test_board_done(&b);
     device_free(dev);
     assert_int_equal(kernel.bell, -1);
     assert_int_equal(kernel.wire, -1);

@@ -33,7 +33,7 @@ static void note_intx(void *opaque, unsigned n, bool level) {
     b->intx[n] = level;
 }
 
-void board_init(struct board *b, uint64_t ram) {
+void test_board_init(struct board *b, uint64_t ram) {
     struct error err = {0};
     struct irq wires[4];
 
@@ -51,7 +51,7 @@ void board_init(struct board *b, uint64_t ram) {
     b->bar_next = BAR_WINDOW;
 }
 
-void board_done(struct board *b) {
+void test_board_done(struct board *b) {
     pci_bus_free(b->bus);
     io_space_done(&b->pio);
     io_space_done(&b->mmio);

@@ -33,8 +33,8 @@ struct board {
     gpa bar_next;
 };
 
-void board_init(struct board *b, uint64_t ram);
-void board_done(struct board *b); /* free the devices after it (the bus lets go of them) */
+void test_board_init(struct board *b, uint64_t ram);
+void test_board_done(struct board *b); /* free the devices after it (the bus lets go of them) */
 struct device_env board_env(struct board *b, const void *config);
 /* Makes a device of the class and attaches it at devfn. Failure ends the test. */
 struct device *board_add(struct board *b, const char *cls, const void *config, unsigned devfn);
