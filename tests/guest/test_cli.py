@@ -483,11 +483,7 @@ class Disks(Case):
 
     def test_a_file_that_may_not_be_read_or_written_is_refused(self):
         nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
-        os.chmod(self.dir, 0o755)
-        try:
-            subprocess.run([vivtest.VM, "--version"], check=True, stdout=subprocess.DEVNULL, **nobody)
-        except OSError:
-            self.skipTest("another user cannot reach the program")
+        vivtest.program_for_everybody(self, self.dir)
         disk = self.disk("d")
         os.chmod(disk, 0)
         self.refused("disk image .*Permission denied", "--disk", disk, kernel=self.kernel, **nobody)

@@ -203,7 +203,7 @@ class Placement(unittest.TestCase):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))
             os.setgid(65534)
             os.setuid(65534)
-        os.chmod(self.dir, 0o755)
+        vivtest.program_for_everybody(self, self.dir)
         said = self.refused("--memory", "64M,lock=on", preexec_fn=limit)
         self.assertIn("8192 KiB", said)
         self.assertIn("ulimit -l", said)
@@ -302,7 +302,7 @@ class Placement(unittest.TestCase):
             resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
             os.setgid(65534)
             os.setuid(65534)
-        os.chmod(self.dir, 0o755)
+        vivtest.program_for_everybody(self, self.dir)
         self.assertIn("ulimit -r 10", self.refused("--priority", "fifo:10", preexec_fn=nobody))
         self.assertIn("ulimit -e 25", self.refused("--priority", "nice:-5", preexec_fn=nobody))
 

@@ -7,11 +7,13 @@ VIV_SNAP=random saves, ends and restores every machine at random moments (tests/
 import base64
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -38,6 +40,16 @@ def fresh_disk(test):
     path = os.path.join(folder.name, "disk.raw")
     subprocess.run(["cp", "--reflink=auto", "--sparse=always", GUEST / "debian12.raw", path], check=True)
     return path
+
+
+def program_for_everybody(test, folder):
+    """Until the test's end the program is a copy in that folder, which other users can reach: the tree need not be."""
+    folder.chmod(0o755)
+    copy = folder / "viv-vm"
+    shutil.copy(PROGRAM, copy)
+    patch = unittest.mock.patch.dict(globals(), VM=str(copy))
+    patch.start()
+    test.addCleanup(patch.stop)
 
 
 def free_port():

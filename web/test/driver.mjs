@@ -71,12 +71,32 @@ export class Driver {
     return this.page.locator(`::-p-aria([name="${quote(name)}"][role="${role}"])`);
   }
 
+  /**
+   * Presses it. What a page gets to know meanwhile may move it away between the look at its place and the press: what
+   * was pressed is compared, and a press beside it made again.
+   */
   async click(role, name) {
-    await this.find(role, name)
-      .click()
-      .catch((e) => {
-        throw new Error(`no ${role} '${name}' could be pressed: ${e.message}`);
+    const said = (e) => {
+      throw new Error(`no ${role} '${name}' could be pressed: ${e.message}`);
+    };
+    for (let tries = 0; tries < 5; tries++) {
+      const handle = await this.find(role, name).waitHandle().catch(said);
+      await this.page.evaluate(() => {
+        window.pressed = undefined;
+        addEventListener('click', (e) => (window.pressed = e.target), { capture: true, once: true });
       });
+      await this.find(role, name).click().catch(said);
+      const beside = await handle
+        .evaluate((e, wanted) => {
+          const pressed = window.pressed;
+          if (!pressed || e.contains(pressed)) return false;
+          const other = pressed.closest?.('button, a, summary, [role]');
+          return (other?.getAttribute('aria-label') || other?.innerText || '').trim() !== wanted;
+        }, name)
+        .catch(() => false); // the page has gone on
+      if (!beside) return;
+    }
+    throw new Error(`${role} '${name}' does not hold still`);
   }
 
   button(name) {
