@@ -39,6 +39,16 @@ const char *tree_last(const char *path, char out[256], struct error *err) {
 
 /* ------------------------------------------------------------------ sending */
 
+/* Nanoseconds since 1970, those of the year 2262 or 1677 if it is beyond. */
+static int64_t nanoseconds(const struct timespec *t) {
+    int64_t ns;
+
+    if (__builtin_mul_overflow((int64_t)t->tv_sec, NS, &ns) ||
+        __builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns))
+        return t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
+    return ns;
+}
+
 static int send_entry(int fd, enum tree_kind kind, const struct stat *st, const char *name,
                       const char *target, struct error *err) {
     uint8_t bytes[TREE_HEAD + NAME_MAX + PATH_MAX];
@@ -46,8 +56,7 @@ static int send_entry(int fd, enum tree_kind kind, const struct stat *st, const 
 
     bytes[0] = (uint8_t)kind;
     store_le32(bytes + 1, st ? st->st_mode & 0777 : 0);
-    store_le64(bytes + 5,
-               st ? (uint64_t)st->st_mtim.tv_sec * NS + (uint64_t)st->st_mtim.tv_nsec : 0);
+    store_le64(bytes + 5, st ? (uint64_t)nanoseconds(&st->st_mtim) : 0);
     store_le16(bytes + 13, (uint16_t)n);
     memcpy(bytes + TREE_HEAD, name, n);
     memcpy(bytes + TREE_HEAD + n, target, t);
@@ -198,8 +207,8 @@ static int parse(const uint8_t *p, size_t n, struct entry *ret, struct error *er
         return error_set(err, -EPROTO, "an entry of the copy is damaged");
     *ret = (struct entry){.kind = p[0], .mode = load_le32(p + 1) & 0777};
     ns = (int64_t)load_le64(p + 5);
-    ret->changed.tv_nsec = (ns % NS + NS) % NS;
-    ret->changed.tv_sec = (ns - ret->changed.tv_nsec) / NS;
+    ret->changed.tv_nsec = ns % NS + (ns % NS < 0 ? NS : 0);
+    ret->changed.tv_sec = ns / NS - (ns % NS < 0);
     if (ret->kind == TREE_UP)
         return 0;
     if (!is_name(text, name))

@@ -20,7 +20,7 @@ struct run {
     struct diff_gen *gen;
     struct diff_batch *batch;
     struct diff_result *guest; /* as many as a batch has cases */
-    uint64_t cases, differ, faults, lost;
+    uint64_t cases, differ, faults, lost, unsteady;
     uint32_t *by_row;
 };
 
@@ -45,17 +45,20 @@ static void fill_batch(struct run *run, uint64_t left) {
     guest_load(b);
 }
 
-/* A host that loses the segments' bases of a case now and then did not mean it if the results agree
- * another time. */
+/* A processor gives the same answer every time. A host that is a guest itself does not: it loses
+ * the segments' bases of a case now and then, or says of INT1 that it was not passed yet. It did
+ * not mean it if the results agree another time. */
 static bool agrees_another_time(struct run *run, uint32_t i) {
     struct diff_batch *b = run->batch;
 
-    for (unsigned tries = native_keeps_bases() ? 0 : 3; tries; tries--) {
+    for (unsigned tries = 3; tries; tries--) {
         native_start(b);
         if (native_wait() < 0)
             return false;
-        if (diff_compare(b, &b->cases[i], &b->native[i], &run->guest[i], false))
+        if (diff_compare(b, &b->cases[i], &b->native[i], &run->guest[i], false)) {
+            run->unsteady++;
             return true;
+        }
     }
     return false;
 }
@@ -146,6 +149,9 @@ int main(int argc, char **argv) {
     print_failing_rows(&run);
     printf("%llu cases, %llu of them ended by an exception; %u rows covered, %u not\n",
            (unsigned long long)run.cases, (unsigned long long)run.faults, covered, left_out);
+    if (run.unsteady)
+        printf("# %llu results of the host's were others when they were asked for again\n",
+               (unsigned long long)run.unsteady);
     printf("%llu passed, %llu failed\n", (unsigned long long)(run.cases - run.differ - run.lost),
            (unsigned long long)(run.differ + run.lost));
     native_close();

@@ -110,6 +110,16 @@ static void all_arrives(void **state) {
           "[ $(stat -c %Y to/a/b/big) = $(date -d 2001-02-03 +%s) ]; ! ls -A to | grep -q '^.viv'");
 }
 
+static void times_are_kept_as_far_as_they_can_be_said(void **state) {
+    struct box *b = *state;
+
+    shell(b, "cd from; touch -d '1931-02-03 04:05:06.7' early; touch -d 2300-01-01 late");
+    assert_int_equal(copy(b), 0);
+    assert_int_equal(b->result, 0);
+    shell(b, "[ \"$(stat -c %y to/early)\" = \"$(stat -c %y from/early)\" ]; "
+             "[ $(stat -c %Y to/late) = $(((1 << 63) / -1000000000)) ]");
+}
+
 static void deep_trees_are_refused_with_the_remedy(void **state) {
     struct box *b = *state;
 
@@ -258,6 +268,7 @@ static void the_name_of_a_copy(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_arrives, begin, end),
+        cmocka_unit_test_setup_teardown(times_are_kept_as_far_as_they_can_be_said, begin, end),
         cmocka_unit_test_setup_teardown(deep_trees_are_refused_with_the_remedy, begin, end),
         cmocka_unit_test_setup_teardown(names_stay_in_the_folder, begin, end),
         cmocka_unit_test_setup_teardown(links_are_never_followed, begin, end),

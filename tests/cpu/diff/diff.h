@@ -159,7 +159,6 @@ uint32_t value_mxcsr(struct rng *r);
 int native_open(struct diff_batch **ret_batch); /* 0, or a negative errno if this host cannot */
 bool native_has_mode(unsigned mode);            /* 8, 4, 2; kernels need not let programs run 32-bit
                                                    code, nor load an LDT */
-bool native_keeps_bases(void); /* false: FS and GS bases of a case may be lost at any moment */
 bool native_keeps_pointers(
     void); /* does the host's XSAVE tell x87's last instruction at all times? */
 void native_start(struct diff_batch *b); /* lets the child run the batch */

@@ -10,7 +10,6 @@
  */
 #include "cpu/diff/native.h"
 
-#include <asm/hwcap2.h>
 #include <asm/ldt.h>
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -313,9 +311,6 @@ bool native_has_mode(unsigned mode) {
         return has_selector(SEL_CODE16) && has_selector(SEL_DOWN16);
     return has_selector(diff_code_selector(mode));
 }
-
-/* Without it the kernel switches bases of its own idea when it switches threads. */
-bool native_keeps_bases(void) { return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE; }
 
 /* AMD's processors store zeros unless an exception is pending. */
 bool native_keeps_pointers(void) {
