@@ -26,6 +26,7 @@ int vm_job_call(struct client *c, const char *command, json_t *args, json_t **re
 static int look_at_job(struct client *c, json_int_t id, struct error *err) {
     json_t *result = NULL, *job;
     int r = vm_job_call(c, "jobs", NULL, &result, err);
+    bool known = false;
     size_t i;
 
     if (r < 0)
@@ -33,6 +34,7 @@ static int look_at_job(struct client *c, json_int_t id, struct error *err) {
     json_array_foreach(json_object_get(result, "jobs"), i, job) {
         if (json_integer_value(json_object_get(job, "id")) != id)
             continue;
+        known = true;
         if (!strcmp(row_text(job, "state"), "done"))
             r = 1;
         else if (!strcmp(row_text(job, "state"), "failed") ||
@@ -40,7 +42,8 @@ static int look_at_job(struct client *c, json_int_t id, struct error *err) {
             r = error_set(err, -EIO, "%s", row_text(job, "error"));
     }
     json_decref(result);
-    return r;
+    /* It ended, and so many after it that the machine has forgotten how. */
+    return known ? r : error_set(err, -ESRCH, "its machine does not know that job any more");
 }
 
 int vm_job_start(struct client *c, const char *command, json_t *args, json_int_t *ret_id,

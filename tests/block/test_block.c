@@ -110,12 +110,13 @@ static void cut(struct random_io *io, struct rng *r) {
 }
 
 static void random_request(struct random_io *io, unsigned slot, struct rng *r, uint8_t *model) {
-    static const enum block_op ops[] = {BLOCK_READ,         BLOCK_READ,  BLOCK_WRITE,
-                                        BLOCK_WRITE,        BLOCK_WRITE, BLOCK_WRITE_ZEROES,
-                                        BLOCK_WRITE_ZEROES, BLOCK_FLUSH};
+    static const enum block_op ops[] = {BLOCK_READ,        BLOCK_READ,  BLOCK_WRITE,
+                                        BLOCK_WRITE,       BLOCK_WRITE, BLOCK_WRITE_ZEROES,
+                                        BLOCK_WRITE_ZEROES};
     uint64_t first = rng_below(r, SLOT_SECTORS), count = 1 + rng_below(r, SLOT_SECTORS - first);
 
-    io->req.op = ops[rng_below(r, 8)];
+    /* A flush in every second batch: more of them, and the test waits for the host's disk alone. */
+    io->req.op = rng_below(r, 2 * SLOTS) ? ops[rng_below(r, 7)] : BLOCK_FLUSH;
     io->req.offset = (slot * SLOT_SECTORS + first) * 512;
     io->req.length = count * 512;
     io->req.unmap = rng_next(r) & 1;

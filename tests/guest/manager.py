@@ -198,9 +198,19 @@ class Manager:
         end = time.monotonic() + LIMIT
         while not condition():
             if time.monotonic() > end:
-                log = self.home / "test.log"
-                self.test.fail(f"{what} did not happen; {log.read_text() if log.exists() else ''}")
+                self.test.fail(f"{what} did not happen; {self.told()}")
             time.sleep(0.01)
+
+    def told(self):
+        """What it wrote down, for one who looks for the reason of a failure."""
+        log = self.home / "test.log"
+        text = log.read_text() if log.exists() else ""
+        for list_of in ("vms", "snapshots", "events"):
+            try:
+                text += f"\n{list_of}: {self.api.raw('GET', f'/v1/{list_of}')[2]}"
+            except (OSError, http.client.HTTPException) as e:
+                text += f"\n{list_of}: {e}"
+        return text + "\n" + "\n".join(str(p) for p in sorted((self.home / "machines").glob("*/*")))
 
     def viv(self, *words, code=0, stdin=subprocess.DEVNULL, **kw):
         done = subprocess.run([VIV, *words], env=self.env, capture_output=True, text=True, timeout=LIMIT,
