@@ -88,23 +88,22 @@ static const struct layer *only_child(const struct layers *all, const char *name
     return child;
 }
 
-bool merge_find(const char *folder, const json_t *needed, char into[LAYER_NAME],
-                char from[LAYER_NAME]) {
+int merge_find(const char *folder, const json_t *needed, char into[LAYER_NAME],
+               char from[LAYER_NAME], struct error *err) {
     struct layers all = {0};
-    bool found = false;
+    int r = scan(folder, &all, err);
 
-    if (scan(folder, &all, NULL) == 0)
-        for (unsigned i = 0; i < all.count && !found; i++) {
-            const struct layer *l = &all.layer[i], *child = only_child(&all, l->name);
+    for (unsigned i = 0; i < all.count && r == 0; i++) {
+        const struct layer *l = &all.layer[i], *child = only_child(&all, l->name);
 
-            if (l->shared || json_object_get(needed, l->name) || !child || child->shared)
-                continue;
-            snprintf(into, LAYER_NAME, "%s", l->name);
-            snprintf(from, LAYER_NAME, "%s", child->name);
-            found = true;
-        }
+        if (l->shared || json_object_get(needed, l->name) || !child || child->shared)
+            continue;
+        snprintf(into, LAYER_NAME, "%s", l->name);
+        snprintf(from, LAYER_NAME, "%s", child->name);
+        r = 1;
+    }
     free(all.layer);
-    return found;
+    return r;
 }
 
 /* ------------------------------------------------------------------ without a process */

@@ -25,10 +25,11 @@ struct merge {
     const int *stop; /* atomic: not 0 gives it up with -ECANCELED */
 };
 
-/* Finds two that can be joined; `needed` has the names of files that must stay as they are. False:
- * there are none. */
-bool merge_find(const char *folder, const json_t *needed, char into[LAYER_NAME],
-                char from[LAYER_NAME]);
+/* Finds two that can be joined; `needed` has the names of files that must stay as they are. 1:
+ * *into and *from are set; 0: there are none; negative: it cannot be told now, as when a machine
+ * writes to what is looked at. */
+int merge_find(const char *folder, const json_t *needed, char into[LAYER_NAME],
+               char from[LAYER_NAME], struct error *err);
 int merge_do(const struct merge *m, struct error *err);
 
 #endif

@@ -195,6 +195,12 @@ void snapshot_task_look(struct snapshot_task *t, const struct store_row *vm) {
         snapshot_task_stop(t);
 }
 
+bool snapshot_task_is_for_later(const struct snapshot_task *t) {
+    bool can_wait = t->what == TASK_TIDY || t->what == TASK_MERGE;
+
+    return can_wait && t->error.code && t->error.code != -ECANCELED;
+}
+
 void snapshot_task_free(struct snapshot_task *t) {
     if (!t)
         return;
@@ -211,28 +217,28 @@ static bool exists(const struct snapshot_task *t, const char *name) {
     return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
-/* Everything below what is kept is kept, too. False: it cannot be told. */
-static bool keep_below(struct snapshot_task *t) {
+/* Everything below what is kept is kept, too. Negative: it cannot be told. */
+static int keep_below(struct snapshot_task *t) {
     json_t *tops = json_copy(t->keep), *v;
     const char *top;
-    bool good = true;
+    int r = 0;
 
     json_object_foreach(tops, top, v) {
         char name[100];
 
         snprintf(name, sizeof(name), "%.90s", top);
-        for (int i = 0; i < CHAIN_MAX_DEPTH && layers_is_disk(name) && good; i++) {
+        for (int i = 0; i < CHAIN_MAX_DEPTH && layers_is_disk(name) && r == 0; i++) {
             json_object_set_new(t->keep, name, json_true());
-            good = !exists(t, name) || layers_below(t->live.folder, name, name, NULL) == 0;
+            r = exists(t, name) ? layers_below(t->live.folder, name, name, &t->error) : 0;
         }
     }
     json_decref(tops);
-    return good;
+    return r;
 }
 
 /* What must stay as it is: what the machine writes, and what snapshots have frozen. */
 static void find_merge(struct snapshot_task *t, const json_t *needed) {
-    if (!t->joins || !merge_find(t->live.folder, needed, t->into, t->from))
+    if (!t->joins || merge_find(t->live.folder, needed, t->into, t->from, &t->error) <= 0)
         *t->into = 0;
 }
 
@@ -256,7 +262,10 @@ static void tidy(struct snapshot_task *t) {
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *e;
 
-    if (!d || !keep_below(t)) { /* rather too much than too little */
+    if (!d)
+        error_set(&t->error, -errno, "the folder '%s' cannot be read: %s", t->live.folder,
+                  strerror(errno));
+    if (!d || keep_below(t) < 0) { /* rather too much than too little */
         if (d)
             closedir(d);
         json_decref(needed);

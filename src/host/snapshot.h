@@ -41,9 +41,11 @@ const char *snapshot_restore(const struct store_row *vm);
 struct snapshot_task *snapshot_task_new(struct manager *m, const struct store_row *vm,
                                         bool process);
 void snapshot_task_work(struct snapshot_task *t); /* on a worker */
-/* Writes down what came of it. */
+/* Writes down what came of it; `again`: what failed before and fails now is no news. */
 int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapshot_task *t,
-                         struct error *err);
+                         bool again, struct error *err);
+/* It failed, and nothing but room on the disk depends on it: `tidy` stays, for another time. */
+bool snapshot_task_is_for_later(const struct snapshot_task *t);
 /* The row has changed while it works: what can wait makes room. */
 void snapshot_task_look(struct snapshot_task *t, const struct store_row *vm);
 void snapshot_task_stop(struct snapshot_task *t);

@@ -90,7 +90,7 @@ static void note_tidy(struct snapshot_task *t, struct store_row *vm) {
     if (*t->into) /* written down before it is begun */
         json_object_set_new(vm->wanted, "merge",
                             json_pack("{s:s, s:s}", "into", t->into, "from", t->from));
-    else if (vm->revision == t->revision) /* else there may be more by now */
+    else if (!t->error.code && vm->revision == t->revision) /* else there may be more by now */
         json_object_del(vm->wanted, "tidy");
 }
 
@@ -114,16 +114,15 @@ static bool move_snapshot(void *opaque, const struct store_text *text) {
 }
 
 /* Within the transaction: what stood on the one stands on the other. */
-static int note_merge(struct snapshot_task *t, struct store_row *vm, struct error *err) {
+static int note_merge(struct snapshot_task *t, struct store_row *vm, bool again,
+                      struct error *err) {
     struct moved m = {t, err, 0};
 
     if (t->error.code == -ECANCELED)
         return 0; /* again, when there is time for it */
     json_object_del(vm->wanted, "merge");
-    if (t->error.code) {
-        json_object_del(vm->wanted, "tidy"); /* not until the next reason for it */
-        return manager_event(t->m, vm, "merge-failed", err, "%s", t->error.text);
-    }
+    if (t->error.code)
+        return again ? 0 : manager_event(t->m, vm, "merge-failed", err, "%s", t->error.text);
     if (!strcmp(snapshot_disk(vm), t->from))
         row_set_text(vm->wanted, "disk", t->into);
     snapshot_list_of(t->m, vm->id, move_snapshot, &m);
@@ -157,14 +156,16 @@ static int get_other(struct snapshot_task *t, struct store_row *row, struct erro
     return error_set(err, -EIO, "the snapshot cannot be read");
 }
 
-static void note_work(struct store_row *vm) {
+static void note_work(const struct snapshot_task *t, struct store_row *vm) {
+    bool tidies = row_flag(vm->wanted, "tidy") && !snapshot_task_is_for_later(t);
+
     row_set_text(vm->status, "work",
                  json_object_get(vm->wanted, "task") ? row_text(vm->status, "work")
-                 : row_flag(vm->wanted, "tidy")      ? "tidy"
+                 : tidies                            ? "tidy"
                                                      : NULL);
 }
 
-static int save(struct snapshot_task *t, struct store_row *vm, struct store_row *row,
+static int save(struct snapshot_task *t, struct store_row *vm, struct store_row *row, bool again,
                 struct error *err) {
     struct store *s = t->m->store;
     int r = store_begin(s, STORE_PROMISE, err);
@@ -172,8 +173,8 @@ static int save(struct snapshot_task *t, struct store_row *vm, struct store_row 
     if (r < 0)
         return r;
     if (t->what == TASK_MERGE)
-        r = note_merge(t, vm, err);
-    note_work(vm);
+        r = note_merge(t, vm, again, err);
+    note_work(t, vm);
     if (r == 0)
         r = store_update(s, vm, err);
     if (r == 0 && row->status)
@@ -187,7 +188,7 @@ static int save(struct snapshot_task *t, struct store_row *vm, struct store_row 
 }
 
 int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapshot_task *t,
-                         struct error *err) {
+                         bool again, struct error *err) {
     struct store_row row = {0};
     int r = get_other(t, &row, err);
 
@@ -203,7 +204,7 @@ int snapshot_task_finish(struct manager *m, struct store_row *vm, struct snapsho
         note_clone(t, vm, &row);
     else if (t->what == TASK_SUSPEND)
         note_suspend(t, vm);
-    r = save(t, vm, &row, err);
+    r = save(t, vm, &row, again, err);
     if (r == 0 && t->what == TASK_CLONE && !row.status && !strcmp(t->kind, "vm"))
         machines_kick(m->machines, t->to); /* a folder that is nobody's */
     else if (r == 0 && t->what == TASK_CLONE && !row.status)

@@ -19,6 +19,8 @@
 #include "host/worker.h"
 #include "proto/units.h"
 
+enum { TIDY_MS = 5000, TIDY_MOST_MS = 300 * 1000 };
+
 /* ------------------------------------------------------------------ work */
 
 static void remove_work(void *opaque) {
@@ -48,18 +50,41 @@ static void task_work(void *opaque) {
     snapshot_task_work(v->task);
 }
 
+/* What only gives room back has time when it has failed: longer each time. */
+static bool waits_with_tidying(struct machine *v, const struct store_row *row) {
+    int64_t left = v->tidy_again - timer_now_ms();
+
+    if (!v->tidy_again || left <= 0 || json_object_get(row->wanted, "task") ||
+        !row_flag(row->wanted, "tidy"))
+        return false;
+    machine_again_in(v, left);
+    return true;
+}
+
+static void note_tidying(struct machine *v) {
+    bool later = snapshot_task_is_for_later(v->task);
+
+    v->tidy_pause = !later ? 0 : !v->tidy_pause ? TIDY_MS : v->tidy_pause * 4;
+    if (v->tidy_pause > TIDY_MOST_MS)
+        v->tidy_pause = TIDY_MOST_MS;
+    v->tidy_again = later ? timer_now_ms() + v->tidy_pause : 0;
+}
+
 /* True: something is being done with its disks, or was. */
 static bool step_task(struct machine *v, struct store_row *row) {
     struct error e = {0};
 
+    if (!v->task && waits_with_tidying(v, row))
+        return false;
     if (!v->task) {
         v->task = snapshot_task_new(v->all->m, row, v->process.pid);
         if (v->task)
             machine_begin_work(v, task_work);
         return v->task;
     }
-    if (snapshot_task_finish(v->all->m, row, v->task, &e) < 0)
+    if (snapshot_task_finish(v->all->m, row, v->task, v->tidy_pause, &e) < 0)
         machine_save_row_failed(v, &e); /* and do it again */
+    note_tidying(v);
     snapshot_task_free(v->task);
     v->task = NULL;
     return true;
@@ -167,7 +192,8 @@ static void step_dead(struct machine *v, struct store_row *row) {
         machine_save_row(v, row, STORE_PROMISE, "stopped", "it was stopped before it had started");
         return;
     }
-    machine_forget(v);
+    if (!waits_with_tidying(v, row))
+        machine_forget(v);
 }
 
 /* ------------------------------------------------------------------ deletion */

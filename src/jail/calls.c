@@ -218,15 +218,18 @@ static int open_self(struct request *q, const char *name, int flags) {
     return -ENOENT;
 }
 
-/* What is open, and what was granted of it by its name. */
+/* What is open, and what was granted of it by its name. Under a root that was changed (chroot) the
+ * kernel tells other names of what was opened in another mount namespace. */
 static unsigned rights_of_open(const struct request *q, int fd, char self[40],
                                char path[PATH_MAX]) {
+    unsigned rights;
     ssize_t n;
 
     snprintf(self, 40, "/proc/self/fd/%d", fd);
     n = readlink(self, path, PATH_MAX - 1);
     path[n > 0 ? n : 0] = 0;
-    return n > 0 ? grants_find(q->calls->grants, path) : 0;
+    rights = n > 0 ? grants_find(q->calls->grants, path) : 0;
+    return rights ? rights : grants_find_open(q->calls->grants, fd);
 }
 
 /* The same file once more, with other rights: those of its own name count. */

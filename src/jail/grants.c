@@ -88,6 +88,19 @@ unsigned grants_find(const struct grants *g, const char *canonical) {
     return rights;
 }
 
+unsigned grants_find_open(const struct grants *g, int fd) {
+    struct stat file, named;
+    unsigned rights = 0;
+
+    if (fstat(fd, &file) < 0)
+        return 0;
+    for (unsigned i = 0; i < g->count; i++)
+        if (lstat(g->grant[i].canonical, &named) == 0 && named.st_dev == file.st_dev &&
+            named.st_ino == file.st_ino)
+            rights |= g->grant[i].rights;
+    return rights;
+}
+
 /* Layers are in the list as they lie, the uppermost first: from `base` up to one that is written
  * already. NULL: all that there are. */
 static void commit(struct grants *g, const char *base) {

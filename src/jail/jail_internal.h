@@ -33,6 +33,8 @@ struct grants *grants_new(void);
 void grants_free(struct grants *g);
 unsigned grants_add(void *grants, const char *path, unsigned rights); /* a jail_grant_fn */
 unsigned grants_find(const struct grants *g, const char *canonical);
+/* What is open, by what it is: the rights of names that lead to it now. */
+unsigned grants_find_open(const struct grants *g, int fd);
 bool grants_may_look(const struct grants *g, const char *path);       /* it, or what leads to one */
 bool grants_is_folder(const struct grants *g, const char *canonical); /* around what is written */
 bool grants_may_connect(const struct grants *g, const char *path);

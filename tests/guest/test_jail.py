@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,17 +61,21 @@ class Jail(unittest.TestCase):
         (self.dir / "kernel").write_bytes(mini.elf(mini.STOP))
 
     def start(self, *words, **how):
+        return self.launch(vivtest.VM, "--kernel", self.dir / "kernel", "--memory", "16M",
+                           "--control", f"unix:{self.control}", *words, **how)
+
+    def launch(self, *words, **how):
         """Its first status, which comes when it is in the jail."""
-        self.vm = subprocess.Popen([vivtest.VM, "--kernel", self.dir / "kernel", "--memory", "16M", "--serial", "none",
-                                    "--control", f"unix:{self.control}", *words], stdin=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, text=True, **how)
+        self.vm = subprocess.Popen([*words, "--serial", "none"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   text=True, **how)
         self.addCleanup(self.end)
         wait_for_listener(self, self.vm, self.control)
         return self.ctl("status")
 
     def end(self):
-        self.vm.kill()
-        self.vm.communicate()
+        if self.vm.returncode is None:
+            self.vm.kill()
+            self.vm.communicate()
 
     def ctl(self, *words):
         done = subprocess.run([CTL, "--json", self.control, *map(str, words)], capture_output=True, text=True,
@@ -107,6 +112,31 @@ class Jail(unittest.TestCase):
         self.ctl("snapshot", self.dir / "state")
         self.assertTrue((self.dir / "state/memory").exists())
         self.assertEqual(len(self.ctl("status")["disks"]), 1)
+
+    def test_a_changed_root_changes_nothing(self):
+        """The names that the kernel tells of what is open are those of another root there."""
+        root = self.dir / "root"
+        for name in ("usr", "proc", "dev"):
+            (root / name).mkdir(parents=True)
+        for name in ("lib", "lib64"):
+            (root / name).symlink_to(f"usr/{name}")
+        shutil.copy(vivtest.PROGRAM, root / "viv-vm")
+        shutil.copy(self.dir / "kernel", root)
+        for name, backing in (("base", []), ("top", ["-b", "base", "-F", "qcow2"])):
+            subprocess.run([vivtest.ROOT / "build/viv-img", "create", "-q", "-f", "qcow2", *backing, root / name, "1M"],
+                           check=True)
+        inner = ["unshare", "--mount", "--propagation", "private", "sh", "-ec",
+                 'for i in usr proc dev; do mount --rbind /$i "$0/$i"; done; exec chroot "$0" "$@"', str(root), "/viv-vm"]
+        if subprocess.run([*inner, "--version"], capture_output=True, check=False).returncode:
+            self.skipTest("needs the right to mount")
+        self.control = root / "ctl"
+        inner += ["--control", "unix:/ctl"]
+        self.launch(*inner, "--kernel", "/kernel", "--memory", "16M", "--disk", "/top,format=qcow2")
+        self.ctl("snapshot", "/state")
+        self.end()
+        self.launch(*inner, "--restore", "/state")
+        self.ctl("disk-commit", 0, "--complete")  # the file below is opened once more, for writing
+        self.assertEqual([d["path"] for d in self.ctl("status")["disks"]], ["/base"])
 
     def test_who_came_and_went_takes_nobodys_place(self):
         """The machine has room for 64 clients, and sees them by way of the jail's helper only."""

@@ -155,7 +155,8 @@ def names_of_threads(pid):
 
 
 class Inside(unittest.TestCase):
-    setUp, start, end, ctl = test_jail.Jail.setUp, test_jail.Jail.start, test_jail.Jail.end, test_jail.Jail.ctl
+    setUp, start, launch = test_jail.Jail.setUp, test_jail.Jail.start, test_jail.Jail.launch
+    end, ctl = test_jail.Jail.end, test_jail.Jail.ctl
 
     def place_of_a_call(self, pid):
         """The address of an instruction SYSCALL in code that the machine has."""

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Snapshots by way of the manager: disks and memory come back, what others need stays, and a manager that
 is killed in the middle goes on."""
+import fcntl
 import json
 import os
 import random
 import re
 import sqlite3
+import struct
 import subprocess
 import time
 import unittest
@@ -16,6 +18,7 @@ import vivtest
 from test_manager_agent import WITH_AGENT, image_with_agent
 
 LIMIT = manager.LIMIT
+F_OFD_SETLK = 37  # which this Python's fcntl does not name
 MODULES = "viv.modules=virtio_pci,virtio_blk,vmw_vsock_virtio_transport viv.run=viv-agent"
 
 
@@ -223,6 +226,21 @@ class Snapshots(Machines):
             self.tidied()
             self.assertEqual(self.get(), f"text {i}")
         self.assertEqual(len(self.files()), 1)
+
+    def test_what_could_not_be_joined_is_tried_again(self):
+        self.make()
+        for i in range(2):
+            self.put(f"text {i}")
+            self.m.viv("snapshot", "create", "web", f"s{i}")
+        folder = self.m.home / "machines" / self.api.vm("web")["id"]
+        with open(folder / "disk.qcow2", "rb+") as held:
+            # All of it for oneself, by a lock of the open file: as long as it lasts nobody writes to the image.
+            fcntl.fcntl(held, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+            self.m.viv("snapshot", "rm", "web", "s0")
+            self.m.wait_for(lambda: any(e["what"] == "merge-failed" for e in self.api.get("/v1/events")["items"]), "the failure")
+            self.assertEqual(len(self.files()), 3)
+        self.disks_become(2)
+        self.assertEqual(self.get(), "text 1")
 
     def test_files_of_a_running_machine_are_joined(self):
         self.make(power="on")

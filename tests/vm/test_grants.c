@@ -5,6 +5,7 @@
  */
 #include "vm/grants.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +164,27 @@ static void a_commit_that_names_its_base_leaves_what_is_below_alone(void **state
     assert_int_equal(grants_find(grants, "/etc/passwd") & JAIL_WRITE, 0);
 }
 
+static void what_is_open_is_known_by_what_it_is(void **state) {
+    char other[600];
+    int fd, secret;
+
+    make("disk", "raw", NULL, NULL);
+    snprintf(other, sizeof(other), "%s", in("other"));
+    assert_int_equal(link(in("disk"), other), 0);
+    ask("disk-add", "{\"disk\": \"%s,format=raw\"}", in("disk"));
+    fd = open(other, O_RDONLY | O_CLOEXEC);
+    secret = open(in("secret"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(grants_find_open(grants, fd) & (JAIL_READ | JAIL_WRITE),
+                     JAIL_READ | JAIL_WRITE);
+    assert_int_equal(grants_find_open(grants, secret), 0);
+    /* Another file has the name now. */
+    assert_int_equal(rename(in("base"), in("disk")), 0);
+    assert_int_equal(grants_find_open(grants, fd), 0);
+    make("base", "raw", NULL, NULL);
+    close(fd);
+    close(secret);
+}
+
 int main(void) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
@@ -173,6 +195,7 @@ int main(void) {
         CASE(a_new_layer_that_the_machine_made_is_not_believed_either),
         CASE(a_commit_makes_layers_of_disks_writable_and_nothing_else),
         CASE(a_commit_that_names_its_base_leaves_what_is_below_alone),
+        CASE(what_is_open_is_known_by_what_it_is),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
