@@ -181,6 +181,7 @@ static void what_is_open_is_known_by_what_it_is(void **state) {
     assert_int_equal(rename(in("base"), in("disk")), 0);
     assert_int_equal(grants_find_open(grants, fd), 0);
     make("base", "raw", NULL, NULL);
+    assert_int_equal(unlink(other), 0);
     close(fd);
     close(secret);
 }
