@@ -57,6 +57,10 @@ struct snapshot { /* an open one; read only */
 
 struct snapshot *snapshot_open(const char *dir, struct error *err);
 void snapshot_close(struct snapshot *s); /* accepts NULL; parents too */
+/* Where the parent of the snapshot in that folder lies, for free; opens neither. NULL: it has none,
+ * or what lies there is not the one that it was made on: who names a parent knows its identity,
+ * which cannot be guessed. */
+char *snapshot_parent(const char *dir);
 const struct snapshot_section *snapshot_find(const struct snapshot *s, const char *name);
 
 /* Of this layer alone. */

@@ -15,6 +15,7 @@
 #include "proto/command.h"
 #include "proto/control.h"
 #include "proto/lines.h"
+#include "state/snapshot.h"
 #include "vfio/group.h"
 #include "vm/nics.h"
 #include "vm/options.h"
@@ -99,6 +100,21 @@ void grants_of_disk(const struct block *b, bool writable, jail_grant_fn *grant, 
                   (writable && i == d->image ? JAIL_WRITE : 0));
 }
 
+/* ------------------------------------------------------------------ snapshots */
+
+void grants_of_snapshot(const char *dir, unsigned rights, jail_grant_fn *grant, void *opaque) {
+    char *at = strdup(dir);
+
+    for (unsigned i = 0; at && i < SNAPSHOT_CHAIN; i++) {
+        bool own = grant(opaque, at, JAIL_READ | JAIL_FAMILY | (i == 0 ? rights : 0)) & JAIL_WRITE;
+        char *next = own ? NULL : snapshot_parent(at);
+
+        free(at);
+        at = next;
+    }
+    free(at);
+}
+
 /* ------------------------------------------------------------------ options */
 
 static void of_socket(const char *text, jail_grant_fn *grant, void *opaque) {
@@ -145,8 +161,7 @@ void grants_of_options(const struct options *o, jail_grant_fn *grant, void *opaq
             grant(opaque, o->vnc[i].password_file, JAIL_READ);
     }
     if (o->restore)
-        grant(opaque, o->restore,
-              JAIL_READ | JAIL_FAMILY | (o->record_working_set ? JAIL_WRITE : 0));
+        grants_of_snapshot(o->restore, o->record_working_set ? JAIL_WRITE : 0, grant, opaque);
 }
 
 /* ------------------------------------------------------------------ requests */
@@ -195,8 +210,10 @@ static void of_path(const char *command, const char *argument, const char *path,
         grants_of_image(path, "raw", false, grant, opaque);
     else if (!strncmp(command, "disk", 4))
         grants_of_image(path, reads ? NULL : format, !reads, grant, opaque);
+    else if (reads)
+        grants_of_snapshot(path, 0, grant, opaque);
     else
-        grant(opaque, path, JAIL_READ | JAIL_FAMILY | (reads ? 0 : JAIL_WRITE));
+        grant(opaque, path, JAIL_READ | JAIL_FAMILY | JAIL_WRITE);
 }
 
 /* With the numbers of `disks` in the place of "%d", as vm/control_disks.c has it. */

@@ -21,6 +21,9 @@ void grants_of_request(const char *line, size_t len, jail_grant_fn *grant, void 
  * bytes. What a file says is not believed where the machine could write it before. */
 void grants_of_image(const char *path, const char *format, bool writable, jail_grant_fn *grant,
                      void *opaque);
+/* A snapshot, with these rights and that to read it, and for reading those that it was made on: a
+ * later one is compared with the whole chain. What the machine wrote itself is not believed. */
+void grants_of_snapshot(const char *dir, unsigned rights, jail_grant_fn *grant, void *opaque);
 /* The files of a disk that is open. */
 void grants_of_disk(const struct block *b, bool writable, jail_grant_fn *grant, void *opaque);
 

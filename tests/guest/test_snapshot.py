@@ -104,6 +104,15 @@ class Saved(unittest.TestCase):
         self.assertIn("parent is needed", self.refused("s1"))
         self.assertGreaterEqual(self.count(self.restored("whole", *self.control("c"))), 8)
 
+    def test_increments_go_on_from_machine_to_machine(self):
+        guest, options = self.tiny_in_a_loop(), []
+        for i in range(4):
+            self.ctl("a", "snapshot", self.path(f"s{i}"), *options, "--then", "quit")
+            self.assertEqual(guest.wait(), 0, guest.stderr)
+            guest, options = self.restored(f"s{i}", *self.control("a")), ["--parent", self.path(f"s{i}")]
+            self.count(guest)
+        self.assertEqual(tool("state", "check", self.path("s3")).returncode, 0)
+
     def test_the_other_backend_goes_on(self):
         other = "ref" if vivtest.CPU == "soft" else "soft"
         guest = self.tiny_in_a_loop()

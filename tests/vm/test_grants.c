@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "block/chain.h"
 #include "jail/jail_internal.h"
 #include "support/test.h"
@@ -26,6 +28,13 @@ static const char *in(const char *name) {
 
     snprintf(p, sizeof(path[0]), "%s/%s", folder, name);
     return p;
+}
+
+static const char *in_folder(const char *name) {
+    static char path[100];
+
+    snprintf(path, sizeof(path), "%s/memory.index", in(name));
+    return path;
 }
 
 static void make(const char *name, const char *format, const char *below,
@@ -186,6 +195,68 @@ static void what_is_open_is_known_by_what_it_is(void **state) {
     close(secret);
 }
 
+/* Only what the helper looks at: the head of an index, and the path behind it. */
+static void make_snapshot(const char *name, uint8_t id, const char *parent, uint8_t parent_id) {
+    uint8_t head[56 + 200] = "VIVMEMIX";
+    size_t n = strlen(parent);
+    FILE *f;
+
+    mkdir(in(name), 0700);
+    store_le32(head + 8, 1);
+    store_le32(head + 12, (uint32_t)n);
+    memset(head + 24, id, 16);
+    memset(head + 40, parent_id, 16);
+    memcpy(head + 56, parent, n);
+    f = fopen(in_folder(name), "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(head, 1, 56 + n, f), 56 + n);
+    fclose(f);
+}
+
+static void forget_snapshots(void) {
+    static const char *const names[] = {"s0", "s1", "s2", "elsewhere"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        unlink(in_folder(names[i]));
+        rmdir(in(names[i]));
+    }
+}
+
+static void an_increment_is_compared_with_the_whole_chain(void **state) {
+    make_snapshot("s0", 1, "", 0);
+    make_snapshot("s1", 2, "s0", 1);
+    make_snapshot("s2", 3, in("s1"), 2);
+    make_snapshot("elsewhere", 4, "", 0);
+    ask("snapshot", "{\"folder\": \"%s\", \"parent\": \"%s\"}", in("new"), in("s2"));
+    assert_int_equal(may("s2/memory"), JAIL_READ);
+    assert_int_equal(may("s1/memory"), JAIL_READ);
+    assert_int_equal(may("s0/memory"), JAIL_READ);
+    assert_int_equal(may("elsewhere/memory"), 0);
+    assert_int_equal(may("new/memory"), JAIL_READ | JAIL_WRITE);
+    forget_snapshots();
+}
+
+static void a_parent_is_none_whose_identity_the_child_does_not_know(void **state) {
+    make_snapshot("elsewhere", 4, "", 0);
+    make_snapshot("s1", 2, "elsewhere", 5);
+    make_snapshot("s2", 3, "../../../../../../etc", 0);
+    ask("snapshot", "{\"folder\": \"%s\", \"parent\": \"%s\"}", in("new"), in("s1"));
+    ask("snapshot", "{\"folder\": \"%s\", \"parent\": \"%s\"}", in("new"), in("s2"));
+    assert_int_equal(may("s1/memory"), JAIL_READ);
+    assert_int_equal(may("elsewhere/memory"), 0);
+    assert_int_equal(grants_find(grants, "/etc/passwd"), 0);
+    forget_snapshots();
+}
+
+static void nor_is_one_that_a_machine_named_in_its_own_snapshot(void **state) {
+    make_snapshot("elsewhere", 4, "", 0);
+    ask("snapshot", "{\"folder\": \"%s\"}", in("s1"));
+    make_snapshot("s1", 2, "elsewhere", 4);
+    ask("snapshot", "{\"folder\": \"%s\", \"parent\": \"%s\"}", in("s2"), in("s1"));
+    assert_int_equal(may("elsewhere/memory"), 0);
+    forget_snapshots();
+}
+
 int main(void) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
@@ -197,6 +268,9 @@ int main(void) {
         CASE(a_commit_makes_layers_of_disks_writable_and_nothing_else),
         CASE(a_commit_that_names_its_base_leaves_what_is_below_alone),
         CASE(what_is_open_is_known_by_what_it_is),
+        CASE(an_increment_is_compared_with_the_whole_chain),
+        CASE(a_parent_is_none_whose_identity_the_child_does_not_know),
+        CASE(nor_is_one_that_a_machine_named_in_its_own_snapshot),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
