@@ -126,6 +126,9 @@ json_t *cli_args(const struct cli *c, const char *op); /* of an operation */
 int cli_settle(struct cli *c, const char *name, int64_t seconds, json_t **ret);
 /* Asks the operation `wait` of a resource until it answers; a state `failed` is a failure. */
 int cli_wait_ready(struct cli *c, const struct resource *r, const char *name, json_t **ret);
+/* After no agent answered in a machine, c->failure says why: waits for it if it may come yet, as
+ * --wait-agent says. 0: it is there, and no failure any more. */
+int cli_await_agent(struct cli *c, const char *name);
 /* Waits for a job with a bar; -1 with the failure if it did not end well. */
 int cli_wait_job(struct cli *c, const char *job, const char *what);
 int cli_ensure_image(struct cli *c, const char *name);

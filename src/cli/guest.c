@@ -18,13 +18,22 @@ struct way {
     const char *name;
 };
 
-static int connect_agent(struct guest *g, struct error *err) {
-    const struct way *w = g->opaque;
+static int try_agent(const struct way *w) {
     struct buf early = {0};
     int fd =
         remote_upgrade(w->c->remote, "agent", &early, &w->c->failure, "/v1/vms/%s/agent", w->name);
 
     buf_done(&early); /* an agent says nothing unasked */
+    return fd;
+}
+
+static int connect_agent(struct guest *g, struct error *err) {
+    const struct way *w = g->opaque;
+    int fd = try_agent(w);
+
+    if (fd < 0 && !strcmp(w->c->failure.field, "status.agent") &&
+        cli_await_agent(w->c, w->name) == 0)
+        fd = try_agent(w);
     return fd < 0 ? error_set(err, -ENOTCONN, "%s", w->c->failure.reason) : fd;
 }
 
@@ -213,7 +222,7 @@ int do_ssh(struct cli *c) {
     }
     /* A forward is one of the manager's host, and mostly to that host alone. */
     port = remote_is_far(c->remote) ? 0 : forward_to_ssh(vm, address, sizeof(address));
-    if (!port && !*item_text(vm, "status", "agent")) {
+    if (!port && !*item_text(vm, "status", "agent") && cli_await_agent(c, c->name[0]) < 0) {
         json_decref(vm);
         return remote_fail(&c->failure, FAILURE_CONFLICT,
                            "add a forward (viv edit NAME --forward 2222:22, viv restart NAME), or "

@@ -117,6 +117,12 @@ static const struct field logs_flags[] = {
      .help = "print what viv-vm said since the last start instead: warnings, errors, crashes"},
     {0}};
 
+#define WAIT_AGENT                                                                                 \
+    {                                                                                              \
+        .name = "wait-agent", .type = FIELD_INT, .max = 3600,                                      \
+        .help = "seconds to wait at most for the agent of a machine that boots; by default until " \
+                "120 after its start"                                                              \
+    }
 static const struct field exec_flags[] = {
     {.name = "tty", .type = FIELD_BOOL, .help = "give the command a terminal; also -t"},
     {.name = "user",
@@ -130,12 +136,14 @@ static const struct field exec_flags[] = {
      .max = 1000,
      .help = "folder of the guest that it begins in; also -w"},
     ENV,
+    WAIT_AGENT,
     {0}};
 static const struct field cp_flags[] = {
     {.name = "recursive",
      .type = FIELD_BOOL,
      .help = "copy folders with all that is in them: permissions and times as they are, the owner "
              "whoever writes; also -r"},
+    WAIT_AGENT,
     {0}};
 static const struct field ssh_flags[] = {
     {.name = "user",
@@ -148,6 +156,7 @@ static const struct field ssh_flags[] = {
      .min = 1,
      .max = 4095,
      .help = "file with a private key to log in with, beside those that ssh finds; also -i"},
+    WAIT_AGENT,
     {0}};
 static const struct field top_flags[] = {
     {.name = "once", .type = FIELD_BOOL, .help = "print one table and end"},

@@ -100,6 +100,9 @@ int agent_attach(struct api_call *call) {
     struct error e = {0};
     struct arrival *a;
 
+    if (!strcmp(row_text(call->row.status, "state"), "paused"))
+        return api_fail(call, FAILURE_CONFLICT, "status.agent", "resume it first",
+                        "'%s' is paused: nothing in it answers", call->row.name);
     if (agent_clients_count(all) >= MOST_CLIENTS)
         return api_fail(call, FAILURE_LIMIT, "", "end some of them",
                         "%d connections to agents are open already", MOST_CLIENTS);

@@ -155,17 +155,33 @@ class Agent(unittest.TestCase):
         self.m.image(mini.STOP)
         self.m.create("bare", power="on")
         self.api.settled("bare")
-        code, _, said = self.run_viv("exec", "bare", "true")
+        code, _, said = self.run_viv("exec", "bare", "--wait-agent", "0", "true")
         self.assertEqual(code, 124)
         self.assertIn(b"agent", said)
-        self.assertIn("no agent", self.m.viv("ssh", "bare", code=3))
+        code, _, said = self.run_viv("exec", "bare", "--wait-agent", "1", "true")
+        self.assertEqual(code, 124)
+        self.assertIn(b"no agent answers in 'bare' after 1 s", said)
+        self.assertIn("no agent", self.m.viv("ssh", "bare", "--wait-agent", "0", code=3))
         self.m.viv("wait", "bare", "--for", "ready", "--timeout", "0", code=7)
         self.assertEqual(self.run_viv("exec", "nope", "true")[0], 125)
         with self.assertRaises(manager.Failure) as caught:
             self.api.get("/v1/vms/bare/agent")
         self.assertEqual(caught.exception.body["field"], "Upgrade")
         self.m.viv("kill", "bare")
-        self.assertEqual(self.run_viv("exec", "bare", "true")[0], 124)
+        self.assertEqual(self.run_viv("exec", "bare", "--wait-agent", "3600", "true")[0], 124)  # at once
+
+    def test_who_comes_while_the_guest_boots_waits_for_its_agent(self):
+        image_with_agent(self.m)
+        self.m.create("web", **WITH_AGENT)
+        self.assertEqual(self.run_viv("exec", "web", "echo", "up"), (0, b"up\n", b""))
+        self.m.viv("restart", "web", "--timeout", "0")
+        code, out, said = self.run_viv("cp", "web:/init", "-")
+        self.assertEqual((code, said), (0, b""))
+        self.assertIn(b"viv.run", out)
+        self.m.viv("pause", "web")
+        code, _, said = self.run_viv("exec", "web", "--wait-agent", "3600", "true")  # it is not waited for
+        self.assertEqual(code, 124)
+        self.assertIn(b"'web' is paused", said)
 
     def test_ssh_takes_the_way_and_the_user_that_there_are(self):
         bin_folder = self.m.home / "bin"
