@@ -30,6 +30,7 @@ def with_driver(folder):
 
 class Balloon(unittest.TestCase):
     def setUp(self):
+        vivtest.one_process(self)  # whose memory is looked at
         folder = tempfile.TemporaryDirectory(prefix="viv-balloon-")
         self.addCleanup(folder.cleanup)
         self.dir = pathlib.Path(folder.name)

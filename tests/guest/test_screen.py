@@ -63,6 +63,7 @@ class Viewer:
 
 class Screen(unittest.TestCase):
     def setUp(self):
+        vivtest.one_process(self)  # viewers are connected to it, and it is saved by the test
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.dir = pathlib.Path(folder.name)

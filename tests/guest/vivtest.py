@@ -52,6 +52,13 @@ def program_for_everybody(test, folder):
     test.addCleanup(patch.stop)
 
 
+def one_process(test):
+    """Until the test's end machines are not saved and restored at random: it looks at one process, or at what belongs to one."""
+    patch = unittest.mock.patch.dict(globals(), VM=PROGRAM)
+    patch.start()
+    test.addCleanup(patch.stop)
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
