@@ -122,6 +122,8 @@ static void save_lines(void *opaque, struct snapshot_sections *out) {
 
     consoles_save(&vm->consoles, out);
     shares_save(&vm->shares, out);
+    if (vm->screen)
+        vm_screen_save(vm->screen, out);
 }
 
 static void panicked(void *opaque) { tell_crash(opaque, true); }
@@ -460,6 +462,8 @@ static int make_machine(struct vm *vm, struct error *err) {
         r = consoles_open(&vm->consoles, vm->machine, &vm->options, err);
     if (r == 0 && s)
         consoles_load(&vm->consoles, s);
+    if (r == 0 && s && vm->screen)
+        vm_screen_load(vm->screen, s);
     snapshot_close(s);
     if (r == 0 && vm->screen)
         r = vm_screen_attach(vm->screen, vm->machine, &vm->options, err);

@@ -8,15 +8,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/timer.h"
 #include "devices/i8042.h"
 #include "devices/virtio/virtio_input.h"
 #include "display/png.h"
 #include "display/vnc.h"
 #include "machine/machine.h"
+#include "state/snapshot.h"
 #include "vm/options.h"
 #include "vm/tls.h"
 
+#define SECTION  "screen.input"
 #define ROM_FILE "/usr/share/seabios/vgabios-stdvga.bin"
 enum { ROM_SIZE = 65536 };
 /* A BIOS keeps 15 keys at most for programs that draw between them; what comes faster is lost. */
@@ -117,6 +120,44 @@ void vm_screen_pointer(struct vm_screen *s, const struct input_pointer *p) {
 }
 
 static void pointer(void *opaque, const struct input_pointer *p) { vm_screen_pointer(opaque, p); }
+
+/* ---- snapshots ---- */
+
+/* What waits, and how the pointer was, since a mouse tells only how far it went: u16 x, u16 y, u8
+ * buttons, u8 0; then a u32 a key. Little-endian. */
+enum { HEAD = 6 };
+
+void vm_screen_save(const struct vm_screen *s, struct snapshot_sections *out) {
+    const struct input_pointer *p = &s->pointer;
+    uint8_t head[HEAD] = {[4] = p->buttons}, one[4];
+    struct buf b = {0};
+
+    if (!s->count && !p->x && !p->y && !p->buttons)
+        return;
+    store_le16(head, p->x);
+    store_le16(head + 2, p->y);
+    buf_put(&b, head, sizeof(head));
+    for (unsigned i = 0; i < s->count; i++) {
+        store_le32(one, s->key[(s->first + i) % KEYS_MAX]);
+        buf_put(&b, one, sizeof(one));
+    }
+    snapshot_add(out, SECTION, SNAPSHOT_RAW, b.data, b.len);
+    buf_done(&b);
+}
+
+void vm_screen_load(struct vm_screen *s, const struct snapshot *from) {
+    const struct snapshot_section *in = snapshot_find(from, SECTION);
+
+    if (!in || in->kind != SNAPSHOT_RAW || in->size < HEAD || (in->size - HEAD) % 4)
+        return;
+    s->pointer = (struct input_pointer){.x = load_le16(in->data) & INPUT_AXIS_MAX,
+                                        .y = load_le16(in->data + 2) & INPUT_AXIS_MAX,
+                                        .buttons = in->data[4]};
+    for (size_t at = HEAD; at < in->size && s->count < KEYS_MAX; at += 4)
+        queue(s, load_le32(in->data + at) & (HOLD | DOWN | 0xffff));
+    if (s->count)
+        timer_start(s->timers, &s->pump, PUMP_MS, pump_keys, s);
+}
 
 /* ---- life ---- */
 

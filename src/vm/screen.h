@@ -18,6 +18,8 @@ struct loop;
 struct machine;
 struct machine_display;
 struct options;
+struct snapshot;
+struct snapshot_sections;
 struct vm_screen;
 
 /* Before the machine, which gets *ret_display. NULL with a sentence on failure. */
@@ -28,6 +30,10 @@ int vm_screen_attach(struct vm_screen *s, struct machine *machine, const struct 
                      struct error *err);
 void vm_screen_close(struct vm_screen *s); /* before the machine goes; ends VNC. Accepts NULL */
 void vm_screen_free(struct vm_screen *s);  /* after it. Accepts NULL */
+
+/* Keys that wait for the guest go with it: one that is down comes up again. */
+void vm_screen_save(const struct vm_screen *s, struct snapshot_sections *out);
+void vm_screen_load(struct vm_screen *s, const struct snapshot *from); /* before it is attached */
 
 /* The picture as a PNG, drawn for this. */
 int vm_screen_png(struct vm_screen *s, struct buf *out, struct error *err);

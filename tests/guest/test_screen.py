@@ -127,6 +127,18 @@ class Screen(unittest.TestCase):
         self.ctl("send-text", "echo after >/dev/ttyS0", "--enter")
         again.expect(r"after")
 
+    def test_keys_that_wait_are_saved_with_the_machine(self):
+        guest = self.start()
+        guest.expect(r"BOOTED")
+        line = "0123456789" * 30
+        self.ctl("send-text", f"echo {line}-typed >/dev/ttyS0", "--enter")  # takes seconds
+        self.ctl("snapshot", str(self.dir / "snap"), "--then", "quit")
+        self.assertEqual(guest.wait(), 0)
+        self.assertNotIn("typed", guest.console)
+        again = vivtest.Guest([vivtest.PROGRAM, "--restore", str(self.dir / "snap"), "--serial", "stdio"])
+        self.addCleanup(again.close)
+        again.expect(line + "-typed")
+
 
 if __name__ == "__main__":
     vivtest.tap.main()
