@@ -89,6 +89,7 @@ class Case(unittest.TestCase):
 
 class Commands(Case):
     def test_a_machine_is_paused_resumed_and_ended(self):
+        vivtest.one_process(self)  # it says its number
         vm = self.start(mini.forever(mini.say("x")), "--serial", f"file:{self.dir}/out", "--name", "web")
         out = self.dir / "out"
         status = self.ask("status")
@@ -323,6 +324,7 @@ class Rude(Case):
             s.close()
 
     def test_a_guest_computes_on_and_ends_well_among_rude_clients(self):
+        vivtest.one_process(self)  # which knows its clients
         guest = vivtest.tiny(self, "dd if=/dev/zero bs=1M count=24 2>/dev/null | sha256sum; "
                              "for i in 1 2 3 4 5 6 7 8; do usleep 100000; done; echo awake; exit 5",
                              "--control", "unix:" + self.socket)
@@ -346,6 +348,7 @@ class Rude(Case):
         self.assertGreater(sum(counts), 8)
 
     def test_pauses_in_the_middle_of_disk_writes_lose_nothing_and_no_time_passes(self):
+        vivtest.one_process(self)  # between saving and restoring time passes
         disk = self.dir / "disk.raw"
         with open(disk, "wb") as f:
             f.truncate(64 << 20)
@@ -369,6 +372,7 @@ class Rude(Case):
         self.assertEqual(guest.wait(), 0)
 
     def test_the_guest_sees_no_time_pass_while_it_is_paused(self):
+        vivtest.one_process(self)  # between saving and restoring time passes
         guest = vivtest.tiny(self, None, "--control", "unix:" + self.socket)
         guest.expect(r"BOOTED\n")
         guest.shell()

@@ -221,7 +221,8 @@ class Machine:
 
 def main(args):
     seed = int(os.environ.get("VIV_SNAP_SEED", random.randrange(1 << 30)))
-    if NOT_OURS & {a.partition("=")[0] for a in args} or without_control(args)[1] is None:
+    words = {a.partition("=")[0] for a in args}
+    if words & NOT_OURS or without_control(args)[1] is None or "--paused" in words and "--control" not in words:
         os.execv(VM, [VM, *args])
 
     def say(text):
