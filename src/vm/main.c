@@ -26,6 +26,7 @@
 #include "vm/consoles.h"
 #include "vm/control.h"
 #include "vm/grants.h"
+#include "vm/nics.h"
 #include "vm/options.h"
 #include "vm/passed.h"
 #include "vm/restore.h"
@@ -405,6 +406,7 @@ static int build_machine(struct vm *vm, struct error *err) {
     if (r < 0)
         return r;
     consoles_begin(&vm->consoles, vm->loop, o, &m);
+    nics_choose_roms(o);
     r = open_backends(vm, &m, err);
 
     if (r == 0 && o->firmware)

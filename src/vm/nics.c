@@ -56,6 +56,11 @@ const char *nics_rom(const struct options *o, unsigned nic) {
     return !o->restore && boots_from_network(o) && access(usual, R_OK) == 0 ? usual : NULL;
 }
 
+void nics_choose_roms(struct options *o) {
+    for (unsigned i = 0; i < o->nics; i++)
+        o->nic[i].rom = nics_rom(o, i);
+}
+
 bool nics_rom_is_usual(const struct options_nic *n) {
     char given[PATH_MAX], usual[PATH_MAX];
 

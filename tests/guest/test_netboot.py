@@ -52,6 +52,21 @@ class Netboot(unittest.TestCase):
     def test_ipxe_of_the_virtio_interface_starts_a_kernel_by_http(self):
         self.boot("bios", f"bootfile={self.url}/kernel", r"iPXE", r"/kernel\.* ok", r"iPXE 1")
 
+    def test_the_rom_that_was_chosen_for_it_is_a_restored_machines_too(self):
+        control, saved = self.dir / "ctl", self.dir / "saved"
+        options = ["--control", f"unix:{control}", "--serial", "stdio"]
+        guest = vivtest.Guest([vivtest.PROGRAM, "--cpu", vivtest.CPU, "--memory", "256M", "--firmware", "bios", "--nic",
+                               f"user,bootfile={self.url}/kernel", "--debug-exit", *options], timeout=120)
+        self.addCleanup(guest.close)
+        guest.expect("iPXE")  # the firmware has given it an address
+        subprocess.run([pathlib.Path(vivtest.PROGRAM).with_name("viv-ctl"), control, "snapshot", saved, "--then", "quit"],
+                       check=True, capture_output=True, timeout=100)
+        self.assertEqual(guest.wait(), 0)
+        guest = vivtest.Guest([vivtest.PROGRAM, "--restore", str(saved), *options], timeout=120)
+        self.addCleanup(guest.close)
+        guest.expect("iPXE 1")
+        self.assertEqual(guest.wait(), 0x21)
+
     @vivtest.LONG
     def test_its_part_for_uefi_starts_an_application(self):
         self.boot("uefi", f"bootfile={self.url}/app.efi", r"iPXE", r"/app.efi\.* ok", r"efi application")
