@@ -41,7 +41,7 @@ struct machine {
     int64_t pressed, quit, noise; /* by the monotonic clock, 0: never */
     int64_t stop_by, stop_due;    /* wanted.stop_by, and the same by the monotonic clock */
     bool resume_sent, pause_sent, agent_asked;
-    struct snapshot_task *task; /* for the worker, or done */
+    struct snapshot_task *task;     /* for the worker, or done */
     int64_t tidy_again, tidy_pause; /* tidying failed: not before then; how long that was. 0: no */
     struct vm_probe *probe;
     struct vm_agent *asking; /* the agent, for a shutdown */

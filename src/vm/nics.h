@@ -19,7 +19,8 @@ uint16_t nics_mtu(const struct options *o, unsigned nic);
 bool nics_rom_is_usual(const struct options_nic *n);
 /* The path of the ROM that the interface has, NULL: none. */
 const char *nics_rom(const struct options *o, unsigned nic);
-/* Once, before the machine is made: a snapshot tells of them later, when the jail shows no files. */
+/* Once, before the machine is made: a snapshot tells of them later, when the jail shows no files.
+ */
 void nics_choose_roms(struct options *o);
 
 #endif
