@@ -76,8 +76,9 @@ static int start(struct saving_job *s, const char *dir, const char *parent, stru
     double begin = now_ms();
     char *json;
 
-    /* A page that was written to would be needed twice. */
-    s->held = !paused && machine_memory_is_scarce(s->vm->machine);
+    /* A page that was written to would be needed twice. And who is not to go on does not go on for
+     * an instant either: what it wrote to a disk then would not fit what is saved. */
+    s->held = !paused && (s->after != GO_ON || machine_memory_is_scarce(s->vm->machine));
     if (s->held)
         control_pause(s->control, "snapshot");
     machine_pause(s->vm->machine);

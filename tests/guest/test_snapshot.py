@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # run: on every processor backend
 """Machines that are saved and go on elsewhere: console, disk, network, clock; and what is refused."""
+import json
 import os
 import socket
 import subprocess
@@ -103,6 +104,12 @@ class Saved(unittest.TestCase):
             os.unlink(os.path.join(self.path("s0"), name))
         self.assertIn("parent is needed", self.refused("s1"))
         self.assertGreaterEqual(self.count(self.restored("whole", *self.control("c"))), 8)
+
+    def test_a_machine_that_is_not_to_go_on_does_not_for_an_instant(self):
+        self.tiny_in_a_loop()
+        self.ctl("a", "snapshot", self.path("s"), "--then", "pause")
+        now = json.loads(tool("ctl", "--json", self.path("a"), "status").stdout)["clock"]
+        self.assertIn(f"machine.now {now}\n", tool("state", "print", self.path("s"), "machine").stdout)
 
     def test_increments_go_on_from_machine_to_machine(self):
         guest, options = self.tiny_in_a_loop(), []
