@@ -59,6 +59,7 @@ class Placement(unittest.TestCase):
     memory = 64
 
     def setUp(self):
+        vivtest.one_process(self)  # whose threads and maps are looked at
         folder = tempfile.TemporaryDirectory(prefix="viv-place-")
         self.addCleanup(folder.cleanup)
         self.dir = pathlib.Path(folder.name)
