@@ -35,16 +35,6 @@ def file_at(path):
     return found.st_dev, found.st_ino
 
 
-def wait_for_listener(test, process, path):
-    """The name is there a moment before anybody listens."""
-    while True:
-        test.assertIsNone(process.poll())
-        with socket.socket(socket.AF_UNIX) as s, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            s.connect(str(path))
-            return
-        time.sleep(0.01)
-
-
 def runs(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -69,7 +59,7 @@ class Jail(unittest.TestCase):
         self.vm = subprocess.Popen([*words, "--serial", "none"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                    text=True, **how)
         self.addCleanup(self.end)
-        wait_for_listener(self, self.vm, self.control)
+        vivtest.wait_for_listener(self, self.vm, self.control)
         return self.ctl("status")
 
     def end(self):
@@ -168,7 +158,7 @@ class Jail(unittest.TestCase):
                  "--control", f"unix:{self.control}"]
         starter = subprocess.Popen(["sh", "-c", 'setpriv --pdeathsig KILL "$@" & wait', "sh", *words],
                                    stdin=subprocess.DEVNULL)
-        wait_for_listener(self, starter, self.control)
+        vivtest.wait_for_listener(self, starter, self.control)
         pid = self.ctl("status")["pid"]
         self.assertTrue(runs(pid))
         starter.kill()

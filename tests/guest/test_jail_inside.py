@@ -191,7 +191,7 @@ class Inside(unittest.TestCase):
                                 f"unix:{self.control}"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.addCleanup(net.communicate)
         self.addCleanup(net.kill)
-        test_jail.wait_for_listener(self, net, self.control)
+        vivtest.wait_for_listener(self, net, self.control)
         self.ctl("status")  # it is in its loop, behind the door
         if "Seccomp:\t2" not in pathlib.Path(f"/proc/{net.pid}/status").read_text():
             self.skipTest("this host has no filter")

@@ -77,9 +77,7 @@ class Placement(unittest.TestCase):
         self.vm = subprocess.Popen([*words, "--control", f"unix:{self.control}"], stdin=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True)
         self.addCleanup(self.end, self.vm)
-        while not self.control.exists():
-            self.assertIsNone(self.vm.poll(), self.vm.poll() is not None and self.vm.communicate()[1])
-            time.sleep(0.01)
+        vivtest.wait_for_listener(self, self.vm, self.control)
         return self.ctl("status")["pid"]
 
     def end(self, vm):

@@ -5,6 +5,7 @@ VIV_VM names another program to test, VIV_GUEST another folder with a guest, VIV
 VIV_SNAP=random saves, ends and restores every machine at random moments (tests/support/snapping_vm.py).
 """
 import base64
+import contextlib
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import unittest.mock
 
@@ -57,6 +59,17 @@ def one_process(test):
     patch = unittest.mock.patch.dict(globals(), VM=PROGRAM)
     patch.start()
     test.addCleanup(patch.stop)
+
+
+def wait_for_listener(test, process, path):
+    """The name is there a moment before anybody listens."""
+    while True:
+        code = process.poll()
+        test.assertIsNone(code, code is not None and process.stderr and process.stderr.read())
+        with socket.socket(socket.AF_UNIX) as s, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            s.connect(str(path))
+            return
+        time.sleep(0.01)
 
 
 def free_port():
