@@ -66,8 +66,11 @@ static void round_of(struct helper *h, int timeout) {
     p[0] = (struct pollfd){.fd = h->over ? -1 : h->channel, .events = POLLIN};
     p[1] = (struct pollfd){.fd = h->calls && !h->over ? h->notify : -1, .events = POLLIN};
     n = relay_poll(h->relay, p + 2, MAX_POLL - 2);
-    if (poll(p, n + 2, timeout) < 0)
+    if (poll(p, n + 2, timeout) < 0) {
+        if (errno != EINTR && errno != EAGAIN && errno != ENOMEM)
+            _exit(1); /* it would say so for ever, as when a filter of somebody else's refuses it */
         return;
+    }
     if (p[1].revents & POLLIN)
         calls_serve(h->calls);
     relay_polled(h->relay, p + 2, n);
