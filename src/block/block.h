@@ -30,6 +30,8 @@ struct block_request {
     const struct iovec *iov; /* READ, WRITE: lengths sum to `length` */
     unsigned iov_count;
     bool unmap; /* WRITE_ZEROES: may deallocate */
+    bool
+        settle; /* FLUSH: a close would have nothing to write any more; nothing else is under way */
     /* In `done` of a failure: the machine is going to be paused for it (on-error). Keep the request
      * and submit it again when block_set_resume_fn says so. */
     bool keep;

@@ -503,6 +503,10 @@ int chain_flush(struct chain *i) {
     return i->qcow2 ? qcow2_flush(i->qcow2) : i->file->ops->sync(i->file);
 }
 
+int chain_settle(struct chain *i) {
+    return i->qcow2 ? qcow2_settle(i->qcow2) : i->file->ops->sync(i->file);
+}
+
 /* ------------------------------------------------------------------ map */
 
 static int map_raw(struct chain *i, uint64_t offset, uint64_t length, struct chain_run *ret) {

@@ -79,6 +79,7 @@ int chain_write(struct chain *i, const struct span *s, uint64_t offset, uint64_t
 int chain_zero(struct chain *i, uint64_t offset, uint64_t length, bool unmap);
 int chain_discard(struct chain *i, uint64_t offset, uint64_t length);
 int chain_flush(struct chain *i);
+int chain_settle(struct chain *i); /* qcow2_settle */
 
 struct chain_run {
     uint64_t length;

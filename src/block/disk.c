@@ -80,7 +80,7 @@ static int do_inside(struct disk *d, const struct block_request *req) {
     case BLOCK_WRITE:
         return chain_write(d->image, &s, req->offset, req->length);
     case BLOCK_FLUSH:
-        return chain_flush(d->image);
+        return req->settle ? chain_settle(d->image) : chain_flush(d->image);
     case BLOCK_DISCARD:
         return d->keep_discarded ? 0 : chain_discard(d->image, req->offset, req->length);
     case BLOCK_WRITE_ZEROES:

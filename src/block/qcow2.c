@@ -155,13 +155,7 @@ int qcow2_close(struct qcow2 *q) {
 
     if (!q)
         return 0;
-    if (!q->readonly) {
-        pthread_mutex_lock(&q->lock);
-        r = flush_all_locked(q);
-        if (r == 0)
-            bitmaps_end_locked(q);
-        pthread_mutex_unlock(&q->lock);
-    }
+    r = qcow2_settle(q);
     destroy(q);
     return r;
 }
@@ -315,6 +309,8 @@ int qcow2_resize(struct qcow2 *q, uint64_t size, struct error *err) {
         r = -ENOTSUP;
     else if (size & 511 || size > INT64_MAX)
         r = -EINVAL;
+    else
+        r = bitmaps_use(q);
     from = clusters_of(q, size) << q->cluster_bits;
     if (r == 0 && from < old)
         r = drop_clusters(q, from, old - from, DROP_EMPTY);

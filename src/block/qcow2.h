@@ -62,6 +62,8 @@ int qcow2_write(struct qcow2 *q, const struct span *s, uint64_t offset, uint64_t
 int qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t length, bool unmap);
 int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length);
 int qcow2_flush(struct qcow2 *q);
+/* And what a close would write; nobody writes to the image meanwhile. */
+int qcow2_settle(struct qcow2 *q);
 /* Where the image holds nothing it gets what the layer below shows. Whole clusters, or up to the
  * end of the disk. Writes that go on at the same time win. */
 int qcow2_pull(struct qcow2 *q, uint64_t offset, uint64_t length);

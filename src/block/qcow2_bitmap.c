@@ -66,14 +66,19 @@ static int lookup_good(struct qcow2 *q, const char *name, struct bitmap **ret, s
     return 0;
 }
 
-static int check_writable(const struct qcow2 *q, struct error *err) {
+static int check_writable(struct qcow2 *q, struct error *err) {
+    int r;
+
     if (q->version < 3)
         return error_set(err, -ENOTSUP,
                          "disk image '%s' is of version 2 (compat=0.10), which has no bitmaps; "
                          "convert it: viv-img convert -O qcow2",
                          q->path);
-    return q->readonly ? error_set(err, -EROFS, "disk image '%s' is open for reading only", q->path)
-                       : 0;
+    r = q->readonly ? -EROFS : bitmaps_use(q);
+    return r == -EROFS ? error_set(err, r, "disk image '%s' is open for reading only", q->path)
+           : r < 0
+               ? error_set(err, r, "disk image '%s' cannot be written: %s", q->path, strerror(-r))
+               : 0;
 }
 
 void qcow2_bitmap_each(struct qcow2 *q,
@@ -99,6 +104,7 @@ void bitmaps_mark(struct qcow2 *q, uint64_t offset, uint64_t length) {
     if (!__atomic_load_n(&q->bitmap_list, __ATOMIC_RELAXED))
         return; /* one that is added now begins with the next write */
     pthread_mutex_lock(&q->bitmap_lock);
+    __atomic_store_n(&q->bitmaps_closed, false, __ATOMIC_RELEASE);
     for (struct bitmap *b = q->bitmap_list; b; b = b->next)
         if (b->enabled && b->dirty.words)
             dirty_set(&b->dirty, offset, length);
@@ -295,6 +301,7 @@ void qcow2_bitmap_give(struct qcow2 *q, const char *name, bool good) {
     pthread_mutex_lock(&q->bitmap_lock);
     b = *find(q, name);
     if (b && b->taken) {
+        __atomic_store_n(&q->bitmaps_closed, false, __ATOMIC_RELEASE);
         if (!good)
             dirty_merge(&b->dirty, b->taken);
         dirty_done(b->taken);

@@ -3,9 +3,10 @@
  * Persistent dirty bitmaps of qcow2 images: what was written since a moment ("QCOW2 image format",
  * section Bitmaps), as qemu-img bitmap knows them.
  *
- * Contract: any thread, at any time; nothing here waits, but for qcow2_bitmap_merge. Changes are in
- * the file when the image is closed; after a crash its bitmaps are inconsistent and only good to be
- * removed, because nobody knows what was written last.
+ * Contract: any thread, at any time; nothing here waits, but for qcow2_bitmap_merge and the first
+ * change since the image was opened or settled. Changes are in the file when the image is closed or
+ * settled; after a crash behind one, or behind a write, its bitmaps are inconsistent and only good
+ * to be removed, because nobody knows what was written last.
  */
 #ifndef BLOCK_QCOW2_BITMAP_H
 #define BLOCK_QCOW2_BITMAP_H

@@ -198,18 +198,38 @@ static int load_all_bits(struct qcow2 *q) {
 
 /* ------------------------------------------------------------------ opening */
 
-/* In place: an entry is whole in whatever sector, and each is safe by itself. */
-static int mark_in_use(struct qcow2 *q, uint8_t *dir) {
-    uint64_t at = 0;
-    int r;
+static void set_closed(struct qcow2 *q, bool closed) {
+    __atomic_store_n(&q->bitmaps_closed, closed, __ATOMIC_RELEASE);
+}
 
-    assert(dir);
-    for (const struct bitmap *b = q->bitmap_list; b; b = b->next) {
+/* In place: an entry is whole in whatever sector, and each is safe by itself. */
+static int mark_in_use(struct qcow2 *q) {
+    uint8_t *dir = malloc(q->bitmaps_size + 1);
+    uint64_t at = 0;
+    int r = dir ? bytefile_read(q->file, dir, q->bitmaps_size, q->bitmaps_offset) : -ENOMEM;
+
+    for (uint32_t i = 0; r == 0 && i < q->bitmaps && at + ENTRY <= q->bitmaps_size; i++) {
         store_be32(dir + at + 12, load_be32(dir + at + 12) | FLAG_IN_USE);
-        at += (ENTRY + (uint64_t)b->extra_size + strlen(b->name) + 7) & ~7ull;
+        at += (ENTRY + (uint64_t)load_be32(dir + at + 20) + load_be16(dir + at + 18) + 7) & ~7ull;
     }
-    r = bytefile_write(q->file, dir, q->bitmaps_size, q->bitmaps_offset);
+    if (r == 0)
+        r = bytefile_write(q->file, dir, q->bitmaps_size, q->bitmaps_offset);
+    free(dir);
     return r < 0 ? r : q->file->ops->sync(q->file);
+}
+
+int bitmaps_use(struct qcow2 *q) {
+    int r = 0;
+
+    if (!bitmaps_are_closed(q))
+        return 0;
+    pthread_mutex_lock(&q->lock);
+    if (bitmaps_are_closed(q))
+        r = mark_in_use(q);
+    if (r == 0)
+        set_closed(q, false);
+    pthread_mutex_unlock(&q->lock);
+    return r;
 }
 
 void bitmaps_open(struct qcow2 *q) {
@@ -230,16 +250,17 @@ bool bitmaps_begin(struct qcow2 *q) {
 
     bitmaps_free(q);
     q->bitmaps_kept = q->version >= 3;
+    set_closed(q, false);
     if (!q->bitmaps)
         return false;
     r = load_directory(q, &dir);
     if (r == 0)
         r = load_all_bits(q);
-    if (r == 0)
-        r = mark_in_use(q, dir);
     free(dir);
-    if (r == 0)
+    if (r == 0) {
+        set_closed(q, true);
         return true;
+    }
     trace(qcow2_bitmaps_dropped, q->path, strerror(-r));
     bitmaps_free(q);
     q->bitmaps = 0;
@@ -420,9 +441,11 @@ static int save(struct qcow2 *q) {
 void bitmaps_end_locked(struct qcow2 *q) {
     int r;
 
-    if (!q->bitmaps_kept || (!q->bitmap_list && !q->bitmaps))
+    if (!q->bitmaps_kept || bitmaps_are_closed(q) || (!q->bitmap_list && !q->bitmaps))
         return;
     r = save(q);
+    if (r == 0)
+        set_closed(q, q->bitmaps);
     if (r < 0) /* those in the file are marked as in use: nobody will believe them */
         trace(qcow2_bitmaps_dropped, q->path, strerror(-r));
 }

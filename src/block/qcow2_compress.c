@@ -182,6 +182,9 @@ int qcow2_write_compressed(struct qcow2 *q, const void *data, uint64_t offset, u
 
     if (q->readonly || offset & (q->cluster_size - 1) || length > q->cluster_size || !length)
         return q->readonly ? -EROFS : -EINVAL;
+    r = bitmaps_use(q);
+    if (r < 0)
+        return r;
     whole = calloc(1, q->cluster_size);
     packed = malloc(q->cluster_size);
     if (!whole || !packed) {

@@ -144,6 +144,7 @@ struct qcow2 {
     pthread_mutex_t bitmap_lock; /* innermost */
     struct bitmap *bitmap_list;  /* bitmap_lock, but while the image is opened or closed */
     bool bitmaps_kept;           /* they are written when the image is closed */
+    bool bitmaps_closed;         /* atomic: the file says what they say, and that it does */
 
     struct range *ranges;
     bool flushing;
@@ -252,9 +253,15 @@ int bitmaps_resize(struct qcow2 *q, uint64_t size);
 /* qcow2_bitmap_file.c */
 bool bitmap_fits(uint64_t size, unsigned shift); /* into memory */
 int bitmap_copy_bits(struct qcow2 *q, const struct bitmap *b, struct dirty *ret, struct error *err);
-void bitmaps_open(struct qcow2 *q);  /* their names, for an image that is only read */
-bool bitmaps_begin(struct qcow2 *q); /* before anything is written; false: there are none */
-void bitmaps_end_locked(struct qcow2 *q);
+void bitmaps_open(struct qcow2 *q);       /* their names, for an image that is only read */
+bool bitmaps_begin(struct qcow2 *q);      /* before anything is written; false: there are none */
+void bitmaps_end_locked(struct qcow2 *q); /* they are in the file, until bitmaps_use */
+/* Before anything is written or changed: from here on the file says of its bitmaps that they are of
+ * no use, until they are written. Waits the first time. */
+int bitmaps_use(struct qcow2 *q);
+static inline bool bitmaps_are_closed(const struct qcow2 *q) {
+    return __atomic_load_n(&q->bitmaps_closed, __ATOMIC_ACQUIRE);
+}
 
 /* qcow2_compress.c */
 int compressed_read(struct qcow2 *q, uint64_t entry, const struct span *s, uint64_t at,

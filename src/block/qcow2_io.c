@@ -278,7 +278,7 @@ static int write_alone(struct qcow2 *q, const struct span *s, uint64_t offset, u
 int qcow2_write(struct qcow2 *q, const struct span *s, uint64_t offset, uint64_t length) {
     uint64_t from = offset, all = length;
     struct span at = *s;
-    int r = q->readonly ? -EROFS : in_disk(q, offset, length) ? 0 : -EINVAL;
+    int r = q->readonly ? -EROFS : in_disk(q, offset, length) ? bitmaps_use(q) : -EINVAL;
 
     while (r == 0 && length) {
         uint64_t n = least(length, QCOW2_PIECE), done = 0;
@@ -394,7 +394,7 @@ static void whole_clusters(const struct qcow2 *q, uint64_t offset, uint64_t leng
 
 int qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t length, bool unmap) {
     uint64_t from, to, end = offset + length;
-    int r = q->readonly ? -EROFS : in_disk(q, offset, length) ? 0 : -EINVAL;
+    int r = q->readonly ? -EROFS : in_disk(q, offset, length) ? bitmaps_use(q) : -EINVAL;
 
     if (r < 0 || !length)
         return r;
@@ -415,7 +415,9 @@ int qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t length) {
     if (q->readonly || !in_disk(q, offset, length))
         return q->readonly ? -EROFS : -EINVAL;
     whole_clusters(q, offset, length, &from, &to);
-    if (to > from) {
+    if (to > from)
+        r = bitmaps_use(q);
+    if (to > from && r == 0) {
         r = drop_clusters(q, from, to - from, DROP_DISCARD);
         bitmaps_mark(q, from, to - from);
     }
@@ -493,6 +495,19 @@ int qcow2_pull(struct qcow2 *q, uint64_t offset, uint64_t length) {
         length -= done;
     }
     free(buf);
+    return r;
+}
+
+int qcow2_settle(struct qcow2 *q) {
+    int r;
+
+    if (q->readonly)
+        return 0;
+    pthread_mutex_lock(&q->lock);
+    r = flush_all_locked(q);
+    if (r == 0)
+        bitmaps_end_locked(q);
+    pthread_mutex_unlock(&q->lock);
     return r;
 }
 

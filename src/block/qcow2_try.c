@@ -69,7 +69,8 @@ bool qcow2_try(struct qcow2 *q, bool write, const struct span *s, uint64_t offse
     bool done;
 
     if (length > TRY_MAX || !length || offset > q->size || length > q->size - offset ||
-        (write && q->readonly) || !q->file->ops->try_rw || pthread_mutex_trylock(&q->lock) != 0)
+        (write && (q->readonly || bitmaps_are_closed(q))) || !q->file->ops->try_rw ||
+        pthread_mutex_trylock(&q->lock) != 0)
         return false;
     done = try_locked(q, write, s, offset, length);
     pthread_mutex_unlock(&q->lock);
@@ -85,8 +86,8 @@ struct range *qcow2_hold(struct qcow2 *q, bool write, uint64_t offset, uint64_t 
     struct range *held = NULL;
     struct qcow2_run run;
 
-    if (!length || offset > q->size || length > q->size - offset || (write && q->readonly) ||
-        pthread_mutex_trylock(&q->lock) != 0)
+    if (!length || offset > q->size || length > q->size - offset ||
+        (write && (q->readonly || bitmaps_are_closed(q))) || pthread_mutex_trylock(&q->lock) != 0)
         return NULL;
     if (!range_busy_locked(q, cluster_of(q, offset), cluster_of(q, offset + length - 1), false) &&
         find_run(q, write, offset, length, &run) && run.type == QCOW2_DATA && run.length == length)

@@ -199,13 +199,15 @@ static void pipe_ready(void *opaque, int fd, uint32_t events) {
 
 static void flushed(struct block_request *req, int result) { *(int *)req->opaque = result; }
 
-/* What the guest believes to be written must not be lost while the snapshot that saw it is not. */
+/* What the guest believes to be written must not be lost while the snapshot that saw it is not. And
+ * an image that is closed later must not be another one than that which the snapshot knows. */
 int machine_flush_disks(struct machine *m, struct error *err) {
     const struct machine_config *config = machine_config(m);
 
     for (unsigned i = 0; i < config->disks; i++) {
         int result = -EIO;
-        struct block_request flush = {.op = BLOCK_FLUSH, .done = flushed, .opaque = &result};
+        struct block_request flush = {
+            .op = BLOCK_FLUSH, .settle = true, .done = flushed, .opaque = &result};
 
         if (!config->disk[i] || block_info(config->disk[i])->readonly)
             continue;

@@ -183,6 +183,33 @@ class Jobs(unittest.TestCase):
         self.assertEqual([self.sum_of(self.file(f"b{n}"), "qcow2") for n in range(3)], sums)
         self.assertIn("name: day", run("qemu-img", "info", self.file("top.qcow2")))
 
+    def test_a_machine_whose_disk_has_a_bitmap_is_restored_as_often_as_one_likes(self):
+        """An image is written to when a bitmap comes into use and when it is closed: not between a snapshot and the end."""
+        guest = self.start()
+        self.ctl("disk-backup", 0, self.file("b0"), "--bitmap", "day", "--begin")
+        guest.send_line("dd if=/dev/urandom of=/dev/vda bs=64k seek=7 count=9 conv=notrunc,fsync 2>/dev/null; echo WROTE=1=")
+        guest.expect("WROTE=1=")
+        self.ctl("snapshot", self.file("state"), "--then", "quit")
+        self.assertEqual(guest.wait(60), 0)
+        self.assertEqual(run("qemu-img", "info", self.file("top.qcow2")).count("in-use"), 0)
+
+        def restored():
+            again = vivtest.Guest([vivtest.PROGRAM, "--restore", str(self.file("state")), "--control", f"unix:{self.socket}",
+                                   "--serial", "stdio"])
+            self.addCleanup(again.close)
+            vivtest.wait_for_listener(self, again.process, self.socket)
+            return again
+        again = restored()
+        self.assertFalse(self.ctl("bitmaps", 0)["bitmaps"][0]["inconsistent"])
+        again.close()  # killed: nothing was written
+        again = restored()
+        again.send_line("dd if=/dev/urandom of=/dev/vda bs=64k seek=99 count=9 conv=notrunc,fsync 2>/dev/null; touch /stopped")
+        total = self.sum_of_the_guest(again)
+        self.ctl("disk-backup", 0, self.file("b1"), "--bitmap", "day", "--parent", self.file("b0"))
+        self.end(again)
+        self.check("top.qcow2", "b0", "b1")
+        self.assertEqual(self.sum_of(self.file("b1"), "qcow2"), total)
+
     def test_a_disk_grows_and_the_guest_sees_it(self):
         guest = self.start()
         self.ctl("disk-resize", 0, SIZE * 2)
