@@ -299,9 +299,20 @@ static void add_range(struct ranges *s, const struct range *r) {
         s->range[s->count++] = *r;
 }
 
+/* A thread's filter has nothing to ask of arguments of which the process's filter asks the same: of
+ * two answers the stricter one counts, and what is not asked need not be checked and translated for
+ * each processor. But a signal for a child is looked at here alone, as there the helper is asked.
+ */
+static bool asked_already(const struct call *c, unsigned n, unsigned kinds, unsigned process) {
+    for (unsigned i = 0; i < n; i++)
+        if (c[i].condition == CALL_CHILD || (c[i].kinds & process && !(c[i].kinds & kinds)))
+            return false;
+    return process != 0;
+}
+
 /* The declarations of one call, from the first; false: of other kinds alone. */
-static bool look_at_call(const struct call *c, unsigned n, unsigned kinds, uint32_t helper,
-                         struct range *ret) {
+static bool look_at_call(const struct call *c, unsigned n, unsigned kinds, unsigned process,
+                         uint32_t helper, struct range *ret) {
     bool conditions = false, any = false;
 
     for (unsigned i = 0; i < n; i++)
@@ -310,7 +321,10 @@ static bool look_at_call(const struct call *c, unsigned n, unsigned kinds, uint3
             conditions |= c[i].condition != CALL_ANY;
         }
     *ret = (struct range){.first = (uint16_t)c->number, .any = any};
-    if (any && c->number == __NR_clone3) /* its flags lie in memory: the library asks clone then */
+    if ((any || conditions) && asked_already(c, n, kinds, process))
+        ret->action = SECCOMP_RET_ALLOW;
+    else if (any &&
+             c->number == __NR_clone3) /* its flags lie in memory: the library asks clone then */
         ret->action = SECCOMP_RET_ERRNO | ENOSYS;
     else if (conditions || c->number == __NR_mmap || c->number == __NR_mprotect ||
              c->number == __NR_tgkill) {
@@ -322,7 +336,8 @@ static bool look_at_call(const struct call *c, unsigned n, unsigned kinds, uint3
     return any || conditions;
 }
 
-static void find_ranges(struct ranges *s, struct filter *f, unsigned kinds, uint32_t helper) {
+static void find_ranges(struct ranges *s, struct filter *f, unsigned kinds, unsigned process,
+                        uint32_t helper) {
     unsigned next = 0, n;
     struct range r;
 
@@ -330,7 +345,7 @@ static void find_ranges(struct ranges *s, struct filter *f, unsigned kinds, uint
     for (unsigned i = 0; i < CALLS; i += n) {
         for (n = 1; i + n < CALLS && calls[i + n].number == calls[i].number;)
             n++;
-        if (!look_at_call(&calls[i], n, kinds, helper, &r))
+        if (!look_at_call(&calls[i], n, kinds, process, helper, &r))
             continue;
         if (r.first > next)
             add_range(s, &(struct range){.first = (uint16_t)next, .action = SECCOMP_RET_TRAP});
@@ -367,17 +382,24 @@ static void put_ranges(struct filter *f, const struct range *r, unsigned n, unsi
     }
 }
 
-void filter_make(struct filter *f, unsigned kinds, bool outer, bool helper) {
-    uint32_t helped_call = outer && helper ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW;
+static void make(struct filter *f, unsigned kinds, unsigned process, uint32_t helper) {
     struct ranges s;
 
     f->len = f->calls = 0;
-    find_ranges(&s, f, kinds, helped_call);
+    find_ranges(&s, f, kinds, process, helper);
     put_load(f, offsetof(struct seccomp_data, arch));
     put(f, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
     put_return(f, SECCOMP_RET_KILL_PROCESS);
     put_load(f, offsetof(struct seccomp_data, nr));
-    put_ranges(f, s.range, s.count, kinds, helped_call);
+    put_ranges(f, s.range, s.count, kinds, helper);
+}
+
+void filter_make(struct filter *f, unsigned kinds, bool outer, bool helper) {
+    make(f, kinds, 0, outer && helper ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW);
+}
+
+void filter_make_within(struct filter *f, unsigned kinds, unsigned process) {
+    make(f, kinds, process, SECCOMP_RET_ALLOW);
 }
 
 int filter_install(const struct filter *f, unsigned flags) {

@@ -80,7 +80,8 @@ bool jail_left_out(bool unwanted, const char *noun) {
 static void enter_thread_filter(enum jail_thread kind) {
     struct filter f;
 
-    filter_make(&f, 1u << kind | (kind == JAIL_AUX ? 0 : 1u << JAIL_DISK), false, false);
+    filter_make_within(&f, 1u << kind | (kind == JAIL_AUX ? 0 : 1u << JAIL_DISK),
+                       filter_kinds(entered->options.network));
     filter_install(&f, 0);
 }
 

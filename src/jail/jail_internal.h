@@ -69,6 +69,9 @@ struct filter {
 /* Of the calls of these kinds (bits). With `helper` the calls that it does are handed to it.
  * Without `outer` they are allowed, as the outer filter sees them too. */
 void filter_make(struct filter *f, unsigned kinds, bool outer, bool helper);
+/* For a thread, under the process's filter, which is of the calls of the kinds `process`: without
+ * the questions about arguments that that one asks as well. */
+void filter_make_within(struct filter *f, unsigned kinds, unsigned process);
 int filter_install(const struct filter *f, unsigned flags); /* descriptor, 0, or negative errno */
 const char *filter_call_name(unsigned number);
 unsigned filter_kinds(bool network);

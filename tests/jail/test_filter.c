@@ -27,6 +27,7 @@
 enum { NUMBERS = 1024, X32 = 0x40000000, MAX_STEPS = 120 };
 
 static struct filter filter;
+static const struct filter *running = &filter;
 
 /* Every step is one that the kernel would take; no call takes many, which is what a tree is for. */
 static uint32_t run(const struct seccomp_data *d) {
@@ -34,9 +35,9 @@ static uint32_t run(const struct seccomp_data *d) {
     uint32_t a = 0;
 
     for (;;) {
-        const struct sock_filter *i = &filter.code[at];
+        const struct sock_filter *i = &running->code[at];
 
-        assert_in_range(at, 0, filter.len - 1);
+        assert_in_range(at, 0, running->len - 1);
         assert_in_range(++steps, 1, MAX_STEPS);
         at++;
         switch (i->code) {
@@ -194,6 +195,61 @@ static void kinds_of_threads_have_what_they_do_alone(void **state) {
     }
 }
 
+static uint32_t stricter(uint32_t a, uint32_t b) { return (int32_t)a < (int32_t)b ? a : b; }
+
+static uint32_t answer_of(const struct filter *f, unsigned nr, const uint64_t args[3]) {
+    uint32_t r;
+
+    running = f;
+    r = answer(nr, args[0], args[1], args[2]);
+    running = &filter;
+    return r;
+}
+
+/* Of two filters of a thread, under the same one of the process. */
+static void assert_same_under(const struct filter *outer, const struct filter *a,
+                              const struct filter *b, unsigned nr, const uint64_t args[3]) {
+    uint32_t one = answer_of(a, nr, args), other = answer_of(b, nr, args), first;
+
+    if (one == other)
+        return;
+    first = answer_of(outer, nr, args);
+    assert_int_equal(stricter(one, first), stricter(other, first));
+}
+
+static bool compares(const struct sock_filter *i) {
+    return i->code == (BPF_JMP | BPF_JEQ | BPF_K) || i->code == (BPF_JMP | BPF_JSET | BPF_K);
+}
+
+/* Every value that the process's filter knows, in every place, and in two for options. */
+static void
+a_thread_within_the_process_may_no_more_than_with_all_questions_of_its_own(void **state) {
+    static struct filter outer, full, within;
+    const unsigned kinds[] = {1u << JAIL_VCPU | 1u << JAIL_DISK, 1u << JAIL_DISK,
+                              1u << JAIL_JOB | 1u << JAIL_DISK, 1u << JAIL_AUX};
+
+    filter_make(&outer, filter_kinds(false), true, true);
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        filter_make(&full, kinds[k], false, false);
+        filter_make_within(&within, kinds[k], filter_kinds(false));
+        assert_true(within.len < full.len);
+        assert_int_equal(within.calls, full.calls);
+        for (unsigned nr = 0; nr < NUMBERS; nr++)
+            for (unsigned i = 0; i < outer.len; i++)
+                for (unsigned place = 0; place < 4 && compares(&outer.code[i]); place++) {
+                    uint64_t v = outer.code[i].k, args[3] = {0};
+
+                    args[place % 3] = v;
+                    if (place == 3) { /* a thread's flags, and two at once */
+                        args[0] = CLONE_VM | CLONE_THREAD | v;
+                        args[1] = SOL_SOCKET;
+                        args[2] = v;
+                    }
+                    assert_same_under(&outer, &within, &full, nr, args);
+                }
+    }
+}
+
 static void other_architectures_end_at_once(void **state) {
     const struct seccomp_data d = {.nr = 3, .arch = AUDIT_ARCH_I386};
 
@@ -208,6 +264,8 @@ int main(void) {
         cmocka_unit_test(other_advice_options_and_futexes_are_as_if_unknown),
         cmocka_unit_test(as_many_numbers_pass_as_were_declared_and_none_of_another_abi),
         cmocka_unit_test(kinds_of_threads_have_what_they_do_alone),
+        cmocka_unit_test(
+            a_thread_within_the_process_may_no_more_than_with_all_questions_of_its_own),
         cmocka_unit_test(other_architectures_end_at_once),
     };
 
