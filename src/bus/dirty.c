@@ -7,7 +7,18 @@
 
 #include <stdlib.h>
 
+/* Who looked at the switch before it was on has no note of his own: so all pages have one, made
+ * after it. Taking waits for a machine at rest, and so for who was about to write. */
+void dirty_begin(struct mem *m) {
+    struct mem *all = m->of ? (struct mem *)m->of : m;
+
+    if (!__atomic_exchange_n(&all->noted, true, __ATOMIC_SEQ_CST))
+        dirty_note_all(all);
+}
+
 void dirty_note(const struct mem *m, gpa addr, uint64_t len) {
+    if (!dirty_noted(m))
+        return;
     while (len) {
         const struct mem_range *r = mem_find(m, addr);
         uint64_t part, last;
@@ -49,6 +60,11 @@ static void take_range(struct mem_range *r, struct dirty_log *log) {
         if (__atomic_load_n(&r->dirty[w],
                             __ATOMIC_RELAXED)) /* what was never touched costs nothing */
             bits |= __atomic_exchange_n(&r->dirty[w], 0, __ATOMIC_RELAXED);
+        if (bits == ~0ull && !(first % 64) && first + 64 * w + 64 <= log->pages &&
+            64 * w + 64 <= pages) { /* of all that is written, see dirty_begin */
+            log->bits[first / 64 + w] = bits;
+            continue;
+        }
         for (; bits; bits &= bits - 1) {
             uint64_t page = 64 * w + (uint64_t)__builtin_ctzll(bits);
 

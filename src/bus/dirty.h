@@ -9,6 +9,9 @@
  * (cpu_ops.collect). Memory of devices (moving ranges) and ROM are never relied on: all of their
  * pages count as written.
  *
+ * Nothing is noted until somebody wants to know (dirty_begin): one switch for a memory and all its
+ * views, which is looked at after the write, as the notes are made.
+ *
  * Contract: noting from any thread, after the write or while it cannot be asked for; taking with
  * the machine at rest: no processor runs, no device writes.
  */
@@ -32,6 +35,15 @@ static inline void dirty_note_page(const struct mem_range *r, uint64_t page) {
     if (!(__atomic_load_n(word, __ATOMIC_RELAXED) & bit))
         __atomic_fetch_or(word, bit, __ATOMIC_RELAXED);
 }
+
+/* Whether anybody wants to know; for who has more to do for his notes than to make them. */
+static inline bool dirty_noted(const struct mem *m) {
+    return __atomic_load_n(m->of ? &m->of->noted : &m->noted, __ATOMIC_RELAXED);
+}
+
+/* From now on all is noted; what was written before counts as written. From any thread, whatever
+ * runs, the memory itself or a view of it; again: nothing happens. There is no way back. */
+void dirty_begin(struct mem *m);
 
 /* What of it is no memory is passed over. */
 void dirty_note(const struct mem *m, gpa addr, uint64_t len);

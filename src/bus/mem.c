@@ -215,7 +215,10 @@ void mem_place(struct mem *m, unsigned index, gpa base) {
         m->code_written(m->code_opaque, MEM_MOVED);
 }
 
-void mem_view(struct mem *view, const struct mem *m) { *view = *m; }
+void mem_view(struct mem *view, const struct mem *m) {
+    *view = *m;
+    view->of = m->of ? m->of : m;
+}
 
 /* Ranges lose their ends, which costs those nothing who look for memory. */
 static void cut(struct mem *view) {
@@ -422,7 +425,12 @@ void *mem_ptr(const struct mem *m, gpa addr, uint64_t len, bool write) {
 }
 
 void mem_written(struct mem *m, gpa addr, uint64_t len) {
+    bool noted;
+
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* see the contract */
+    noted = dirty_noted(m);
+    if (!noted && !m->code_written)
+        return;
     while (len) {
         const struct mem_range *r = mem_find(m, addr);
         uint64_t page, last, part;
@@ -434,7 +442,8 @@ void mem_written(struct mem *m, gpa addr, uint64_t len) {
             part = len;
         last = (addr - r->base + part - 1) >> MEM_PAGE_SHIFT;
         for (page = (addr - r->base) >> MEM_PAGE_SHIFT; page <= last; page++) {
-            dirty_note_page(r, page);
+            if (noted)
+                dirty_note_page(r, page);
             if ((__atomic_load_n(&r->page_flags[page], __ATOMIC_RELAXED) & MEM_PAGE_ANY_CODE) &&
                 m->code_written)
                 m->code_written(m->code_opaque, r->base + (page << MEM_PAGE_SHIFT));

@@ -66,7 +66,9 @@ struct mem {
     struct mem_backing backing;
     uint8_t *area; /* RAM on huge pages, or NULL */
     uint64_t area_size;
-    bool kept; /* mem_release does nothing */
+    bool kept;            /* mem_release does nothing */
+    bool noted;           /* atomic: bus/dirty.h. Of the memory itself, for all its views */
+    const struct mem *of; /* of a view: the memory itself */
 };
 
 int mem_init(struct mem *m, struct error *err);

@@ -90,7 +90,8 @@ bool dma_cut(struct dma *d, uint64_t length) {
 }
 
 void dma_written(const struct dma *d, struct mem *mem, uint64_t n) {
-    for (unsigned i = 0; i < d->count; i++) /* one that failed has written who knows what */
+    for (unsigned i = 0; i < d->count && dirty_noted(mem);
+         i++) /* failed: who knows what is in it */
         if (d->addr[i] != MEM_NOWHERE)
             dirty_note(mem, d->addr[i], d->iov[i].iov_len);
     for (unsigned i = 0; i < d->count && n; i++) {

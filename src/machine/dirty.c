@@ -23,7 +23,7 @@ static bool known(const uint8_t *id) {
 
 static void forget(struct machine_dirty *d) { memset(d->since, 0, SNAPSHOT_ID); }
 
-/* Software notes always, which costs nothing; KVM when it is worth its price. */
+/* Software notes from the first on, which costs nothing; KVM when it is worth its price. */
 static bool wants(struct machine *m, bool increment) {
     const struct machine_config *config = machine_config(m);
 
@@ -43,6 +43,8 @@ static bool begin(struct machine *m) {
         return false;
     }
     d->tracking = cpu->ops->collect;
+    if (d->tracking)
+        dirty_begin(&machine_board(m)->mem);
     return d->tracking;
 }
 

@@ -3,6 +3,8 @@
 #include "bus/dirty.h"
 #include "bus/release.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,7 @@ static int make(void **state) {
     assert_int_equal(mem_add_room(&mem, 16 * MIB, 4 * MIB, NULL), 0);
     screen = mem_add_moving(&mem, SCREEN * MIB, NULL);
     assert_true(screen > 0);
+    dirty_begin(&mem);
     dirty_forget(&mem);
     return 0;
 }
@@ -50,6 +53,72 @@ static uint64_t file_page(gpa addr) {
 /* Of RAM: ROM and memory of devices are in every log. */
 static uint64_t noted(const struct dirty_log *log) {
     return dirty_count(log) - ((ROM + SCREEN) * MIB >> MEM_PAGE_SHIFT);
+}
+
+/* A memory that nobody has asked about yet. */
+static void make_quiet(void) {
+    mem_done(&mem);
+    assert_int_equal(mem_init(&mem, NULL), 0);
+    assert_int_equal(mem_add(&mem, 0, LOW * MIB, false, NULL), 0);
+    assert_int_equal(mem_add(&mem, 8 * MIB, 4 * MIB + 4096, false, NULL), 0);
+}
+
+static uint64_t taken(void) {
+    struct dirty_log *log = dirty_take(&mem);
+    uint64_t n = dirty_count(log);
+
+    free(log);
+    return n;
+}
+
+static void nothing_is_noted_until_somebody_wants_to_know(void **state) {
+    struct mem view, second;
+    uint8_t page[5000] = {1};
+
+    make_quiet();
+    mem_view(&view, &mem);
+    mem_view(&second, &view);
+    assert_int_equal(mem_write(&view, 0x1000, page, sizeof(page)), 0);
+    mem_written(&mem, 9 * MIB, 1);
+    dirty_note(&second, 0x8000, 1);
+    assert_false(dirty_noted(&mem) || dirty_noted(&view) || dirty_noted(&second));
+    assert_int_equal(taken(), 0);
+    dirty_begin(&second); /* for all of them, and what was before counts as written */
+    assert_true(dirty_noted(&mem) && dirty_noted(&view) && dirty_noted(&second));
+    assert_int_equal(taken(), ((LOW + 4) * MIB >> MEM_PAGE_SHIFT) + 1);
+    assert_int_equal(mem_write(&view, 0x1000, page, sizeof(page)), 0);
+    dirty_note(&second, 0x8000, 1);
+    mem_written(&mem, 9 * MIB, 1);
+    dirty_begin(&view); /* again: what was noted stays, and no more */
+    assert_int_equal(taken(), 2 + 1 + 1);
+}
+
+static unsigned pages_written; /* atomic */
+
+static void *write_all(void *view) {
+    for (unsigned i = 0; i < LOW * MIB >> MEM_PAGE_SHIFT; i++) {
+        assert_int_equal(mem_write(view, (gpa)i << MEM_PAGE_SHIFT, &i, sizeof(i)), 0);
+        __atomic_store_n(&pages_written, i + 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void no_page_is_lost_when_notes_begin_while_a_device_writes(void **state) {
+    struct mem view;
+    pthread_t device;
+    struct dirty_log *log;
+
+    make_quiet();
+    mem_view(&view, &mem);
+    assert_int_equal(pthread_create(&device, NULL, write_all, &view), 0);
+    while (__atomic_load_n(&pages_written, __ATOMIC_ACQUIRE) < 3)
+        sched_yield();
+    dirty_begin(&mem);
+    assert_int_equal(pthread_join(device, NULL), 0);
+    log = dirty_take(&mem);
+    for (uint64_t page = 0; page < LOW * MIB >> MEM_PAGE_SHIFT; page++)
+        assert_true(dirty_has(log, page, 1));
+    free(log);
 }
 
 static void rom_and_memory_of_devices_always_count_as_written(void **state) {
@@ -167,6 +236,10 @@ static void random_writes_are_as_a_model_has_them(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(nothing_is_noted_until_somebody_wants_to_know, make,
+                                        unmake),
+        cmocka_unit_test_setup_teardown(no_page_is_lost_when_notes_begin_while_a_device_writes,
+                                        make, unmake),
         cmocka_unit_test_setup_teardown(rom_and_memory_of_devices_always_count_as_written, make,
                                         unmake),
         cmocka_unit_test_setup_teardown(all_ways_to_write_are_noted_and_reading_is_not, make,

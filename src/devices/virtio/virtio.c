@@ -258,6 +258,8 @@ int virtio_retake(struct virtio *v, unsigned queue, uint16_t head, struct virtio
 
 /* All that a device may write, whatever becomes of the request. */
 static void note_dirty(const struct virtio *v, const struct virtio_chain *c) {
+    if (!dirty_noted(v->pci.dev.env.mem))
+        return;
     for (unsigned i = c->out_count; i < c->out_count + c->in_count; i++)
         dirty_note(v->pci.dev.env.mem, c->addr[i], c->iov[i].iov_len);
 }

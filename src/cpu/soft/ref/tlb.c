@@ -211,7 +211,8 @@ void ref_tlb_allow_write(struct ref *c, unsigned bank, unsigned i, const struct 
         return;
     if (c->jit.check)
         check_grant(c, (const void *)t->host, &t->tag_w, t->tag_r);
-    dirty_note_page(r, offset >> 12);
+    if (dirty_noted(c->mem))
+        dirty_note_page(r, offset >> 12);
     t->tag_w = t->tag_r;
     c->write_seen[h / 8] |= (uint8_t)(1u << h % 8);
 }
@@ -309,7 +310,8 @@ static void phys_write(struct ref *c, gpa pa, const void *buf, unsigned size) {
         if (c->jit.check)
             check_store(c, r->host + offset);
         memcpy(r->host + offset, buf, size);
-        dirty_note_page(r, offset >> 12);
+        if (dirty_noted(c->mem))
+            dirty_note_page(r, offset >> 12);
         code_written(c, &r->page_flags[offset >> 12], pa, size);
         return;
     }
