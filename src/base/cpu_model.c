@@ -35,6 +35,7 @@ const struct cpu_model_name cpu_models[CPU_MODELS] = {
     {"x86-64-v2", "Vivarium x86-64-v2 virtual processor", CPU_LEVEL_V2},
     {"x86-64-v3", "Vivarium x86-64-v3 virtual processor", CPU_LEVEL_V3},
     {"host", "Vivarium virtual processor", CPU_LEVEL_HOST},
+    {"native", "Vivarium virtual processor", CPU_LEVEL_NEVER},
 };
 
 /* What cannot be without what, each line after those of what it needs. */
@@ -131,8 +132,8 @@ static int take_model(const char *text, size_t n, struct cpu_model *ret, struct 
             return 0;
         }
     return error_set(err, -EINVAL,
-                     "processor model '%.*s' is not known; use x86-64-v1, x86-64-v2, x86-64-v3 or "
-                     "host",
+                     "processor model '%.*s' is not known; use x86-64-v1, x86-64-v2, x86-64-v3, "
+                     "host or native",
                      n < 80 ? (int)n : 80, text);
 }
 
@@ -178,7 +179,7 @@ static int check_needs(const struct cpu_model *m, struct error *err) {
     uint32_t words[CPUID_WORDS] = {0};
     const struct cpu_feature *f, *base = NULL;
 
-    if (cpu_models[m->model].level == CPU_LEVEL_HOST)
+    if (cpu_models[m->model].level >= CPU_LEVEL_HOST)
         return 0;
     for (unsigned i = 0; i < FEATURES; i++)
         if (cpu_features[i].level <= cpu_models[m->model].level)

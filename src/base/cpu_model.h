@@ -34,7 +34,7 @@ enum cpuid_word {
     CPUID_WORDS,
 };
 
-/* The first model that has a feature. */
+/* The first model that has a feature. Of models the last one means all features that KVM gives. */
 enum cpu_level { CPU_LEVEL_V1, CPU_LEVEL_V2, CPU_LEVEL_V3, CPU_LEVEL_HOST, CPU_LEVEL_NEVER };
 
 struct cpu_feature {
@@ -48,7 +48,7 @@ struct cpu_feature {
 extern const struct cpu_feature cpu_features[];
 extern const unsigned cpu_feature_count;
 
-enum { CPU_MODELS = 4, CPU_MODEL_TEXT = 512 };
+enum { CPU_MODELS = 5, CPU_MODEL_TEXT = 512 };
 extern const struct cpu_model_name {
     const char *name, *brand;
     uint8_t level;

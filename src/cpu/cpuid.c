@@ -88,12 +88,13 @@ static void learn_model(unsigned m) {
 
         if (f->level > level)
             continue;
-        if (!(known.lacks[f->word] & bit))
+        /* What KVM cannot give it takes away itself (cpu_config.less). */
+        if (level == CPU_LEVEL_NEVER || !(known.lacks[f->word] & bit))
             known.word[m][f->word] |= bit;
-        else if (promised(f) && level != CPU_LEVEL_HOST)
+        else if (promised(f) && level < CPU_LEVEL_HOST)
             known.missing[m] = f->name;
     }
-    if (level != CPU_LEVEL_HOST && !known.missing[m])
+    if (level < CPU_LEVEL_HOST && !known.missing[m])
         known.preferred = m;
     /* XSAVE without AVX would only make guests save registers the hard way. */
     if (level == CPU_LEVEL_HOST && !(known.word[m][CPUID_1_ECX] >> 28 & 1)) {
@@ -160,6 +161,11 @@ int cpuid_check_added(const struct cpu_config *config, const uint32_t *lacks, st
     struct cpu_model m;
 
     find_model(config, &m);
+    if (!lacks && cpu_models[m.model].level == CPU_LEVEL_NEVER)
+        return error_set(err, -ENOTSUP,
+                         "processor model '%s' is what the host's KVM gives, which the software "
+                         "processor has not; use host, or --cpu kvm where there is KVM",
+                         cpu_models[m.model].name);
     for (unsigned i = 0; i < cpu_feature_count; i++) {
         const struct cpu_feature *f = &cpu_features[i];
         uint32_t bit = 1u << f->bit;

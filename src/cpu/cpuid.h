@@ -31,7 +31,8 @@ enum { CPUID_PHYS_BITS = 40, CPUID_VIRT_BITS = 48 };
 int cpuid_check_model(const char *model, struct error *err);
 
 /* 0, or -ENOTSUP with a sentence that names a feature which was added to the model and which is in
- * `lacks`, as KVM has it (struct cpu_config.less); NULL: which software lacks. */
+ * `lacks`, as KVM has it (struct cpu_config.less); NULL: which software lacks, and
+ * with them the whole model native. */
 int cpuid_check_added(const struct cpu_config *config, const uint32_t *lacks, struct error *err);
 
 /* Name of the model in force ("x86-64-v3" when config->model is NULL and the host can execute

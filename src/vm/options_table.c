@@ -54,6 +54,7 @@ const struct option options_table[] = {
      "--cpu ref"},
     {"cpu-model", "MODEL[,+FEATURE|,-FEATURE]...", option_cpu_model,
      "what the guest's CPUID offers: host (all that this host can execute and we implement), "
+     "native (all that the host's KVM gives and snapshots can hold), "
      "x86-64-v3, x86-64-v2 or x86-64-v1 (the same on every host), and features more or less than "
      "that by their names in /proc/cpuinfo; default host",
      "--cpu-model x86-64-v2,+aes,-pcid"},

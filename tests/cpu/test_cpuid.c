@@ -332,6 +332,32 @@ static void what_a_backend_lacks_is_refused_by_name(void **state) {
     assert_int_equal(cpuid_check_added(&config, lacks, &err), 0);
 }
 
+static bool has_bit(const struct cpu_config *config, enum cpuid_word word, unsigned bit) {
+    return cpuid_word(config, word) >> bit & 1;
+}
+
+static void native_is_all_that_kvm_gives_and_nothing_of_software(void **state) {
+    uint32_t less[CPUID_WORDS] = {[CPUID_7_EDX] = 1u << 14};
+    struct cpu_config config = {.model = "native", .less = less};
+    struct error err = {0};
+    uint64_t bits[4];
+
+    assert_int_equal(cpuid_check_model("native", &err), 0);
+    assert_true(has_bit(&config, CPUID_7_EBX, 20));  /* smap: software has none */
+    assert_true(has_bit(&config, CPUID_1_ECX, 28));  /* avx: whatever this host has */
+    assert_false(has_bit(&config, CPUID_7_EDX, 14)); /* serialize: KVM cannot */
+    assert_int_equal(cpuid_check_added(&config, less, &err), 0);
+    config.model = "native,-avx,-smap";
+    assert_int_equal(cpuid_check_model(config.model, &err), 0);
+    assert_false(has_bit(&config, CPUID_1_ECX, 28));
+    assert_false(has_bit(&config, CPUID_7_EBX, 5)); /* avx2 */
+    assert_false(has_bit(&config, CPUID_7_EBX, 20));
+    assert_int_equal(cpuid_features(&config, bits, &err), -ENOTSUP);
+    assert_non_null(strstr(err.text, "'native' is what the host's KVM gives"));
+    config.model = NULL;
+    assert_string_not_equal(cpuid_model_name(&config), "native");
+}
+
 static void a_state_uses_no_feature_that_is_not_there(void **state) {
     struct cpu_config with = {.model = "x86-64-v1,+smap"}, without = {.model = "x86-64-v1"};
     struct error err = {0};
@@ -392,6 +418,7 @@ int main(void) {
         cmocka_unit_test(decoder_features_follow_what_was_left_out),
         cmocka_unit_test(changes_that_cannot_be_are_refused_by_name),
         cmocka_unit_test(what_a_backend_lacks_is_refused_by_name),
+        cmocka_unit_test(native_is_all_that_kvm_gives_and_nothing_of_software),
         cmocka_unit_test(a_state_uses_no_feature_that_is_not_there),
         cmocka_unit_test(every_feature_has_a_place_and_a_name_of_its_own),
         cmocka_unit_test(the_choice_of_backend_gives_its_reason),

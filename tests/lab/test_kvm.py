@@ -104,8 +104,9 @@ class Kvm(unittest.TestCase):
         self.assertEqual(done.returncode, 0, f"{words}: {done.stderr}")
         return done
 
-    def saved(self, cpu, cpus, place):
-        guest = vivtest.tiny(self, COUNT, "--cpu", cpu, "--cpus", str(cpus), "--control", f"unix:{self.dir}/save", timeout=PATIENCE)
+    def saved(self, cpu, cpus, place, *options):
+        guest = vivtest.tiny(self, COUNT, "--cpu", cpu, "--cpus", str(cpus), "--control", f"unix:{self.dir}/save", *options,
+                             timeout=PATIENCE)
         guest.expect(r"n=3\n")
         self.ctl(self.dir / "save", "snapshot", place, "--then", "quit")
         self.assertEqual(guest.wait(), 0)
@@ -153,6 +154,16 @@ class Kvm(unittest.TestCase):
         self.assertIn("auto: ", status["cpu_why"])
         self.ctl(self.dir / "go", "quit")
         guest.wait()
+
+    def test_native_is_what_kvm_gives_and_goes_on_under_kvm_only(self):
+        place = self.dir / "native"
+        last = self.saved("kvm", 2, place, "--cpu-model", "native")
+        words = [vivtest.VM, "--restore", str(place), "--control", f"unix:{self.dir}/go"]
+        done = subprocess.run([*words, "--cpu", "soft"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+                              check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("'native' is what the host's KVM gives", done.stderr)
+        self.goes_on("kvm", last, place)
 
     def test_level_interrupts_come_again_and_again(self):
         """Each processor that is plugged in raises the SCI, which comes anew only when the end of the last was reported."""
