@@ -104,7 +104,7 @@ void bitmaps_mark(struct qcow2 *q, uint64_t offset, uint64_t length) {
     if (!__atomic_load_n(&q->bitmap_list, __ATOMIC_RELAXED))
         return; /* one that is added now begins with the next write */
     pthread_mutex_lock(&q->bitmap_lock);
-    __atomic_store_n(&q->bitmaps_closed, false, __ATOMIC_RELEASE);
+    bitmaps_set_closed(q, false);
     for (struct bitmap *b = q->bitmap_list; b; b = b->next)
         if (b->enabled && b->dirty.words)
             dirty_set(&b->dirty, offset, length);
@@ -301,7 +301,7 @@ void qcow2_bitmap_give(struct qcow2 *q, const char *name, bool good) {
     pthread_mutex_lock(&q->bitmap_lock);
     b = *find(q, name);
     if (b && b->taken) {
-        __atomic_store_n(&q->bitmaps_closed, false, __ATOMIC_RELEASE);
+        bitmaps_set_closed(q, false);
         if (!good)
             dirty_merge(&b->dirty, b->taken);
         dirty_done(b->taken);

@@ -53,6 +53,11 @@ static bool place_good(const struct qcow2 *q, uint64_t offset, uint64_t bytes) {
            bytes <= q->file_end - offset;
 }
 
+/* In the file, with what it is padded by; at least ENTRY bytes are there. */
+static uint64_t entry_length(const uint8_t *p) {
+    return (ENTRY + (uint64_t)load_be32(p + 20) + load_be16(p + 18) + 7) & ~7ull;
+}
+
 /* One entry of `room` bytes at most; *ret_length is its length. */
 static int parse_entry(struct qcow2 *q, const uint8_t *p, uint64_t room, struct bitmap *b,
                        uint64_t *ret_length) {
@@ -64,7 +69,7 @@ static int parse_entry(struct qcow2 *q, const uint8_t *p, uint64_t room, struct 
     flags = load_be32(p + 12);
     name = load_be16(p + 18);
     extra = load_be32(p + 20);
-    *ret_length = (ENTRY + (uint64_t)extra + name + 7) & ~7ull;
+    *ret_length = entry_length(p);
     if (!name || name > BITMAP_MAX_NAME || *ret_length > room)
         return wrong(q, "an entry is longer than the directory, or has no name");
     b->table_offset = load_be64(p);
@@ -121,18 +126,24 @@ static int parse_directory(struct qcow2 *q, const uint8_t *dir) {
                                            : r;
 }
 
-static int load_directory(struct qcow2 *q, uint8_t **ret) {
+/* The caller frees *ret, also after a failure. */
+static int read_directory(struct qcow2 *q, uint64_t offset, uint64_t size, uint8_t **ret) {
+    *ret = malloc(size + 1);
+    return *ret ? bytefile_read(q->file, *ret, size, offset) : -ENOMEM;
+}
+
+static int load_directory(struct qcow2 *q) {
+    uint8_t *dir;
     int r;
 
-    *ret = NULL;
     if (q->bitmaps > MAX_COUNT || q->bitmaps_size > MAX_DIRECTORY ||
         !place_good(q, q->bitmaps_offset, q->bitmaps_size))
         return wrong(q, "the directory lies past the end of the file, is not aligned or too large");
-    *ret = malloc(q->bitmaps_size + 1);
-    if (!*ret)
-        return -ENOMEM;
-    r = bytefile_read(q->file, *ret, q->bitmaps_size, q->bitmaps_offset);
-    return r < 0 ? r : parse_directory(q, *ret);
+    r = read_directory(q, q->bitmaps_offset, q->bitmaps_size, &dir);
+    if (r == 0)
+        r = parse_directory(q, dir);
+    free(dir);
+    return r;
 }
 
 static void put_bits(struct dirty *d, uint64_t first, const uint8_t *bytes, uint64_t count) {
@@ -198,19 +209,15 @@ static int load_all_bits(struct qcow2 *q) {
 
 /* ------------------------------------------------------------------ opening */
 
-static void set_closed(struct qcow2 *q, bool closed) {
-    __atomic_store_n(&q->bitmaps_closed, closed, __ATOMIC_RELEASE);
-}
-
 /* In place: an entry is whole in whatever sector, and each is safe by itself. */
 static int mark_in_use(struct qcow2 *q) {
-    uint8_t *dir = malloc(q->bitmaps_size + 1);
     uint64_t at = 0;
-    int r = dir ? bytefile_read(q->file, dir, q->bitmaps_size, q->bitmaps_offset) : -ENOMEM;
+    uint8_t *dir;
+    int r = read_directory(q, q->bitmaps_offset, q->bitmaps_size, &dir);
 
     for (uint32_t i = 0; r == 0 && i < q->bitmaps && at + ENTRY <= q->bitmaps_size; i++) {
         store_be32(dir + at + 12, load_be32(dir + at + 12) | FLAG_IN_USE);
-        at += (ENTRY + (uint64_t)load_be32(dir + at + 20) + load_be16(dir + at + 18) + 7) & ~7ull;
+        at += entry_length(dir + at);
     }
     if (r == 0)
         r = bytefile_write(q->file, dir, q->bitmaps_size, q->bitmaps_offset);
@@ -227,38 +234,29 @@ int bitmaps_use(struct qcow2 *q) {
     if (bitmaps_are_closed(q))
         r = mark_in_use(q);
     if (r == 0)
-        set_closed(q, false);
+        bitmaps_set_closed(q, false);
     pthread_mutex_unlock(&q->lock);
     return r;
 }
 
 void bitmaps_open(struct qcow2 *q) {
-    uint8_t *dir;
-    int r;
-
-    if (!q->bitmaps)
-        return;
-    r = load_directory(q, &dir);
-    if (r < 0)
+    if (q->bitmaps && load_directory(q) < 0)
         bitmaps_free(q);
-    free(dir);
 }
 
 bool bitmaps_begin(struct qcow2 *q) {
-    uint8_t *dir = NULL;
     int r;
 
     bitmaps_free(q);
     q->bitmaps_kept = q->version >= 3;
-    set_closed(q, false);
+    bitmaps_set_closed(q, false);
     if (!q->bitmaps)
         return false;
-    r = load_directory(q, &dir);
+    r = load_directory(q);
     if (r == 0)
         r = load_all_bits(q);
-    free(dir);
     if (r == 0) {
-        set_closed(q, true);
+        bitmaps_set_closed(q, true);
         return true;
     }
     trace(qcow2_bitmaps_dropped, q->path, strerror(-r));
@@ -389,15 +387,15 @@ static bool still_there(const struct qcow2 *q, uint64_t table) {
 
 /* What the directory in the file refers to, but for those that are taken over as they are. */
 static void forget_old(struct qcow2 *q, const struct header_tail *old) {
-    uint8_t *dir = malloc(old->bitmaps_size + 1);
     uint64_t at = 0, *table;
-    int r = dir ? bytefile_read(q->file, dir, old->bitmaps_size, old->bitmaps_offset) : -ENOMEM;
+    uint8_t *dir;
+    int r = read_directory(q, old->bitmaps_offset, old->bitmaps_size, &dir);
 
     for (uint32_t i = 0; r == 0 && i < old->bitmaps && at + ENTRY <= old->bitmaps_size; i++) {
         uint64_t offset = load_be64(dir + at);
         uint32_t size = load_be32(dir + at + 8);
 
-        at += (ENTRY + (uint64_t)load_be32(dir + at + 20) + load_be16(dir + at + 18) + 7) & ~7ull;
+        at += entry_length(dir + at);
         if (still_there(q, offset) || !size || size > QCOW2_MAX_L1_BYTES / 8 ||
             !place_good(q, offset, size * 8ull) || load_entries(q, offset, size, &table) < 0)
             continue;
@@ -445,7 +443,7 @@ void bitmaps_end_locked(struct qcow2 *q) {
         return;
     r = save(q);
     if (r == 0)
-        set_closed(q, q->bitmaps);
+        bitmaps_set_closed(q, q->bitmaps);
     if (r < 0) /* those in the file are marked as in use: nobody will believe them */
         trace(qcow2_bitmaps_dropped, q->path, strerror(-r));
 }

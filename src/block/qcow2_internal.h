@@ -262,6 +262,9 @@ int bitmaps_use(struct qcow2 *q);
 static inline bool bitmaps_are_closed(const struct qcow2 *q) {
     return __atomic_load_n(&q->bitmaps_closed, __ATOMIC_ACQUIRE);
 }
+static inline void bitmaps_set_closed(struct qcow2 *q, bool closed) {
+    __atomic_store_n(&q->bitmaps_closed, closed, __ATOMIC_RELEASE);
+}
 
 /* qcow2_compress.c */
 int compressed_read(struct qcow2 *q, uint64_t entry, const struct span *s, uint64_t at,
